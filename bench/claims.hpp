@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+// Google Benchmark, with claims: ratios of medians of repetitions that were interleaved in one run. A program registers
+// its benchmarks, then ends with `return bench::run(argc, argv, {claims…})`: the claims are printed with the spread,
+// and the exit code is 1 if one of them does not hold.
+namespace bench {
+
+struct claim {
+  std::string says;       ///< what is claimed, as a reader would say it
+  std::string fast;       ///< name of the benchmark whose time is divided by …
+  std::string reference;  ///< … the time of this one
+  double at_most;         ///< the largest ratio fast / reference that is claimed
+};
+
+/// Prints as the console does, and keeps the real time of every repetition.
+class recorder : public benchmark::ConsoleReporter {
+ public:
+  recorder() : ConsoleReporter(OO_Tabular) {}
+  void ReportRuns(std::vector<Run> const& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (auto const& run : runs)
+      if (run.run_type == Run::RT_Iteration && !run.error_occurred)
+        seconds_[name_of(run)].push_back(run.real_accumulated_time / static_cast<double>(run.iterations));
+  }
+  std::vector<double> const* find(std::string const& name) const {
+    auto const it = seconds_.find(name);
+    return it == seconds_.end() ? nullptr : &it->second;
+  }
+
+ private:
+  static std::string name_of(Run const& run) {
+    return run.run_name.args.empty() ? run.run_name.function_name
+                                     : run.run_name.function_name + "/" + run.run_name.args;
+  }
+  std::map<std::string, std::vector<double>> seconds_;
+};
+
+inline double median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v.size() % 2 ? v[v.size() / 2] : 0.5 * (v[v.size() / 2 - 1] + v[v.size() / 2]);
+}
+
+/// Runs all registered benchmarks interleaved, nine repetitions unless the flags say otherwise, then checks `claims`.
+/// A claim whose benchmarks did not run (filtered out, peer not installed) is printed as not checked.
+inline int run(int argc, char** argv, std::vector<claim> const& claims) {
+  std::vector<std::string> words(argv, argv + argc);
+  words.insert(words.begin() + 1, {"--benchmark_enable_random_interleaving=true", "--benchmark_repetitions=9"});
+  std::vector<char*> pointers;
+  for (auto& w : words) pointers.push_back(w.data());
+  int count = static_cast<int>(pointers.size());
+  benchmark::Initialize(&count, pointers.data());
+  if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 2;
+  recorder seen;
+  benchmark::RunSpecifiedBenchmarks(&seen);
+  benchmark::Shutdown();
+
+  int failed = 0;
+  if (!claims.empty()) std::printf("\nclaims (ratio of medians; [min, max] over the repetitions)\n");
+  for (auto const& c : claims) {
+    auto const *fast = seen.find(c.fast), *reference = seen.find(c.reference);
+    if (!fast || !reference) {
+      std::printf("  not checked  %s: %s did not run\n", c.says.c_str(), (fast ? c.reference : c.fast).c_str());
+      continue;
+    }
+    auto const [fmin, fmax] = std::minmax_element(fast->begin(), fast->end());
+    auto const [rmin, rmax] = std::minmax_element(reference->begin(), reference->end());
+    double const ratio = median(*fast) / median(*reference);
+    bool const holds = ratio <= c.at_most;
+    failed += !holds;
+    std::printf("  %s  %s: %.3f <= %.3f  (%.4g [%.4g, %.4g] s against %.4g [%.4g, %.4g] s)\n",
+                holds ? "holds      " : "DOES NOT   ", c.says.c_str(), ratio, c.at_most, median(*fast), *fmin, *fmax,
+                median(*reference), *rmin, *rmax);
+  }
+  return failed ? 1 : 0;
+}
+
+}  // namespace bench

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# What this project's own programs share: warnings, the sanitizer presets, doctest's main, CUDA when wanted.
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(DOVETAIL_SANITIZE "" CACHE STRING "Sanitizers of the programs, as for -fsanitize=: address,undefined or thread")
+
+add_library(dovetail_options INTERFACE)
+target_compile_options(dovetail_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Werror>)
+if(DOVETAIL_SANITIZE)
+  target_compile_options(dovetail_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${DOVETAIL_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
+  target_link_options(dovetail_options INTERFACE -fsanitize=${DOVETAIL_SANITIZE})
+endif()
+
+set(DOVETAIL_HAS_CUDA OFF)
+if(DOVETAIL_CUDA STREQUAL "ON" OR DOVETAIL_CUDA STREQUAL "AUTO")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    endif()
+    enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(DOVETAIL_HAS_CUDA ON)
+  elseif(DOVETAIL_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "DOVETAIL_CUDA is ON, but no CUDA compiler was found: put nvcc on PATH or set CUDACXX")
+  else()
+    message(STATUS "dovetail: no CUDA compiler, the CUDA programs are left out")
+  endif()
+endif()
+
+# dovetail_program(name sources... LIBS targets...): one program of this project.
+function(dovetail_program name)
+  cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
+  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE dovetail::dovetail ${arg_LIBS} dovetail_options)
+endfunction()

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# The interface targets, used by this build, by add_subdirectory and, through the package's config file, by
+# find_package(dovetail COMPONENTS mpi onednn io). The core needs a compiler and threads.
+#
+#   dovetail::dovetail   everything that needs no dependency
+#   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
+#   dovetail::onednn     nn/onednn/…       (oneDNN)
+#   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
+#   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
+find_package(Threads REQUIRED)
+
+if(NOT TARGET dovetail::dovetail)
+  add_library(dovetail INTERFACE)
+  add_library(dovetail::dovetail ALIAS dovetail)
+  target_compile_features(dovetail INTERFACE cxx_std_20)
+  target_include_directories(dovetail INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
+                                                $<INSTALL_INTERFACE:include>)
+  target_link_libraries(dovetail INTERFACE Threads::Threads)
+  set_target_properties(dovetail PROPERTIES EXPORT_NAME dovetail)
+endif()
+
+include(${CMAKE_CURRENT_LIST_DIR}/dovetail_components.cmake)
+foreach(component IN ITEMS mpi onednn io cuda)
+  dovetail_component(${component} QUIET)
+endforeach()

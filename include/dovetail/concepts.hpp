@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// Dovetail on one page. A distributed trainer is made of five kinds of values; each is a concept below, each has one
+// folder, and anything that meets the concept is a full citizen: checkpointed, sharded, tested and measured like ours.
+//
+//   model         what is trained              nn/        gradients(batch) into named parameters
+//   optimizer     gradient -> step             optim/     a chain of stages, fused into the fewest passes over memory
+//   codec         gradient -> bytes            compress/  its algebra decides which exchanges are legal
+//   communicator  bytes -> other ranks         comm/      collectives on spans, with a deadline and counted bytes
+//   synchroniser  when and how replicas agree  sync/      joins the four above and owns their state
+//
+// A policy is a small value of hyperparameters; what changes during training is a second value, its state, which lists
+// its pieces by name (`tensors(prefix)`) so that it can be saved, loaded, compared and moved between world sizes.
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <dovetail/comm/operation.hpp>
+#include <dovetail/compress/bucket.hpp>
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+namespace dovetail {
+
+/// State that can be listed by name, and so saved and loaded.
+template <class S>
+concept listable_state = requires(S& state, std::string const& prefix) {
+  { state.tensors(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
+};
+
+/// What is trained: names its parameters and computes loss and gradients for a batch. `gradients` writes (or, if
+/// pass.accumulate, adds) pass.scale × d(sum of losses)/dw and may call pass.ready while it goes.
+/// Copyable, because every rank of `comm::threads` trains its own replica.
+template <class M, class Batch = batch>
+concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gradient_pass const& pass) {
+  { m.parameters() } -> std::convertible_to<parameter_list&>;
+  { m.gradients(b, pass) } -> std::convertible_to<loss_sums>;
+};
+
+/// The same without gradients and without noise: what evaluation needs.
+template <class M, class Batch = batch>
+concept evaluable = model<M, Batch> && requires(M& m, Batch const& b) {
+  { m.evaluate(b) } -> std::convertible_to<loss_sums>;
+};
+
+/// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
+/// state. A step is skipped, and says so, rather than applied with a non-finite gradient.
+template <class O>
+concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
+  { opt.init(p) } -> std::copyable;
+  requires requires(decltype(opt.init(p)) & state) {
+    requires listable_state<std::remove_reference_t<decltype(state)>>;
+    { opt.step(p, state) } -> std::convertible_to<optim::step_result>;
+  };
+};
+
+/// Turns a bucket of gradients into bytes and back. Its algebra, as constants:
+///   summable              payloads are arrays of `wire_type` that may be added on the wire: all-reduce is legal
+///   fixed_size            a payload of n elements has exactly wire_size(n) bytes; otherwise at most
+///   unbiased              E[decode(encode(x))] = x
+///   wants_error_feedback  what was lost must be added to the next input, or training suffers
+/// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
+/// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last; between
+/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to.
+template <class C>
+concept codec = std::copyable<C> && requires(C const c, compress::bucket const& b, std::size_t n,
+                                             std::span<std::byte> out, std::span<std::byte const> payload,
+                                             std::span<float> values, float weight) {
+  { C::summable } -> std::convertible_to<bool>;
+  { C::fixed_size } -> std::convertible_to<bool>;
+  { C::unbiased } -> std::convertible_to<bool>;
+  { C::wants_error_feedback } -> std::convertible_to<bool>;
+  { c.wire_size(n) } -> std::same_as<std::size_t>;
+  { c.init(b) } -> std::copyable;
+  requires requires(decltype(c.init(b)) & state) {
+    requires listable_state<std::remove_reference_t<decltype(state)>>;
+    { c.encode(b, state, out) } -> std::same_as<std::size_t>;  // bytes written
+  };
+  c.decode_add(payload, values, weight);
+  requires !C::summable || requires { typename C::wire_type; };
+};
+
+/// One rank's end of a group of ranks. Every rank calls the same operations in the same order; a rank that does not
+/// (dead, late, another operation or size) makes the others throw rank_lost or rank_diverged with its number.
+/// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
+template <class C>
+concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in,
+                                std::span<std::byte> bytes, std::span<std::byte const> cbytes,
+                                std::vector<std::byte>& all, int r) {
+  { cc.rank() } -> std::same_as<int>;
+  { cc.size() } -> std::same_as<int>;
+  c.all_reduce(f, comm::reduction::sum);   // every rank gets the reduction
+  c.reduce_scatter(f);                     // the own shard gets the sum, the rest is unspecified
+  c.all_gather(f);                         // in place: own shard in, all shards out
+  c.all_gather(in, f);                     // f.size() == size() × in.size()
+  { c.all_gather_v(cbytes, all) } -> std::same_as<std::vector<std::size_t>>;  // size() + 1 offsets into `all`
+  c.all_to_all(cbytes, bytes);             // size() equal chunks each way
+  c.broadcast(f, r);
+  c.send(cbytes, r, /*tag*/ 0);
+  c.recv(bytes, r, /*tag*/ 0);
+  c.barrier();
+  { c.split(/*color*/ 0, /*key*/ 0) };     // a communicator of the ranks with the same color, ordered by (key, rank)
+  { cc.traffic() } -> std::convertible_to<comm::traffic>;
+};
+
+/// Where ranks come from: runs a function once per rank that lives in this process, and rethrows what it threw.
+template <class W>
+concept world = requires(W& w, void (*f)(int)) { w.run([](auto& /*communicator*/) {}); };
+
+/// When and how replicas agree. `join` binds a policy to one rank's parameters, optimizer and communicator; the session
+/// it returns drives every step of that rank and owns optimizer state, codec state and buckets:
+///   begin()                        before forward (a parameter server fetches weights here)
+///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks
+///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
+///   step()                         completes the exchange and applies the optimizer, in this policy's own order
+///   tensors(prefix)                all state of this rank, by name
+template <class S, class Optimizer, class Communicator>
+concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
+  s.join(p, o, c);
+  requires requires(decltype(s.join(p, o, c)) & session, std::int64_t n, std::size_t first, std::string const& prefix) {
+    session.begin();
+    { session.gradient_scale(n, n) } -> std::convertible_to<float>;
+    session.ready(first);
+    { session.step() } -> std::convertible_to<optim::step_result>;
+    { session.tensors(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
+  };
+};
+
+}  // namespace dovetail

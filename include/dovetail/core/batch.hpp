@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include <dovetail/core/philox.hpp>
+
+namespace dovetail {
+
+/// A view of one rank's share of a batch: `size` samples, row-major. Images and features come as `values`
+/// (size × elements per sample), tokens as `tokens` (size × positions); `targets` holds one class per
+/// prediction: one per sample for a classifier, one per position for a sequence model.
+struct batch {
+  std::int64_t size = 0;
+  std::span<float const> values;
+  std::span<std::int32_t const> tokens;
+  std::span<std::int32_t const> targets;
+};
+
+/// What one evaluation of gradients is told by its caller.
+struct gradient_pass {
+  float scale = 1;          ///< gradients are `scale` × d(sum of the losses)/dw: 1/(global count) makes their sum over ranks a mean
+  bool accumulate = false;  ///< add to the gradients instead of overwriting them
+  std::uint64_t seed = 0;   ///< for dropout and other noise: streams (seed, tensor, step, rank)
+  std::uint64_t step = 0;
+  std::uint32_t rank = 0;
+  /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
+  /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
+  std::function<void(std::size_t first)> ready;
+
+  random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
+};
+
+/// What one pass over a batch found: sums over the predictions that were made.
+struct loss_sums {
+  double loss = 0;            ///< sum of the losses, in nats for cross-entropy
+  std::int64_t count = 0;     ///< predictions
+  std::int64_t correct = 0;   ///< predictions whose arg-max was the target
+
+  double mean() const { return count ? loss / static_cast<double>(count) : 0.0; }
+  double accuracy() const { return count ? static_cast<double>(correct) / static_cast<double>(count) : 0.0; }
+  loss_sums& operator+=(loss_sums const& o) {
+    loss += o.loss;
+    count += o.count;
+    correct += o.correct;
+    return *this;
+  }
+  friend bool operator==(loss_sums const&, loss_sums const&) = default;
+};
+
+}  // namespace dovetail

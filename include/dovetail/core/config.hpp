@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// The few macros of the library. None of them changes a type's layout.
+
+// A rule is one function for the host and the device: nvcc needs to be told, other compilers not.
+#if defined(__CUDACC__)
+#define DOVETAIL_HD __host__ __device__
+#else
+#define DOVETAIL_HD
+#endif
+
+// Rules are called in the innermost loop; at -O2 the compiler must not decide otherwise.
+#if defined(__GNUC__) || defined(__clang__)
+#define DOVETAIL_INLINE DOVETAIL_HD inline __attribute__((always_inline))
+#define DOVETAIL_NOINLINE __attribute__((noinline))
+#define DOVETAIL_RESTRICT __restrict__
+#else
+#define DOVETAIL_INLINE DOVETAIL_HD inline
+#define DOVETAIL_NOINLINE
+#define DOVETAIL_RESTRICT
+#endif

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+namespace dovetail {
+
+/// Extents of a tensor, outermost first: shape{out, in} for a dense weight, shape{1, 28, 28} for an image.
+/// A structural type, so that it can be a template argument; rank 0 is a scalar of one element.
+struct shape {
+  static constexpr int max_rank = 6;
+  std::int64_t extents[max_rank]{};
+  int rank = 0;
+
+  constexpr shape() = default;
+  template <class... I>
+    requires(sizeof...(I) > 0 && sizeof...(I) <= max_rank)
+  constexpr shape(I... e) : extents{static_cast<std::int64_t>(e)...}, rank(sizeof...(I)) {}
+
+  constexpr std::int64_t operator[](int i) const { return extents[i]; }
+  constexpr std::int64_t& operator[](int i) { return extents[i]; }
+  /// Number of elements.
+  constexpr std::int64_t size() const {
+    std::int64_t n = 1;
+    for (int i = 0; i < rank; ++i) n *= extents[i];
+    return n;
+  }
+  constexpr void push_back(std::int64_t e) { extents[rank++] = e; }
+  friend constexpr bool operator==(shape const&, shape const&) = default;
+  friend std::ostream& operator<<(std::ostream& out, shape const& s) {
+    out << '{';
+    for (int i = 0; i < s.rank; ++i) out << (i ? ", " : "") << s.extents[i];
+    return out << '}';
+  }
+};
+
+}  // namespace dovetail

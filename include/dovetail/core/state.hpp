@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <dovetail/core/half.hpp>
+#include <dovetail/core/shape.hpp>
+
+namespace dovetail {
+
+/// Element types of tensors in files and on the wire.
+enum class dtype : std::uint8_t { f64, f32, f16, bf16, i64, i32, u64, u32, u16, u8 };
+
+/// Bytes of one element.
+constexpr std::size_t size_of(dtype t) {
+  switch (t) {
+    case dtype::f64: case dtype::i64: case dtype::u64: return 8;
+    case dtype::f32: case dtype::i32: case dtype::u32: return 4;
+    case dtype::f16: case dtype::bf16: case dtype::u16: return 2;
+    case dtype::u8: break;
+  }
+  return 1;
+}
+
+template <class T>
+constexpr dtype dtype_of() {
+  if constexpr (std::is_same_v<T, double>) return dtype::f64;
+  else if constexpr (std::is_same_v<T, float>) return dtype::f32;
+  else if constexpr (std::is_same_v<T, fp16>) return dtype::f16;
+  else if constexpr (std::is_same_v<T, bf16>) return dtype::bf16;
+  else if constexpr (std::is_same_v<T, std::int64_t>) return dtype::i64;
+  else if constexpr (std::is_same_v<T, std::int32_t>) return dtype::i32;
+  else if constexpr (std::is_same_v<T, std::uint64_t>) return dtype::u64;
+  else if constexpr (std::is_same_v<T, std::uint32_t>) return dtype::u32;
+  else if constexpr (std::is_same_v<T, std::uint16_t>) return dtype::u16;
+  else {
+    static_assert(sizeof(T) == 1 && std::is_trivially_copyable_v<T>, "no dtype for this element type");
+    return dtype::u8;
+  }
+}
+
+/// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchroniser) lists its
+/// pieces with `tensors(prefix)`; saving reads through the views, loading writes through them.
+struct named_tensor {
+  std::string name;
+  dovetail::dtype type;
+  dovetail::shape shape;
+  std::span<std::byte> bytes;
+};
+
+template <class T>
+named_tensor make_named_tensor(std::string name, std::span<T> values, shape s) {
+  return {std::move(name), dtype_of<T>(), s, std::as_writable_bytes(values)};
+}
+template <class T>
+named_tensor make_named_tensor(std::string name, std::span<T> values) {
+  return make_named_tensor(std::move(name), values, shape{static_cast<std::int64_t>(values.size())});
+}
+/// A scalar, such as a step counter.
+template <class T>
+named_tensor make_named_tensor(std::string name, T& value) {
+  return make_named_tensor(std::move(name), std::span<T>(&value, 1), shape{});
+}
+
+}  // namespace dovetail
