@@ -42,10 +42,10 @@ concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gra
   { m.gradients(b, pass) } -> std::convertible_to<loss_sums>;
 };
 
-/// The same without gradients and without noise: what evaluation needs.
+/// The same without gradients and without noise, on `threads` cores: what evaluation needs.
 template <class M, class Batch = batch>
-concept evaluable = model<M, Batch> && requires(M& m, Batch const& b) {
-  { m.evaluate(b) } -> std::convertible_to<loss_sums>;
+concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int threads) {
+  { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
 };
 
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and

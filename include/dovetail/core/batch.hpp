@@ -26,6 +26,7 @@ struct gradient_pass {
   std::uint64_t seed = 0;   ///< for dropout and other noise: streams (seed, tensor, step, rank)
   std::uint64_t step = 0;
   std::uint32_t rank = 0;
+  int threads = 1;          ///< cores that this rank may use
   /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
   /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
   std::function<void(std::size_t first)> ready;
