@@ -32,9 +32,15 @@ if(DOVETAIL_CUDA STREQUAL "ON" OR DOVETAIL_CUDA STREQUAL "AUTO")
   endif()
 endif()
 
-# dovetail_program(name sources... LIBS targets...): one program of this project.
+# All that needs a GPU to run: `./run gpu` builds this target alone, on machines that may have little but nvcc.
+add_custom_target(gpu)
+
+# dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE dovetail::dovetail ${arg_LIBS} dovetail_options)
+  if(name MATCHES "cuda")
+    add_dependencies(gpu ${name})
+  endif()
 endfunction()
