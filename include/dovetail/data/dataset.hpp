@@ -33,8 +33,8 @@ struct batch_buffer {
 /// may be called from several threads at once. Copies must be cheap, because every rank holds one: the datasets of
 /// this folder share their memory.
 template <class D>
-concept dataset = std::copy_constructible<D> && requires(D const& d, std::span<std::int64_t const> indices,
-                                                         batch_buffer& out) {
+concept dataset = std::copy_constructible<D> &&
+    requires(D const& d, std::span<std::int64_t const> indices, batch_buffer& out) {
   { d.size() } -> std::convertible_to<std::int64_t>;                    // samples
   { d.predictions_per_sample() } -> std::convertible_to<std::int64_t>;  // 1 for images, T for sequences
   d.load(indices, out);

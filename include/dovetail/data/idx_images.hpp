@@ -38,8 +38,8 @@ struct idx_file {
 inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most, char const* what) {
   idx_file f{read_bytes(path), {}, 0, 1};
   auto const word = [&](std::size_t at) {
-    return std::uint32_t{f.bytes[at]} << 24 | std::uint32_t{f.bytes[at + 1]} << 16 | std::uint32_t{f.bytes[at + 2]} << 8 |
-           std::uint32_t{f.bytes[at + 3]};
+    return std::uint32_t{f.bytes[at]} << 24 | std::uint32_t{f.bytes[at + 1]} << 16 |
+           std::uint32_t{f.bytes[at + 2]} << 8 | std::uint32_t{f.bytes[at + 3]};
   };
   require<input_error>(f.bytes.size() >= 4, path, " is truncated: it has ", f.bytes.size(),
                        " bytes, less than an IDX file's magic number: download it again");
@@ -47,7 +47,8 @@ inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, s
   if (magic >> 8 != 8 || dimensions < least || dimensions > most) {
     bool const gzip = magic >> 16 == 0x1f8b;
     throw input_error(message(path, " is not an IDX file of ", what, ": its magic number is ", magic, ", expected ",
-                              0x800 + least, gzip ? " (it is compressed: run gunzip on it)" : ": is it the right file?"));
+                              0x800 + least,
+                              gzip ? " (it is compressed: run gunzip on it)" : ": is it the right file?"));
   }
   f.header = 4 + 4 * static_cast<std::size_t>(dimensions);
   require<input_error>(f.bytes.size() >= f.header, path, " is truncated: it has ", f.bytes.size(),
@@ -89,22 +90,12 @@ inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::
 class idx_images {
  public:
   /// Reads <split>-images-idx3-ubyte and <split>-labels-idx1-ubyte (or with a dot before "idx") from `folder`.
-  explicit idx_images(std::filesystem::path const& folder, idx_options options = {})
-      : idx_images(detail::find_idx(folder, options.split, "images", 3),
-                   detail::find_idx(folder, options.split, "labels", 1), options) {}
-  idx_images(std::filesystem::path const& images, std::filesystem::path const& labels, idx_options options = {}) {
-    storage s{detail::read_idx(images, 3, 4, "images"), detail::read_idx(labels, 1, 1, "labels"), {}};
-    require<input_error>(s.images.extents[0] == s.labels.extents[0], "idx_images: ", images, " holds ",
-                         s.images.extents[0], " images, but ", labels, " ", s.labels.extents[0],
-                         " labels: are they of the same split?");
-    for (std::size_t p = 0; p < 256; ++p)
-      s.value_of[p] = (static_cast<float>(p) / 255.0f - options.mean) * options.scale;
-    auto const& e = s.images.extents;
-    shape_ = {e.size() == 4 ? e[1] : std::size_t{1}, e[e.size() - 2], e[e.size() - 1]};
-    for (std::size_t i = s.labels.header; i < s.labels.bytes.size(); ++i)
-      classes_ = std::max(classes_, static_cast<std::int32_t>(s.labels.bytes[i]) + 1);
-    shared_ = std::make_shared<storage const>(std::move(s));
-  }
+  explicit idx_images(std::filesystem::path const& folder, idx_options const& options = {})
+      : idx_images(files{detail::find_idx(folder, options.split, "images", 3),
+                         detail::find_idx(folder, options.split, "labels", 1)},
+                   options) {}
+  idx_images(std::filesystem::path const& images, std::filesystem::path const& labels, idx_options const& options = {})
+      : idx_images(files{images, labels}, options) {}
 
   std::int64_t size() const { return static_cast<std::int64_t>(shared_->images.extents[0]); }
   std::int64_t predictions_per_sample() const { return 1; }
@@ -128,10 +119,29 @@ class idx_images {
   }
 
  private:
+  struct files {
+    std::filesystem::path images, labels;
+  };
   struct storage {
     detail::idx_file images, labels;
     std::array<float, 256> value_of;  // pixels stay bytes in memory: a quarter of the floats
   };
+
+  idx_images(files const& from, idx_options const& options) {
+    auto const& [images, labels] = from;
+    storage s{detail::read_idx(images, 3, 4, "images"), detail::read_idx(labels, 1, 1, "labels"), {}};
+    require<input_error>(s.images.extents[0] == s.labels.extents[0], "idx_images: ", images, " holds ",
+                         s.images.extents[0], " images, but ", labels, " ", s.labels.extents[0],
+                         " labels: are they of the same split?");
+    for (std::size_t p = 0; p < 256; ++p)
+      s.value_of[p] = (static_cast<float>(p) / 255.0f - options.mean) * options.scale;
+    auto const& e = s.images.extents;
+    shape_ = {e.size() == 4 ? e[1] : std::size_t{1}, e[e.size() - 2], e[e.size() - 1]};
+    for (std::size_t i = s.labels.header; i < s.labels.bytes.size(); ++i)
+      classes_ = std::max(classes_, static_cast<std::int32_t>(s.labels.bytes[i]) + 1);
+    shared_ = std::make_shared<storage const>(std::move(s));
+  }
+
   std::shared_ptr<storage const> shared_;
   dovetail::shape shape_;
   std::int32_t classes_ = 0;

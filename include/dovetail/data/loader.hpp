@@ -35,7 +35,7 @@ struct loaded_batch {
   dovetail::batch view;                 ///< valid until the following next(); may be empty at the end of an epoch
   std::int64_t global_predictions = 0;  ///< of this step over all ranks: what a mean divides by
   std::int64_t epoch = 0;
-  std::int64_t step = 0;                ///< global: counted from 0 through all epochs
+  std::int64_t step = 0;  ///< global: counted from 0 through all epochs
 };
 
 /// Step s of an epoch, from 0, takes positions [s·P·B, (s+1)·P·B) of the epoch's order (P ranks, B samples per rank)
@@ -122,10 +122,12 @@ class loader {
       auto const n = static_cast<std::size_t>(std::min(global_batch, samples - first));
       auto const mine = shard(n, options.ranks, options.rank);
       auto& s = slot_of(step);
-      source.load(std::span<std::int64_t const>(order).subspan(static_cast<std::size_t>(first) + mine.begin, mine.size()),
-                  s.buffer);
+      source.load(
+          std::span<std::int64_t const>(order).subspan(static_cast<std::size_t>(first) + mine.begin, mine.size()),
+          s.buffer);
       s.result = {s.buffer.view(),
-                  static_cast<std::int64_t>(n) * static_cast<std::int64_t>(source.predictions_per_sample()), epoch, step};
+                  static_cast<std::int64_t>(n) * static_cast<std::int64_t>(source.predictions_per_sample()), epoch,
+                  step};
     }
 
     loaded_batch next() {
@@ -157,8 +159,10 @@ class loader {
           thrown = std::current_exception();
         }
         lock.lock();
-        if (thrown) failure = thrown;
-        else ++filled;
+        if (thrown)
+          failure = thrown;
+        else
+          ++filled;
         changed.notify_all();
         if (thrown) return;
       }

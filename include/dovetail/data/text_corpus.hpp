@@ -22,11 +22,11 @@
 namespace dovetail::data {
 
 struct text_options {
-  std::int64_t window = 64;             ///< T: positions of a sample
-  std::int64_t stride = 0;              ///< bytes from one window to the next; 0 means `window`: no overlap
-  int vocabulary = 256;                 ///< at most so many tokens, 2 to 256: the size of a network's first and last layer
-  std::uint64_t rare = 0;               ///< a byte that occurs fewer times than this shares the unknown token
-  std::vector<std::string> extensions;  ///< of a folder, only files that end so, as ".txt"; empty: all files
+  std::int64_t window = 64;  ///< T: positions of a sample
+  std::int64_t stride = 0;   ///< bytes from one window to the next; 0 means `window`: no overlap
+  int vocabulary = 256;      ///< at most so many tokens, 2 to 256: the size of a network's first and last layer
+  std::uint64_t rare = 0;    ///< a byte that occurs fewer times than this shares the unknown token
+  std::vector<std::string> extensions = {};     ///< of a folder, only files that end so, as ".txt"; empty: all files
   std::uint64_t max_bytes = ~std::uint64_t{0};  ///< stop reading after so many
 };
 
@@ -83,16 +83,18 @@ class text_corpus {
     if (where == cut::between_files) {
       std::size_t best = part_.begin;
       for (std::size_t const start : shared_->starts)
-        if (start > part_.begin && start < part_.end && (best == part_.begin || distance(start, at) < distance(best, at)))
+        if (start > part_.begin && start < part_.end &&
+            (best == part_.begin || distance(start, at) < distance(best, at)))
           best = start;
-      require<input_error>(best != part_.begin, "text_corpus: a single file cannot be cut between files: use cut::anywhere");
+      require<input_error>(best != part_.begin,
+                           "text_corpus: a single file cannot be cut between files: use cut::anywhere");
       at = best;
     }
     text_corpus train = *this, test = *this;
     train.part_.end = test.part_.begin = at;
     for (auto const* c : {&train, &test})
-      require<input_error>(c->size() >= 1, "text_corpus: holding out ", held_out, " of ", part_.size(), " bytes leaves ",
-                           c == &train ? "the training" : "the held-out", " part ", c->part_.size(),
+      require<input_error>(c->size() >= 1, "text_corpus: holding out ", held_out, " of ", part_.size(),
+                           " bytes leaves ", c == &train ? "the training" : "the held-out", " part ", c->part_.size(),
                            " bytes, a window needs ", options_.window + 1, ": use a shorter window or more text");
     return {std::move(train), std::move(test)};
   }
@@ -136,16 +138,17 @@ class text_corpus {
   std::vector<std::filesystem::path> files(std::filesystem::path const& path) const {
     namespace fs = std::filesystem;
     std::error_code failed;
-    require<input_error>(fs::exists(path, failed), "text_corpus: ", path, " does not exist: give a text file or a folder");
+    require<input_error>(fs::exists(path, failed), "text_corpus: ", path,
+                         " does not exist: give a text file or a folder");
     if (!fs::is_directory(path, failed)) return {path};
     std::vector<fs::path> found;
     fs::recursive_directory_iterator at(path, failed);
     for (; !failed && at != fs::recursive_directory_iterator(); at.increment(failed)) {
       std::error_code ignored;  // a dangling link is no file
       auto const name = at->path().filename().string();
-      bool const wanted = options_.extensions.empty() ||
-                          std::any_of(options_.extensions.begin(), options_.extensions.end(),
-                                      [&](std::string const& e) { return name.ends_with(e); });
+      bool const wanted =
+          options_.extensions.empty() || std::any_of(options_.extensions.begin(), options_.extensions.end(),
+                                                     [&](std::string const& e) { return name.ends_with(e); });
       if (wanted && at->is_regular_file(ignored)) found.push_back(at->path());
     }
     require<input_error>(!failed, "text_corpus: ", path, " cannot be read: ", failed.message());
@@ -175,8 +178,10 @@ class text_corpus {
 /// Bits per character that a bigram model with add-k smoothing, counted on `train`, needs on `test`: the yardstick that
 /// a sequence model has to beat. Mean of -log2 p(b | a), p(b | a) = (n(a,b) + k) / (n(a) + k·V) over V tokens.
 inline double bigram_bits_per_character(text_corpus const& train, text_corpus const& test, double k = 0.1) {
-  require(k > 0, "bigram_bits_per_character: k is ", k, ": it must be positive, or unseen pairs cost infinitely many bits");
-  require(train.shares_text_with(test), "bigram_bits_per_character: the two parts have vocabularies of their own: "
+  require(k > 0, "bigram_bits_per_character: k is ", k,
+          ": it must be positive, or unseen pairs cost infinitely many bits");
+  require(train.shares_text_with(test),
+          "bigram_bits_per_character: the two parts have vocabularies of their own: "
           "split one corpus");
   auto const v = static_cast<std::size_t>(train.vocabulary().size());
   std::vector<double> pairs(v * v), firsts(v);
