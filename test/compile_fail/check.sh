@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# check.sh REPOSITORY NAME COMPILER [FLAGS…]: what must not compile does not, and the first line of the error says why.
+# Each case is a NAME.cpp in this folder. It compiles as it is; with -DFAIL it does not, and the first line that has
+# "error:" matches the extended regular expression of the comment `// first error: …` (`// first error gcc: …` or
+# `clang:` where the compilers differ). So a case cannot fail for another reason than the one it is about.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$1 name=$2 compiler=$3
+shift 3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cat > "$work/one.sh" <<'END'
+case=$1 repository=$2 name=$3 compiler=$4 work=$5
+shift 5
+base=$(basename "$case" .cpp)
+log=$work/$base.log
+exec > "$work/$base.report"  # not one stream: reports of cases in parallel must not mix
+expected=$(sed -n "s|^// first error $name: ||p" "$case")
+[ -n "$expected" ] || expected=$(sed -n 's|^// first error: ||p' "$case")
+fail() {
+  echo "FAILED   $base: $1"
+  sed 's/^/    /' "$log" | cut -c 1-400 | head -n 20
+  exit 0
+}
+compile() { LC_ALL=C "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -I"$repository/include" "$@" "$case" > "$log" 2>&1; }
+: > "$log"
+[ -n "$expected" ] || fail "has no comment '// first error: …'"
+compile -Werror "$@" || fail "must compile without FAIL"
+compile -DFAIL "$@" && fail "must not compile with FAIL"
+first=$(grep -m 1 'error:' "$log" || true)
+printf '%s\n' "$first" | grep -Eq -e "$expected" || fail "the first error does not match '$expected'"
+echo "ok       $base: $(printf '%s' "$first" | sed 's|.*error: ||' | cut -c 1-300)"
+END
+find "$here" -name '*.cpp' | LC_ALL=C sort |
+  xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} sh "$work/one.sh" {} "$repository" "$name" "$compiler" "$work" "$@"
+cat "$work"/*.report
+ok=$(cat "$work"/*.report | grep -c '^ok' || true)
+failed=$(cat "$work"/*.report | grep -c '^FAILED' || true)
+echo "$((ok + failed)) cases with $compiler, $failed failed"
+[ "$failed" = 0 ] && [ "$ok" -gt 0 ]

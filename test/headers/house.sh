@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# house.sh REPOSITORY: the rules of the house that a compiler does not check. Prints every breach; fails if there is one.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$1/include"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+find dovetail -name '*.hpp' | LC_ALL=C sort > "$work/headers"
+xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
+
+{
+  # Arrows run down only, and siblings do not include each other. concepts.hpp, the map, is outside the house.
+  xargs awk -f "$here/floors.awk" < "$work/headers"
+
+  # shellcheck disable=SC2016
+  xargs awk '
+    FNR == 1 && $0 !~ /^\/\/ SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception$/ { print FILENAME ": line 1 is not the licence" }
+    FNR == 2 && $0 !~ /^#pragma once$/ && FILENAME !~ /\.inc\.hpp$/ { print FILENAME ": line 2 is not #pragma once" }
+    { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
+    code ~ /(^|[^_[:alnum:].>])(std::)?(abort|exit|_exit|quick_exit|terminate)[ ]*\(/ { print FILENAME ":" FNR ": a library does not end the process" }
+    code ~ /std::(cout|cerr|clog)|(^|[^_[:alnum:]])(std::)?(printf|puts|fprintf|perror)[ ]*\(/ { print FILENAME ":" FNR ": a library does not print" }
+    code ~ /^using namespace/ { print FILENAME ":" FNR ": using namespace in a header" }
+    code ~ /(^|[^_[:alnum:]])(std::)?(rand|srand)[ ]*\(/ { print FILENAME ":" FNR ": a global random generator" }
+  ' < "$work/headers"
+  xargs wc -l < "$work/headers" | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines, more than one idea" }'
+
+  # <folder>.hpp is all of a folder that needs no dependency, and dovetail.hpp all of these.
+  xargs awk -v needs="$work/needs" -f "$here/umbrellas.awk" < "$work/headers"
+} > "$work/breaches"
+cat "$work/breaches"
+echo "$(wc -l < "$work/headers") headers, $(wc -l < "$work/breaches") breaches of the rules"
+[ -s "$work/headers" ] && [ ! -s "$work/breaches" ]
