@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/call.hpp>
+#include <dovetail/core/error.hpp>
+
+namespace dovetail::comm {
+
+/// The promise of an operation submitted to comm::async: a cheap handle, copies mean the same operation.
+class ticket {
+ public:
+  ticket() = default;  ///< of nothing: done
+
+  /// Returns when the operation is done; throws what it threw. May be called again.
+  void wait() const {
+    if (!state_) return;
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [&] { return state_->done; });
+    if (state_->error) std::rethrow_exception(state_->error);
+  }
+  /// Whether wait() would return, or throw, at once.
+  bool ready() const {
+    if (!state_) return true;
+    std::lock_guard const lock(state_->mutex);
+    return state_->done;
+  }
+
+ private:
+  template <class C>
+  friend class async;
+  struct state {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool done = false;
+    std::exception_ptr error;
+    void finish(std::exception_ptr e) {
+      std::lock_guard const lock(mutex);
+      done = true;
+      error = std::move(e);
+      changed.notify_all();
+    }
+  };
+  explicit ticket(std::shared_ptr<state> s) : state_(std::move(s)) {}
+  std::shared_ptr<state> state_;
+};
+
+/// A communicator that works in the background: one owner thread executes what is submitted, in the order of
+/// submission, and blocks while there is nothing to do. As long as this object lives, the communicator belongs to it.
+/// Arrays must stay alive and untouched until their ticket is done. When an operation throws, its ticket and all later
+/// ones throw the same. The destructor waits for what was submitted, or, when it runs because of an exception, drops
+/// what has not begun. Submission is for one thread: the order is what the ranks must have in common.
+template <class C>
+class async {
+ public:
+  explicit async(C& communicator) : comm_(&communicator) { start(); }
+  explicit async(C&& communicator) : owned_(std::move(communicator)), comm_(&*owned_) { start(); }
+  async(async const&) = delete;
+  async& operator=(async const&) = delete;
+  ~async() {
+    {
+      std::lock_guard const lock(mutex_);
+      if (std::uncaught_exceptions() > exceptions_) {
+        auto const dropped =
+            std::make_exception_ptr(comm_error("dropped: comm::async was destroyed by an exception", rank_));
+        for (auto& j : jobs_) j.done->finish(dropped);
+        jobs_.clear();
+      }
+      closing_ = true;
+    }
+    wake_.notify_one();
+    owner_.join();
+  }
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// Of the operations that are done.
+  comm::traffic traffic() const {
+    std::lock_guard const lock(mutex_);
+    return traffic_;
+  }
+
+  /// Runs f(communicator) on the owner thread, after everything submitted before.
+  template <class F>
+    requires std::invocable<F&, C&>
+  ticket submit(F f) {
+    auto done = std::make_shared<ticket::state>();
+    {
+      std::lock_guard const lock(mutex_);
+      if (error_) done->finish(error_);
+      else jobs_.push_back({std::make_unique<work<F>>(std::move(f)), done});
+    }
+    wake_.notify_one();
+    return ticket(std::move(done));
+  }
+
+  template <reducible T>
+  ticket all_reduce(std::span<T> data, reduction how = reduction::sum) {
+    return submit([=](C& c) { c.all_reduce(data, how); });
+  }
+  template <reducible T>
+  ticket reduce_scatter(std::span<T> data, reduction how = reduction::sum) {
+    return submit([=](C& c) { c.reduce_scatter(data, how); });
+  }
+  template <movable T>
+  ticket all_gather(std::span<T> data) {
+    return submit([=](C& c) { c.all_gather(data); });
+  }
+  template <movable T>
+  ticket all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
+    return submit([=](C& c) { c.all_gather(in, out); });
+  }
+  /// `all` and `offsets` are assigned when the ticket is done.
+  ticket all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all, std::vector<std::size_t>& offsets) {
+    return submit([=, &all, &offsets](C& c) { offsets = c.all_gather_v(in, all); });
+  }
+  template <movable T>
+  ticket all_to_all(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
+    return submit([=](C& c) { c.all_to_all(in, out); });
+  }
+  template <movable T>
+  ticket broadcast(std::span<T> data, int root) {
+    return submit([=](C& c) { c.broadcast(data, root); });
+  }
+  ticket send(std::span<std::byte const> data, int to, int tag = 0) {
+    return submit([=](C& c) { c.send(data, to, tag); });
+  }
+  ticket recv(std::span<std::byte> data, int from, int tag = 0) {
+    return submit([=](C& c) { c.recv(data, from, tag); });
+  }
+  ticket barrier() {
+    return submit([](C& c) { c.barrier(); });
+  }
+
+ private:
+  struct any_work {  // a function that need not be copyable
+    virtual ~any_work() = default;
+    virtual void operator()(C&) = 0;
+  };
+  template <class F>
+  struct work final : any_work {
+    explicit work(F f) : f(std::move(f)) {}
+    void operator()(C& c) override { std::invoke(f, c); }
+    F f;
+  };
+  struct job {
+    std::unique_ptr<any_work> run;
+    std::shared_ptr<ticket::state> done;
+  };
+
+  void start() {
+    rank_ = comm_->rank();
+    size_ = comm_->size();
+    traffic_ = comm_->traffic();
+    owner_ = std::thread([this] { serve(); });
+  }
+  void serve() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return closing_ || !jobs_.empty(); });
+      if (jobs_.empty()) return;
+      auto next = std::move(jobs_.front());
+      jobs_.pop_front();
+      lock.unlock();
+      std::exception_ptr failed;
+      try {
+        (*next.run)(*comm_);
+      } catch (...) {
+        failed = std::current_exception();
+      }
+      next.run.reset();  // what the function holds goes before anybody can see that it is done
+      auto const moved = comm_->traffic();
+      lock.lock();
+      traffic_ = moved;
+      if (failed) {
+        error_ = failed;
+        for (auto& j : jobs_) j.done->finish(error_);
+        jobs_.clear();
+      }
+      next.done->finish(failed);
+    }
+  }
+
+  std::optional<C> owned_;
+  C* comm_;
+  int rank_ = 0, size_ = 0;
+  int const exceptions_ = std::uncaught_exceptions();
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<job> jobs_;
+  std::exception_ptr error_;
+  bool closing_ = false;
+  comm::traffic traffic_;
+  std::thread owner_;
+};
+
+}  // namespace dovetail::comm

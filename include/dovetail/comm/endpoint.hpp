@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/call.hpp>
+#include <dovetail/core/error.hpp>
+
+namespace dovetail::comm {
+
+/// One rank's end of a communicator: the typed interface that all backends share. It checks arguments and counts
+/// traffic; the engine moves untyped arrays. Every rank calls the same collectives in the same order.
+/// Throws argument_error for sizes and ranks that cannot be, rank_lost and rank_diverged as the engine finds out.
+/// After one of these two the communicator stays broken: every later operation throws the same.
+template <class Engine>
+class endpoint {
+ public:
+  explicit endpoint(Engine engine) : engine_(std::move(engine)) {}
+
+  int rank() const { return engine_.rank(); }
+  int size() const { return engine_.size(); }
+  /// What this rank has moved so far; operations that failed are not counted.
+  comm::traffic traffic() const { return engine_.traffic(); }
+
+  /// data[i] becomes, on every rank, the reduction of all ranks' data[i], in rank order.
+  template <reducible T>
+  void all_reduce(std::span<T> data, reduction how = reduction::sum) {
+    call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size()};
+    engine_.all_reduce(c, bytes_of(data));
+    auto const own = c.shard_bytes(size(), rank()).size();
+    count(c.bytes() - own + others() * own, others() * own + c.bytes() - own);
+  }
+  /// shard(n, size(), rank()) of data becomes the reduction; the rest of data is unspecified afterwards.
+  template <reducible T>
+  void reduce_scatter(std::span<T> data, reduction how = reduction::sum) {
+    call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size()};
+    engine_.reduce_scatter(c, bytes_of(data));
+    auto const own = c.shard_bytes(size(), rank()).size();
+    count(c.bytes() - own, others() * own);
+  }
+  /// Every rank brings shard(n, size(), rank()) of data and gets all of it.
+  template <movable T>
+  void all_gather(std::span<T> data) {
+    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, data.size()};
+    auto const own = c.shard_bytes(size(), rank());
+    engine_.all_gather(c, bytes_of(data) + own.begin, bytes_of(data));
+    count(others() * own.size(), c.bytes() - own.size());
+  }
+  /// out becomes the ranks' `in` one after another: out.size() == size() × in.size(). `in` may be its own place in out.
+  template <movable T>
+  void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
+    require(out.size() == in.size() * ranks(), "all_gather on ", size(), " ranks: ", in.size(), " elements in and ",
+            out.size(), " out: out must have ", in.size() * ranks());
+    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size()};
+    engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
+    count(others() * in.size_bytes(), others() * in.size_bytes());
+  }
+  /// The ranks' `in`, which may differ in length, one after another into `all` (resized; must not contain `in`).
+  /// Returns size() + 1 offsets: rank r's part is [offsets[r], offsets[r + 1]).
+  std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
+    auto offsets = engine_.all_gather_v(in, all);
+    count(others() * in.size(), all.size() - in.size());
+    return offsets;
+  }
+  /// size() equal chunks each way: chunk q of `in` goes to rank q, which finds it as chunk rank(). No overlap.
+  template <movable T>
+  void all_to_all(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
+    require(in.size() == out.size() && in.size() % ranks() == 0, "all_to_all on ", size(), " ranks: ", in.size(),
+            " elements in and ", out.size(), " out: both must be the same multiple of the number of ranks");
+    require(in.empty() || in.data() + in.size() <= out.data() || out.data() + out.size() <= in.data(), "all_to_all of ",
+            in.size(), " elements: in and out overlap: use two buffers");
+    call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size()};
+    engine_.all_to_all(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
+    count(c.bytes() - c.bytes() / ranks(), c.bytes() - c.bytes() / ranks());
+  }
+  /// data of rank `root` becomes data of every rank.
+  template <movable T>
+  void broadcast(std::span<T> data, int root) {
+    check_rank("broadcast from root ", root);
+    call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size()};
+    engine_.broadcast(c, bytes_of(data));
+    if (rank() == root) count(others() * c.bytes(), 0);
+    else count(0, c.bytes());
+  }
+  /// A message to rank `to`. The bytes are copied: send returns without waiting for the receiver.
+  void send(std::span<std::byte const> data, int to, int tag = 0) {
+    check_rank("send to rank ", to);
+    check_tag(tag);
+    engine_.send({operation::send, dtype::u8, reduction::sum, to, data.size()}, data.data(), tag);
+    count(data.size(), 0);
+  }
+  /// The oldest message from rank `from` with this tag. Throws rank_diverged when it has another size.
+  void recv(std::span<std::byte> data, int from, int tag = 0) {
+    check_rank("recv from rank ", from);
+    check_tag(tag);
+    engine_.recv({operation::recv, dtype::u8, reduction::sum, from, data.size()}, data.data(), tag);
+    count(0, data.size());
+  }
+  /// Returns when every rank has come.
+  void barrier() {
+    engine_.barrier();
+    count(0, 0);
+  }
+  /// A communicator of the ranks that gave the same color (>= 0), ordered by (key, rank). Its traffic is its own.
+  endpoint split(int color, int key) {
+    require(color >= 0, "split: color ", color, ": colors are not negative");
+    endpoint part(engine_.split(color, key));
+    count(0, 0);
+    return part;
+  }
+
+ private:
+  template <class T>
+  static std::byte* bytes_of(std::span<T> s) {
+    return reinterpret_cast<std::byte*>(s.data());
+  }
+  std::size_t ranks() const { return static_cast<std::size_t>(size()); }
+  std::size_t others() const { return ranks() - 1; }
+  void check_rank(char const* what, int r) const {
+    require(r >= 0 && r < size(), what, r, ": there are ranks 0 to ", size() - 1);
+  }
+  static void check_tag(int tag) { require(tag >= 0 && tag <= 32767, "tag ", tag, ": tags lie in 0 to 32767"); }
+  void count(std::size_t sent, std::size_t received) {
+    auto& t = engine_.traffic();
+    t.bytes_sent += sent;
+    t.bytes_received += received;
+    ++t.operations;
+  }
+
+  Engine engine_;
+};
+
+}  // namespace dovetail::comm

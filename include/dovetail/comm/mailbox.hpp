@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace dovetail::comm::detail {
+
+/// The messages that have been sent to one rank and not yet been received, in the order of their arrival.
+class mailbox {
+ public:
+  void put(int from, int tag, std::span<std::byte const> data) {
+    message m{from, tag, {data.begin(), data.end()}};
+    std::lock_guard const lock(mutex_);
+    messages_.push_back(std::move(m));
+  }
+  /// Takes out the oldest message of `from` with this tag. Empty when there is none.
+  std::optional<std::vector<std::byte>> take(int from, int tag) {
+    std::lock_guard const lock(mutex_);
+    for (auto m = messages_.begin(); m != messages_.end(); ++m)
+      if (m->from == from && m->tag == tag) {
+        auto data = std::move(m->data);
+        messages_.erase(m);
+        return data;
+      }
+    return std::nullopt;
+  }
+
+ private:
+  struct message {
+    int from, tag;
+    std::vector<std::byte> data;
+  };
+  std::mutex mutex_;
+  std::deque<message> messages_;
+};
+
+}  // namespace dovetail::comm::detail

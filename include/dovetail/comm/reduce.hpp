@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// The arithmetic of all collectives: P arrays combined element by element in rank order. One function per (element
+// type, reduction), written with vectors of baseline width, because a loop of unknown length is not vectorised at -O2.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include <dovetail/comm/call.hpp>
+#include <dovetail/core/config.hpp>
+
+namespace dovetail::comm {
+
+/// Combines n elements of each of `sources` in the order of the sources and stores the result in every one of `outs`.
+/// An out may be one of the sources; apart from that the arrays must not overlap.
+using ordered_reduce = void (*)(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
+                                std::size_t source_count, std::size_t n);
+
+namespace detail {
+
+template <class A>
+struct vector_of {
+  typedef A type __attribute__((vector_size(16)));
+};
+typedef std::uint16_t u16x4 __attribute__((vector_size(8)));
+typedef std::uint32_t u32x4 __attribute__((vector_size(16)));
+typedef float f32x4 __attribute__((vector_size(16)));
+
+/// One cache line of accumulators.
+template <class A>
+struct line {
+  static constexpr std::size_t size = 64 / sizeof(A);
+  typename vector_of<A>::type v[4];
+};
+
+DOVETAIL_INLINE u32x4 select(u32x4 mask, u32x4 yes, u32x4 no) { return (mask & yes) | (~mask & no); }
+
+// The half types: the same bits as the scalar conversions of core/half.hpp.
+DOVETAIL_INLINE f32x4 widen(u32x4 h, bf16) { return (f32x4)(h << 16); }
+DOVETAIL_INLINE f32x4 widen(u32x4 h, fp16) {
+  u32x4 const magnitude = h & 0x7fffu;
+  u32x4 const finite = (u32x4)((f32x4)(magnitude << 13) * 0x1p112f);  // also right for subnormals
+  u32x4 const special = (magnitude << 13) | 0x7f800000u;
+  return (f32x4)(((h & 0x8000u) << 16) | select((u32x4)(magnitude > 0x7bffu), special, finite));
+}
+DOVETAIL_INLINE u32x4 narrow(f32x4 f, bf16) {
+  u32x4 const u = (u32x4)f;
+  u32x4 const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return select((u32x4)((u & 0x7fffffffu) > 0x7f800000u), (u >> 16) | 0x40u, rounded);
+}
+DOVETAIL_INLINE u32x4 narrow(f32x4 f, fp16) {
+  u32x4 const u = (u32x4)f, a = u & 0x7fffffffu, sign = (u >> 16) & 0x8000u;
+  u32x4 r = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+  // Below 2^-14 the float unit rounds to a multiple of 2^-24; large values are masked out first, they would overflow.
+  u32x4 const tiny = (u32x4)(a < 0x38800000u);
+  r = select(tiny, (u32x4)((f32x4)(a & tiny) + 0.5f) - 0x3f000000u, r);
+  r = select((u32x4)(a >= 0x477ff000u), u32x4{} + 0x7c00u, r);
+  r = select((u32x4)(a > 0x7f800000u), 0x7e00u | ((a >> 13) & 0x3ffu), r);
+  return sign | r;
+}
+
+template <class T, class A>
+DOVETAIL_INLINE void load(line<A>& to, std::byte const* from) {
+  if constexpr (std::is_same_v<T, fp16> || std::is_same_v<T, bf16>) {
+    for (int i = 0; i < 4; ++i) {
+      u16x4 h;
+      std::memcpy(&h, from + 8 * i, 8);
+      to.v[i] = widen(__builtin_convertvector(h, u32x4), T{});
+    }
+  } else {
+    std::memcpy(&to, from, sizeof to);
+  }
+}
+template <class T, class A>
+DOVETAIL_INLINE void store(std::byte* to, line<A> const& from) {
+  if constexpr (std::is_same_v<T, fp16> || std::is_same_v<T, bf16>) {
+    for (int i = 0; i < 4; ++i) {
+      u16x4 const h = __builtin_convertvector(narrow(from.v[i], T{}), u16x4);
+      std::memcpy(to + 8 * i, &h, 8);
+    }
+  } else {
+    std::memcpy(to, &from, sizeof from);
+  }
+}
+template <reduction How, class A>
+DOVETAIL_INLINE void combine(line<A>& into, line<A> const& with) {
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (How == reduction::sum) {
+      into.v[i] += with.v[i];
+    } else {
+      auto const take = How == reduction::min ? with.v[i] < into.v[i] : with.v[i] > into.v[i];
+      using mask = std::remove_const_t<decltype(take)>;
+      using vector = typename vector_of<A>::type;
+      into.v[i] = (vector)((take & (mask)with.v[i]) | (~take & (mask)into.v[i]));
+    }
+  }
+}
+
+template <class T, reduction How>
+struct accumulator {
+  using type = T;
+};
+template <reduction How>
+struct accumulator<fp16, How> {
+  using type = float;
+};
+template <reduction How>
+struct accumulator<bf16, How> {
+  using type = float;
+};
+template <>
+struct accumulator<std::int32_t, reduction::sum> {
+  using type = std::uint32_t;  // wraps around by definition
+};
+template <>
+struct accumulator<std::int64_t, reduction::sum> {
+  using type = std::uint64_t;
+};
+
+template <class T, reduction How>
+void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
+                     std::size_t source_count, std::size_t n) {
+  using A = typename accumulator<T, How>::type;
+  constexpr std::size_t step = line<A>::size, step_bytes = step * sizeof(T);
+  std::size_t const whole = n / step * step_bytes, rest = n * sizeof(T) - whole;
+  for (std::size_t at = 0; at < whole; at += step_bytes) {
+    line<A> sum, next;
+    load<T>(sum, sources[0] + at);
+    for (std::size_t s = 1; s < source_count; ++s) {
+      load<T>(next, sources[s] + at);
+      combine<How>(sum, next);
+    }
+    for (std::size_t o = 0; o < out_count; ++o) store<T>(outs[o] + at, sum);
+  }
+  if (rest == 0) return;
+  alignas(64) std::byte padded[64]{};  // the tail takes the same path, and so the same rounding
+  line<A> sum, next;
+  std::memcpy(padded, sources[0] + whole, rest);
+  load<T>(sum, padded);
+  for (std::size_t s = 1; s < source_count; ++s) {
+    std::memcpy(padded, sources[s] + whole, rest);
+    load<T>(next, padded);
+    combine<How>(sum, next);
+  }
+  store<T>(padded, sum);
+  for (std::size_t o = 0; o < out_count; ++o) std::memcpy(outs[o] + whole, padded, rest);
+}
+
+template <class T>
+constexpr ordered_reduce reducer_of(reduction how) {
+  switch (how) {
+    case reduction::min: return &reduce_in_order<T, reduction::min>;
+    case reduction::max: return &reduce_in_order<T, reduction::max>;
+    case reduction::sum: break;
+  }
+  return &reduce_in_order<T, reduction::sum>;
+}
+
+}  // namespace detail
+
+/// The function that combines arrays of `type` by `how`.
+constexpr ordered_reduce reducer(dtype type, reduction how) {
+  switch (type) {
+    case dtype::f64: return detail::reducer_of<double>(how);
+    case dtype::f32: return detail::reducer_of<float>(how);
+    case dtype::f16: return detail::reducer_of<fp16>(how);
+    case dtype::bf16: return detail::reducer_of<bf16>(how);
+    case dtype::i64: return detail::reducer_of<std::int64_t>(how);
+    case dtype::i32: return detail::reducer_of<std::int32_t>(how);
+    case dtype::u64: return detail::reducer_of<std::uint64_t>(how);
+    case dtype::u32: return detail::reducer_of<std::uint32_t>(how);
+    case dtype::u16: return detail::reducer_of<std::uint16_t>(how);
+    case dtype::u8: break;
+  }
+  return detail::reducer_of<std::uint8_t>(how);
+}
+
+}  // namespace dovetail::comm

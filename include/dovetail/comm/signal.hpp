@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <thread>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <ctime>
+#endif
+
+namespace dovetail::comm::detail {
+
+inline void pause_core() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// How to wait: first on the core, in the hope that the others are about to come, then asleep.
+struct patience {
+  std::chrono::microseconds spin{0};
+  std::chrono::milliseconds deadline{0};
+};
+
+/// A word that one thread raises and others wait for. std::atomic::wait has no timeout, and a rank that does not
+/// come must be noticed: hence the system call.
+class signal {
+ public:
+  std::uint32_t load() const { return value_.load(std::memory_order_acquire); }
+  void add(std::uint32_t n) {
+    value_.fetch_add(n, std::memory_order_seq_cst);
+    wake();
+  }
+  void set_bits(std::uint32_t bits) {
+    value_.fetch_or(bits, std::memory_order_seq_cst);
+    wake();
+  }
+
+  /// Returns when done(value) holds (true), or when the patience is at its end (false).
+  template <class Done>
+  bool wait(Done done, patience const& p) {
+    using clock = std::chrono::steady_clock;
+    if (done(load())) return true;
+    for (int i = 0; i < 32 && p.spin.count() > 0; ++i) {
+      pause_core();
+      if (done(load())) return true;
+    }
+    auto const start = clock::now();
+    auto const spin_until = start + p.spin;
+    while (clock::now() < spin_until)
+      for (int i = 0; i < 32; ++i) {
+        pause_core();
+        if (done(load())) return true;
+      }
+    auto const give_up = start + std::min<std::chrono::milliseconds>(p.deadline, std::chrono::hours(24 * 365));
+    for (;;) {
+      // The one who raises writes the value, then reads sleepers_; we write sleepers_, then read the value: in the
+      // single order of sequentially consistent operations one of the two sees the other.
+      sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      auto const seen = value_.load(std::memory_order_seq_cst);
+      if (!done(seen)) sleep(seen, give_up - clock::now());
+      sleepers_.fetch_sub(1, std::memory_order_relaxed);
+      if (done(load())) return true;
+      if (clock::now() >= give_up) return false;
+    }
+  }
+
+ private:
+#if defined(__linux__)
+  void wake() {
+    if (sleepers_.load(std::memory_order_seq_cst) != 0)
+      syscall(SYS_futex, static_cast<void*>(&value_), FUTEX_WAKE_PRIVATE, 0x7fffffff, nullptr, nullptr, 0);
+  }
+  void sleep(std::uint32_t seen, std::chrono::nanoseconds at_most) {
+    if (at_most.count() <= 0) return;
+    timespec ts{};
+    ts.tv_sec = static_cast<decltype(ts.tv_sec)>(at_most.count() / 1'000'000'000);
+    ts.tv_nsec = static_cast<decltype(ts.tv_nsec)>(at_most.count() % 1'000'000'000);
+    syscall(SYS_futex, static_cast<void*>(&value_), FUTEX_WAIT_PRIVATE, seen, &ts, nullptr, 0);
+  }
+#else
+  void wake() {}
+  void sleep(std::uint32_t, std::chrono::nanoseconds) { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
+#endif
+
+  std::atomic<std::uint32_t> value_{0}, sleepers_{0};
+  static_assert(sizeof(std::atomic<std::uint32_t>) == 4, "a futex is the atomic's own four bytes");
+};
+
+}  // namespace dovetail::comm::detail

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/call.hpp>
+#include <dovetail/comm/mailbox.hpp>
+#include <dovetail/comm/signal.hpp>
+#include <dovetail/core/error.hpp>
+
+namespace dovetail::comm {
+
+/// How the ranks of comm::threads wait for each other.
+struct threads_options {
+  /// A rank that does not come for so long is lost.
+  std::chrono::milliseconds deadline = default_deadline;
+  /// How long to wait on the core before sleeping; only while there is a core for every rank.
+  std::chrono::microseconds spin{50};
+};
+
+namespace detail {
+
+/// What a rank lays open to its peers for the duration of one operation.
+struct posting {
+  comm::call call;
+  std::byte const* in = nullptr;
+  std::byte* out = nullptr;
+  std::size_t bytes = 0;  // where the ranks' sizes may differ
+  int key = 0;
+};
+
+inline constexpr std::size_t small_bytes = 4096;
+
+/// The memory that the ranks of one communicator share. Ranks meet at *phases*: each rank counts its own in `arrived`.
+/// What was posted before phase k may be read after it, and is overwritten before phase k + 2 at the earliest, when
+/// every rank has passed k + 1: hence two postings and two small buffers, used in turn.
+struct thread_group {
+  static constexpr std::uint32_t poisoned = 1, left = 2, one_phase = 4;  // bits of `arrived`
+
+  struct alignas(128) seat {
+    signal arrived;                         // phases × one_phase, and the two bits
+    alignas(128) posting posts[2];
+    alignas(128) std::atomic<int> reading{0};  // this rank is at work on its peers' arrays
+    signal mail_signal;
+    mailbox mail;
+    alignas(128) std::byte small[2][small_bytes];
+  };
+
+  thread_group(int n, threads_options o)
+      : ranks(n), options(o), seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))) {
+    how_to_wait.deadline = o.deadline;
+    if (static_cast<unsigned>(n) <= std::thread::hardware_concurrency()) how_to_wait.spin = o.spin;
+  }
+
+  seat& at(int r) { return seats[static_cast<std::size_t>(r)]; }
+
+  /// Declares the group broken: the first reason stands, everybody who waits is woken.
+  void fail(int rank, bool diverged, std::string reason) {
+    {
+      std::lock_guard const lock(mutex);
+      if (!broken.load(std::memory_order_relaxed)) {
+        failed_rank = rank;
+        failed_diverged = diverged;
+        failed_because = std::move(reason);
+        broken.store(true, std::memory_order_seq_cst);
+      }
+    }
+    for (int r = 0; r < ranks; ++r) {
+      at(r).arrived.set_bits(poisoned);
+      at(r).mail_signal.set_bits(poisoned);
+    }
+  }
+  /// Throws what the group has failed of, as seen by a rank in the operation `where`.
+  [[noreturn]] void rethrow(std::string const& where) {
+    std::lock_guard const lock(mutex);
+    auto const what = message(where, ": ", failed_because);
+    if (failed_diverged) throw rank_diverged(what, failed_rank);
+    throw rank_lost(what, failed_rank);
+  }
+  /// A rank will not come again. No failure by itself: only whoever waits for it fails.
+  void leave(int rank) {
+    at(rank).arrived.set_bits(left);
+    for (int r = 0; r < ranks; ++r) at(r).mail_signal.add(one_phase);
+  }
+
+  /// The group of those who split with the same color at the same time: the first to ask makes it.
+  std::shared_ptr<thread_group> part(std::uint64_t when, int color, int members) {
+    std::lock_guard const lock(mutex);
+    auto& p = parts[{when, color}];
+    if (!p.group) p = {std::make_shared<thread_group>(members, options), members};
+    auto group = p.group;
+    if (--p.to_come == 0) parts.erase({when, color});
+    return group;
+  }
+
+  int const ranks;
+  threads_options const options;
+  patience how_to_wait;
+  std::unique_ptr<seat[]> const seats;
+  std::atomic<bool> broken{false};
+
+ private:
+  struct split_part {
+    std::shared_ptr<thread_group> group;
+    int to_come = 0;
+  };
+  std::mutex mutex;
+  int failed_rank = -1;
+  bool failed_diverged = false;
+  std::string failed_because;
+  std::map<std::pair<std::uint64_t, int>, split_part> parts;
+};
+
+}  // namespace detail
+}  // namespace dovetail::comm

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/endpoint.hpp>
+#include <dovetail/comm/thread_engine.hpp>
+
+namespace dovetail::comm {
+
+/// A world whose ranks are threads of this process; they reduce and copy directly in each other's arrays. A handle:
+/// copies mean the same world. Throws argument_error for fewer than one rank.
+///
+/// A rank that throws, returns or destroys its communicator while others wait for it, or that does not come within the
+/// deadline, makes them throw rank_lost; a rank that asks for something else makes all throw rank_diverged. The group
+/// is broken then; the next run() starts with a new one. The collectives of one communicator must not be called from
+/// two threads at once.
+class threads {
+ public:
+  /// One rank's end. Movable, not copyable; its end of life is this rank's farewell to the others.
+  using communicator = endpoint<detail::thread_engine>;
+
+  explicit threads(int ranks, threads_options options = {}) : state_(std::make_shared<state>()) {
+    require(ranks >= 1, ranks, " ranks: a world of threads has at least one");
+    require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
+    state_->ranks = ranks;
+    state_->options = options;
+    state_->handed_out.resize(static_cast<std::size_t>(ranks));
+  }
+
+  int size() const { return state_->ranks; }
+
+  /// Calls f(communicator&) once per rank, each call on a thread of its own, and returns when all have returned. When
+  /// ranks throw, rethrows the root cause: what the first rank threw that did not merely miss another one.
+  template <class F>
+  void run(F&& f) const {
+    auto const group = std::make_shared<detail::thread_group>(size(), state_->options);
+    failures found;
+    auto const one_rank = [&](int r) {
+      communicator c(detail::thread_engine(group, r));
+      try {
+        f(c);
+      } catch (std::exception const& e) {
+        found.add(std::current_exception(), dynamic_cast<comm_error const*>(&e) != nullptr);
+        group->fail(r, false, message("rank ", r, " threw: ", e.what()));
+      } catch (...) {
+        found.add(std::current_exception(), false);
+        group->fail(r, false, message("rank ", r, " threw something that is no std::exception"));
+      }
+    };
+    std::vector<std::thread> started;
+    started.reserve(static_cast<std::size_t>(size()));
+    try {
+      for (int r = 0; r < size(); ++r) started.emplace_back(one_rank, r);
+    } catch (...) {  // no more threads to be had: those that run must not wait for the rest
+      auto const missing = static_cast<int>(started.size());
+      group->fail(missing, false, message("rank ", missing, " could not be started"));
+      for (auto& t : started) t.join();
+      throw;
+    }
+    for (auto& t : started) t.join();
+    if (auto const e = found.root_cause()) std::rethrow_exception(e);
+  }
+
+  /// Rank r's communicator, for callers who have their own threads. The n-th call for a rank joins the n-th group, so
+  /// once each rank has been handed out again, a world that broke works again.
+  communicator rank(int r) const {
+    require(r >= 0 && r < size(), "rank ", r, ": there are ranks 0 to ", size() - 1);
+    std::lock_guard const lock(state_->mutex);
+    auto const n = state_->handed_out[static_cast<std::size_t>(r)]++;
+    auto& g = state_->groups[n];
+    if (!g) g = std::make_shared<detail::thread_group>(size(), state_->options);
+    auto const group = g;
+    // The communicators keep their group alive; the world forgets it when everybody has got theirs.
+    if (*std::min_element(state_->handed_out.begin(), state_->handed_out.end()) > n) state_->groups.erase(n);
+    return communicator(detail::thread_engine(group, r));
+  }
+
+ private:
+  struct state {
+    int ranks = 0;
+    threads_options options;
+    std::mutex mutex;
+    std::vector<std::size_t> handed_out;
+    std::map<std::size_t, std::shared_ptr<detail::thread_group>> groups;
+  };
+
+  class failures {
+   public:
+    void add(std::exception_ptr e, bool about_others) {
+      std::lock_guard const lock(mutex_);
+      auto& first = about_others ? first_secondary_ : first_;
+      if (!first) first = std::move(e);
+    }
+    std::exception_ptr root_cause() const { return first_ ? first_ : first_secondary_; }
+
+   private:
+    std::mutex mutex_;
+    std::exception_ptr first_, first_secondary_;
+  };
+
+  std::shared_ptr<state> state_;
+};
+
+}  // namespace dovetail::comm
