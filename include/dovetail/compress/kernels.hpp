@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/dispatch.hpp>
+
+#if DOVETAIL_X86_LEVELS
+#include <immintrin.h>
+#endif
+
+// The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
+namespace dovetail::compress::kernels {
+
+/// One level's loops. Payload bytes need no alignment; n may be anything.
+struct kernel_set {
+  void (*to_fp16)(float const* x, std::size_t n, std::byte* out);
+  void (*add_fp16)(std::byte const* in, std::size_t n, float weight, float* out);
+  void (*to_bf16)(float const* x, std::size_t n, std::byte* out);
+  void (*add_bf16)(std::byte const* in, std::size_t n, float weight, float* out);
+  void (*add_float)(std::byte const* in, std::size_t n, float weight, float* out);
+  bool (*all_finite)(float const* x, std::size_t n);
+  /// ceil(n/8) bytes of signs; returns the sum of magnitudes.
+  double (*to_signs)(float const* x, std::size_t n, std::byte* bits);
+  void (*add_signs)(std::byte const* bits, std::size_t n, float value, float* out);
+  /// Appends index and bits of every element whose magnitude, as an integer, is at least `least`; room for n + 16.
+  std::size_t (*compact)(float const* x, std::size_t n, std::int32_t least, std::uint32_t first,
+                         std::uint32_t* indices, std::uint32_t* values);
+  /// The same for gradient + residual, which stays in residual.
+  std::size_t (*add_compact)(float const* gradient, float* residual, std::size_t n, std::int32_t least,
+                             std::uint32_t first, std::uint32_t* indices, std::uint32_t* values);
+};
+
+namespace baseline {
+#define DOVETAIL_KERNEL_LEVEL 0
+#include <dovetail/compress/kernels.inc.hpp>
+#undef DOVETAIL_KERNEL_LEVEL
+}  // namespace baseline
+
+#if DOVETAIL_X86_LEVELS
+DOVETAIL_TARGET_BEGIN("avx2,f16c,popcnt,bmi")
+namespace avx2 {
+#define DOVETAIL_KERNEL_LEVEL 1
+#include <dovetail/compress/kernels.inc.hpp>
+#undef DOVETAIL_KERNEL_LEVEL
+}  // namespace avx2
+DOVETAIL_TARGET_END
+
+DOVETAIL_TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,popcnt,bmi")
+namespace avx512 {
+#define DOVETAIL_KERNEL_LEVEL 2
+#include <dovetail/compress/kernels.inc.hpp>
+#undef DOVETAIL_KERNEL_LEVEL
+}  // namespace avx512
+DOVETAIL_TARGET_END
+#endif
+
+/// The loops compiled for `level`, which the processor must support.
+inline kernel_set const& at(cpu_level level) {
+#if DOVETAIL_X86_LEVELS
+  if (level == cpu_level::avx512) return avx512::set;
+  if (level == cpu_level::avx2) return avx2::set;
+#endif
+  (void)level;
+  return baseline::set;
+}
+
+/// The loops for this processor.
+inline kernel_set const& best() { return at(supported_cpu_level()); }
+
+}  // namespace dovetail::compress::kernels

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <dovetail/compress/select.hpp>
+#include <dovetail/compress/traits.hpp>
+
+namespace dovetail::compress {
+
+/// Sends the k = max(1, ceil(ratio · n)) elements of largest magnitude, exactly: 8k bytes.
+///
+/// A payload is k pairs (index u32, value f32) in the order of the indices, in native byte order. Among equal magnitudes
+/// at the threshold an even spread over their positions is taken, the same on every machine. NaN counts as the largest
+/// magnitude: it is sent, and seen. `ratio` is read as the decimal it was written as: 0.1f of 10 elements is 1.
+/// Errors: argument_error for a ratio outside (0, 1] or more than 2^32 − 1 elements; input_error for payloads of another
+/// size or with indices that do not rise or lie outside. Non-finite values pass: they are how ranks learn of them.
+/// Source: Aji and Heafield, "Sparse Communication for Distributed Gradient Descent", EMNLP 2017.
+struct top_k {
+  float ratio = 0.01f;
+
+  static constexpr bool summable = false;
+  static constexpr bool fixed_size = true;
+  static constexpr bool unbiased = false;
+  static constexpr bool wants_error_feedback = true;
+
+  /// Only scratch memory, reused from step to step: nothing to save, and all states are equal.
+  struct state {
+    selection_scratch scratch;
+    std::vector<named_tensor> tensors(std::string const&) { return {}; }
+    friend bool operator==(state const&, state const&) { return true; }
+  };
+
+  static constexpr char const* name() { return "top-k"; }
+  /// Number of elements that are sent of n.
+  constexpr std::size_t count(std::size_t n) const {
+    check(n);
+    if (n == 0) return 0;
+    // A float is within 2^-24 of the decimal that was meant; that much does not make one element more.
+    double const exact = static_cast<double>(ratio) * static_cast<double>(n) * (1 - 0x1p-23);
+    auto k = static_cast<std::size_t>(exact);
+    if (static_cast<double>(k) < exact) ++k;
+    return k < 1 ? 1 : k > n || ratio == 1.0f ? n : k;
+  }
+  constexpr std::size_t wire_size(std::size_t n) const { return 8 * count(n); }
+  state init(bucket const& b) const {
+    check(b.size());
+    return {};
+  }
+
+  std::size_t encode(bucket const& b, state& s, std::span<std::byte> out) const {
+    return select(b, nullptr, s, out, kernels::best());
+  }
+  /// For error feedback: adds the bucket to `residual`, encodes the sum and takes what is sent out of the residual.
+  std::size_t encode_with_residual(bucket const& b, std::span<float> residual, state& s,
+                                   std::span<std::byte> out) const {
+    return select(b, residual.data(), s, out, kernels::best());
+  }
+  /// The same on the loops of one cpu_level, for tests and benchmarks; `residual` may be null.
+  std::size_t select(bucket const& b, float* residual, state& s, std::span<std::byte> out,
+                     kernels::kernel_set const& kernel) const {
+    std::size_t const k = count(b.size());
+    require_room(name(), b.size(), 8 * k, out);
+    select_largest(b.values, residual, k, s.scratch, out.data(), kernel);
+    return 8 * k;
+  }
+
+  void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
+    std::size_t const n = out.size(), k = count(n);
+    require_payload(name(), n, 8 * k, payload);
+    // Everything is checked before anything is added. Rising indices are distinct, and the last one bounds them all.
+    std::int64_t last = -1;
+    for (std::size_t i = 0; i < k; ++i) {
+      std::int64_t const index = read<std::uint32_t>(payload.data() + 8 * i);
+      require<input_error>(index > last && index < static_cast<std::int64_t>(n), name(), ": entry ", i, " of ", k,
+                           " has the index ", index, " after ", last, " for ", n,
+                           " elements: indices must rise below it, the payload is damaged");
+      last = index;
+    }
+    for (std::size_t i = 0; i < k; ++i) {
+      float const product = weight * read<float>(payload.data() + 8 * i + 4);
+      float& sum = out[read<std::uint32_t>(payload.data() + 8 * i)];
+      sum += product;
+    }
+  }
+
+ private:
+  template <class T>
+  static T read(std::byte const* p) {
+    T value;
+    std::memcpy(&value, p, sizeof value);
+    return value;
+  }
+  constexpr void check(std::size_t n) const {
+    if (!(ratio > 0 && ratio <= 1)) refuse_ratio();
+    if (n > std::numeric_limits<std::uint32_t>::max()) refuse_size(n);
+  }
+  void refuse_ratio() const {
+    throw argument_error(message("top-k: ratio = ", ratio, ": it must be above 0 and at most 1"));
+  }
+  static void refuse_size(std::size_t n) {
+    throw argument_error(message("top-k: a bucket of ", n, " elements: indices have 32 bits, use smaller buckets"));
+  }
+};
+
+}  // namespace dovetail::compress

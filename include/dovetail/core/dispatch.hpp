@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// A program built with plain -O2 must get its machine's speed: kernels are compiled once per level, and the widest
+// level that processor and operating system support is taken at run time. Every level gives the same bits.
+#include <cstdint>
+
+// Only GCC and Clang can compile one file for several instruction sets; nvcc's front end cannot.
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__SSE2__) && defined(__GNUC__) && !defined(__CUDACC__)
+#define DOVETAIL_X86_LEVELS 1
+#else
+#define DOVETAIL_X86_LEVELS 0
+#endif
+
+// DOVETAIL_TARGET_BEGIN(features) … DOVETAIL_TARGET_END: functions between them may use these instructions. No standard
+// header may be included in between: its inline functions would be compiled for a processor that may not be there.
+#define DOVETAIL_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define DOVETAIL_TARGET_BEGIN(features) \
+  DOVETAIL_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define DOVETAIL_TARGET_END DOVETAIL_PRAGMA(clang attribute pop)
+#else
+#define DOVETAIL_TARGET_BEGIN(features) \
+  DOVETAIL_PRAGMA(GCC push_options)     \
+  DOVETAIL_PRAGMA(GCC target(features))
+#define DOVETAIL_TARGET_END DOVETAIL_PRAGMA(GCC pop_options)
+#endif
+
+namespace dovetail {
+
+/// Instruction sets for which kernels are compiled, narrowest first.
+enum class cpu_level : std::uint8_t {
+  baseline,  ///< what the program was compiled for; 128-bit vectors
+  avx2,      ///< with F16C
+  avx512,    ///< F, BW, DQ, VL
+};
+
+/// The widest level that this processor supports.
+inline cpu_level supported_cpu_level() {
+#if DOVETAIL_X86_LEVELS
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    return cpu_level::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("popcnt"))
+    return cpu_level::avx2;
+#endif
+  return cpu_level::baseline;
+}
+
+}  // namespace dovetail
