@@ -1,0 +1,49 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# check.sh REPOSITORY WORK [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
+# warning. Its first lines may say `// needs: mpi onednn io cuda` (skipped where one is missing) and `// run` (it is
+# also run, alone in an empty folder, and must exit with 0). Commands of ./run in blocks of shell exist.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$1 work=$2
+shift 2
+rm -rf "$work/new" "$work/run"
+mkdir -p "$work/new" "$work/blocks" "$work/run"
+
+commands=$("$repository/run" help | awk '/^  [a-z]/ { printf " %s ", $1 }')
+(cd "$repository" && find README.md docs -name '*.md' | LC_ALL=C sort |
+  xargs awk -v out="$work/new" -v commands="$commands" -f "$here/extract.awk") > "$work/complaints"
+# Only what changed is compiled again.
+for block in "$work"/blocks/*.cpp; do
+  [ -e "$work/new/${block##*/}" ] || rm -f "$block"
+done
+for block in "$work"/new/*.cpp; do
+  cmp -s "$block" "$work/blocks/${block##*/}" || cp "$block" "$work/blocks/"
+done
+count=$(find "$work/blocks" -name '*.cpp' | wc -l)
+
+cmake -S "$here/programs" -B "$work/build" -G Ninja -DDOVETAIL_REPOSITORY="$repository" -DBLOCKS="$work/blocks" "$@" \
+  > "$work/configure.log" 2>&1 || { cat "$work/configure.log"; exit 1; }
+grep '^-- skipped' "$work/configure.log" | sed 's/^-- //' || true
+failed=0
+cmake --build "$work/build" -- -k 0 > "$work/build.log" 2>&1 || failed=1
+grep -v -e '^\[[0-9]*/[0-9]*\]' -e '^ninja: no work' "$work/build.log" | head -n 150 || true
+cat "$work/complaints"
+[ ! -s "$work/complaints" ] || failed=1
+
+for block in $(grep -l '^// run' "$work"/blocks/*.cpp 2>/dev/null || true); do
+  name=$(basename "$block" .cpp)
+  [ -x "$work/build/$name" ] || continue
+  mkdir -p "$work/run/$name"
+  status=0
+  (cd "$work/run/$name" && timeout 120 "$work/build/$name" > output 2>&1 < /dev/null) || status=$?
+  if [ "$status" != 0 ]; then
+    failed=1
+    echo "FAILED   $name exited with $status:"
+    sed 's/^/    /' "$work/run/$name/output" | tail -n 20
+  else
+    echo "ran      $name"
+  fi
+done
+echo "$count blocks of C++, $(grep -c . "$work/complaints" || true) complaints"
+[ "$count" -gt 0 ] && [ "$failed" = 0 ]
