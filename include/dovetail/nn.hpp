@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// Networks: layers as policies, shapes as types.
+#include <dovetail/nn/activation.hpp>
+#include <dovetail/nn/conv.hpp>
+#include <dovetail/nn/dense.hpp>
+#include <dovetail/nn/dropout.hpp>
+#include <dovetail/nn/embedding.hpp>
+#include <dovetail/nn/flatten.hpp>
+#include <dovetail/nn/layer.hpp>
+#include <dovetail/nn/loss.hpp>
+#include <dovetail/nn/lstm.hpp>
+#include <dovetail/nn/max_pool.hpp>
+#include <dovetail/nn/network.hpp>
+#include <dovetail/nn/softmax_cross_entropy.hpp>
+#include <dovetail/nn/with_loss.hpp>

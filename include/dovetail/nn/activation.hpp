@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <dovetail/nn/layer.hpp>
+#include <dovetail/nn/vector_math.hpp>
+
+// Elementwise layers: any shape in, the same out, no tensors. Their derivative is a function of their output, so the
+// output overwrites the input wherever the layer before does not need it: no pass over memory, no memory.
+namespace dovetail::nn {
+
+namespace detail {
+/// Applies `f` to each element on the way forward; on the way back gives `derivative(y) × dy`.
+template <class Rule>
+struct activation {
+  template <class Backend>
+  DOVETAIL_NOINLINE static void forward(layer_call<Backend> const& c) {
+    c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
+      map(end - begin, c.y + begin, [](pack x) { return Rule::value(x); }, c.x + begin);
+    });
+  }
+  template <class Backend>
+  DOVETAIL_NOINLINE static void backward(layer_call<Backend> const& c) {
+    if (!c.dx) return;
+    c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
+      map(end - begin, c.dx + begin, [](pack y, pack dy) { return Rule::chain(y, dy); }, c.y + begin, c.dy + begin);
+    });
+  }
+};
+struct relu_rule {
+  static pack value(pack x) { return select(x < pack{}, pack{}, x); }  // a NaN stays one, and is seen
+  static pack chain(pack y, pack dy) { return select(y > pack{}, dy, pack{}); }
+};
+struct tanh_rule {
+  static pack value(pack x) { return detail::tanh(x); }
+  static pack chain(pack y, pack dy) { return dy * (1.f - y * y); }
+};
+struct sigmoid_rule {
+  static pack value(pack x) { return detail::sigmoid(x); }
+  static pack chain(pack y, pack dy) { return dy * (y * (1.f - y)); }
+};
+}  // namespace detail
+
+/// max(x, 0).
+struct relu {
+  static constexpr bool in_place = true;
+  static constexpr shape output(shape const& in) { return in; }
+  static void forward(auto const& call) { detail::activation<detail::relu_rule>::forward(call); }
+  static void backward(auto const& call) { detail::activation<detail::relu_rule>::backward(call); }
+};
+
+/// tanh x.
+struct tanh {
+  static constexpr bool in_place = true;
+  static constexpr shape output(shape const& in) { return in; }
+  static void forward(auto const& call) { detail::activation<detail::tanh_rule>::forward(call); }
+  static void backward(auto const& call) { detail::activation<detail::tanh_rule>::backward(call); }
+};
+
+/// 1 / (1 + e^-x).
+struct sigmoid {
+  static constexpr bool in_place = true;
+  static constexpr shape output(shape const& in) { return in; }
+  static void forward(auto const& call) { detail::activation<detail::sigmoid_rule>::forward(call); }
+  static void backward(auto const& call) { detail::activation<detail::sigmoid_rule>::backward(call); }
+};
+
+}  // namespace dovetail::nn

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/layer.hpp>
+
+namespace dovetail::nn {
+
+/// Convolution: {C, H, W} -> {Filters, (H + 2 Padding - Kernel) / Stride + 1, …}.
+/// Tensors: weight {Filters, C, Kernel, Kernel}, bias {Filters}.
+template <int Filters, int Kernel, int Stride = 1, int Padding = 0>
+struct conv {
+  static constexpr bool keeps_output = false;
+
+  template <class At>
+  static constexpr void check() {
+    DOVETAIL_REQUIRE(Filters > 0 && Kernel > 0 && Stride > 0 && Padding >= 0,
+                     "conv<Filters, Kernel, Stride, Padding> needs positive numbers", conv, At);
+    DOVETAIL_REQUIRE(At::input.rank == 3, "conv reads an image {channels, height, width}", conv, At);
+    if constexpr (At::input.rank == 3)
+      DOVETAIL_REQUIRE(At::input[1] + 2 * Padding >= Kernel && At::input[2] + 2 * Padding >= Kernel,
+                       "conv's kernel is larger than its image", conv, At);
+  }
+  static constexpr shape output(shape const& in) {
+    if (in.rank != 3) return in;
+    auto const s = size(in, 0);
+    return {Filters, s.out_height(), s.out_width()};
+  }
+  static constexpr auto parameters(shape const& in) {
+    auto const fan = in[0] * Kernel * Kernel;
+    return std::array{tensor_plan{"weight", {Filters, in[0], Kernel, Kernel}, initial::uniform, fan},
+                      tensor_plan{"bias", {Filters}, initial::uniform, fan}};
+  }
+  static constexpr std::int64_t flops(shape const& in) { return 2 * output(in).size() * in[0] * Kernel * Kernel; }
+
+  template <class Backend>
+  static void forward(layer_call<Backend> const& c) {
+    auto const s = size(c.in, c.batch);
+    c.backend.conv_forward(s, c.x, c.weights, c.weights + s.weight_count(), c.y);
+  }
+  template <class Backend>
+  static void backward(layer_call<Backend> const& c) {
+    auto const s = size(c.in, c.batch);
+    c.backend.conv_backward_weights(s, c.x, c.dy, c.dw, c.dw + s.weight_count(), c.accumulate);
+    if (c.dx) c.backend.conv_backward_data(s, c.weights, c.dy, c.dx);
+  }
+
+ private:
+  static constexpr convolution_size size(shape const& in, std::int64_t batch) {
+    return {batch, in[0], in[1], in[2], Filters, Kernel, Stride, Padding};
+  }
+};
+
+}  // namespace dovetail::nn

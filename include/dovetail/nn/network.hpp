@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numbers>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/nn/host.hpp>
+#include <dovetail/nn/layout.hpp>
+#include <dovetail/nn/loss.hpp>
+#include <dovetail/nn/plan.hpp>
+
+namespace dovetail::nn {
+
+namespace detail {
+
+/// Memory that may be lost: a copy starts empty, an assignment keeps what it has.
+template <class T>
+struct transient : T {
+  transient() = default;
+  transient(transient const&) : T() {}
+  transient(transient&&) = default;
+  transient& operator=(transient const&) { return *this; }
+  transient& operator=(transient&&) = default;
+};
+
+/// Fills one tensor from stream (seed, index).
+inline void initialise(std::span<float> w, tensor_plan const& plan, random_stream const& random) {
+  if (plan.start == initial::zero || plan.start == initial::one) {
+    std::fill(w.begin(), w.end(), plan.start == initial::one ? 1.f : 0.f);
+    return;
+  }
+  float const bound = 1.f / std::sqrt(static_cast<float>(std::max<std::int64_t>(plan.fan, 1)));
+  for (std::size_t i = 0; i < w.size(); i += 4) {
+    auto const words = random.words(static_cast<std::uint32_t>(i / 4));
+    std::array<float, 4> v;
+    for (std::size_t k = 0; k < 4; ++k) v[k] = bound * (2 * random_stream::to_uniform(words[k]) - 1);
+    if (plan.start == initial::normal)
+      for (std::size_t k = 0; k < 4; k += 2) {  // Box and Muller's pairs; 1 - u is never 0
+        double const u = 1 - static_cast<double>(random_stream::to_uniform(words[k]));
+        double const angle = 2 * std::numbers::pi * static_cast<double>(random_stream::to_uniform(words[k + 1]));
+        double const radius = std::sqrt(-2 * std::log(u));
+        v[k] = static_cast<float>(radius * std::cos(angle));
+        v[k + 1] = static_cast<float>(radius * std::sin(angle));
+      }
+    for (std::size_t k = 0; k < 4 && i + k < w.size(); ++k) w[i + k] = v[k];
+  }
+}
+
+}  // namespace detail
+
+/// A stack of layers, each fed by the one before: torch.nn.Sequential whose shapes, parameters, memory and arithmetic
+/// are constants of its type. A copyable value that owns its weights and gradients in one arena, in forward order and
+/// under PyTorch's names ("3.weight"); activations live in scratch memory that grows with the largest batch seen and is
+/// not copied. `Backend` does the dense arithmetic. Almost everybody writes nn::network<shape, layers…>.
+template <class Backend, shape Input, class... Layers>
+class basic_network {
+  using plan = detail::plan<Input, Layers...>;
+  using indices = std::index_sequence_for<Layers...>;
+  DOVETAIL_REQUIRE(!requires { typename Backend::missing; },
+                   "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>",
+                   Backend);
+
+ public:
+  static constexpr std::size_t depth = plan::depth;
+  /// Shape of what enters layer i; shapes[depth] is the output's.
+  static constexpr std::array<shape, depth + 1> shapes = plan::shapes;
+  static constexpr shape input_shape = shapes[0];
+  static constexpr shape output_shape = shapes[depth];
+  static constexpr bool input_is_tokens = depth > 0 && plan::takes_tokens[0];
+  /// Number of weights.
+  static constexpr std::size_t parameter_count = plan::offsets[depth];
+  /// First flat index of layer i's weights; parameter_offsets[depth] is their number.
+  static constexpr std::array<std::size_t, depth + 1> parameter_offsets = plan::offsets;
+  /// Floats per sample that live from forward to backward.
+  static constexpr std::int64_t activation_floats = plan::activation_floats;
+  /// Multiplications and additions of a forward pass of one sample; a training step takes about three times as many.
+  static constexpr std::int64_t flops_per_sample = plan::flops;
+  /// Predictions per sample: 1, or the steps of a sequence.
+  static constexpr std::int64_t positions = output_shape.rank == 2 ? output_shape[0] : 1;
+
+  /// Weights as initialise(0) makes them.
+  basic_network() : arena_(layout()) { initialise(0); }
+
+  parameter_list& parameters() { return arena_.parameters(); }
+  parameter_list const& parameters() const { return arena_.parameters(); }
+
+  /// PyTorch's default distributions, tensor i from the random stream (seed, i).
+  void initialise(std::uint64_t seed) {
+    auto& list = arena_.parameters();
+    for (std::size_t i = 0; i < plan::tensor_count; ++i)
+      detail::initialise(list[i].weight, plan::tensors[i].plan, {seed, static_cast<std::uint32_t>(i)});
+  }
+
+  /// The network's outputs for a batch, without noise, sample by sample in row-major order; valid until the next call.
+  /// Throws argument_error when the batch does not have the network's input shape.
+  std::span<float const> predict(batch const& b, int threads = 1) {
+    gradient_pass pass;
+    pass.threads = threads;
+    auto const p = forward(b, pass, false);
+    auto const n = static_cast<std::size_t>(b.size * output_shape.size());
+    if (detail::same_layout(output_shape, b.size)) return {p.logits, n};
+    float* const out = scratch_.outgoing(n);
+    detail::to_caller(out, p.logits, output_shape, b.size);
+    return {out, n};
+  }
+
+  /// Forward pass with a view for a loss, which writes p.gradients (null unless `training`). Then comes `backward`.
+  predictions forward(batch const& b, gradient_pass const& pass, bool training) {
+    check(b);
+    scratch_.lay_out(b.size);
+    auto const threads = scratch_.backend.use(pass.threads);
+    if (scratch_.incoming) detail::to_network(scratch_.incoming, b.values.data(), Input, b.size);
+    if (b.size > 0) forward_all(indices{}, b, pass, training);
+    return {scratch_.outputs[depth - 1], training ? scratch_.gradients[0] : nullptr, b.targets, b.size, positions,
+            width(output_shape)};
+  }
+
+  /// Gradients of all weights from what the loss wrote; the batch and the pass are those of the last `forward`.
+  void backward(batch const& b, gradient_pass const& pass) {
+    auto const threads = scratch_.backend.use(pass.threads);
+    backward_all(indices{}, b, pass);
+  }
+
+ private:
+  /// Noise must not repeat the numbers that tensors start with.
+  static constexpr std::uint32_t noise_streams = 0x40000000u;
+
+  struct memory {
+    Backend backend;
+    std::array<float*, depth> outputs{}, kept{};
+    std::array<float*, 2> gradients{};
+    float* incoming = nullptr;
+    buffer<float> floats, logits;
+
+    /// Places everything for a batch; allocates when it is larger than all before.
+    void lay_out(std::int64_t batch) {
+      std::size_t total = 0;
+      auto const place = [&](std::int64_t n) {
+        return std::exchange(total, total + (static_cast<std::size_t>(n) + 15) / 16 * 16);  // 64-byte lines
+      };
+      std::array<std::size_t, depth> output_at{}, kept_at{};
+      bool const copies_input = !input_is_tokens && !detail::same_layout(Input, batch);
+      auto const incoming_at = place(copies_input ? batch * Input.size() : 0);
+      for (std::size_t i = 0; i < depth; ++i) {
+        output_at[i] = plan::in_place[i] ? output_at[i - 1] : place(batch * shapes[i + 1].size());
+        kept_at[i] = place(batch * plan::scratch[i].per_sample + plan::scratch[i].fixed);
+      }
+      std::array const gradient_at{place(batch * plan::largest_output), place(batch * plan::largest_output)};
+      if (floats.size() < total) floats = buffer<float>(total);
+      for (std::size_t i = 0; i < depth; ++i) {
+        outputs[i] = floats.data() + output_at[i];
+        kept[i] = floats.data() + kept_at[i];
+      }
+      gradients = {floats.data() + gradient_at[0], floats.data() + gradient_at[1]};
+      incoming = copies_input ? floats.data() + incoming_at : nullptr;
+    }
+    float* outgoing(std::size_t n) {
+      if (logits.size() < n) logits = buffer<float>(n);
+      return logits.data();
+    }
+  };
+
+  template <std::size_t... I>
+  void forward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass, bool training) {
+    (Layers::forward(call<I>(b, pass, training)), ...);
+  }
+  /// From the last layer to the first: the right side of = is evaluated before its left side, so a fold over = runs
+  /// backwards. What is passed along is the gradient of a layer's output and a second buffer for that of its input.
+  template <std::size_t... I>
+  void backward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass) {
+    std::array<float*, 2> flow = scratch_.gradients;
+    [[maybe_unused]] int turn = 0;
+    ((backward_one<Layers, I>(b, pass, flow), turn) = ... = 0);
+  }
+  template <class Layer, std::size_t I>
+  void backward_one(batch const& b, gradient_pass const& pass, std::array<float*, 2>& flow) {
+    if constexpr (I >= plan::first_trained) {
+      auto c = call<I>(b, pass, true);
+      c.dy = flow[0];
+      c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
+      c.dw = arena_.gradients().data() + plan::offsets[I];
+      c.accumulate = pass.accumulate;
+      if (b.size > 0) Layer::backward(c);
+      else if (!pass.accumulate) std::fill_n(c.dw, plan::offsets[I + 1] - plan::offsets[I], 0.f);
+      if (c.dx == flow[1]) std::swap(flow[0], flow[1]);
+      if (plan::tensors_per_layer[I] && pass.ready) pass.ready(plan::offsets[I]);
+    }
+  }
+
+  template <std::size_t I>
+  layer_call<Backend> call(batch const& b, gradient_pass const& pass, bool training) {
+    float const* const first = scratch_.incoming ? scratch_.incoming : b.values.data();
+    return {.backend = scratch_.backend,
+            .batch = b.size,
+            .in = shapes[I],
+            .out = shapes[I + 1],
+            .weights = arena_.weights().data() + plan::offsets[I],
+            .x = I ? scratch_.outputs[I ? I - 1 : 0] : first,
+            .tokens = b.tokens.data(),
+            .y = scratch_.outputs[I],
+            .scratch = scratch_.kept[I],
+            .training = training,
+            .noise = pass.random(noise_streams + static_cast<std::uint32_t>(I))};
+  }
+
+  static std::vector<arena::tensor> layout() {
+    std::vector<arena::tensor> tensors;
+    for (auto const& t : plan::tensors) tensors.push_back({message(t.layer, '.', t.plan.name), t.plan.shape});
+    return tensors;
+  }
+
+  static void check(batch const& b) {
+    require(b.size >= 0, "network: a batch of ", b.size, " samples");
+    auto const given = input_is_tokens ? b.tokens.size() : b.values.size();
+    require(given == static_cast<std::size_t>(b.size * Input.size()), "network: a batch of ", b.size,
+            " samples of shape ", Input, " needs ", b.size * Input.size(), input_is_tokens ? " tokens" : " values",
+            ", it has ", given, ": build the batch for this network's input shape");
+  }
+
+  arena arena_;
+  detail::transient<memory> scratch_;
+};
+
+/// A network on the host's backend (host.hpp).
+template <shape Input, class... Layers>
+using network = basic_network<host, Input, Layers...>;
+
+}  // namespace dovetail::nn

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <dnnl.hpp>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/onednn/convolution.hpp>
+#include <dovetail/nn/onednn/threads.hpp>
+
+namespace dovetail::nn::onednn {
+
+/// The dense arithmetic of layers by oneDNN 2 (link dovetail::onednn). One instance belongs to one network and one
+/// thread at a time; it keeps the primitives it has made. The same input gives the same bits for a given thread count.
+class host {
+ public:
+  /// While the result lives, oneDNN uses `threads` cores of the calling thread's.
+  [[nodiscard]] thread_scope use(int threads) {
+    require(threads > 0, "nn: ", threads, " threads: a rank computes on at least one core");
+    return thread_scope(threads);
+  }
+
+  /// f(begin, end) over pieces of [0, n), possibly on several cores; an item is `floats_per_item` floats of work.
+  template <class F>
+  void parallel(std::size_t n, std::size_t floats_per_item, F const& f) {
+    onednn::parallel(n, floats_per_item, f);
+  }
+  template <class F>
+  void parallel(std::size_t n, F const& f) {
+    onednn::parallel(n, 1, f);
+  }
+
+  /// C = A B + beta C, all row-major without gaps: A is m × k (stored k × m if a_transposed), B is k × n (n × k).
+  void gemm(bool a_transposed, bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* a,
+            float const* b, float beta, float* c) {
+    if (m == 0 || n == 0) return;
+    if (k == 0) {
+      if (beta == 0.f) std::fill_n(c, m * n, 0.f);
+      return;
+    }
+    auto const status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.f, a,
+                                   a_transposed ? m : k, b, b_transposed ? k : n, beta, c, n);
+    require<error>(status == dnnl_success, "oneDNN: gemm of ", m, " x ", n, " x ", k, " failed with status ",
+                   static_cast<int>(status));
+  }
+
+  void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
+    convolutions_.find(s).forward(x, w, bias, y);
+  }
+  void conv_backward_data(convolution_size const& s, float const* w, float const* dy, float* dx) {
+    convolutions_.find(s).backward_data(w, dy, dx);
+  }
+  void conv_backward_weights(convolution_size const& s, float const* x, float const* dy, float* dw, float* dbias,
+                             bool accumulate) {
+    convolutions_.find(s).backward_weights(x, dy, dw, dbias, accumulate);
+  }
+
+ private:
+  convolution_cache convolutions_;
+};
+
+}  // namespace dovetail::nn::onednn

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include <dovetail/nn/layer.hpp>
+
+namespace dovetail::nn::detail {
+
+/// A tensor of a network: which layer it belongs to, and what the layer says of it.
+struct placed_tensor {
+  int layer = 0;
+  tensor_plan plan;
+};
+
+/// Refuses the first layer that does not fit what comes before it. Shapes of a misfit are still computed, so that
+/// one mistake gives one message.
+template <class Shapes, class... Layers, std::size_t... I>
+constexpr bool check_layers(std::index_sequence<I...>) {
+  return (checked<Layers, at<static_cast<int>(I), Shapes::value[I]>>() && ...);
+}
+
+template <shape Input, class... Layers>
+struct inferred_shapes {
+  static constexpr std::array<shape, sizeof...(Layers) + 1> value = [] {
+    std::array<shape, sizeof...(Layers) + 1> s{Input};
+    std::size_t i = 0;
+    ((s[i + 1] = Layers::output(s[i]), ++i), ...);
+    return s;
+  }();
+};
+
+/// All that follows from a list of layers, as plain arrays: computed once per network, no recursion over types.
+template <shape Input, class... Layers>
+struct plan {
+  static constexpr std::size_t depth = sizeof...(Layers);
+  static constexpr auto shapes = inferred_shapes<Input, Layers...>::value;
+  static_assert(check_layers<inferred_shapes<Input, Layers...>, Layers...>(std::index_sequence_for<Layers...>{}));
+
+  static constexpr std::array<bool, depth> takes_tokens{takes_tokens_of<Layers>()...};
+  static constexpr std::array<bool, depth> may_run_in_place{in_place_of<Layers>()...};
+  static constexpr std::array<bool, depth> keeps_output{keeps_output_of<Layers>()...};
+  /// Layer i writes its output over its input. The first never does: its input is the caller's.
+  static constexpr auto in_place = [] {
+    std::array<bool, depth> r{};
+    for (std::size_t i = 1; i < depth; ++i) r[i] = may_run_in_place[i] && !keeps_output[i - 1];
+    return r;
+  }();
+
+  static constexpr auto tensors_per_layer = [] {
+    std::array<std::size_t, depth> n{};
+    std::size_t i = 0;
+    ((n[i] = parameters_of<Layers>(shapes[i]).size(), ++i), ...);
+    return n;
+  }();
+  static constexpr std::size_t tensor_count = [] {
+    std::size_t n = 0;
+    for (auto const k : tensors_per_layer) n += k;
+    return n;
+  }();
+  static constexpr auto tensors = [] {
+    std::array<placed_tensor, tensor_count> r{};
+    std::size_t i = 0, at = 0;
+    auto const place = [&](auto const& list) {
+      for (auto const& t : list) r[at++] = {static_cast<int>(i), t};
+      ++i;
+    };
+    (place(parameters_of<Layers>(shapes[i])), ...);
+    return r;
+  }();
+  /// First flat index of layer i's weights; [depth] is their number.
+  static constexpr auto offsets = [] {
+    std::array<std::size_t, depth + 1> r{};
+    for (auto const& t : tensors) r[static_cast<std::size_t>(t.layer) + 1] += static_cast<std::size_t>(t.plan.shape.size());
+    for (std::size_t i = 0; i < depth; ++i) r[i + 1] += r[i];
+    return r;
+  }();
+  /// The first layer with weights: backward ends there, and nobody computes the gradient of its input.
+  static constexpr std::size_t first_trained = [] {
+    std::size_t i = 0;
+    while (i < depth && tensors_per_layer[i] == 0) ++i;
+    return i;
+  }();
+
+  static constexpr std::array<scratch_plan, depth> scratch = [] {
+    std::array<scratch_plan, depth> r{};
+    std::size_t i = 0;
+    ((r[i] = scratch_of<Layers>(shapes[i]), ++i), ...);
+    return r;
+  }();
+  /// Floats per sample that live from forward to backward: outputs, in-place ones once, and what layers keep.
+  static constexpr std::int64_t activation_floats = [] {
+    std::int64_t n = 0;
+    for (std::size_t i = 0; i < depth; ++i) n += (in_place[i] ? 0 : shapes[i + 1].size()) + scratch[i].per_sample;
+    return n;
+  }();
+  static constexpr std::int64_t largest_output = [] {
+    std::int64_t n = 0;
+    for (std::size_t i = 1; i <= depth; ++i) n = std::max(n, shapes[i].size());
+    return n;
+  }();
+  static constexpr std::int64_t flops = [] {
+    std::int64_t n = 0;
+    std::size_t i = 0;
+    ((n += flops_of<Layers>(shapes[i]), ++i), ...);
+    return n;
+  }();
+};
+
+}  // namespace dovetail::nn::detail

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cmath>
+#include <cstddef>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/nn/loss.hpp>
+#include <dovetail/nn/vector_math.hpp>
+
+namespace dovetail::nn {
+
+namespace detail {
+
+/// sum over j of e^(x[j] - m), each term also written to `terms` unless that is null.
+DOVETAIL_NOINLINE inline float sum_exp(float const* x, std::size_t n, float m, float* terms) {
+  pack sums{};
+  std::size_t j = 0;
+  for (; j + lanes <= n; j += lanes) {
+    pack const e = detail::exp(load(x + j) - m);
+    if (terms) store(terms + j, e);
+    sums += e;
+  }
+  float sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+  if (j < n) {
+    pack const e = detail::exp(load_part(x + j, n - j) - m);
+    for (std::size_t i = 0; j + i < n; ++i) {
+      if (terms) terms[j + i] = e[i];
+      sum += e[i];
+    }
+  }
+  return sum;
+}
+
+}  // namespace detail
+
+/// -log softmax(logits)[target], summed over predictions, in nats; the gradient is softmax - one-hot.
+/// Evaluated as log Σ e^(x - max) + max - x[target], which cannot overflow. One target per sample for a network that
+/// ends in {classes}, one per position for {steps, classes}; a target outside [0, classes) throws input_error.
+struct softmax_cross_entropy {
+  static constexpr bool fits(shape const& output) { return output.rank == 1 || output.rank == 2; }
+
+  loss_sums operator()(predictions const& p, float scale) const {
+    loss_sums sums;
+    for (std::int64_t r = 0; r < p.rows(); ++r) {
+      auto const target = p.target(r);
+      require<input_error>(target >= 0 && target < p.classes, "softmax_cross_entropy: target ", target, " of sample ",
+                           p.sample(r), ", position ", p.position(r), " is outside [0, ", p.classes,
+                           "): check the labels against the network's last layer");
+      auto const x = p.row(r);
+      auto const t = static_cast<std::size_t>(target);
+      std::size_t best = 0;
+      for (std::size_t j = 1; j < x.size(); ++j)
+        if (x[j] > x[best]) best = j;
+      float* const gradient = p.gradients ? p.gradient(r).data() : nullptr;
+      float const sum = detail::sum_exp(x.data(), x.size(), x[best], gradient);
+      sums.loss += std::log(static_cast<double>(sum)) + static_cast<double>(x[best]) - static_cast<double>(x[t]);
+      sums.correct += best == t && x[t] == x[t];
+      if (gradient) {
+        float const factor = scale / sum;
+        detail::map(x.size(), gradient, [factor](detail::pack e) { return e * factor; }, gradient);
+        gradient[t] -= scale;
+      }
+    }
+    sums.count = p.rows();
+    return sums;
+  }
+};
+
+}  // namespace dovetail::nn

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// Elementwise arithmetic of layers in explicit packs of the width that every machine of the architecture has, so that
+// its speed does not depend on the user's flags: GCC's -O2 leaves loops of unknown length scalar and calls libm.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include <dovetail/core/config.hpp>
+
+namespace dovetail::nn::detail {
+
+inline constexpr std::size_t lanes = 4;
+using pack = float __attribute__((vector_size(lanes * sizeof(float))));
+using pack_bits = std::int32_t __attribute__((vector_size(lanes * sizeof(float))));
+
+DOVETAIL_INLINE pack load(float const* p) {
+  pack v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+DOVETAIL_INLINE void store(float* p, pack v) { std::memcpy(p, &v, sizeof v); }
+DOVETAIL_INLINE pack load_part(float const* p, std::size_t n) {
+  pack v{};
+  for (std::size_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+DOVETAIL_INLINE void store_part(float* p, std::size_t n, pack v) {
+  for (std::size_t i = 0; i < n; ++i) p[i] = v[i];
+}
+DOVETAIL_INLINE pack broadcast(float f) { return pack{} + f; }
+DOVETAIL_INLINE pack_bits bits_of(pack v) {
+  pack_bits b;
+  std::memcpy(&b, &v, sizeof b);
+  return b;
+}
+DOVETAIL_INLINE pack floats_of(pack_bits b) {
+  pack v;
+  std::memcpy(&v, &b, sizeof v);
+  return v;
+}
+/// mask ? a : b, lane by lane; a mask is what a comparison of packs gives.
+DOVETAIL_INLINE pack select(pack_bits mask, pack a, pack b) {
+  return floats_of((bits_of(a) & mask) | (bits_of(b) & ~mask));
+}
+
+/// e^x within 2 ulp; 0 below -87.3, infinity above 88.7; NaN stays NaN.
+DOVETAIL_INLINE pack exp(pack x) {
+  // x = n ln 2 + r, |r| <= ln 2 / 2. Adding 1.5 × 2^23 rounds to an integer that then sits in the low bits.
+  constexpr float magic = 12582912.f;
+  pack const high = broadcast(88.72283f), low = broadcast(-87.33654f);
+  pack const c = select(x > high, high, select(x < low, low, x));
+  pack const shifted = c * 1.44269504f + magic;
+  pack const n = shifted - magic;
+  pack const r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
+  pack p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // minimax polynomial of Cephes' expf
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.f;
+  // 2^n in two factors: n = 128 is beyond one exponent.
+  pack_bits const k = bits_of(shifted) - bits_of(broadcast(magic)), half = k >> 1;
+  pack const e = p * floats_of((half + 127) << 23) * floats_of((k - half + 127) << 23);
+  return select(x < low, pack{}, select(x > high, broadcast(__builtin_inff()), e));
+}
+
+/// 1 / (1 + e^-x).
+DOVETAIL_INLINE pack sigmoid(pack x) { return 1.f / (1.f + exp(-x)); }
+
+/// tanh within 3 ulp: an odd polynomial (Cephes' tanhf) near zero, where 1 - 2/(e^2x + 1) would cancel.
+DOVETAIL_INLINE pack tanh(pack x) {
+  pack_bits const sign = bits_of(x) & (pack_bits{} + INT32_MIN);
+  pack const a = floats_of(bits_of(x) ^ sign);
+  pack const s = x * x;
+  pack p = s * -5.70498872745e-3f + 2.06390887954e-2f;
+  p = p * s + -5.37397155531e-2f;
+  p = p * s + 1.33314422036e-1f;
+  p = p * s + -3.33332819422e-1f;
+  p = p * s * x + x;
+  pack const large = 1.f - 2.f / (exp(a + a) + 1.f);
+  return select(a < broadcast(0.625f), p, floats_of(bits_of(large) | sign));
+}
+
+/// out[i] = f(in[i]…) for i in [0, n); out may be one of the inputs.
+template <class F, class... In>
+DOVETAIL_INLINE void map(std::size_t n, float* out, F f, In const*... in) {
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) store(out + i, f(load(in + i)...));
+  if (i < n) store_part(out + i, n - i, f(load_part(in + i, n - i)...));
+}
+
+DOVETAIL_NOINLINE inline void add_to(float* to, float const* from, std::size_t n) {
+  map(n, to, [](pack a, pack b) { return a + b; }, to, from);
+}
+
+/// sums[j] (+)= the sum over rows of x[row][j].
+DOVETAIL_NOINLINE inline void sum_rows(float* sums, float const* x, std::size_t rows, std::size_t width,
+                                       bool accumulate) {
+  if (!accumulate) std::memset(sums, 0, width * sizeof(float));
+  for (std::size_t r = 0; r < rows; ++r) add_to(sums, x + r * width, width);
+}
+
+/// Every row of x becomes `values`.
+inline void fill_rows(float* x, float const* values, std::size_t rows, std::size_t width) {
+  for (std::size_t r = 0; r < rows; ++r) std::memcpy(x + r * width, values, width * sizeof(float));
+}
+
+/// to[j][i] = from[i][j].
+DOVETAIL_NOINLINE inline void transpose(float* DOVETAIL_RESTRICT to, float const* DOVETAIL_RESTRICT from,
+                                        std::size_t rows, std::size_t columns) {
+  constexpr std::size_t tile = 16;  // a tile of both matrices stays in the cache
+  for (std::size_t i0 = 0; i0 < rows; i0 += tile)
+    for (std::size_t j0 = 0; j0 < columns; j0 += tile) {
+      auto const i1 = i0 + tile < rows ? i0 + tile : rows, j1 = j0 + tile < columns ? j0 + tile : columns;
+      for (std::size_t j = j0; j < j1; ++j)
+        for (std::size_t i = i0; i < i1; ++i) to[j * rows + i] = from[i * columns + j];
+    }
+}
+
+}  // namespace dovetail::nn::detail
