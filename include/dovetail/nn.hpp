@@ -7,6 +7,7 @@
 #include <dovetail/nn/dropout.hpp>
 #include <dovetail/nn/embedding.hpp>
 #include <dovetail/nn/flatten.hpp>
+#include <dovetail/nn/gru.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/lstm.hpp>

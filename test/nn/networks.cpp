@@ -51,9 +51,51 @@ TEST_CASE("parameters have PyTorch's names, shapes and order") {
   CHECK(q[9].name == "3.weight");
 }
 
-TEST_CASE("gradients agree with central differences") {
-  nn::with_loss reading{reader{}, nn::softmax_cross_entropy{}};
-  CHECK(differences::worst(reading, differences::noise<reader>(3, 20, 20)) < 1e-3);
-  nn::with_loss seeing{lenet{}, nn::softmax_cross_entropy{}};
-  CHECK(differences::worst(seeing, differences::noise<lenet>(3, 10), 1e-3f) < 2e-2);
+gradient_pass scaled(float scale, bool accumulate = false) {
+  gradient_pass pass;
+  pass.scale = scale;
+  pass.accumulate = accumulate;
+  return pass;
+}
+
+template <class Network>
+differences::distance distance(std::int64_t samples, std::int32_t vocabulary = 0, gradient_pass const& pass = {}) {
+  return differences::from_reference(nn::with_loss{Network{}, nn::softmax_cross_entropy{}},
+                                     differences::noise<Network>(samples, vocabulary), pass);
+}
+#define CHECK_GRADIENTS(...)                                    \
+  do {                                                          \
+    auto const d = distance<__VA_ARGS__;                        \
+    CAPTURE(d.tensor);                                          \
+    CHECK(d.loss < 1e-6);                                       \
+    CHECK(d.gradient < 1e-5);                                   \
+  } while (false)
+
+TEST_CASE("loss and gradients of every layer are those of a reference in double precision") {
+  CHECK_GRADIENTS(lenet>(2));
+  CHECK_GRADIENTS(reader>(3, 20));
+  CHECK_GRADIENTS(nn::network<nn::shape{5}, nn::dense<7>, nn::tanh, nn::dense<9>, nn::sigmoid, nn::dense<3>>>(4));
+  CHECK_GRADIENTS(nn::network<nn::shape{3, 11, 9}, nn::conv<5, 3, 2, 1>, nn::sigmoid, nn::conv<16, 2, 1, 1>, nn::tanh,
+                              nn::max_pool<3, 2>, nn::conv<17, 2>, nn::relu, nn::flatten, nn::dense<4>>>(3));
+  CHECK_GRADIENTS(nn::network<nn::shape{5, 6}, nn::gru<7>, nn::gru<8>, nn::dense<4>>>(3));
+  CHECK_GRADIENTS(nn::network<nn::shape{5, 6}, nn::lstm<7>, nn::tanh, nn::lstm<5>, nn::flatten, nn::dense<4>>>(3));
+  CHECK_GRADIENTS(nn::network<nn::shape{4, 3}, nn::dense<6>, nn::relu, nn::lstm<4>, nn::dense<5>>>(2));
+  CHECK_GRADIENTS(nn::network<nn::shape{1, 3}, nn::lstm<4>, nn::gru<3>, nn::dense<5>>>(1));
+}
+
+TEST_CASE("gradients are scaled and, when asked, added") {
+  using small = nn::network<nn::shape{2, 6, 6}, nn::conv<3, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<4>>;
+  CHECK_GRADIENTS(small>(3, 0, scaled(0.125f)));
+  CHECK_GRADIENTS(reader>(3, 20, scaled(3.f)));
+  auto const twice = [](auto m, auto const& a, auto const& b) {
+    m.gradients(a, scaled(0.5f));
+    auto const d = differences::from_reference(m, b, scaled(0.25f, true));
+    CAPTURE(d.tensor);
+    CHECK(d.gradient < 1e-5);
+  };
+  twice(nn::with_loss{small{}, nn::softmax_cross_entropy{}}, differences::noise<small>(3), differences::noise<small>(2));
+  twice(nn::with_loss{reader{}, nn::softmax_cross_entropy{}}, differences::noise<reader>(3, 20),
+        differences::noise<reader>(1, 20, 5));
+  using gated = nn::network<nn::shape{5, 6}, nn::gru<7>, nn::dense<4>>;
+  twice(nn::with_loss{gated{}, nn::softmax_cross_entropy{}}, differences::noise<gated>(3), differences::noise<gated>(2));
 }
