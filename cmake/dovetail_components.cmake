@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# dovetail_component(name [QUIET]) defines dovetail::name when its dependency is found and sets dovetail_name_FOUND.
-# One description for the build tree and for the installed package.
+# dovetail_component(name [QUIET]) defines dovetail::name when its dependency is found and sets dovetail_name_FOUND,
+# and, when it is not, dovetail_NOT_FOUND_MESSAGE, which find_package prints. One description for the build tree and for
+# the installed package.
 macro(dovetail_component component)
   if(NOT TARGET dovetail::${component})
     set(dovetail_${component}_FOUND FALSE)
     set(_dovetail_libraries)
+    set(_dovetail_needs)
     if("${component}" STREQUAL "mpi")
+      set(_dovetail_needs "MPI and Boost.MPI (Debian: libopenmpi-dev libboost-mpi-dev)")
       # The MPI module needs C or C++ to be enabled; the C interface is all that is used.
       find_package(MPI ${ARGN} COMPONENTS CXX)
       find_package(Boost 1.71 ${ARGN} COMPONENTS mpi serialization)
@@ -13,6 +16,7 @@ macro(dovetail_component component)
         set(_dovetail_libraries Boost::mpi Boost::serialization MPI::MPI_CXX)
       endif()
     elseif("${component}" STREQUAL "onednn")
+      set(_dovetail_needs "oneDNN and OpenMP (Debian: libdnnl-dev)")
       # By path, not by oneDNN's own config file: Debian's asks for OpenCL, which the CPU engine does not need.
       # Its threads are OpenMP's, which each rank limits to its share of the cores.
       find_path(DOVETAIL_DNNL_INCLUDE dnnl.hpp)
@@ -22,22 +26,26 @@ macro(dovetail_component component)
         set(_dovetail_libraries ${DOVETAIL_DNNL_LIBRARY} OpenMP::OpenMP_CXX)
       endif()
     elseif("${component}" STREQUAL "io")
+      set(_dovetail_needs "nlohmann-json (Debian: nlohmann-json3-dev)")
       find_package(nlohmann_json ${ARGN} CONFIG)
       if(TARGET nlohmann_json::nlohmann_json)
         set(_dovetail_libraries nlohmann_json::nlohmann_json)
       endif()
     elseif("${component}" STREQUAL "cuda")
+      set(_dovetail_needs "the CUDA toolkit (put nvcc on PATH or set CUDAToolkit_ROOT)")
       find_package(CUDAToolkit ${ARGN})
       if(TARGET CUDA::cudart)
         set(_dovetail_libraries CUDA::cudart)
       endif()
     else()
-      message(WARNING "dovetail has no component '${component}': mpi, onednn, io and cuda are known")
+      set(dovetail_NOT_FOUND_MESSAGE "dovetail has no component '${component}': mpi, onednn, io and cuda are known")
     endif()
     if(_dovetail_libraries)
       add_library(dovetail::${component} INTERFACE IMPORTED GLOBAL)
       target_link_libraries(dovetail::${component} INTERFACE dovetail::dovetail ${_dovetail_libraries})
       set(dovetail_${component}_FOUND TRUE)
+    elseif(_dovetail_needs)
+      set(dovetail_NOT_FOUND_MESSAGE "component '${component}' needs ${_dovetail_needs}, which was not found")
     endif()
   else()
     set(dovetail_${component}_FOUND TRUE)

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # Reads all headers of the library (paths below include/, such as dovetail/core/shape.hpp; run from include/) and
-# prints for each: the header, a tab, and the components that it needs, itself or through what it includes.
-FNR == 1 { headers[++count] = FILENAME }
+# prints for each: the header, a tab, and the components that it needs, itself or through what it includes. What is
+# included inside an #if is used where it exists, and not needed.
+FNR == 1 { headers[++count] = FILENAME; conditions = 0 }
+/^[ \t]*#[ \t]*if/ { ++conditions }
+/^[ \t]*#[ \t]*endif/ { --conditions }
 /^[ \t]*#[ \t]*include[ \t]*[<"]/ {
+  if (conditions) next
   included = $0
   sub(/^[^<"]*[<"]/, "", included)
   sub(/[>"].*$/, "", included)
