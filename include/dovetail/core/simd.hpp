@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// The number types of an elementwise rule. A rule is a template over its number type T and never branches on values:
+//   float          one element: CUDA and tests
+//   simd::pack     one machine register of elements: the host's loops
+//   simd::tracer   no element, but the set of inputs that a result depends on: evaluated at compile time
+// All three have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
+// converts to each of them, so constants need no ceremony.
+//
+// Explicit vectors, because GCC at -O2 does not vectorise loops of unknown length, and because std::sqrt may set errno
+// and therefore stays scalar: a program built without any flags must still run at the speed of memory.
+
+#include <cstdint>
+
+#include <dovetail/core/config.hpp>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace dovetail::simd {
+
+// Translation units with other target flags see another type, with other symbols: they can be linked together.
+// 512-bit registers would add nothing: at 256 bits a step already waits for memory.
+#if defined(__AVX__)
+inline namespace lanes_8 {
+inline constexpr int pack_lanes = 8;
+#else
+inline namespace lanes_4 {
+inline constexpr int pack_lanes = 4;
+#endif
+
+/// The comparison of two packs: all bits of a lane set, or none.
+struct pack_mask {
+  typedef std::int32_t vector __attribute__((vector_size(4 * pack_lanes)));
+  vector bits;
+};
+
+/// One machine register of floats.
+struct pack {
+  static constexpr int lanes = pack_lanes;
+  typedef float vector __attribute__((vector_size(4 * pack_lanes)));
+  typedef float unaligned __attribute__((vector_size(4 * pack_lanes), aligned(4), may_alias));
+  vector v;
+
+  pack() = default;
+  DOVETAIL_INLINE pack(vector x) : v(x) {}
+  DOVETAIL_INLINE pack(float x) : v(x - vector{}) {}  // x - 0 is x for every x, -0 and NaN too: a broadcast
+
+  DOVETAIL_INLINE static pack load(float const* p) { return vector(*reinterpret_cast<unaligned const*>(p)); }
+  DOVETAIL_INLINE void store(float* p) const { *reinterpret_cast<unaligned*>(p) = v; }
+
+  DOVETAIL_INLINE friend pack operator+(pack a, pack b) { return a.v + b.v; }
+  DOVETAIL_INLINE friend pack operator-(pack a, pack b) { return a.v - b.v; }
+  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return a.v * b.v; }
+  DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
+  DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
+  DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {pack_mask::vector(a.v < b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator>(pack a, pack b) { return {pack_mask::vector(a.v > b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator<=(pack a, pack b) { return {pack_mask::vector(a.v <= b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator>=(pack a, pack b) { return {pack_mask::vector(a.v >= b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator==(pack a, pack b) { return {pack_mask::vector(a.v == b.v)}; }
+};
+
+DOVETAIL_INLINE pack select(pack_mask m, pack a, pack b) {
+  auto const x = pack_mask::vector(a.v);
+  auto const y = pack_mask::vector(b.v);
+  auto const r = (x & m.bits) | (y & ~m.bits);
+  return pack::vector(r);
+}
+/// a where the mask is set, 0 elsewhere.
+DOVETAIL_INLINE pack keep(pack_mask m, pack a) {
+  auto const r = pack_mask::vector(a.v) & m.bits;
+  return pack::vector(r);
+}
+/// The first `n` lanes.
+DOVETAIL_INLINE pack_mask first_lanes(int n) {
+  pack_mask m;
+  for (int i = 0; i < pack_lanes; ++i) m.bits[i] = i < n ? -1 : 0;
+  return m;
+}
+DOVETAIL_INLINE pack sqrt(pack a) {
+#if defined(__AVX__)
+  return pack::vector(_mm256_sqrt_ps(__m256(a.v)));
+#elif defined(__SSE2__)
+  return pack::vector(_mm_sqrt_ps(__m128(a.v)));
+#elif defined(__aarch64__)
+  return pack::vector(vsqrtq_f32(float32x4_t(a.v)));
+#else
+  for (int i = 0; i < pack_lanes; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
+  return a;
+#endif
+}
+DOVETAIL_INLINE pack abs(pack a) {
+  auto const r = pack_mask::vector(a.v) & 0x7fffffff;
+  return pack::vector(r);
+}
+DOVETAIL_INLINE pack min(pack a, pack b) { return select(b < a, b, a); }
+DOVETAIL_INLINE pack max(pack a, pack b) { return select(a < b, b, a); }
+DOVETAIL_INLINE pack sign(pack a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
+
+/// A sum of squares in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so the sum
+/// is finite exactly when all the elements were.
+struct square_sum {
+#if defined(__AVX__)
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  DOVETAIL_INLINE void add(pack a) {
+    __m256d const x = _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v)));
+    __m256d const y = _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1));
+    low = _mm256_add_pd(low, _mm256_mul_pd(x, x));
+    high = _mm256_add_pd(high, _mm256_mul_pd(y, y));
+  }
+  double total() const {
+    __m256d const t = _mm256_add_pd(low, high);
+    return (t[0] + t[1]) + (t[2] + t[3]);
+  }
+#elif defined(__SSE2__)
+  __m128d low = _mm_setzero_pd(), high = _mm_setzero_pd();
+  DOVETAIL_INLINE void add(pack a) {
+    __m128d const x = _mm_cvtps_pd(__m128(a.v)), y = _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v)));
+    low = _mm_add_pd(low, _mm_mul_pd(x, x));
+    high = _mm_add_pd(high, _mm_mul_pd(y, y));
+  }
+  double total() const { return (low[0] + low[1]) + (high[0] + high[1]); }
+#else
+  typedef double vector __attribute__((vector_size(8 * pack_lanes)));
+  vector sums{};
+  DOVETAIL_INLINE void add(pack a) {
+    auto const x = __builtin_convertvector(a.v, vector);
+    sums += x * x;
+  }
+  double total() const {
+    double t = 0;
+    for (int i = 0; i < pack_lanes; ++i) t += sums[i];
+    return t;
+  }
+#endif
+};
+
+}  // inline namespace
+
+// ---- one element
+
+DOVETAIL_INLINE constexpr float select(bool m, float a, float b) { return m ? a : b; }
+DOVETAIL_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
+DOVETAIL_INLINE float abs(float a) { return __builtin_fabsf(a); }
+/// The smaller (larger) one; a NaN in the first argument stays.
+DOVETAIL_INLINE constexpr float min(float a, float b) { return b < a ? b : a; }
+DOVETAIL_INLINE constexpr float max(float a, float b) { return a < b ? b : a; }
+/// -1 or 1; zeros and NaN stay what they are.
+DOVETAIL_INLINE constexpr float sign(float a) { return a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a; }
+
+// ---- dependencies
+
+/// A result's set of inputs. `untouched` says that it still is a plain input.
+struct tracer {
+  std::uint64_t inputs = 0;
+  bool untouched = false;
+
+  constexpr tracer() = default;
+  constexpr tracer(float) {}
+  constexpr explicit tracer(std::uint64_t set) : inputs(set) {}
+  static constexpr tracer input(int i) {
+    tracer t(std::uint64_t{1} << i);
+    t.untouched = true;
+    return t;
+  }
+
+#define DOVETAIL_TRACE(op) \
+  friend constexpr tracer operator op(tracer a, tracer b) { return tracer(a.inputs | b.inputs); }
+  DOVETAIL_TRACE(+)
+  DOVETAIL_TRACE(-)
+  DOVETAIL_TRACE(*)
+  DOVETAIL_TRACE(/)
+  DOVETAIL_TRACE(<)
+  DOVETAIL_TRACE(>)
+  DOVETAIL_TRACE(<=)
+  DOVETAIL_TRACE(>=)
+  DOVETAIL_TRACE(==)
+#undef DOVETAIL_TRACE
+  friend constexpr tracer operator-(tracer a) { return tracer(a.inputs); }
+};
+
+constexpr tracer select(tracer m, tracer a, tracer b) { return tracer(m.inputs | a.inputs | b.inputs); }
+constexpr tracer sqrt(tracer a) { return tracer(a.inputs); }
+constexpr tracer abs(tracer a) { return tracer(a.inputs); }
+constexpr tracer min(tracer a, tracer b) { return a + b; }
+constexpr tracer max(tracer a, tracer b) { return a + b; }
+constexpr tracer sign(tracer a) { return tracer(a.inputs); }
+
+}  // namespace dovetail::simd

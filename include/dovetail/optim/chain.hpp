@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/optim/engine.hpp>
+#include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/stage.hpp>
+#include <dovetail/optim/state.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+namespace dovetail::optim {
+
+namespace detail {
+
+template <class S>
+struct must_be_a_stage {
+  DOVETAIL_REQUIRE(stage<S>,
+                   "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const", S);
+  static constexpr bool holds = stage<S>;
+};
+template <class Before, class S>
+struct must_be_in_order {
+  DOVETAIL_REQUIRE(!ends_chain<Before>, "nothing can come after the stage that ends a chain: move this stage before it",
+                   S, Before);
+  static constexpr bool holds = !ends_chain<Before>;
+};
+template <class Before, class S>
+struct must_precede_state {
+  DOVETAIL_REQUIRE(!(precedes_state<S> && has_slots<Before>),
+                   "this stage can skip a step only before stages that keep state: move it to the front", S, Before);
+  static constexpr bool holds = !(precedes_state<S> && has_slots<Before>);
+};
+
+template <class... Stages>
+consteval bool all_stages() {
+  return (must_be_a_stage<Stages>::holds && ...);
+}
+template <class... Stages, std::size_t... I>
+consteval bool in_order(std::index_sequence<I...>) {
+  using list = std::tuple<Stages...>;
+  constexpr std::size_t n = sizeof...(Stages);
+  // I counts pairs (before, after), all of them: before = I / n, after = I % n.
+  return ((I / n >= I % n ||
+           (must_be_in_order<std::conditional_t<(I / n < I % n), std::tuple_element_t<I / n, list>, void>,
+                             std::tuple_element_t<I % n, list>>::holds &&
+            must_precede_state<std::conditional_t<(I / n < I % n), std::tuple_element_t<I / n, list>, void>,
+                               std::tuple_element_t<I % n, list>>::holds)) &&
+          ...);
+}
+template <class... Stages>
+consteval bool legal() {
+  if constexpr (all_stages<Stages...>())
+    return in_order<Stages...>(std::make_index_sequence<sizeof...(Stages) * sizeof...(Stages)>{});
+  else return false;
+}
+
+/// A chain in a chain stands for its stages, a named optimizer for its chain.
+template <class S>
+constexpr auto stages_of(S const& s) {
+  if constexpr (requires { s.stages().parts(); }) return s.stages().parts();
+  else if constexpr (requires { s.parts(); }) return s.parts();
+  else return std::tuple<S>(s);
+}
+
+/// The stages that the parts of a chain stand for.
+template <class... Parts>
+using flattened = decltype(std::tuple_cat(stages_of(std::declval<Parts const&>())...));
+
+template <class Tuple>
+struct stage_list;
+template <class... Stages>
+struct stage_list<std::tuple<Stages...>> {
+  using flow = detail::flow<Stages...>;
+  static constexpr bool ends = (ends_chain<Stages> || ...);
+  static constexpr plan make() {
+    if constexpr (legal<Stages...>()) return flow::make();
+    else return {};  // refused already: no second error
+  }
+};
+
+}  // namespace detail
+
+/// Stages one after the other, fused into the fewest passes over memory, as an optimizer:
+///
+///     optim::chain{optim::clip_by_global_norm{1.f}, optim::adamw{.lr = 1e-3f}}
+///
+/// Each stage gets the update of the one before it, the first one the gradient; what the last one emits is added to
+/// the weights, so a chain ends with scale_by_learning_rate, which turns the sign. An illegal order does not compile.
+template <class... Parts>
+class chain {
+  using stages = detail::stage_list<detail::flattened<Parts...>>;
+  using flow = typename stages::flow;
+
+ public:
+  using state_type = state;
+  static constexpr optim::plan plan = stages::make();
+  static constexpr int passes = static_cast<int>(plan.passes);
+  /// Bytes that a step moves per parameter, with dense gradients.
+  static constexpr std::size_t bytes_per_parameter = static_cast<std::size_t>(plan.bytes());
+  /// The same with another source of gradients.
+  template <class Source>
+  static constexpr double bytes_per_parameter_with(Source const& source = {}) {
+    return plan.bytes(source.bytes());
+  }
+
+  constexpr chain(Parts const&... parts) : stages_(std::tuple_cat(detail::stages_of(parts)...)) {}
+
+  /// The stages.
+  constexpr detail::flattened<Parts...> const& parts() const { return stages_; }
+
+  state init(parameter_list const& parameters) const {
+    return init(parameters, std::vector<std::uint32_t>(parameters.size()));
+  }
+  state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+    static_assert(stages::ends,
+                  "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
+    state s(parameters, plan, std::move(group_of));
+    std::size_t slot = 0;
+    std::apply([&](auto const&... stage) { (set_initial_values(stage, s, slot), ...); }, stages_);
+    return s;
+  }
+
+  /// One step: weights and state change, unless a gradient is not finite and the chain can see it in time.
+  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
+    return step(parameters, s, gradient::dense{}, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state& s, Source const& source,
+                   step_options const& options = {}) const {
+    return step_groups<1>({*this}, parameters, s, source, options);
+  }
+
+  /// One step with several values of hyperparameters; state knows which tensor belongs to which.
+  template <std::size_t Groups, gradient_source Source>
+  static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
+                                 state& s, Source const& source, step_options const& options) {
+    s.check(parameters, plan, Groups);
+    source.check(parameters);
+    std::int64_t const t = s.steps() + 1;
+    std::array<typename flow::kernels, Groups> kernels;
+    for (std::size_t g = 0; g < Groups; ++g) kernels[g] = groups[g].prepare(t);
+    detail::engine<flow, Groups, Source> engine(kernels, parameters, s, source, options);
+    step_result r;
+    r.lr = groups[0].learning_rate(t);
+    r.skipped = !engine.run();
+    if (!r.skipped) s.set_steps(t);
+    r.step = s.steps();
+    if (plan.pass[0].reduces && plan.pass[0].end == 0) r.gradient_norm = std::sqrt(engine.first_sum());
+    return r;
+  }
+
+  /// The learning rate of step t (from 1); 1 without such a stage.
+  float learning_rate(std::int64_t t) const {
+    float lr = 1;
+    auto const look = [&](auto const& stage) {
+      if constexpr (requires { stage.learning_rate(t); }) lr = stage.learning_rate(t);
+    };
+    std::apply([&](auto const&... stage) { (look(stage), ...); }, stages_);
+    return lr;
+  }
+
+ private:
+  typename flow::kernels prepare(std::int64_t t) const {
+    return std::apply([&](auto const&... stage) { return typename flow::kernels(stage.prepare(t)...); },
+                      stages_);
+  }
+  template <class S>
+  static void set_initial_values(S const& stage, state& s, std::size_t& slot) {
+    for (std::size_t i = 0; i < slot_count<S>; ++i, ++slot)
+      if constexpr (requires { stage.initial_value(i); })
+        for (float& x : s.slot(slot)) x = stage.initial_value(i);
+  }
+  detail::flattened<Parts...> stages_;
+};
+
+}  // namespace dovetail::optim

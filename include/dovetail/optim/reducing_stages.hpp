@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/optim/stage.hpp>
+
+// The stages that must see the whole update first. A zero norm gives the factor 1, never a NaN. If the gradient's norm
+// is known before any slot has changed and is not finite, the engine skips the step.
+
+namespace dovetail::optim {
+
+/// u <- u min(1, max_norm / |u|), the norm over all tensors of all groups (Pascanu et al., ICML 2013).
+struct clip_by_global_norm {
+  float max_norm = 1;
+  static constexpr reduction needs{};
+
+  struct kernel {
+    float max_norm = 0;
+    float factor(norms n) const {
+      return n.update > static_cast<double>(max_norm) ? static_cast<float>(max_norm / n.update) : 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {max_norm}; }
+};
+
+/// Skips the whole step, so that weights and state stay as they are, if any element of u is NaN or infinite.
+struct skip_non_finite {
+  static constexpr reduction needs{};
+  static constexpr bool precedes_state = true;
+
+  struct kernel {};
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+
+/// u <- u phi(|w|) / |u|, norms of each tensor, phi(x) = min(max(x, min_norm), max_norm) (You et al., Large Batch
+/// Optimization for Deep Learning, ICLR 2020, algorithm 2). 1 if either norm is 0.
+struct scale_by_trust_ratio {
+  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();
+  static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
+
+  struct kernel {
+    float min_norm = 0, max_norm = 0;
+    float factor(norms n) const {
+      double const phi = std::min(std::max(n.weight, static_cast<double>(min_norm)), static_cast<double>(max_norm));
+      return phi > 0 && n.update > 0 ? static_cast<float>(phi / n.update) : 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {min_norm, max_norm}; }
+};
+
+/// u <- r (u + weight_decay w) with r = trust_coefficient |w| / (|u| + weight_decay |w|), norms of each tensor (You et
+/// al., Large Batch Training of Convolutional Networks, 2017, algorithm 1). r = 1 if either norm is 0.
+struct scale_by_lars_trust_ratio {
+  float trust_coefficient = 1e-3f;
+  float weight_decay = 0;
+  float epsilon = 0;  ///< added to the denominator
+  static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
+
+  struct kernel {
+    float trust_coefficient = 0, weight_decay = 0, epsilon = 0;
+    float factor(norms n) const {
+      if (!(n.weight > 0 && n.update > 0)) return 1.0f;
+      return static_cast<float>(trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon));
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {
+      return factor * (u + weight_decay * w);
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {trust_coefficient, weight_decay, epsilon}; }
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <new>
+#include <numbers>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/error.hpp>
+
+// Learning rates as functions of the step. A schedule is called with the number of steps already applied: the first
+// step of a training uses schedule(0). A skipped step does not count.
+
+namespace dovetail::optim {
+
+/// A learning rate: a number, or any function of the step. A value; constant expressions can hold a number.
+/// Trivially copyable functions of up to 48 bytes lie inside, others in one shared constant object.
+class schedule {
+ public:
+  constexpr schedule() = default;
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  constexpr schedule(Number value) : value_(static_cast<float>(value)) {}
+
+  template <class F>
+    requires(!std::is_arithmetic_v<F> && !std::is_same_v<F, schedule> &&
+             requires(F const& f, std::int64_t step) { static_cast<float>(f(step)); })
+  schedule(F f) {
+    if constexpr (std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(inside_) && alignof(F) <= 8) {
+      ::new (static_cast<void*>(inside_)) F(f);
+      call_ = [](schedule const& self, std::int64_t step) {
+        return static_cast<float>((*std::launder(reinterpret_cast<F const*>(self.inside_)))(step));
+      };
+    } else {
+      shared_ = new holder<F>(std::move(f));
+      call_ = [](schedule const& self, std::int64_t step) {
+        return static_cast<float>(static_cast<holder<F> const*>(self.shared_)->f(step));
+      };
+    }
+  }
+
+  constexpr schedule(schedule const& other) { copy(other); }
+  constexpr schedule& operator=(schedule const& other) {
+    if (this != &other) {
+      release();
+      copy(other);
+    }
+    return *this;
+  }
+  constexpr ~schedule() { release(); }
+
+  /// The rate of the step that comes after `step` steps.
+  constexpr float operator()(std::int64_t step) const { return call_ ? call_(*this, step) : value_; }
+
+ private:
+  struct holder_base {
+    std::atomic<long> owners{1};
+    virtual ~holder_base() = default;
+  };
+  template <class F>
+  struct holder final : holder_base {
+    explicit holder(F g) : f(std::move(g)) {}
+    F f;
+  };
+
+  constexpr void copy(schedule const& other) {
+    value_ = other.value_;
+    call_ = other.call_;
+    shared_ = other.shared_;
+    for (std::size_t i = 0; i < sizeof(inside_); ++i) inside_[i] = other.inside_[i];
+    if (shared_) shared_->owners.fetch_add(1, std::memory_order_relaxed);
+  }
+  constexpr void release() {
+    if (shared_ && shared_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete shared_;
+    shared_ = nullptr;
+  }
+
+  float value_ = 0;
+  float (*call_)(schedule const&, std::int64_t) = nullptr;
+  holder_base* shared_ = nullptr;
+  alignas(8) unsigned char inside_[48]{};
+};
+
+/// Always the same rate.
+struct constant {
+  float value = 1e-3f;
+  constexpr float operator()(std::int64_t) const { return value; }
+};
+
+/// initial × factor^floor(step / every).
+struct step_decay {
+  float initial = 0.1f;
+  float factor = 0.1f;
+  std::int64_t every = 1;
+  float operator()(std::int64_t step) const {
+    return static_cast<float>(initial * std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
+  }
+};
+
+/// From `from` at step 0 in a straight line to `to` at step `steps`, and `to` from then on.
+struct linear {
+  float from = 1e-3f, to = 0;
+  std::int64_t steps = 1;
+  constexpr float operator()(std::int64_t step) const {
+    if (step >= steps) return to;
+    double const x = static_cast<double>(step) / static_cast<double>(steps);
+    return static_cast<float>(from + (static_cast<double>(to) - from) * x);
+  }
+};
+
+/// Half a cosine wave from `initial` at step 0 to `final` at step `steps`, and `final` from then on
+/// (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5 without restarts).
+struct cosine {
+  float initial = 1e-3f;
+  std::int64_t steps = 1;
+  float final = 0;
+  float operator()(std::int64_t step) const {
+    if (step >= steps) return final;
+    double const x = static_cast<double>(step) / static_cast<double>(steps);
+    return static_cast<float>(final + (static_cast<double>(initial) - final) * 0.5 *
+                                          (1 + std::cos(std::numbers::pi * x)));
+  }
+};
+
+/// Linear warm-up, then another schedule, which starts to count behind it: during the first `steps` steps the rate rises in
+/// equal parts from `from` (before the first step) to then(0) (in the last of them) (Goyal et al., 2017, section 2.2).
+template <class Then = constant>
+struct warm_up {
+  std::int64_t steps = 0;
+  Then then{};
+  float from = 0;
+  float operator()(std::int64_t step) const {
+    if (step >= steps) return static_cast<float>(then(step - steps));
+    double const x = static_cast<double>(step + 1) / static_cast<double>(steps);
+    return static_cast<float>(from + (static_cast<double>(then(0)) - from) * x);
+  }
+};
+template <class Then>
+warm_up(std::int64_t, Then) -> warm_up<Then>;
+template <class Then>
+warm_up(std::int64_t, Then, float) -> warm_up<Then>;
+
+/// Schedules one after the other, each counting from 0 at its own beginning; the last one stays.
+class piecewise {
+ public:
+  struct piece {
+    std::int64_t begin = 0;
+    schedule rate;
+  };
+  /// Throws argument_error unless the pieces begin at 0 and in rising order.
+  piecewise(std::initializer_list<piece> pieces) : pieces_(pieces) {
+    require(!pieces_.empty() && pieces_.front().begin == 0, "optim::piecewise: the first piece must begin at step 0");
+    for (std::size_t i = 1; i < pieces_.size(); ++i)
+      require(pieces_[i].begin > pieces_[i - 1].begin, "optim::piecewise: piece ", i, " begins at step ",
+              pieces_[i].begin, ", the one before it at ", pieces_[i - 1].begin, ": pieces must be in rising order");
+  }
+  float operator()(std::int64_t step) const {
+    std::size_t i = pieces_.size() - 1;
+    while (i > 0 && step < pieces_[i].begin) --i;
+    return pieces_[i].rate(step - pieces_[i].begin);
+  }
+
+ private:
+  std::vector<piece> pieces_;
+};
+
+}  // namespace dovetail::optim
