@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <dovetail/core/error.hpp>
+
+namespace dovetail::train {
+
+/// One named number of a step: {"loss", 0.31}.
+struct metric {
+  std::string name;
+  double value = 0;
+
+  friend bool operator==(metric const&, metric const&) = default;
+};
+
+/// One line of a log.
+struct metrics_record {
+  std::int64_t step = 0;
+  std::int64_t epoch = 0;
+  double wall_time = 0;  ///< seconds since 1970
+  std::vector<metric> values;
+};
+
+struct metrics_options {
+  std::int64_t resume_at = 0;                   ///< first step to come: records of this step and later ones are dropped
+  std::chrono::milliseconds flush_every{1000};  ///< a crash loses at most this much; 0: every record reaches the file
+};
+
+namespace detail {
+
+/// The record of a line, or nothing if the line is none.
+inline std::optional<metrics_record> parse_record(std::string const& line) {
+  auto const j = nlohmann::ordered_json::parse(line, nullptr, false);
+  if (!j.is_object()) return {};
+  metrics_record r;
+  bool has_step = false;
+  for (auto const& [name, value] : j.items()) {
+    if (!value.is_number() && !value.is_null()) return {};
+    double const v = value.is_null() ? std::nan("") : value.get<double>();
+    if (name == "step" && value.is_number_integer())
+      r.step = value.get<std::int64_t>(), has_step = true;
+    else if (name == "epoch" && value.is_number_integer())
+      r.epoch = value.get<std::int64_t>();
+    else if (name == "wall_time")
+      r.wall_time = v;
+    else
+      r.values.push_back({name, v});
+  }
+  if (!has_step) return {};
+  return r;
+}
+
+/// Calls f(record, offset of its line) for each whole line; returns the offset after the last whole line.
+/// Throws input_error for a line that is no record. A last line without its end is what a crash left.
+template <class F>
+std::uintmax_t each_record(std::filesystem::path const& path, F&& f) {
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  require<input_error>(in.is_open(), path, " cannot be opened: ", std::strerror(errno ? errno : EIO));
+  std::uintmax_t at = 0;
+  std::size_t number = 1;
+  for (std::string line; std::getline(in, line) && !in.eof(); ++number) {
+    auto const record = parse_record(line);
+    require<input_error>(record.has_value(), path, " line ", number,
+                         " is no record of a metrics log: give the log a path of its own");
+    if (!f(*record, at)) return at;
+    at += line.size() + 1;
+  }
+  return at;
+}
+
+}  // namespace detail
+
+/// Reads a log back; a line that a crash cut off at the end is left out. Throws input_error.
+inline std::vector<metrics_record> read_metrics(std::filesystem::path const& path) {
+  std::vector<metrics_record> records;
+  detail::each_record(path, [&](metrics_record const& r, std::uintmax_t) {
+    records.push_back(r);
+    return true;
+  });
+  return records;
+}
+
+/// A log of JSON lines, one object per record: {"step":10,"epoch":0,"wall_time":…,"loss":0.31}. Records come in the
+/// order of their steps. A value that is not finite is written as null, since JSON knows no other word for it.
+/// A resumed run gives its first step as `resume_at` and goes on as if it had never been interrupted; 0 starts anew.
+/// Throws input_error with the system's reason when the file cannot be read or written. Used by one thread.
+class metrics_log {
+ public:
+  using clock = std::chrono::steady_clock;
+
+  explicit metrics_log(std::filesystem::path path, metrics_options options = {})
+      : path_(std::move(path)), options_(options) {
+    std::error_code failed;
+    if (std::filesystem::exists(path_, failed)) {
+      std::uintmax_t keep = 0;
+      if (options.resume_at > 0)
+        keep = detail::each_record(path_,
+                                   [&](metrics_record const& r, std::uintmax_t) { return r.step < options.resume_at; });
+      std::filesystem::resize_file(path_, keep, failed);
+      require<input_error>(!failed, path_, " cannot be cut to ", keep, " bytes: ", failed.message());
+    }
+    errno = 0;
+    out_.open(path_, std::ios::binary | std::ios::app);
+    check("cannot be opened");
+  }
+  metrics_log(metrics_log&&) = default;
+
+  /// Appends a record of the current time.
+  void write(std::int64_t step, std::int64_t epoch, std::vector<metric> const& values) {
+    write({step, epoch, std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(),
+           values});
+  }
+  void write(metrics_record const& r) {
+    nlohmann::ordered_json j{{"step", r.step}, {"epoch", r.epoch}, {"wall_time", r.wall_time}};
+    for (auto const& [name, value] : r.values) {
+      require(!j.contains(name), "metrics_log: '", name, "' is given twice for step ", r.step);
+      j[name] = value;
+    }
+    errno = 0;
+    out_ << j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+    if (auto const now = clock::now(); now - flushed_ >= options_.flush_every) {
+      out_.flush();
+      flushed_ = now;
+    }
+    check("cannot be written");
+  }
+  void flush() {
+    errno = 0;
+    out_.flush();
+    check("cannot be written");
+  }
+
+ private:
+  void check(char const* what) const {
+    require<input_error>(out_.good(), path_, " ", what, ": ", std::strerror(errno ? errno : EIO));
+  }
+
+  std::filesystem::path path_;
+  metrics_options options_;
+  std::ofstream out_;
+  clock::time_point flushed_ = clock::now();
+};
+
+}  // namespace dovetail::train
