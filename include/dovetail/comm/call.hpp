@@ -75,4 +75,19 @@ struct call {
   }
 };
 
+/// Of ranks that should all have called the same, the first that differs from what most called (in doubt from what the
+/// lower ranks called); calls.size() when they agree. A function of the calls alone: all ranks name the same rank.
+template <class Calls>
+std::size_t odd_one_out(Calls const& calls) {
+  std::size_t const n = calls.size();
+  std::size_t usual = 0, most = 0, odd = 0;
+  for (std::size_t r = 0; r < n; ++r) {
+    std::size_t same = 0;
+    for (std::size_t q = 0; q < n; ++q) same += calls[q] == calls[r];
+    if (same > most) most = same, usual = r;
+  }
+  while (odd < n && calls[odd] == calls[usual]) ++odd;
+  return odd;
+}
+
 }  // namespace dovetail::comm

@@ -112,6 +112,9 @@ class endpoint {
     return part;
   }
 
+ protected:
+  Engine& engine() { return engine_; }
+
  private:
   template <class T>
   static std::byte* bytes_of(std::span<T> s) {

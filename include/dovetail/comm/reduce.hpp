@@ -119,6 +119,10 @@ struct accumulator<std::int64_t, reduction::sum> {
   using type = std::uint64_t;
 };
 
+// A peer's lines lie in its caches: too far for the hardware's own prefetcher. Measured for two ranks at 16 MB:
+// 1.54 ms without, 0.96 ms with 1 KB, 0.81 ms with 2 KB.
+inline constexpr std::size_t prefetch_bytes = 2048;
+
 template <class T, reduction How>
 void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
                      std::size_t source_count, std::size_t n) {
@@ -128,8 +132,10 @@ void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte co
   for (std::size_t at = 0; at < whole; at += step_bytes) {
     line<A> sum, next;
     load<T>(sum, sources[0] + at);
+    __builtin_prefetch(sources[0] + at + prefetch_bytes);
     for (std::size_t s = 1; s < source_count; ++s) {
       load<T>(next, sources[s] + at);
+      __builtin_prefetch(sources[s] + at + prefetch_bytes);
       combine<How>(sum, next);
     }
     for (std::size_t o = 0; o < out_count; ++o) store<T>(outs[o] + at, sum);

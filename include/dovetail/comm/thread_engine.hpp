@@ -235,21 +235,15 @@ class thread_engine {
     }
   }
 
-  /// All ranks see the same postings, so all name the same rank: the first that differs from what most ask for.
+  /// All ranks see the same postings, so all name the same rank.
   void compare(call const& c) {
     bool same = true;
     for (std::size_t r = 0; r < ranks(); ++r) same = same && post(r).call == c;
     if (same) [[likely]] return;
-    std::size_t most = 0;
-    call usual = c;
-    for (std::size_t r = 0; r < ranks(); ++r) {
-      std::size_t n = 0;
-      for (std::size_t q = 0; q < ranks(); ++q) n += post(q).call == post(r).call;
-      if (n > most) most = n, usual = post(r).call;
-    }
-    std::size_t odd = 0;
-    while (post(odd).call == usual) ++odd;
-    diverged(static_cast<int>(odd), where(usual), message("rank ", odd, " called ", post(odd).call));
+    std::vector<call> calls;
+    for (std::size_t r = 0; r < ranks(); ++r) calls.push_back(post(r).call);
+    std::size_t const odd = odd_one_out(calls);
+    diverged(static_cast<int>(odd), where(c), message("rank ", odd, " called ", calls[odd]));
   }
 
   std::string where(call const& c) const { return message(c, ", operation ", sequence_, " of ", size(), " ranks"); }
