@@ -22,6 +22,9 @@ DOVETAIL_INLINE void store(To* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
+// One core alone does not ask for enough memory in time; asking 8 KB ahead is worth a fifth. It cannot fault.
+DOVETAIL_INLINE void ahead(void const* p) { __builtin_prefetch(static_cast<char const*>(p) + 8192); }
+
 // Keeps the compiler from fusing a product with the addition that follows it: fused levels would differ from others.
 DOVETAIL_INLINE vf rounded(vf v) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
@@ -58,14 +61,15 @@ DOVETAIL_INLINE vh fp16_from(vf x) {
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
   return reinterpret_cast<vh>(_mm256_cvtps_ph(reinterpret_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
 #else  // dovetail::fp16's conversion, lane by lane the same
-  vi const u = reinterpret_cast<vi>(x), a = u & magnitude_bits;
-  vi const normal = (a - 0x38000000 + 0xfff + ((a >> 13) & 1)) >> 13;
-  vi const tiny = reinterpret_cast<vi>(reinterpret_cast<vf>(a) + 0.5f) - 0x3f000000;
-  vi const nan = 0x7e00 | ((a >> 13) & 0x3ff);
-  vi h = a < 0x38800000 ? tiny : normal;
-  h = a >= 0x477ff000 ? vi{} + 0x7c00 : h;
-  h = a > 0x7f800000 ? nan : h;
-  return __builtin_convertvector(reinterpret_cast<vu>(h | ((u >> 16) & 0x8000)), vh);
+  vu const u = reinterpret_cast<vu>(x), a = u & 0x7fffffffu;
+  vi const size = reinterpret_cast<vi>(a);  // compared as signed: SSE2 knows nothing else
+  vu const normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+  vu const tiny = reinterpret_cast<vu>(reinterpret_cast<vf>(a) + 0.5f) - 0x3f000000u;
+  vu const nan = 0x7e00u | ((a >> 13) & 0x3ffu);
+  vu h = size < 0x38800000 ? tiny : normal;
+  h = size >= 0x477ff000 ? vu{} + 0x7c00u : h;
+  h = size > 0x7f800000 ? nan : h;
+  return __builtin_convertvector(h | ((u >> 16) & 0x8000u), vh);
 #endif
 }
 DOVETAIL_INLINE vf fp16_to_float(vh h16) {
@@ -94,7 +98,10 @@ DOVETAIL_INLINE vf bf16_to_float(vh h) { return reinterpret_cast<vf>(__builtin_c
 #define DOVETAIL_HALF_KERNELS(half)                                                       \
   inline void to_##half(float const* x, std::size_t n, std::byte* out) {                  \
     std::size_t i = 0;                                                                    \
-    for (; i + lanes <= n; i += lanes) store(out + 2 * i, half##_from(load<vf>(x + i)));  \
+    for (; i + lanes <= n; i += lanes) {                                                  \
+      ahead(x + i);                                                                       \
+      store(out + 2 * i, half##_from(load<vf>(x + i)));                                   \
+    }                                                                                     \
     if (i == n) return;                                                                   \
     vf rest{};                                                                            \
     __builtin_memcpy(&rest, x + i, 4 * (n - i));                                          \
@@ -103,8 +110,10 @@ DOVETAIL_INLINE vf bf16_to_float(vh h) { return reinterpret_cast<vf>(__builtin_c
   }                                                                                       \
   inline void add_##half(std::byte const* in, std::size_t n, float weight, float* out) {  \
     std::size_t i = 0;                                                                    \
-    for (; i + lanes <= n; i += lanes)                                                    \
+    for (; i + lanes <= n; i += lanes) {                                                  \
+      ahead(out + i);                                                                     \
       store(out + i, load<vf>(out + i) + rounded(weight * half##_to_float(load<vh>(in + 2 * i)))); \
+    }                                                                                     \
     if (i == n) return;                                                                   \
     vh rest{};                                                                            \
     vf sum{};                                                                             \
@@ -119,7 +128,11 @@ DOVETAIL_HALF_KERNELS(bf16)
 
 inline void add_float(std::byte const* in, std::size_t n, float weight, float* out) {
   std::size_t i = 0;
-  for (; i + lanes <= n; i += lanes) store(out + i, load<vf>(out + i) + rounded(weight * load<vf>(in + 4 * i)));
+  for (; i + lanes <= n; i += lanes) {
+    ahead(in + 4 * i);
+    ahead(out + i);
+    store(out + i, load<vf>(out + i) + rounded(weight * load<vf>(in + 4 * i)));
+  }
   if (i == n) return;
   vf rest{}, sum{};
   __builtin_memcpy(&rest, in + 4 * i, 4 * (n - i));
@@ -134,7 +147,10 @@ inline bool all_finite(float const* x, std::size_t n) {
   // Checked now and then, so that a bucket full of NaN does not have to be read to its end.
   while (i + lanes <= n) {
     std::size_t const stop = n - i < 4096 ? n : i + 4096;
-    for (; i + lanes <= stop; i += lanes) bad |= (load<vi>(x + i) & magnitude_bits) >= 0x7f800000;
+    for (; i + lanes <= stop; i += lanes) {
+      ahead(x + i);
+      bad |= (load<vi>(x + i) & magnitude_bits) >= 0x7f800000;
+    }
     if (mask_of(bad)) return false;
   }
   vi rest{};
@@ -166,6 +182,7 @@ inline double to_signs(float const* x, std::size_t n, std::byte* bits) {
     for (; i < stop; i += 16) {
       float padded[16] = {};
       float const* p = x + i;
+      ahead(p);
       std::size_t bytes = 2;
       if (stop - i < 16) {
         __builtin_memcpy(padded, p, 4 * (stop - i));
@@ -208,6 +225,7 @@ inline void add_signs(std::byte const* bits, std::size_t n, float value, float* 
     int const m = two[0] | (two[1] << 8);
     float padded[16];
     float* p = out + i;
+    ahead(p);
     if (left < 16) {
       __builtin_memset(padded, 0, sizeof padded);
       __builtin_memcpy(padded, p, 4 * left);
@@ -230,12 +248,14 @@ DOVETAIL_INLINE std::size_t compact_any(float const* gradient, float* residual, 
                                         std::uint32_t* values) {
   std::size_t i = 0, count = 0;
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
-  vi index;
-  for (int j = 0; j < lanes; ++j) index[j] = static_cast<std::int32_t>(first) + j;
+  vu index;
+  for (std::uint32_t j = 0; j < 16; ++j) index[j] = first + j;
   __m512i const bound = _mm512_set1_epi32(least);
   for (; i + 16 <= n; i += 16) {
     vf x = load<vf>(gradient + i);
+    ahead(gradient + i);
     if (sum) {
+      ahead(residual + i);
       x += load<vf>(residual + i);
       store(residual + i, x);
     }
@@ -244,11 +264,13 @@ DOVETAIL_INLINE std::size_t compact_any(float const* gradient, float* residual, 
     _mm512_storeu_si512(indices + count, _mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(index)));
     _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(bits)));
     count += static_cast<std::size_t>(__builtin_popcount(m));
-    index += 16;
+    index += 16u;
   }
 #else
   for (; i + 16 <= n; i += 16) {
     unsigned m = 0;
+    ahead(gradient + i);
+    if (sum) ahead(residual + i);
 #pragma GCC unroll 4
     for (int j = 0; j < 16; j += lanes) {
       vf x = load<vf>(gradient + i + j);

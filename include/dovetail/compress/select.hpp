@@ -130,7 +130,8 @@ class selection_writer {
       std::uint32_t const key = values[i] & 0x7fffffffu;
       std::memcpy(out_, indices + i, 4);  // overwritten by the next one unless it is taken
       std::memcpy(out_ + 4, values + i, 4);
-      std::size_t const taken = key > key_ || (key == key_ && next_equal());
+      std::size_t taken = key > key_;
+      if (key == key_) [[unlikely]] taken = next_equal();
       out_ += 8 * taken;
       left_ -= taken;
     }
