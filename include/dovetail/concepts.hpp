@@ -118,7 +118,9 @@ concept world = requires(W& w, void (*f)(int)) { w.run([](auto& /*communicator*/
 ///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks
 ///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
 ///   step()                         completes the exchange and applies the optimizer, in this policy's own order
-///   tensors(prefix)                all state of this rank, by name
+///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
+///   own(prefix)                    state that only this rank has (here: residuals), by name
+/// Between step() and the next begin() the communicator is the caller's.
 template <class S, class Optimizer, class Communicator>
 concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
@@ -127,7 +129,8 @@ concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p
     { session.gradient_scale(n, n) } -> std::convertible_to<float>;
     session.ready(first);
     { session.step() } -> std::convertible_to<optim::step_result>;
-    { session.tensors(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
+    { session.replicated(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
+    { session.own(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
   };
 };
 

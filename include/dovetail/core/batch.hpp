@@ -29,7 +29,7 @@ struct gradient_pass {
   int threads = 1;          ///< cores that this rank may use
   /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
   /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
-  std::function<void(std::size_t first)> ready;
+  std::function<void(std::size_t first)> ready{};
 
   random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
 };

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+// When and how replicas agree.
+#include <dovetail/sync/all_reduce.hpp>
+#include <dovetail/sync/exchange.hpp>

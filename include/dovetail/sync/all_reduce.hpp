@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/async.hpp>
+#include <dovetail/compress/identity.hpp>
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/trace.hpp>
+#include <dovetail/sync/bucket_exchange.hpp>
+#include <dovetail/sync/buckets.hpp>
+#include <dovetail/sync/exchange.hpp>
+
+namespace dovetail::sync {
+
+template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
+class all_reduce_session;
+
+/// Synchronous data parallelism: gradients are summed over all ranks after every backward pass, then every rank takes
+/// the same step, so replicas stay bitwise equal. Buckets are exchanged by one owner thread per rank while backward
+/// still computes earlier layers (wait-free backpropagation, Poseidon; tensor fusion as in Horovod and PyTorch DDP).
+///
+///     sync::all_reduce{}                                                            // dense
+///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
+///     sync::all_reduce{compress::sign{}, sync::exchange::gather{}}                  // with a plan of one's own
+///
+/// A step whose summed gradient is not finite is skipped on every rank alike.
+template <codec Codec = compress::identity, class Exchange = exchange::automatic>
+struct all_reduce {
+  Codec codec{};
+  Exchange plan{};
+  std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least
+
+  template <optimizer Optimizer, communicator Communicator>
+  auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
+    exchange::check_legal<Exchange, Codec>();
+    return all_reduce_session<Optimizer, Communicator, Codec, Exchange>(*this, parameters, opt, comm);
+  }
+
+  /// What one step moves on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of variable
+  /// size an upper bound). The cost can be read before anything runs.
+  comm::traffic predict(parameter_list const& parameters, int ranks, int rank) const {
+    exchange::check_legal<Exchange, Codec>();
+    buffer<float> const sizes_only(parameters.flat_gradients().empty() ? parameters.flat_size() : 0);
+    auto const gradients = sizes_only.empty() ? std::span<float const>(parameters.flat_gradients()) : sizes_only.span();
+    comm::traffic total;
+    for (auto part : cut_buckets(parameters, bucket_bytes)) {
+      auto const tensors = tensors_in(parameters, part);
+      compress::bucket const b{gradients.subspan(part.begin, part.size()), tensors};
+      auto const t = exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank);
+      total.bytes_sent += t.bytes_sent;
+      total.bytes_received += t.bytes_received;
+      total.operations += t.operations;
+    }
+    return total;
+  }
+};
+
+/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameters and communicator, which must
+/// outlive it. Not thread-safe: begin, ready and step are called by the thread that computes gradients.
+template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
+class all_reduce_session {
+ public:
+  all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters, Optimizer const& opt,
+                     Communicator& comm)
+      : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), rank_(comm.rank()) {
+    gradients_ = parameters.flat_gradients();
+    if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
+      staging_ = buffer<float>(parameters.flat_size());
+      gradients_ = staging_.span();
+    }
+    for (auto part : cut_buckets(parameters, policy.bucket_bytes)) {
+      auto const values = gradients_.subspan(part.begin, part.size());
+      auto const tensors = tensors_in(parameters, part);
+      auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, comm.size());
+      buckets_.push_back({{policy.codec, plan, parameters, part, values, comm.size(), rank_}});
+    }
+    tickets_.reserve(buckets_.size());
+    owner_.emplace(comm);
+  }
+  all_reduce_session(all_reduce_session const&) = delete;
+  all_reduce_session& operator=(all_reduce_session const&) = delete;
+
+  void begin() {}
+
+  /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
+  float gradient_scale(std::int64_t /*local*/, std::int64_t global) const { return 1.f / static_cast<float>(global); }
+
+  /// Gradients with flat index >= first are final. Starts the exchange of every bucket that lies above.
+  void ready(std::size_t first) {
+    while (launched_ < buckets_.size() && buckets_[launched_].exchange.part().begin >= first) launch();
+  }
+
+  /// Waits for the exchange and applies the optimizer to the summed gradients.
+  optim::step_result step() {
+    ready(0);
+    bool finite = true;
+    for (std::size_t i = 0; i < launched_; ++i) {
+      trace_span const waiting(trace_, "wait for exchange", "sync", rank_);
+      tickets_[i].wait();
+      finite = finite && buckets_[i].finite;
+    }
+    tickets_.clear();
+    launched_ = 0;
+    if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
+    if (!staging_.empty()) unstage();
+    trace_span const stepping(trace_, "optimizer step", "optim", rank_);
+    return last_ = optimizer_.step(*parameters_, state_);
+  }
+
+  std::vector<named_tensor> replicated(std::string const& prefix) { return state_.tensors(prefix + "optimizer."); }
+  std::vector<named_tensor> own(std::string const& prefix) {
+    std::vector<named_tensor> all;
+    for (std::size_t i = 0; i < buckets_.size(); ++i)
+      for (auto& t : buckets_[i].exchange.tensors(prefix + "bucket" + std::to_string(i) + "."))
+        all.push_back(std::move(t));
+    return all;
+  }
+
+  /// Records the exchange of every bucket and every step from now on; nullptr stops it.
+  void record(trace* to) { trace_ = to; }
+  std::size_t bucket_count() const { return buckets_.size(); }
+  exchange::plan plan_of(std::size_t bucket) const { return buckets_[bucket].exchange.plan(); }
+
+ private:
+  struct bucket_slot {
+    bucket_exchange<Codec> exchange;
+    bool finite = true;
+  };
+
+  void launch() {
+    auto& slot = buckets_[launched_++];
+    auto const part = slot.exchange.part();
+    if (!staging_.empty()) stage(part);
+    tickets_.push_back(owner_->submit([this, &slot, part](Communicator& c) {
+      trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
+      auto const values = gradients_.subspan(part.begin, part.size());
+      slot.exchange.run(c, values);
+      slot.finite = all_finite(values);
+    }));
+  }
+  void stage(range part) {
+    for (std::size_t i = 0; i < parameters_->size(); ++i)
+      if (parameters_->offset(i) >= part.begin && parameters_->offset(i) < part.end) {
+        auto const g = (*parameters_)[i].gradient;
+        std::copy(g.begin(), g.end(), staging_.begin() + static_cast<std::ptrdiff_t>(parameters_->offset(i)));
+      }
+  }
+  void unstage() {
+    for (std::size_t i = 0; i < parameters_->size(); ++i) {
+      auto const g = (*parameters_)[i].gradient;
+      std::copy_n(staging_.data() + parameters_->offset(i), g.size(), g.data());
+    }
+  }
+
+  parameter_list* parameters_;
+  Optimizer optimizer_;
+  decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
+  std::span<float> gradients_;
+  buffer<float> staging_;
+  std::vector<bucket_slot> buckets_;
+  std::vector<comm::ticket> tickets_;
+  std::size_t launched_ = 0;
+  optim::step_result last_;
+  int rank_ = 0;
+  trace* trace_ = nullptr;
+  // Last, so that it is destroyed first: its thread still works on the members above.
+  std::optional<comm::async<Communicator>> owner_;
+};
+
+}  // namespace dovetail::sync

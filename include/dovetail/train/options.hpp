@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <dovetail/comm/operation.hpp>
+#include <dovetail/core/trace.hpp>
+#include <dovetail/train/saved_state.hpp>
+
+namespace dovetail::train {
+
+/// One optimizer step, as rank 0 reports it. Losses are means over all ranks' predictions and equal on all backends.
+struct step_record {
+  std::int64_t step = 0;   ///< optimizer steps tried so far, this one included
+  std::int64_t epoch = 0;  ///< of the step's last batch, from 0
+  double loss = 0;         ///< mean per prediction, in nats for cross-entropy
+  double accuracy = 0;
+  double lr = 0;
+  bool skipped = false;    ///< a gradient was not finite, nothing was changed
+  double gradient_norm = -1;  ///< if the optimizer computes it; -1 otherwise
+  double seconds = 0;         ///< since fit began
+  double samples_per_second = 0;     ///< over all ranks, since the previous report
+  std::uint64_t bytes_sent = 0;      ///< by this rank in this step's exchange
+  std::int64_t total_steps = 0;      ///< where fit will stop
+};
+
+/// What a whole call of fit did.
+struct fit_report {
+  std::vector<double> losses;  ///< of every step made in this call, in order
+  std::int64_t step = 0;       ///< steps since the training began, those before a restore included
+  std::int64_t samples = 0;    ///< over all ranks, in this call
+  std::int64_t skipped = 0;
+  bool stopped = false;        ///< options.stop was raised
+  double seconds = 0;
+  comm::traffic traffic;       ///< moved by this rank's exchanges; logging and saving are not counted
+};
+
+/// How to train. All ranks must give the same values, `on_…`, `stop` and `trace` apart.
+struct fit_options {
+  std::int64_t batch = 32;      ///< samples per rank and micro-batch
+  std::int64_t epochs = 1;      ///< counted from the beginning of the training, restored steps included
+  std::int64_t steps = 0;       ///< if positive: stop after so many optimizer steps instead, likewise counted
+  std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
+  std::uint64_t seed = 0;       ///< of shuffle and dropout
+  bool shuffle = true;
+  int threads = 0;              ///< cores per rank; 0: the machine's cores divided by the ranks
+  std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then
+  std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
+  std::int64_t max_skipped = 10;  ///< after so many skipped steps in a row fit gives up with numeric_error
+  std::atomic<bool> const* stop = nullptr;  ///< raised by anyone (a signal handler): save and return
+  dovetail::trace* trace = nullptr;         ///< records compute, exchange and steps of this process's ranks
+  std::function<void(step_record const&)> on_step{};  ///< on rank 0, for every step, every log_every steps
+  std::function<void(saved_state&)> on_save{};       ///< on rank 0: everything that is needed to go on
+};
+
+}  // namespace dovetail::train

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/data/dataset.hpp>
+#include <dovetail/nn/with_loss.hpp>
+#include <dovetail/train/options.hpp>
+#include <dovetail/train/rank_run.hpp>
+#include <dovetail/train/saved_state.hpp>
+
+namespace dovetail::train {
+
+/// The distributed trainer that five policies make together:
+///
+///     train::trainer t{lenet{}, nn::softmax_cross_entropy{}, optim::adamw{}, sync::all_reduce{}, comm::threads{4}};
+///     t.fit(data, {.batch = 128, .epochs = 3});
+///
+/// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchroniser, world}`.
+/// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy.
+/// Not thread-safe. If fit throws, model and state are those of before the call.
+template <class Model, class Optimizer, class Sync, class World>
+class trainer {
+  DOVETAIL_REQUIRE(model<Model>,
+                   "is no model: it needs parameters() -> parameter_list& and gradients(batch, gradient_pass) -> "
+                   "loss_sums (see concepts.hpp)",
+                   Model);
+  DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
+                   Optimizer);
+  DOVETAIL_REQUIRE(world<World>, "is no world: it needs run(f), which calls f(communicator) once per rank", World);
+
+ public:
+  trainer(Model m, Optimizer opt, Sync sync, World w)
+      : model_(std::move(m)), optimizer_(std::move(opt)), sync_(std::move(sync)), world_(std::move(w)) {}
+  template <class Network, class Loss>
+  trainer(Network network, Loss loss, Optimizer opt, Sync sync, World w)
+      : trainer(Model{std::move(network), std::move(loss)}, std::move(opt), std::move(sync), std::move(w)) {}
+
+  /// Trains until options.epochs or options.steps have been made since the beginning, and goes on from where an
+  /// earlier fit or restore left off. Throws what a rank threw first; numeric_error when the training diverges.
+  template <data::dataset Dataset>
+  fit_report fit(Dataset const& data, fit_options const& options = {}) {
+    require(options.batch >= 1, "fit: batch is ", options.batch, ": it must be at least 1 sample per rank");
+    require(options.accumulate >= 1, "fit: accumulate is ", options.accumulate, ": it must be at least 1 micro-batch");
+    require(options.epochs >= 0 && options.steps >= 0, "fit: epochs is ", options.epochs, " and steps ", options.steps,
+            ": neither can be negative");
+    std::mutex mutex;
+    fit_report report;
+    std::optional<Model> trained;
+    saved_state after;
+    world_.run([&](auto& comm) {
+      Model replica(model_);
+      rank_run run(replica, optimizer_, sync_, data, comm, options, threads_per_rank(options.threads, comm.size()));
+      if (!state_.empty()) run.restore(state_);
+      comm.barrier();
+      auto mine = run.run();
+      std::lock_guard const lock(mutex);
+      bool const first = !trained;  // of this process's ranks: replicas are equal, one speaks for all
+      after.merge(run.capture(first));
+      if (first) {
+        report = std::move(mine);
+        trained.emplace(std::move(replica));
+      }
+    });
+    state_ = std::move(after);
+    model_ = std::move(*trained);
+    return report;
+  }
+
+  /// Sums of losses over all samples of `data`, without noise. Every rank takes its shard.
+  template <data::dataset Dataset>
+  loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
+    DOVETAIL_REQUIRE(evaluable<Model>, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
+    require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
+    std::mutex mutex;
+    loss_sums total;
+    world_.run([&](auto& comm) {
+      Model replica(model_);
+      auto const part = shard(static_cast<std::size_t>(data.size()), comm.size(), comm.rank());
+      data::batch_buffer buffer;
+      loss_sums sums;
+      std::vector<std::int64_t> indices;
+      for (auto i = part.begin; i < part.end; i += indices.size()) {
+        indices.resize(std::min<std::size_t>(static_cast<std::size_t>(batch), part.end - i));
+        std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(i));
+        data.load(indices, buffer);
+        sums += replica.evaluate(buffer.view(), threads_per_rank(threads, comm.size()));
+      }
+      std::array<double, 3> all{sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)};
+      comm.all_reduce(std::span<double>(all), comm::reduction::sum);
+      std::lock_guard const lock(mutex);
+      total = {all[0], static_cast<std::int64_t>(all[1]), static_cast<std::int64_t>(all[2])};
+    });
+    return total;
+  }
+
+  /// The model as trained so far: rank 0's copy, which every rank's equals.
+  Model& model() { return model_; }
+  Model const& model() const { return model_; }
+  Optimizer const& optimizer_policy() const { return optimizer_; }
+  World& world_policy() { return world_; }
+
+  /// Goes on from `saved`, as on_save gave it: the next fit makes the steps that are left, bit for bit as if there had
+  /// been no interruption. Throws checkpoint_error if it belongs to another model; then nothing has changed. What
+  /// concerns optimizer and codec is checked when fit begins, before the first step.
+  void restore(saved_state saved) {
+    saved.check({position{}.tensor()});
+    saved.restore(weights_of(model_.parameters()));
+    state_ = std::move(saved);
+  }
+  /// Everything that this process knows of the training's state: all ranks' with comm::threads, its own with MPI.
+  saved_state const& state() const { return state_; }
+
+ private:
+  static int threads_per_rank(int wanted, int ranks) {
+    if (wanted > 0) return wanted;
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
+  }
+
+  Model model_;
+  Optimizer optimizer_;
+  Sync sync_;
+  World world_;
+  saved_state state_;
+};
+
+template <class Network, class Loss, class Optimizer, class Sync, class World>
+trainer(Network, Loss, Optimizer, Sync, World) -> trainer<nn::with_loss<Network, Loss>, Optimizer, Sync, World>;
+template <class Model, class Optimizer, class Sync, class World>
+trainer(Model, Optimizer, Sync, World) -> trainer<Model, Optimizer, Sync, World>;
+
+}  // namespace dovetail::train
