@@ -3,12 +3,15 @@
 // first error gcc: is not summable: use sync::exchange::gather.*compress::top_k
 // first error clang: compress::top_k.*is not summable: use sync::exchange::gather
 #include <dovetail/compress.hpp>
-#include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync.hpp>
 
 using namespace dovetail;
 #ifdef FAIL
-using plan = sync::exchange::sum;
+using wanted = sync::exchange::sum;
 #else
-using plan = sync::exchange::gather;
+using wanted = sync::exchange::gather;
 #endif
-template void sync::exchange::check_legal<plan, compress::top_k>();
+
+comm::traffic cost_of_a_step(parameter_list const& parameters) {
+  return sync::all_reduce{compress::top_k{.ratio = 0.1f}, wanted{}}.predict(parameters, 4, 0);
+}

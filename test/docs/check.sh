@@ -5,7 +5,8 @@
 # also run, alone in an empty folder, and must exit with 0). Commands of ./run in blocks of shell exist.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-repository=$1 work=$2
+mkdir -p "$2"
+repository=$(cd "$1" && pwd) work=$(cd "$2" && pwd)
 shift 2
 rm -rf "$work/new" "$work/run"
 mkdir -p "$work/new" "$work/blocks" "$work/run"
@@ -44,6 +45,11 @@ for block in $(grep -l '^// run' "$work"/blocks/*.cpp 2>/dev/null || true); do
   else
     echo "ran      $name"
   fi
+done
+# Nothing may be left out without a word.
+for block in "$work"/blocks/*.cpp; do
+  name=$(basename "$block" .cpp)
+  [ -x "$work/build/$name" ] || grep -q "skipped  $name:" "$work/configure.log" || { failed=1; echo "FAILED   $name"; }
 done
 echo "$count blocks of C++, $(grep -c . "$work/complaints" || true) complaints"
 [ "$count" -gt 0 ] && [ "$failed" = 0 ]

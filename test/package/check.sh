@@ -5,10 +5,10 @@
 # translation units; and looks at what is said when a component is missing. COMPONENTS are those found here.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-repository=$1 build=$2 work=$3 components=$4
+rm -rf "$3"
+mkdir -p "$3/generated"
+repository=$(cd "$1" && pwd) build=$(cd "$2" && pwd) work=$(cd "$3" && pwd) components=$4
 shift 4
-rm -rf "$work"
-mkdir -p "$work/generated"
 list=$(echo "$components" | tr ' ' ';')
 
 quietly() {  # what: command…
