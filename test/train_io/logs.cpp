@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <dovetail/train/metrics.hpp>
+#include <dovetail/train/plot.hpp>
+#include <dovetail/train/trace.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <data/folder.hpp>
+
+using namespace dovetail;
+using namespace std::chrono_literals;
+using fixture::thrown;
+
+namespace {
+
+std::vector<std::int64_t> steps(std::filesystem::path const& path) {
+  std::vector<std::int64_t> s;
+  for (auto const& r : train::read_metrics(path)) s.push_back(r.step);
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("metrics are JSON lines that read back as they were written") {
+  fixture::folder f;
+  {
+    train::metrics_log log(f / "m.jsonl");
+    log.write(7, 1, {{"loss", 0.1}, {"tab\"\t", -1e300}, {"lost", std::numeric_limits<double>::infinity()}});
+    log.write(8, 1, {});
+  }
+  auto const line = fixture::read(f / "m.jsonl");
+  CHECK(line.starts_with(R"({"step":7,"epoch":1,"wall_time":)"));
+  CHECK(line.find(R"("loss":0.1,"tab\"\t":-1e+300,"lost":null})"
+                  "\n") != std::string::npos);
+  auto const r = train::read_metrics(f / "m.jsonl");
+  REQUIRE(r.size() == 2);
+  CHECK(r[0].epoch == 1);
+  CHECK(r[0].wall_time > 1.6e9);
+  REQUIRE(r[0].values.size() == 3);
+  CHECK(r[0].values[0] == train::metric{"loss", 0.1});
+  CHECK(r[0].values[1] == train::metric{"tab\"\t", -1e300});
+  CHECK(std::isnan(r[0].values[2].value));
+  CHECK(r[1].step == 8);
+}
+
+TEST_CASE("a resumed log drops the records from the resumed step on, and the line that a crash cut") {
+  fixture::folder f;
+  auto const path = f / "m.jsonl";
+  {
+    train::metrics_log log(path);
+    for (std::int64_t s = 0; s < 10; ++s) log.write(s, 0, {{"loss", 1}});
+  }
+  fixture::write(path, fixture::read(path) + R"({"step":10,"epo)");
+  CHECK(steps(path).size() == 10);
+  train::metrics_log(path, {.resume_at = 12}).write(12, 0, {});
+  CHECK(steps(path) == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12});
+  train::metrics_log(path, {.resume_at = 4}).write(4, 0, {});
+  CHECK(steps(path) == std::vector<std::int64_t>{0, 1, 2, 3, 4});
+  train::metrics_log(path).write(0, 0, {});  // a new run starts anew
+  CHECK(steps(path) == std::vector<std::int64_t>{0});
+}
+
+TEST_CASE("a flush interval of 0 puts every record into the file at once, a long one waits for flush()") {
+  fixture::folder f;
+  train::metrics_log eager(f / "eager", {.flush_every = 0ms}), lazy(f / "lazy", {.flush_every = 1h});
+  eager.write(0, 0, {});
+  lazy.write(0, 0, {});
+  CHECK(steps(f / "eager").size() == 1);
+  CHECK(steps(f / "lazy").empty());
+  lazy.flush();
+  CHECK(steps(f / "lazy").size() == 1);
+}
+
+TEST_CASE("a log does not cut a file that is none, nor take a name twice, and says when it cannot write") {
+  fixture::folder f;
+  fixture::write(f / "thesis.txt", "{\"step\":1}\nnot a record\n");
+  CHECK(thrown<input_error>([&] {
+          train::metrics_log(f / "thesis.txt", {.resume_at = 5});
+        }).find("line 2 is no record of a metrics log") != std::string::npos);
+  CHECK(fixture::read(f / "thesis.txt").size() == 24);
+  train::metrics_log log(f / "m");
+  CHECK_THROWS_AS(log.write(0, 0, {{"a", 1}, {"a", 2}}), argument_error);
+  CHECK_THROWS_AS(log.write(0, 0, {{"step", 1}}), argument_error);
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "nowhere" / "m"); }).find("No such file") !=
+        std::string::npos);
+  if (std::filesystem::exists("/dev/full")) {
+    std::filesystem::create_symlink("/dev/full", f / "full");
+    auto const full =
+        thrown<input_error>([&] { train::metrics_log(f / "full", {.flush_every = 0ms}).write(0, 0, {}); });
+    CHECK(full != "nothing was thrown");
+  }
+}
+
+TEST_CASE("a trace is JSON that Perfetto reads: a process per rank, complete events in microseconds") {
+  fixture::folder f;
+  trace t;
+  auto const origin = t.origin();
+  t.record("forward \"x\"", "nn", 0, origin + 1500ns, origin + 2s, 0);
+  t.record("all_reduce", "comm", 1, origin + 2us, origin + 3us, 77);
+  train::write_trace(f / "t.json", t);
+  auto const j = nlohmann::json::parse(fixture::read(f / "t.json"));
+  auto const& events = j["traceEvents"];
+  REQUIRE(events.size() == 4);
+  CHECK(events[0]["ph"] == "M");
+  CHECK(events[1]["args"]["name"] == "rank 1");
+  CHECK(events[2]["name"] == "forward \"x\"");
+  CHECK(events[2]["ph"] == "X");
+  CHECK(events[2]["pid"] == 0);
+  CHECK(events[2]["dur"].get<double>() == doctest::Approx(1'999'998.5));
+  CHECK(!events[2].contains("args"));
+  CHECK(events[3]["args"]["bytes"] == 77);
+  CHECK(events[3]["ts"].get<double>() - events[2]["ts"].get<double>() == doctest::Approx(0.5).epsilon(0.5));
+  CHECK(j["otherData"]["dropped"] == 0);
+  CHECK(nlohmann::json::parse(train::trace_json(trace{}))["traceEvents"].empty());
+}
+
+TEST_CASE("curves become a data file and a script, and gnuplot draws them where it is installed") {
+  fixture::folder f;
+  auto const stem = f / "loss curve";
+  train::write_gnuplot(
+      stem, {{"dense \"fp32\"", {{0, 2.5}, {1, std::nan("")}, {2, 1.5}}}, {"top_k_1%", {{0, 2.5}, {2, 1.75}}}},
+      {.title = "LeNet_1", .y = "loss (nats)", .log_y = true});
+  auto const data = fixture::read(f / "loss curve.dat");
+  CHECK(data == "# \"dense \\\"fp32\\\"\"\n0 2.5\n\n2 1.5\n\n\n# \"top_k_1%\"\n0 2.5\n2 1.75\n\n\n");
+  auto const script = fixture::read(f / "loss curve.gp");
+  CHECK(script.find("index 1 using 1:2") != std::string::npos);
+  CHECK(script.find("title \"dense \\\"fp32\\\"\"") != std::string::npos);
+  auto const result = train::run_gnuplot(stem);
+  if (result.drawn) {
+    CHECK(fixture::read(f / "loss curve.svg").find("<svg") != std::string::npos);
+    CHECK(fixture::read(f / "loss curve.png").starts_with("\x89PNG"));
+  } else {
+    MESSAGE(result.reason);
+    CHECK(result.reason.find("cannot be run") != std::string::npos);  // not installed is no failure, a bad script is
+  }
+  auto const missing = train::run_gnuplot(stem, "no-such-gnuplot");
+  CHECK(!missing.drawn);
+  CHECK(missing.reason.find("'no-such-gnuplot' cannot be run: No such file or directory") != std::string::npos);
+  auto const failing = train::run_gnuplot(stem, "false");
+  CHECK(!failing.drawn);
+  CHECK(failing.reason.find("failed on") != std::string::npos);
+  CHECK_THROWS_AS(train::write_gnuplot(stem, {}), argument_error);
+}
