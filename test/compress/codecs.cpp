@@ -11,8 +11,9 @@ using namespace dovetail;
 using compress::error_feedback;
 
 static_assert(codec<compress::identity> && codec<compress::fp16> && codec<compress::bf16> && codec<compress::sign> &&
-              codec<compress::top_k> && codec<error_feedback<compress::top_k>> && codec<error_feedback<compress::sign>> &&
-              codec<error_feedback<compress::fp16>> && codec<error_feedback<compress::identity>>);
+              codec<compress::top_k> && codec<error_feedback<compress::top_k>> &&
+              codec<error_feedback<compress::sign>> && codec<error_feedback<compress::fp16>> &&
+              codec<error_feedback<compress::identity>>);
 static_assert(std::is_same_v<compress::fp16::wire_type, dovetail::fp16>);
 static_assert(compress::top_k{}.wire_size(25'000'000) == 8 * 250'000);
 static_assert(compress::top_k{.ratio = 0.1f}.count(10) == 1 && compress::top_k{.ratio = 0.3f}.count(10) == 3);
@@ -74,8 +75,8 @@ TEST_CASE_TEMPLATE("a non-finite gradient is visible in what is decoded", Codec,
 }
 
 TEST_CASE_TEMPLATE("an all-zero bucket decodes to zeros and nothing becomes NaN at the edges of the range", Codec,
-                   compress::identity, compress::bf16, compress::sign, compress::top_k,
-                   error_feedback<compress::top_k>, error_feedback<compress::sign>) {
+                   compress::identity, compress::bf16, compress::sign, compress::top_k, error_feedback<compress::top_k>,
+                   error_feedback<compress::sign>) {
   Codec const codec{};
   float const tiny = std::numeric_limits<float>::denorm_min(), huge = 0x1.fp127f;
   for (float const value : {0.0f, -0.0f, tiny, -tiny, huge, -huge})

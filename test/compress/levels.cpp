@@ -36,8 +36,13 @@ struct results {
 
 results run(kernel_set const& kernel, std::vector<float> const& x, std::vector<float> const& residual) {
   std::size_t const n = x.size();
-  results r{std::vector<std::byte>(2 * n), std::vector<std::byte>(2 * n), std::vector<std::byte>((n + 7) / 8),
-            {}, {}, residual, residual};
+  results r{std::vector<std::byte>(2 * n),
+            std::vector<std::byte>(2 * n),
+            std::vector<std::byte>((n + 7) / 8),
+            {},
+            {},
+            residual,
+            residual};
   kernel.to_fp16(x.data(), n, r.fp16.data());
   kernel.to_bf16(x.data(), n, r.bf16.data());
   r.magnitude = kernel.to_signs(x.data(), n, r.signs.data());
@@ -78,7 +83,8 @@ void check(std::vector<float> const& x, std::vector<float> const& residual) {
 TEST_CASE("every level gives the same bits for ordinary values") {
   MESSAGE("widest level of this machine: ", static_cast<int>(supported_cpu_level()));
   for (std::size_t n = 0; n <= 100; ++n) check(test::normal(n, n), test::normal(n, n + 1000));
-  for (std::size_t const n : {4095u, 4096u, 4097u, 20'011u, 100'000u}) check(test::normal(n, n), test::normal(n, n + 1));
+  for (std::size_t const n : {4095u, 4096u, 4097u, 20'011u, 100'000u})
+    check(test::normal(n, n), test::normal(n, n + 1));
 }
 
 TEST_CASE("every level gives the same bits for any bits") {

@@ -9,7 +9,8 @@ using namespace dovetail;
 
 TEST_CASE("sign decodes to the mean magnitude of the block with each element's sign") {
   for (std::size_t const block : {std::size_t{0}, std::size_t{16}, std::size_t{64}, std::size_t{4096}})
-    for (std::size_t const n : {1u, 7u, 8u, 9u, 15u, 16u, 17u, 63u, 64u, 65u, 128u, 300u, 4095u, 4096u, 4097u, 10000u}) {
+    for (std::size_t const n :
+         {1u, 7u, 8u, 9u, 15u, 16u, 17u, 63u, 64u, 65u, 128u, 300u, 4095u, 4096u, 4097u, 10000u}) {
       compress::sign const codec{.block = block};
       auto const x = test::normal(n, n);
       auto const out = test::decode(codec, test::encode(codec, x), n);

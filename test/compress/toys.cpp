@@ -18,7 +18,9 @@ struct agreed_scale {
   using wire_type = float;
   struct state {
     float scale = 0;
-    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_tensor(prefix + "scale", scale)}; }
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      return {make_named_tensor(prefix + "scale", scale)};
+    }
     friend bool operator==(state const&, state const&) = default;
   };
 
@@ -29,7 +31,8 @@ struct agreed_scale {
   std::size_t encode(compress::bucket const& b, state& s, std::span<std::byte> out, int round = 0) const {
     float sum = 0;
     for (float const x : b.values) sum += std::fabs(x) / static_cast<float>(b.size());
-    if (round == 0) std::memcpy(out.data(), &sum, 4);
+    if (round == 0)
+      std::memcpy(out.data(), &sum, 4);
     else
       for (std::size_t i = 0; i < b.size(); ++i) {
         float const v = std::copysign(s.scale, b.values[i]);

@@ -14,26 +14,31 @@
 
 namespace dovetail::compress {
 
-/// Gives a codec a memory of what it lost: e = gradient + residual, payload = encode(e), residual = e − decode(payload).
+/// Gives a codec a memory of what it lost:
+///   e = gradient + residual,  payload = encode(e),  residual = e − decode(payload).
 ///
-/// For a sparsifier decoded + residual == gradient + old residual, bit for bit. The state is one float an element and the
-/// codec's own. Rules for the days that go wrong:
-/// - A bucket with a non-finite gradient is encoded without the residual, so that every rank sees it and skips the step;
-///   the residual stays as it was, and knows nothing of the skipped gradient.
+/// For a sparsifier decoded + residual == gradient + old residual, bit for bit. The state is one float an element and
+/// the codec's own. Rules for the days that go wrong:
+/// - A bucket with a non-finite gradient is encoded without the residual, so that every rank sees it and skips the
+///   step; the residual stays as it was, and knows nothing of the skipped gradient.
 /// - Where gradient + residual overflows, or the codec does (fp16 beyond 65504), infinity is sent and the residual
 ///   restarts at 0.
-/// - encode consumes the residual: a synchroniser that repeats an exchange sends the payload it kept, and does not encode
-///   again.
+/// - encode consumes the residual: a synchroniser that repeats an exchange sends the payload that it kept, and does
+///   not encode again.
 /// - When the number of ranks changes, the sum of the residuals over the ranks is what must be kept.
+///
 /// The residual is in units of the gradient: compress gradients, not steps that already contain the learning rate.
+///
 /// Errors: argument_error for a state that was made for a bucket of another size.
+///
 /// Source: Seide et al., "1-bit Stochastic Gradient Descent", Interspeech 2014, section 3.2.
 template <class Codec>
 struct error_feedback {
   Codec codec;
 
   DOVETAIL_REQUIRE(rounds_of<Codec> == 1,
-                   "a codec of several rounds must keep its own residual: its loss is known after the last round", Codec);
+                   "a codec of several rounds must keep its own residual: its loss is known after the last round",
+                   Codec);
   static constexpr bool summable = Codec::summable;
   static constexpr bool fixed_size = Codec::fixed_size;
   static constexpr bool unbiased = false;

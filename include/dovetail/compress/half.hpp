@@ -12,8 +12,8 @@ namespace dovetail::compress {
 
 /// Gradients in half precision, rounded to nearest even: 2n bytes. `Half` is dovetail::fp16 or dovetail::bf16.
 ///
-/// fp16 keeps 11 bits between 6e-5 and 65504; larger magnitudes become infinity, which the skipped step shows, and those
-/// below 3e-8 become 0: scale small gradients. bf16 keeps 8 bits and the whole range of fp32. NaN stays NaN.
+/// fp16 keeps 11 bits between 6e-5 and 65504; larger magnitudes become infinity, which the skipped step shows, and
+/// those below 3e-8 become 0: scale small gradients. bf16 keeps 8 bits and the whole range of fp32. NaN stays NaN.
 template <class Half>
 struct half {
   static_assert(std::is_same_v<Half, dovetail::fp16> || std::is_same_v<Half, dovetail::bf16>,

@@ -25,8 +25,8 @@ struct kernel_set {
   double (*to_signs)(float const* x, std::size_t n, std::byte* bits);
   void (*add_signs)(std::byte const* bits, std::size_t n, float value, float* out);
   /// Appends index and bits of every element whose magnitude, as an integer, is at least `least`; room for n + 16.
-  std::size_t (*compact)(float const* x, std::size_t n, std::int32_t least, std::uint32_t first,
-                         std::uint32_t* indices, std::uint32_t* values);
+  std::size_t (*compact)(float const* x, std::size_t n, std::int32_t least, std::uint32_t first, std::uint32_t* indices,
+                         std::uint32_t* values);
   /// The same for gradient + residual, which stays in residual.
   std::size_t (*add_compact)(float const* gradient, float* residual, std::size_t n, std::int32_t least,
                              std::uint32_t first, std::uint32_t* indices, std::uint32_t* values);

@@ -95,32 +95,32 @@ DOVETAIL_INLINE vh bf16_from(vf x) {
 DOVETAIL_INLINE vf bf16_to_float(vh h) { return reinterpret_cast<vf>(__builtin_convertvector(h, vu) << 16); }
 
 // One function body for both half types; a tail shorter than a vector goes through padded memory.
-#define DOVETAIL_HALF_KERNELS(half)                                                       \
-  inline void to_##half(float const* x, std::size_t n, std::byte* out) {                  \
-    std::size_t i = 0;                                                                    \
-    for (; i + lanes <= n; i += lanes) {                                                  \
-      ahead(x + i);                                                                       \
-      store(out + 2 * i, half##_from(load<vf>(x + i)));                                   \
-    }                                                                                     \
-    if (i == n) return;                                                                   \
-    vf rest{};                                                                            \
-    __builtin_memcpy(&rest, x + i, 4 * (n - i));                                          \
-    vh const h = half##_from(rest);                                                       \
-    __builtin_memcpy(out + 2 * i, &h, 2 * (n - i));                                       \
-  }                                                                                       \
-  inline void add_##half(std::byte const* in, std::size_t n, float weight, float* out) {  \
-    std::size_t i = 0;                                                                    \
-    for (; i + lanes <= n; i += lanes) {                                                  \
-      ahead(out + i);                                                                     \
+#define DOVETAIL_HALF_KERNELS(half)                                                                \
+  inline void to_##half(float const* x, std::size_t n, std::byte* out) {                           \
+    std::size_t i = 0;                                                                             \
+    for (; i + lanes <= n; i += lanes) {                                                           \
+      ahead(x + i);                                                                                \
+      store(out + 2 * i, half##_from(load<vf>(x + i)));                                            \
+    }                                                                                              \
+    if (i == n) return;                                                                            \
+    vf rest{};                                                                                     \
+    __builtin_memcpy(&rest, x + i, 4 * (n - i));                                                   \
+    vh const h = half##_from(rest);                                                                \
+    __builtin_memcpy(out + 2 * i, &h, 2 * (n - i));                                                \
+  }                                                                                                \
+  inline void add_##half(std::byte const* in, std::size_t n, float weight, float* out) {           \
+    std::size_t i = 0;                                                                             \
+    for (; i + lanes <= n; i += lanes) {                                                           \
+      ahead(out + i);                                                                              \
       store(out + i, load<vf>(out + i) + rounded(weight * half##_to_float(load<vh>(in + 2 * i)))); \
-    }                                                                                     \
-    if (i == n) return;                                                                   \
-    vh rest{};                                                                            \
-    vf sum{};                                                                             \
-    __builtin_memcpy(&rest, in + 2 * i, 2 * (n - i));                                     \
-    __builtin_memcpy(&sum, out + i, 4 * (n - i));                                         \
-    sum += rounded(weight * half##_to_float(rest));                                       \
-    __builtin_memcpy(out + i, &sum, 4 * (n - i));                                         \
+    }                                                                                              \
+    if (i == n) return;                                                                            \
+    vh rest{};                                                                                     \
+    vf sum{};                                                                                      \
+    __builtin_memcpy(&rest, in + 2 * i, 2 * (n - i));                                              \
+    __builtin_memcpy(&sum, out + i, 4 * (n - i));                                                  \
+    sum += rounded(weight * half##_to_float(rest));                                                \
+    __builtin_memcpy(out + i, &sum, 4 * (n - i));                                                  \
   }
 DOVETAIL_HALF_KERNELS(fp16)
 DOVETAIL_HALF_KERNELS(bf16)
@@ -171,8 +171,8 @@ DOVETAIL_INLINE unsigned signs16(float const* x) {
 }
 DOVETAIL_INLINE vf magnitude(float const* x) { return reinterpret_cast<vf>(load<vi>(x) & magnitude_bits); }
 
-// Writes ceil(n/8) bytes of signs, padded with zero bits, and returns the sum of the magnitudes: 16 interleaved fp32 sums
-// over at most 4096 elements, then double.
+// Writes ceil(n/8) bytes of signs, padded with zero bits, and returns the sum of the magnitudes: 16 interleaved fp32
+// sums over at most 4096 elements, then double.
 inline double to_signs(float const* x, std::size_t n, std::byte* bits) {
   double total = 0;
   std::size_t i = 0;
@@ -198,8 +198,10 @@ inline double to_signs(float const* x, std::size_t n, std::byte* bits) {
       unsigned m = signs16(p);
       if (stop - i < 16) m &= (1u << (stop - i)) - 1;
       std::uint8_t const two[2] = {static_cast<std::uint8_t>(m), static_cast<std::uint8_t>(m >> 8)};
-      if (bytes == 2) __builtin_memcpy(bits + i / 8, two, 2);
-      else __builtin_memcpy(bits + i / 8, two, 1);
+      if (bytes == 2)
+        __builtin_memcpy(bits + i / 8, two, 2);
+      else
+        __builtin_memcpy(bits + i / 8, two, 1);
     }
     float sums[16];
     store(sums, a0);
@@ -308,7 +310,7 @@ inline std::size_t add_compact(float const* gradient, float* residual, std::size
   return compact_any(gradient, residual, true, n, least, first, indices, values);
 }
 
-inline constexpr kernel_set set{to_fp16,    add_fp16,  to_bf16,   add_bf16, add_float,
-                                all_finite, to_signs,  add_signs, compact,  add_compact};
+inline constexpr kernel_set set{to_fp16,    add_fp16, to_bf16,   add_bf16, add_float,
+                                all_finite, to_signs, add_signs, compact,  add_compact};
 
 #endif

@@ -116,8 +116,8 @@ inline threshold threshold_by_histogram(float const* x, std::size_t n, std::size
   return t;
 }
 
-/// Writes the k selected of the candidates it is shown, in order: all above the threshold, and of the equal ones an even
-/// spread that starts at a hashed phase, so that neither low nor high indices are preferred.
+/// Writes the k selected of the candidates it is shown, in order: all above the threshold, and of the equal ones an
+/// even spread that starts at a hashed phase, so that neither low nor high indices are preferred.
 class selection_writer {
  public:
   selection_writer(threshold const& t, std::size_t k, std::byte* out)
@@ -131,7 +131,8 @@ class selection_writer {
       std::memcpy(out_, indices + i, 4);  // overwritten by the next one unless it is taken
       std::memcpy(out_ + 4, values + i, 4);
       std::size_t taken = key > key_;
-      if (key == key_) [[unlikely]] taken = next_equal();
+      if (key == key_) [[unlikely]]
+        taken = next_equal();
       out_ += 8 * taken;
       left_ -= taken;
     }
@@ -169,9 +170,9 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
   grow(scratch.keys, std::max(room + chunk, plan.samples) + 1);
   auto* const indices = scratch.indices.data();
   auto* const values = scratch.values.data();
-  std::uint32_t const least = residual
-      ? sampled_bound(n, plan, scratch.keys, [&](std::size_t i) { return residual[i] + g[i]; })
-      : sampled_bound(n, plan, scratch.keys, [&](std::size_t i) { return g[i]; });
+  std::uint32_t const least =
+      residual ? sampled_bound(n, plan, scratch.keys, [&](std::size_t i) { return residual[i] + g[i]; })
+               : sampled_bound(n, plan, scratch.keys, [&](std::size_t i) { return g[i]; });
 
   std::size_t found = 0, at = 0;
   auto const bound = static_cast<std::int32_t>(least);
@@ -187,8 +188,7 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
     t = threshold_of_candidates(values, found, k, least, scratch.keys.data());
     selection_writer(t, k, out).write(indices, values, found);
   } else {
-    if (residual && at < n)
-      kernel.add_float(reinterpret_cast<std::byte const*>(g + at), n - at, 1.0f, residual + at);
+    if (residual && at < n) kernel.add_float(reinterpret_cast<std::byte const*>(g + at), n - at, 1.0f, residual + at);
     float const* const x = residual ? residual : g;
     t = threshold_by_histogram(x, n, k);
     selection_writer writer(t, k, out);

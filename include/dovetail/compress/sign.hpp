@@ -18,8 +18,10 @@ namespace dovetail::compress {
 /// `block` is in elements, a multiple of 16; 0 makes the bucket one block. One bit cannot say 0: the signs of zeros
 /// alternate with their position, so that they cancel in sums, and error feedback takes them back. A block with a
 /// non-finite element has a non-finite scale: every rank sees it, in every element of the block.
-/// Errors: argument_error for a block that is no multiple of 16; input_error for payloads of another size, with negative
-/// scales, or with bits behind the last element.
+///
+/// Errors: argument_error for a block that is no multiple of 16; input_error for payloads of another size, with
+/// negative scales, or with bits behind the last element.
+///
 /// Source: Karimireddy et al., "Error Feedback Fixes SignSGD", ICML 2019 (scaled sign).
 struct sign {
   std::size_t block = 0;

@@ -15,11 +15,15 @@ namespace dovetail::compress {
 
 /// Sends the k = max(1, ceil(ratio · n)) elements of largest magnitude, exactly: 8k bytes.
 ///
-/// A payload is k pairs (index u32, value f32) in the order of the indices, in native byte order. Among equal magnitudes
-/// at the threshold an even spread over their positions is taken, the same on every machine. NaN counts as the largest
-/// magnitude: it is sent, and seen. `ratio` is read as the decimal it was written as: 0.1f of 10 elements is 1.
-/// Errors: argument_error for a ratio outside (0, 1] or more than 2^32 − 1 elements; input_error for payloads of another
-/// size or with indices that do not rise or lie outside. Non-finite values pass: they are how ranks learn of them.
+/// A payload is k pairs (index u32, value f32) in the order of the indices, in native byte order. Among equal
+/// magnitudes at the threshold an even spread over their positions is taken, the same on every machine. NaN counts as
+/// the largest magnitude: it is sent, and seen. `ratio` is read as the decimal it was written as: 0.1f of 10 elements
+/// is 1.
+///
+/// Errors: argument_error for a ratio outside (0, 1] or more than 2^32 − 1 elements; input_error for payloads of
+/// another size or with indices that do not rise or lie outside. Non-finite values pass: they are how ranks learn of
+/// them.
+///
 /// Source: Aji and Heafield, "Sparse Communication for Distributed Gradient Descent", EMNLP 2017.
 struct top_k {
   float ratio = 0.01f;

@@ -10,7 +10,8 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/state.hpp>
 
-// What synchronisers, tables and other codecs ask of a codec beyond the concept, with defaults for those who say nothing.
+// What synchronisers, tables and other codecs ask of a codec beyond the concept, with defaults for those who say
+// nothing.
 namespace dovetail::compress {
 
 /// State of a codec that remembers nothing.
@@ -22,15 +23,17 @@ struct no_state {
 namespace detail {
 template <class C>
 constexpr int rounds() {
-  if constexpr (requires { C::rounds; }) return C::rounds;
-  else return 1;
+  if constexpr (requires { C::rounds; })
+    return C::rounds;
+  else
+    return 1;
 }
 template <class C>
 struct wire_type {
   using type = void;
 };
 template <class C>
-  requires requires { typename C::wire_type; }
+requires requires { typename C::wire_type; }
 struct wire_type<C> {
   using type = typename C::wire_type;
 };
@@ -49,16 +52,21 @@ using wire_type_of = typename detail::wire_type<C>::type;
 /// the shapes.
 template <class C>
 constexpr std::size_t wire_size(C const& codec, bucket const& b, int round = 0) {
-  if constexpr (requires { codec.wire_size(b, round); }) return codec.wire_size(b, round);
-  else if constexpr (requires { codec.wire_size(b); }) return codec.wire_size(b);
-  else return codec.wire_size(b.size());
+  if constexpr (requires { codec.wire_size(b, round); })
+    return codec.wire_size(b, round);
+  else if constexpr (requires { codec.wire_size(b); })
+    return codec.wire_size(b);
+  else
+    return codec.wire_size(b.size());
 }
 
 /// The name for messages and tables: what the codec's `name()` says, otherwise "codec".
 template <class C>
 std::string name_of(C const& codec) {
-  if constexpr (requires { std::string(codec.name()); }) return std::string(codec.name());
-  else return "codec";
+  if constexpr (requires { std::string(codec.name()); })
+    return std::string(codec.name());
+  else
+    return "codec";
 }
 
 /// Throws argument_error unless `out` can take what `codec` may write for n elements.
