@@ -95,7 +95,7 @@ void decode(benchmark::State& state, Codec const& codec) {
 
 /// One row of the table: sizes, speed of one quick run, and quality of one encode without error feedback.
 template <class Codec>
-void row(char const* type, Codec const& codec) {
+void row(char const* label, char const* type, Codec const& codec) {
   auto const seconds = [](auto&& work) {
     std::vector<double> times;
     for (int i = 0; i < 5; ++i) {
@@ -126,10 +126,9 @@ void row(char const* type, Codec const& codec) {
   double const encoding = seconds([&] { codec.encode(b, memory, payload()); });
   double const decoding = seconds([&] { codec.decode_add(sent, y.span(), 0.5f); });
   double const logical = 4 * static_cast<double>(n), wire = static_cast<double>(bytes);
-  std::printf("%-26s %zu %-5s %10.0f %10.0f %8.2f %8.2f %8.2f %8.2f %9.2e %9.2e %7.4f\n",
-              compress::name_of(codec).c_str(), n, type, logical, wire, logical / wire, logical / 2 / wire,
-              logical * 1e-9 / encoding, logical * 1e-9 / decoding, std::sqrt(error / norm), bias / magnitude,
-              dot / std::sqrt(norm * other));
+  std::printf("%-12s %zu %-5s %10.0f %10.0f %8.2f %8.2f %8.2f %8.2f %9.2e %9.2e %7.4f\n", label, n, type, logical, wire,
+              logical / wire, logical / 2 / wire, logical * 1e-9 / encoding, logical * 1e-9 / decoding,
+              std::sqrt(error / norm), bias / magnitude, dot / std::sqrt(norm * other));
 }
 
 template <class Codec>
@@ -164,15 +163,15 @@ int main(int argc, char** argv) {
        {"error feedback with top-k takes at most 3 copies", "encode EF top-k 1%", "copy", 3}});
 
   std::printf(
-      "\ncodec                      n        dtype  logical_B     wire_B ratio_32 ratio_16 enc_GB/s dec_GB/s    "
+      "\ncodec        n        dtype  logical_B     wire_B ratio_32 ratio_16 enc_GB/s dec_GB/s    "
       "rel_L2      bias  cosine\n");
-  row("fp32", compress::identity{});
-  row("fp16", compress::fp16{});
-  row("bf16", compress::bf16{});
-  row("fp32", compress::sign{});
-  row("fp32", compress::sign{.block = 4096});
-  row("fp32", compress::top_k{.ratio = 0.01f});
-  row("fp32", compress::top_k{.ratio = 0.001f});
-  row("fp32", error_feedback{compress::top_k{.ratio = 0.01f}});
+  row("identity", "fp32", compress::identity{});
+  row("fp16", "fp16", compress::fp16{});
+  row("bf16", "bf16", compress::bf16{});
+  row("sign", "fp32", compress::sign{});
+  row("sign 4096", "fp32", compress::sign{.block = 4096});
+  row("top-k 1%", "fp32", compress::top_k{.ratio = 0.01f});
+  row("top-k 0.1%", "fp32", compress::top_k{.ratio = 0.001f});
+  row("EF top-k 1%", "fp32", error_feedback{compress::top_k{.ratio = 0.01f}});
   return failed;
 }

@@ -17,8 +17,9 @@
 //   1. a sample says below which bound the k-th magnitude lies almost surely, and not far;
 //   2. one pass compacts all elements above the bound (and adds the residual, when there is one);
 //   3. the exact threshold is found among these candidates, and k of them are written.
-// If the sample was misleading, a radix histogram of everything finds the threshold: slower, with the same result.
-// Magnitudes are compared as the integers of their bits: an order without exceptions, in which NaN is largest.
+// Where fewer than k elements differ from zero, zeros fill up. If the sample was misleading, a radix histogram of
+// everything finds the threshold: slower, with the same result. Magnitudes are compared as the integers of their bits:
+// an order without exceptions, in which NaN is largest.
 namespace dovetail::compress {
 
 /// Memory that selections reuse.
@@ -67,7 +68,7 @@ std::uint32_t sampled_bound(std::size_t n, sampling const& plan, buffer<std::uin
   }
   auto const first = keys.begin(), bound = first + plan.rank - 1;
   std::nth_element(first, bound, first + plan.samples, std::greater<>{});
-  return *bound;
+  return std::max(*bound, 1u);  // zeros are no candidates: where most elements are zero, the others are few
 }
 
 /// The threshold among `count` values, all of which have keys >= least; `keys` has room for count.
@@ -190,7 +191,7 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
   } else {
     if (residual && at < n) kernel.add_float(reinterpret_cast<std::byte const*>(g + at), n - at, 1.0f, residual + at);
     float const* const x = residual ? residual : g;
-    t = threshold_by_histogram(x, n, k);
+    t = at == n && least == 1 ? threshold{0, found, n - found} : threshold_by_histogram(x, n, k);
     selection_writer writer(t, k, out);
     for (std::size_t i = 0; i < n; i += chunk) {
       std::size_t const count = kernel.compact(x + i, std::min(chunk, n - i), static_cast<std::int32_t>(t.key),
