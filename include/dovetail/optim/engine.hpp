@@ -36,6 +36,8 @@ namespace detail {
 
 /// Elements of one round of a loop: independent registers hide the latency of the square root.
 inline constexpr int unroll = 16 / simd::pack::lanes;
+/// Elements by which loops ask for memory early.
+inline constexpr std::size_t ahead = 512;
 /// A thread gets at least this many elements: about 100 us of work.
 inline constexpr std::size_t grain = std::size_t{1} << 16;
 
@@ -131,6 +133,13 @@ struct pass_loop {
       }
     };
     for (std::size_t i = 0; i < n; i += round) {
+      // A round is one cache line of each array; asking for lines early lets narrow registers keep the bus as busy as
+      // wide ones do. Past the end of an array this is harmless.
+      if constexpr (reads(weight_bit)) __builtin_prefetch(arrays.weight + i + ahead);
+      if constexpr (reads(gradient_bit) && requires { arrays.gradient.prefetch(i); }) arrays.gradient.prefetch(i + ahead);
+      each_slot([&](auto s) __attribute__((always_inline)) {
+        if constexpr (reads(slot_bit(s))) __builtin_prefetch(arrays.slot[s] + i + ahead);
+      });
       if constexpr (unroll >= 1) body(i, 0);
       if constexpr (unroll >= 2) body(i + lanes, 1);
       if constexpr (unroll >= 4) {

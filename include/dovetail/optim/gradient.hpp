@@ -24,7 +24,7 @@ namespace dovetail::optim {
 ///   at(parameters, i)      a cursor at the first element of tensor i
 /// A cursor is a small value: `load(i)` gives pack::lanes elements from element i on; `advanced(n)` stands n elements
 /// further; `padded(n, room)` gives at least 16 readable elements of which the first n are the cursor's (`room`: 64
-/// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n).
+/// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n). It may have `prefetch(i)`.
 template <class S>
 concept gradient_source =
     std::copyable<S> && requires(S const s, parameter_list const& p, std::size_t i, std::byte* room) {
@@ -43,6 +43,7 @@ struct dense {
   struct cursor {
     float const* data;
     DOVETAIL_INLINE simd::pack load(std::size_t i) const { return simd::pack::load(data + i); }
+    DOVETAIL_INLINE void prefetch(std::size_t i) const { __builtin_prefetch(data + i); }
     cursor advanced(std::size_t n) const { return {data + n}; }
     cursor padded(std::size_t n, std::byte* room) const {
       std::memset(room, 0, 64);
@@ -64,6 +65,7 @@ struct scaled {
     dense::cursor from;
     float factor;
     DOVETAIL_INLINE simd::pack load(std::size_t i) const { return factor * from.load(i); }
+    DOVETAIL_INLINE void prefetch(std::size_t i) const { from.prefetch(i); }
     cursor advanced(std::size_t n) const { return {from.advanced(n), factor}; }
     cursor padded(std::size_t n, std::byte* room) const { return {from.padded(n, room), factor}; }
     bool continued_by(std::size_t n, cursor next) const { return from.continued_by(n, next.from); }

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# One source, several sets of flags, each a shared library that shows nothing but its factory (optim_step.hpp).
+function(dovetail_bench_stepper name source)
+  add_library(bench_optim_${name} SHARED ${source})
+  target_link_libraries(bench_optim_${name} PRIVATE dovetail::dovetail)
+  set_target_properties(bench_optim_${name} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  target_compile_options(bench_optim_${name} PRIVATE ${ARGN})  # these come last, so they override the build type's
+endfunction()
+dovetail_bench_stepper(plain optim_step_library.cpp -O2)
+target_compile_definitions(bench_optim_plain PRIVATE MAKE=make_library_plain)
+dovetail_bench_stepper(native optim_step_library.cpp -O3 -march=native -fno-math-errno)
+target_compile_definitions(bench_optim_native PRIVATE MAKE=make_library_native)
+dovetail_bench_stepper(by_hand optim_step_by_hand.cpp -O3 -march=native -fno-math-errno)
+
+find_package(Torch QUIET)
+dovetail_bench(optim_step optim_step.cpp LIBS bench_optim_plain bench_optim_native bench_optim_by_hand)
+if(Torch_FOUND)
+  # libtorch's headers are not held to this project's warnings.
+  target_include_directories(bench_optim_step SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
+  target_link_libraries(bench_optim_step PRIVATE ${TORCH_LIBRARIES})
+  target_compile_definitions(bench_optim_step PRIVATE DOVETAIL_BENCH_TORCH=1)
+endif()

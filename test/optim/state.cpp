@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "reference.hpp"
+
+#include <cstring>
+
+#include <dovetail/concepts.hpp>
+#include <dovetail/optim.hpp>
+
+#include <doctest/doctest.h>
+
+using namespace dovetail;
+
+namespace {
+struct sum_of_squares {  // Adagrad (Duchi et al., 2011), with PyTorch's initial accumulator
+  float start = 0.5f;
+  static constexpr std::array slots{"sum"};
+  struct kernel {
+    template <class T>
+    constexpr void advance(T u, T& s) const {
+      s = s + u * u;
+    }
+    template <class T>
+    constexpr T emit(T, T u, T s) const {
+      return u / simd::sqrt(s);
+    }
+  };
+  kernel prepare(std::int64_t) const { return {}; }
+  float initial_value(std::size_t) const { return start; }
+};
+
+std::vector<float> weights_of(arena& a) { return {a.weights().begin(), a.weights().end()}; }
+}  // namespace
+
+TEST_CASE("state is a value: copies train on alone and equal the original, moves and self-assignment keep it") {
+  arena a(test::awkward_sizes());
+  test::fill(a.weights(), 1);
+  optim::lamb const opt{.lr = 0.01f};
+  auto s = opt.init(a.parameters());
+  test::make_gradients(a, 1);
+  opt.step(a.parameters(), s);
+  arena b = a;
+  auto copy = s;
+  CHECK(copy == s);
+  test::make_gradients(a, 2);
+  opt.step(a.parameters(), s);
+  CHECK_FALSE(copy == s);
+  test::make_gradients(b, 2);
+  opt.step(b.parameters(), copy);
+  CHECK(copy == s);
+  CHECK(weights_of(a) == weights_of(b));
+  auto moved = std::move(copy);
+  CHECK(moved == s);
+  auto& self = moved;
+  moved = self;
+  CHECK(moved == s);
+  test::make_gradients(b, 3);
+  opt.step(b.parameters(), moved);
+  CHECK(moved.steps() == 3);
+}
+
+TEST_CASE("state is listed by parameter name, and what is saved and loaded trains on bit for bit") {
+  arena a(test::awkward_sizes());
+  test::fill(a.weights(), 1);
+  optim::adamw const opt{.lr = 0.01f};
+  auto s = opt.init(a.parameters());
+  for (std::uint32_t t = 1; t <= 3; ++t) {
+    test::make_gradients(a, t);
+    opt.step(a.parameters(), s);
+  }
+  std::map<std::string, std::vector<std::byte>> file;
+  for (auto const& t : s.tensors("optimizer.")) {
+    CHECK(t.bytes.size() == size_of(t.type) * static_cast<std::size_t>(t.shape.size()));
+    CHECK(file.emplace(t.name, std::vector<std::byte>(t.bytes.begin(), t.bytes.end())).second);
+  }
+  CHECK(file.size() == 1 + 2 * a.parameters().size());
+  CHECK(file.contains("optimizer.step"));
+  CHECK(file.contains("optimizer.b.weight.exp_avg"));
+  CHECK(file.at("optimizer.b.bias.exp_avg_sq").size() == 4000);
+
+  arena b = a;
+  auto loaded = opt.init(b.parameters());
+  for (auto const& t : loaded.tensors("optimizer."))
+    std::copy(file.at(t.name).begin(), file.at(t.name).end(), t.bytes.begin());
+  CHECK(loaded == s);
+  test::make_gradients(a, 4);
+  test::make_gradients(b, 4);
+  CHECK(opt.step(a.parameters(), s).step == 4);
+  CHECK(opt.step(b.parameters(), loaded).step == 4);
+  CHECK(weights_of(a) == weights_of(b));
+  CHECK(loaded == s);
+}
+
+TEST_CASE("two stages with the same slot name keep apart in a listing") {
+  arena a({{"w", {4}}});
+  optim::chain const opt{optim::accumulate_momentum{}, optim::accumulate_momentum{0.5f}, optim::sgd{}};
+  auto s = opt.init(a.parameters());
+  auto const list = s.tensors("");
+  REQUIRE(list.size() == 3);
+  CHECK(list[1].name == "w.momentum_buffer");
+  CHECK(list[2].name == "w.momentum_buffer_1");
+}
+
+TEST_CASE("a state made for other parameters or another rule is refused, and nothing is changed") {
+  arena a({{"w", {4}}, {"b", {2}}}), renamed({{"w", {4}}, {"c", {2}}}), resized({{"w", {4}}, {"b", {3}}}),
+      shorter({{"w", {4}}});
+  optim::adamw const opt;
+  auto s = opt.init(a.parameters());
+  CHECK_THROWS_WITH_AS(opt.step(renamed.parameters(), s),
+                       "optimizer state: parameter 1 was 'b' at init() and is 'c' now: state is kept by name and order, "
+                       "call init() again",
+                       argument_error);
+  CHECK_THROWS_AS(opt.step(resized.parameters(), s), argument_error);
+  CHECK_THROWS_AS(opt.step(shorter.parameters(), s), argument_error);
+  CHECK_THROWS_AS(optim::momentum{}.step(a.parameters(), s), argument_error);
+  CHECK_THROWS_AS(optim::lamb{}.step(a.parameters(), s), argument_error);  // same slots, other passes
+  optim::state empty;
+  CHECK_THROWS_AS(opt.step(a.parameters(), empty), argument_error);
+  CHECK(s == opt.init(a.parameters()));
+}
+
+TEST_CASE("a stage may start its slots elsewhere than at 0") {
+  CHECK(test::largest_difference(optim::chain{sum_of_squares{}, optim::scale_by_learning_rate{0.1f}},
+                                 [](test::tensor& x, test::vec g, int t) {
+                                   for (std::size_t i = 0; i < g.size(); ++i) {
+                                     if (t == 1) x.v[i] = 0.5;
+                                     x.v[i] += g[i] * g[i];
+                                     x.w[i] -= static_cast<double>(0.1f) * g[i] / std::sqrt(x.v[i]);
+                                   }
+                                 }) < 2e-5);
+}
+
+TEST_CASE("groups are found by name and shape, the first that fits, and each has its own hyperparameters") {
+  optim::name_matches const star{"*.bias"}, middle{"layer*.w?ight"}, all{"*"}, none{""}, two{"*a*b"};
+  CHECK(star("0.bias", {3}));
+  CHECK_FALSE(star("0.bias2", {3}));
+  CHECK(middle("layer.12.weight", {}));
+  CHECK_FALSE(middle("layer.12.wight", {}));
+  CHECK(all("", {}));
+  CHECK(none("", {}));
+  CHECK_FALSE(none("x", {}));
+  CHECK(two("xaxbxb", {}));
+  CHECK_FALSE(two("xaxbx", {}));
+  CHECK(optim::rank_below{2}("x", {7}));
+  CHECK_FALSE(optim::rank_below{2}("x", {7, 1}));
+
+  optim::grouped const opt{optim::adamw{.lr = 0.02f, .weight_decay = 0.5f},
+                           optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 0.02f, .weight_decay = 0}},
+                           optim::group{optim::rank_below{2}, optim::adamw{.lr = 0.005f, .beta1 = 0.5f}}};
+  static_assert(optimizer<std::remove_const_t<decltype(opt)>>);
+  static_assert(decltype(opt)::bytes_per_parameter == 28);
+  arena a(test::awkward_sizes());
+  test::fill(a.weights(), 1);
+  auto& p = a.parameters();
+  auto s = opt.init(p);
+  std::vector<test::tensor> ref(p.size());
+  for (std::size_t i = 0; i < p.size(); ++i)
+    ref[i] = {{p[i].weight.begin(), p[i].weight.end()}, test::vec(p[i].size()), test::vec(p[i].size())};
+  double worst = 0;
+  for (int t = 1; t <= 60; ++t) {
+    test::make_gradients(a, static_cast<std::uint32_t>(t));
+    CHECK(opt.step(p, s).lr == 0.02f);
+    CHECK(s.steps() == t);  // once per step, however many tensors and groups
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      bool const bias = p[i].name.ends_with(".bias"), vector = p[i].shape.rank < 2;
+      auto const rule = bias     ? test::adam(0.02f, 0.9f, 0.999f, 1e-8f, 0, 0)
+                        : vector ? test::adam(0.005f, 0.5f, 0.999f, 1e-8f, 0, 0.01f)
+                                 : test::adam(0.02f, 0.9f, 0.999f, 1e-8f, 0, 0.5f);
+      rule(ref[i], {p[i].gradient.begin(), p[i].gradient.end()}, t);
+      for (std::size_t k = 0; k < p[i].size(); ++k)
+        worst = std::max(worst, std::abs(ref[i].w[k] - static_cast<double>(p[i].weight[k])));
+    }
+  }
+  CHECK(worst < 2e-5);
+  CHECK_THROWS_AS(optim::adamw{}.step(p, s), argument_error);  // knows nothing of three groups
+}
+
+TEST_CASE("a global norm spans all groups") {
+  using rule = decltype(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}});
+  optim::grouped const opt{rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 1}},
+                           optim::group{optim::name_matches{"b"}, rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 2}}}};
+  arena a({{"a", {9}}, {"b", {7}}});
+  for (float& g : a.gradients()) g = 1;
+  auto s = opt.init(a.parameters());
+  CHECK(opt.step(a.parameters(), s).gradient_norm == doctest::Approx(4));
+  CHECK(a.weights()[0] == -0.25f);
+  CHECK(a.weights()[15] == -0.5f);
+}
+
+TEST_CASE("a source of gradients is read in place: scaled, half and summed signs equal their dense form") {
+  auto const step_dense = [](arena a, std::span<float const> g) {
+    std::copy(g.begin(), g.end(), a.gradients().begin());
+    optim::chain const opt{optim::clip_by_global_norm{3}, optim::momentum{.lr = 0.1f}};
+    auto s = opt.init(a.parameters());
+    opt.step(a.parameters(), s);
+    return weights_of(a);
+  };
+  arena a(test::awkward_sizes());
+  test::fill(a.weights(), 1);
+  test::fill(a.gradients(), 2);
+  auto& p = a.parameters();
+  std::size_t const n = p.flat_size();
+  optim::chain const opt{optim::clip_by_global_norm{3}, optim::momentum{.lr = 0.1f}};
+  std::vector<float> g(n);
+  {
+    for (std::size_t i = 0; i < n; ++i) g[i] = 0.25f * a.gradients()[i];
+    arena b = a;
+    auto s = opt.init(b.parameters());
+    opt.step(b.parameters(), s, optim::gradient::scaled{0.25f});
+    CHECK(weights_of(b) == step_dense(a, g));
+  }
+  auto const check_half = [&]<class Half>(Half) {
+    std::vector<Half> h(n);
+    for (std::size_t i = 0; i < n; ++i) h[i] = Half(a.gradients()[i]), g[i] = 0.5f * static_cast<float>(h[i]);
+    std::vector<std::span<Half const>> spans;
+    for (std::size_t i = 0; i < p.size(); ++i) spans.emplace_back(h.data() + p.offset(i), p[i].size());
+    arena b = a;
+    auto s = opt.init(b.parameters());
+    opt.step(b.parameters(), s, optim::gradient::half<Half>{spans, 0.5f});
+    CHECK(weights_of(b) == step_dense(a, g));
+    spans.pop_back();
+    CHECK_THROWS_AS(opt.step(b.parameters(), s, optim::gradient::half<Half>{spans, 0.5f}), argument_error);
+  };
+  check_half(fp16{});
+  check_half(bf16{});
+  {
+    std::vector<std::vector<std::byte>> bits(3, std::vector<std::byte>((n + 7) / 8));
+    std::vector<optim::gradient::sign_payload> payloads;
+    float const scales[] = {0.5f, 0.25f, 1.0f};
+    std::fill(g.begin(), g.end(), 0.0f);
+    for (std::uint32_t r = 0; r < 3; ++r) {
+      for (std::size_t i = 0; i < n; ++i) {
+        bool const negative = random_stream{5, r}.word(i) & 1;
+        if (negative) bits[r][i / 8] |= std::byte{1} << (i % 8);
+        g[i] += negative ? -scales[r] : scales[r];
+      }
+      payloads.push_back({bits[r], scales[r]});
+    }
+    for (float& x : g) x *= 0.5f;
+    for (int threads : {1, 3}) {
+      arena b = a;
+      auto s = opt.init(b.parameters());
+      opt.step(b.parameters(), s, optim::gradient::summed_signs{payloads, 0.5f}, {.threads = threads});
+      CHECK(weights_of(b) == step_dense(a, g));
+    }
+    auto s = opt.init(p);
+    payloads[1].bits = payloads[1].bits.first((n + 7) / 8 - 1);
+    CHECK_THROWS_AS(opt.step(p, s, optim::gradient::summed_signs{payloads}), argument_error);
+    CHECK(optim::adamw::bytes_per_parameter_with(optim::gradient::summed_signs{payloads}) == 24.375);
+  }
+}
+
+TEST_CASE("schedules: values at their corners") {
+  CHECK(optim::schedule(0.5)(123) == 0.5f);
+  CHECK(optim::schedule(1)(0) == 1.0f);
+  CHECK(optim::constant{0.25f}(7) == 0.25f);
+  optim::step_decay const d{.initial = 1, .factor = 0.1f, .every = 30};
+  CHECK(d(0) == 1.0f);
+  CHECK(d(29) == 1.0f);
+  CHECK(d(30) == 0.1f);
+  CHECK(d(60) == doctest::Approx(0.01));
+  optim::linear const l{.from = 2, .to = 1, .steps = 4};
+  CHECK(l(0) == 2.0f);
+  CHECK(l(3) == 1.25f);
+  CHECK(l(4) == 1.0f);
+  CHECK(l(99) == 1.0f);
+  optim::cosine const c{.initial = 1, .steps = 100, .final = 0.2f};
+  CHECK(c(0) == 1.0f);
+  CHECK(c(50) == doctest::Approx(0.6));
+  CHECK(c(25) == doctest::Approx(0.2 + 0.4 * (1 + std::sqrt(0.5))));
+  CHECK(c(100) == 0.2f);
+  CHECK(c(1000) == 0.2f);
+  optim::warm_up const w{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}};
+  CHECK(w(0) == 0.25f);
+  CHECK(w(3) == 1.0f);
+  CHECK(w(4) == 1.0f);
+  CHECK(w(54) == doctest::Approx(0.5));
+  CHECK(optim::warm_up{0, optim::constant{3}}(0) == 3.0f);
+  optim::piecewise const p{{0, 0.1f}, {10, optim::linear{.from = 1, .to = 0, .steps = 10}}, {30, w}};
+  CHECK(p(9) == 0.1f);
+  CHECK(p(10) == 1.0f);
+  CHECK(p(15) == 0.5f);
+  CHECK(p(29) == 0.0f);
+  CHECK(p(30) == 0.25f);
+  CHECK_THROWS_AS((optim::piecewise{{1, 0.1f}}), argument_error);
+  CHECK_THROWS_AS((optim::piecewise{{0, 0.1f}, {5, 1}, {5, 2}}), argument_error);
+}
+
+TEST_CASE("a schedule is a value, whether its function lies inside or is shared") {
+  static constexpr optim::schedule fixed = 0.5f;
+  static_assert(fixed(3) == 0.5f);
+  optim::schedule inside = [](std::int64_t step) { return static_cast<float>(step); };
+  std::vector<float> const table{1, 2, 3};
+  optim::schedule shared = [table](std::int64_t step) { return table[static_cast<std::size_t>(step)]; };
+  auto copy = shared;
+  CHECK(copy(2) == 3.0f);
+  copy = inside;
+  CHECK(copy(7) == 7.0f);
+  inside = shared;
+  shared = 4.0f;
+  CHECK(inside(1) == 2.0f);
+  CHECK(shared(1) == 4.0f);
+  auto& self = inside;
+  inside = self;
+  CHECK(inside(0) == 1.0f);
+  auto moved = std::move(inside);
+  CHECK(moved(0) == 1.0f);
+  optim::adamw const opt{.lr = moved};
+  arena a({{"w", {1}}});
+  auto s = opt.init(a.parameters());
+  CHECK(opt.step(a.parameters(), s).lr == 1.0f);
+  CHECK(opt.step(a.parameters(), s).lr == 2.0f);
+}
