@@ -5,11 +5,13 @@
 #include <string>
 #include <utility>
 
+#include <dovetail/core/config.hpp>
+
 namespace dovetail {
 
 /// Concatenates anything that can be streamed: the words of an error message.
 template <class... Parts>
-std::string message(Parts const&... parts) {
+DOVETAIL_COLD std::string message(Parts const&... parts) {
   std::ostringstream out;
   (out << ... << parts);
   return out.str();
@@ -57,10 +59,17 @@ struct rank_diverged : comm_error {
   using comm_error::comm_error;
 };
 
+namespace detail {
+template <class Error, class... Parts>
+[[noreturn]] DOVETAIL_COLD void fail(Parts const&... parts) {
+  throw Error(message(parts...));
+}
+}  // namespace detail
+
 /// Throws `Error` with the message made of `parts` unless `condition` holds.
 template <class Error = argument_error, class... Parts>
 inline void require(bool condition, Parts const&... parts) {
-  if (!condition) [[unlikely]] throw Error(message(parts...));
+  if (!condition) [[unlikely]] detail::fail<Error>(parts...);
 }
 
 }  // namespace dovetail

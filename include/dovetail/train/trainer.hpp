@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,7 @@ namespace dovetail::train {
 ///
 /// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchroniser, world}`.
 /// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy.
+/// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
 /// Not thread-safe. If fit throws, model and state are those of before the call.
 template <class Model, class Optimizer, class Sync, class World>
 class trainer {
@@ -37,14 +39,14 @@ class trainer {
                    Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
                    Optimizer);
-  DOVETAIL_REQUIRE(world<World>, "is no world: it needs run(f), which calls f(communicator) once per rank", World);
+  DOVETAIL_REQUIRE(world<std::remove_reference_t<World>>, "is no world: it needs run(f), which calls f(communicator) once per rank", World);
 
  public:
-  trainer(Model m, Optimizer opt, Sync sync, World w)
-      : model_(std::move(m)), optimizer_(std::move(opt)), sync_(std::move(sync)), world_(std::move(w)) {}
+  trainer(Model m, Optimizer opt, Sync sync, World&& w)
+      : model_(std::move(m)), optimizer_(std::move(opt)), sync_(std::move(sync)), world_(std::forward<World>(w)) {}
   template <class Network, class Loss>
-  trainer(Network network, Loss loss, Optimizer opt, Sync sync, World w)
-      : trainer(Model{std::move(network), std::move(loss)}, std::move(opt), std::move(sync), std::move(w)) {}
+  trainer(Network network, Loss loss, Optimizer opt, Sync sync, World&& w)
+      : trainer(Model{std::move(network), std::move(loss)}, std::move(opt), std::move(sync), std::forward<World>(w)) {}
 
   /// Trains until options.epochs or options.steps have been made since the beginning, and goes on from where an
   /// earlier fit or restore left off. Throws what a rank threw first; numeric_error when the training diverges.
@@ -108,7 +110,6 @@ class trainer {
   Model& model() { return model_; }
   Model const& model() const { return model_; }
   Optimizer const& optimizer_policy() const { return optimizer_; }
-  World& world_policy() { return world_; }
 
   /// Goes on from `saved`, as on_save gave it: the next fit makes the steps that are left, bit for bit as if there had
   /// been no interruption. Throws checkpoint_error if it belongs to another model; then nothing has changed. What
@@ -117,6 +118,12 @@ class trainer {
     saved.check({position{}.tensor()});
     saved.restore(weights_of(model_.parameters()));
     state_ = std::move(saved);
+  }
+  /// Steps made so far, in all fits and restores.
+  std::int64_t steps() const {
+    position at;
+    if (!state_.empty()) state_.restore({at.tensor()});
+    return at.step;
   }
   /// Everything that this process knows of the training's state: all ranks' with comm::threads, its own with MPI.
   saved_state const& state() const { return state_; }
@@ -135,8 +142,8 @@ class trainer {
 };
 
 template <class Network, class Loss, class Optimizer, class Sync, class World>
-trainer(Network, Loss, Optimizer, Sync, World) -> trainer<nn::with_loss<Network, Loss>, Optimizer, Sync, World>;
+trainer(Network, Loss, Optimizer, Sync, World&&) -> trainer<nn::with_loss<Network, Loss>, Optimizer, Sync, World>;
 template <class Model, class Optimizer, class Sync, class World>
-trainer(Model, Optimizer, Sync, World) -> trainer<Model, Optimizer, Sync, World>;
+trainer(Model, Optimizer, Sync, World&&) -> trainer<Model, Optimizer, Sync, World>;
 
 }  // namespace dovetail::train
