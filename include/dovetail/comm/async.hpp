@@ -94,13 +94,14 @@ class async {
 
   /// Runs f(communicator) on the owner thread, after everything submitted before.
   template <class F>
-    requires std::invocable<F&, C&>
-  ticket submit(F f) {
+  requires std::invocable<F&, C&> ticket submit(F f) {
     auto done = std::make_shared<ticket::state>();
     {
       std::lock_guard const lock(mutex_);
-      if (error_) done->finish(error_);
-      else jobs_.push_back({std::make_unique<work<F>>(std::move(f)), done});
+      if (error_)
+        done->finish(error_);
+      else
+        jobs_.push_back({std::make_unique<work<F>>(std::move(f)), done});
     }
     wake_.notify_one();
     return ticket(std::move(done));

@@ -14,9 +14,10 @@ namespace dovetail::comm {
 
 /// Types whose arrays can be reduced. Integers wrap around; fp16 and bf16 are combined in fp32 and rounded once.
 template <class T>
-concept reducible = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, fp16> || std::same_as<T, bf16> ||
-                    std::same_as<T, std::int32_t> || std::same_as<T, std::int64_t> || std::same_as<T, std::uint8_t> ||
-                    std::same_as<T, std::uint16_t> || std::same_as<T, std::uint32_t> || std::same_as<T, std::uint64_t>;
+concept reducible =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, fp16> || std::same_as<T, bf16> ||
+    std::same_as<T, std::int32_t> || std::same_as<T, std::int64_t> || std::same_as<T, std::uint8_t> ||
+    std::same_as<T, std::uint16_t> || std::same_as<T, std::uint32_t> || std::same_as<T, std::uint64_t>;
 
 /// Types whose arrays can be moved.
 template <class T>

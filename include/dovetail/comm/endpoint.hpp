@@ -82,8 +82,10 @@ class endpoint {
     check_rank("broadcast from root ", root);
     call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size()};
     engine_.broadcast(c, bytes_of(data));
-    if (rank() == root) count(others() * c.bytes(), 0);
-    else count(0, c.bytes());
+    if (rank() == root)
+      count(others() * c.bytes(), 0);
+    else
+      count(0, c.bytes());
   }
   /// A message to rank `to`. The bytes are copied: send returns without waiting for the receiver.
   void send(std::span<std::byte const> data, int to, int tag = 0) {

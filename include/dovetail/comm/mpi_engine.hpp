@@ -166,13 +166,12 @@ class mpi_engine {
     job_->begin(c);
     if (!job_->options.check || size() == 1) return;
     std::vector<call> calls(ranks(), c);
-    call const checking{operation::split, dtype::u8, reduction::max};  // an envelope that no operation has
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, reinterpret_cast<std::byte*>(&calls[at(rank())]), sizeof(call)});
       work_->recvs.push_back({r, reinterpret_cast<std::byte*>(&calls[at(r)]), sizeof(call)});
     });
-    exchange(checking, 0);
+    exchange(c, mpi_job::checking);
     check(c, calls);
   }
   void check(call const& c, std::vector<call> const& calls) {
@@ -233,15 +232,25 @@ class mpi_engine {
 
   static MPI_Datatype native_type(dtype t) {
     switch (t) {
-      case dtype::f64: return MPI_DOUBLE;
-      case dtype::f32: return MPI_FLOAT;
-      case dtype::i64: return MPI_INT64_T;
-      case dtype::i32: return MPI_INT32_T;
-      case dtype::u64: return MPI_UINT64_T;
-      case dtype::u32: return MPI_UINT32_T;
-      case dtype::u16: return MPI_UINT16_T;
-      case dtype::u8: return MPI_UINT8_T;
-      case dtype::f16: case dtype::bf16: break;
+      case dtype::f64:
+        return MPI_DOUBLE;
+      case dtype::f32:
+        return MPI_FLOAT;
+      case dtype::i64:
+        return MPI_INT64_T;
+      case dtype::i32:
+        return MPI_INT32_T;
+      case dtype::u64:
+        return MPI_UINT64_T;
+      case dtype::u32:
+        return MPI_UINT32_T;
+      case dtype::u16:
+        return MPI_UINT16_T;
+      case dtype::u8:
+        return MPI_UINT8_T;
+      case dtype::f16:
+      case dtype::bf16:
+        break;
     }
     return MPI_DATATYPE_NULL;
   }

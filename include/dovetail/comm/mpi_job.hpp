@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include <boost/mpi/environment.hpp>
 #include <mpi.h>
+#include <boost/mpi/environment.hpp>
 
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/mpi_peers.hpp>
@@ -55,8 +55,12 @@ class mpi_job {
   };
 
   mpi_job(MPI_Comm parent, mpi_options o, std::unique_ptr<boost::mpi::environment> env)
-      : options(o), environment_(std::move(env)), collective_(copy_of(parent)), messages_(copy_of(parent)),
-        peers_(collective_), seats(collective_, o.shared_memory) {
+      : options(o),
+        environment_(std::move(env)),
+        collective_(copy_of(parent)),
+        messages_(copy_of(parent)),
+        peers_(collective_),
+        seats(collective_, o.shared_memory) {
     MPI_Comm_rank(collective_, &rank);
     MPI_Comm_size(collective_, &size);
     left_.resize(static_cast<std::size_t>(size));
@@ -102,7 +106,8 @@ class mpi_job {
   }
   [[noreturn]] void diverged(int r, call const& c, std::string const& reason) {
     fail({notice::diverged, r,
-          reason + ": every rank must call the same operations with the same sizes, in the same order"}, true);
+          reason + ": every rank must call the same operations with the same sizes, in the same order"},
+         true);
     rethrow(where(c));
   }
 
@@ -130,15 +135,18 @@ class mpi_job {
         if (late.empty()) continue;
         std::string others;
         for (std::size_t i = 1; i < late.size(); ++i) others += message(" and rank ", late[i]);
-        lost(late[0], c, message("rank ", late[0], others, " did not answer for ", options.deadline.count(),
-                                 " ms, the deadline: blocked or slow (mpi_options::deadline can be raised)"));
+        lost(late[0], c,
+             message("rank ", late[0], others, " did not answer for ", options.deadline.count(),
+                     " ms, the deadline: blocked or slow (mpi_options::deadline can be raised)"));
       }
     }
   }
 
-  /// Sends and receives all pieces at once. At most two phases an operation.
+  static constexpr int checking = 2;  ///< the phase before an operation in which its call is compared
+
+  /// Sends and receives all pieces at once. An operation may have phases 0 and 1.
   void exchange(call const& c, int phase, std::span<piece const> sends, std::span<piece const> recvs) {
-    int const tag = tag_of(c, phase);
+    int const tag = phase == checking ? tag_of({operation::split, dtype::u8, reduction::max}, 0) : tag_of(c, phase);
     requests_.clear();
     for (auto const& p : recvs)
       in_pieces(p, [&](std::byte* at, int n) {
@@ -285,8 +293,8 @@ class mpi_job {
     lost(q.rank, c, message("rank ", q.rank, ": ", text));
   }
 
-  template <class Done>
-  void look_around(call const& c, int tag, Done& done, std::vector<int> const& missing) {
+  /// Throws what another rank has reported.
+  void read_notices(call const& c) {
     for (int there = 1; there != 0;) {
       MPI_Status status{};
       MPI_Iprobe(MPI_ANY_SOURCE, notice_tag, collective_, &there, &status);
@@ -300,6 +308,10 @@ class mpi_job {
         rethrow(where(c));
       }
     }
+  }
+  template <class Done>
+  void look_around(call const& c, int tag, Done& done, std::vector<int> const& missing) {
+    read_notices(c);
     for (int const r : missing) {
       bool const gone = left_[static_cast<std::size_t>(r)], dead = !peers_.alive(r);
       int other = 0;
@@ -308,8 +320,11 @@ class mpi_job {
       // Only the operation counts: the next phase may be under way. What has come meanwhile is no offence.
       other = other && status.MPI_TAG != notice_tag && ((status.MPI_TAG - 1) | 1) != ((tag - 1) | 1);
       if (!(gone || dead || other) || done()) continue;
-      if (other) diverged(r, c, message("rank ", r, " called ", name_of(static_cast<operation>(((status.MPI_TAG - 1) >> 6) & 15)),
-                                        " (other type, reduction or number of operations, if not another name)"));
+      if (other)
+        diverged(r, c,
+                 message("rank ", r, " called ", name_of(static_cast<operation>(((status.MPI_TAG - 1) >> 6) & 15)),
+                         " (other type, reduction or number of operations, if not another name)"));
+      read_notices(c);  // a rank that threw says why before it ends
       if (dead) lost(r, c, message("rank ", r, " is dead: its process has ended"));
       lost(r, c, message("rank ", r, " has left: it returned or destroyed its communicator"));
     }

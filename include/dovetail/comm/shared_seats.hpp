@@ -28,10 +28,10 @@ class shared_seats {
   static constexpr std::size_t chunk = 256 * 1024;
   static constexpr std::size_t whole_up_to = 16 * 1024;  ///< so far every rank combines everything itself
 
-  struct alignas(128) seat {
+  struct alignas(4096) seat {
     std::atomic<std::uint32_t> arrived;
     alignas(128) call posts[2];
-    alignas(4096) std::byte staging[2][chunk];
+    alignas(128) std::byte staging[2][chunk];
   };
   static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
@@ -137,7 +137,8 @@ class shared_seats {
   void compare(call const& c, Differ differ) {
     bool same = true;
     for (int r = 0; r < size_; ++r) same = same && seats_[r].posts[posted_] == c;
-    if (same) [[likely]] return;
+    if (same) [[likely]]
+      return;
     std::vector<call> calls;
     for (int r = 0; r < size_; ++r) calls.push_back(seats_[r].posts[posted_]);
     differ(calls);

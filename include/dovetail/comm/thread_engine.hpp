@@ -208,6 +208,7 @@ class thread_engine {
 
   void publish(posting const& mine) {
     ++sequence_;
+    if (group_->broken.load(std::memory_order_acquire)) group_->rethrow(where(mine.call));
     posted_ = (phase_ + 1) & 1u;
     group_->at(rank_).posts[posted_] = mine;
   }
@@ -222,8 +223,7 @@ class thread_engine {
     for (int r = 0; r < size(); ++r) {
       if (r == rank_) continue;
       auto& peer = group_->at(r).arrived;
-      bool const in_time =
-          peer.wait([&](std::uint32_t v) { return reached(v) || (v & 3u) != 0; }, group_->how_to_wait);
+      bool const in_time = peer.wait([&](std::uint32_t v) { return reached(v) || (v & 3u) != 0; }, group_->how_to_wait);
       auto const v = peer.load();
       if (reached(v)) continue;
       if (group_->broken) group_->rethrow(where(c));
@@ -239,7 +239,8 @@ class thread_engine {
   void compare(call const& c) {
     bool same = true;
     for (std::size_t r = 0; r < ranks(); ++r) same = same && post(r).call == c;
-    if (same) [[likely]] return;
+    if (same) [[likely]]
+      return;
     std::vector<call> calls;
     for (std::size_t r = 0; r < ranks(); ++r) calls.push_back(post(r).call);
     std::size_t const odd = odd_one_out(calls);

@@ -48,7 +48,7 @@ struct thread_group {
   static constexpr std::uint32_t poisoned = 1, left = 2, one_phase = 4;  // bits of `arrived`
 
   struct alignas(128) seat {
-    signal arrived;                         // phases × one_phase, and the two bits
+    signal arrived;  // phases × one_phase, and the two bits
     alignas(128) posting posts[2];
     alignas(128) std::atomic<int> reading{0};  // this rank is at work on its peers' arrays
     signal mail_signal;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// mpi_lost_rank WAY [plain]: the last rank goes missing in some WAY; every other rank must throw within the deadline,
+// say which rank it was, and end: it prints "rank R ok: ..." and exits with 0.
+#include <dovetail/comm/mpi.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+using namespace dovetail;
+using clock_type = std::chrono::steady_clock;
+
+int main(int argc, char** argv) {
+  std::string const way = argc > 1 ? argv[1] : "";
+  bool const plain = argc > 2;
+  bool const prompt = way == "killed" || way == "exits" || way == "throws" || way == "returns" || way == "diverges";
+  std::chrono::milliseconds const deadline{prompt ? 30000 : 1000};
+  int status = 1, rank = 0;
+  std::vector<float> v(50000, 1.0f);
+  clock_type::time_point start;
+  try {
+    comm::mpi world{comm::mpi_options{.deadline = deadline, .check = plain, .shared_memory = !plain}};
+    rank = world.rank();
+    int const last = world.size() - 1;
+    try {
+      world.run([&](auto& c) {
+        c.all_reduce(std::span(v));
+        if (v[49999] != static_cast<float>(c.size())) throw error("wrong sum");
+        c.barrier();
+        start = clock_type::now();
+        if (rank == last) {
+          if (way == "killed") std::raise(SIGKILL);
+          if (way == "exits") _exit(0);
+          if (way == "throws") throw std::runtime_error("the disk is full");
+          if (way == "sleeps") std::this_thread::sleep_for(std::chrono::seconds(4));
+          if (way == "diverges") c.all_reduce(std::span(v).first(40000));
+          if (way == "returns") return;
+        }
+        c.all_reduce(std::span(v));
+      });
+      if (way == "returns" && rank == last) status = 0;
+    } catch (comm_error const& e) {
+      auto const took = std::chrono::duration_cast<std::chrono::milliseconds>(clock_type::now() - start);
+      bool const kind = way == "diverges" ? dynamic_cast<rank_diverged const*>(&e) != nullptr
+                                          : dynamic_cast<rank_lost const*>(&e) != nullptr;
+      bool const in_time = took < (prompt ? std::chrono::milliseconds(10000) : std::chrono::milliseconds(6000));
+      bool again = false;
+      try {
+        world.barrier();
+      } catch (comm_error const&) {
+        again = true;  // broken is broken
+      }
+      if (kind && again && in_time && e.rank == last) status = 0;
+      std::printf("rank %d %s: after %lld ms: %s\n", rank, status ? "FAILED" : "ok",
+                  static_cast<long long>(took.count()), e.what());
+    } catch (std::runtime_error const& e) {
+      if (rank == last && way == "throws") status = 0;
+    }
+    std::fflush(stdout);
+  } catch (std::exception const& e) {
+    std::printf("rank %d: %s\n", rank, e.what());
+    std::fflush(stdout);
+  }
+  _exit(status);  // MPI is not finalised after a failure; nor may a static destructor try
+}
