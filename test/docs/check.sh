@@ -12,8 +12,22 @@ rm -rf "$work/new" "$work/run"
 mkdir -p "$work/new" "$work/blocks" "$work/run"
 
 commands=$("$repository/run" help | awk '/^  [a-z]/ { printf " %s ", $1 }')
-(cd "$repository" && find README.md docs -name '*.md' | LC_ALL=C sort |
+cd "$repository"
+(find README.md docs -name '*.md' | LC_ALL=C sort |
   xargs awk -v out="$work/new" -v commands="$commands" -f "$here/extract.awk") > "$work/complaints"
+# Links lead somewhere, and every page is in the index.
+for page in README.md docs/*.md; do
+  [ -f "$repository/$page" ] || continue
+  # shellcheck disable=SC2016
+  sed -n '/^[ \t]*```/,/^[ \t]*```/!p' "$repository/$page" | grep -o '](\([^)#]*\)' | sed 's/^](//' |
+    grep -v -e '^[a-z]*:' -e '^$' | while read -r target; do
+      [ -e "$repository/$(dirname "$page")/$target" ] || echo "$page: a link to $target, which does not exist"
+    done
+  case $page in
+    docs/README.md | README.md) ;;
+    *) grep -q "(${page#docs/})" "$repository/docs/README.md" 2>/dev/null || echo "$page: not in docs/README.md" ;;
+  esac
+done >> "$work/complaints"
 # Only what changed is compiled again.
 for block in "$work"/blocks/*.cpp; do
   [ -e "$work/new/${block##*/}" ] || rm -f "$block"
