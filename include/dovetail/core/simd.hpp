@@ -14,13 +14,17 @@
 
 #include <dovetail/core/config.hpp>
 
-#if defined(__SSE2__)
+#if defined(__CUDACC__)
+#include <dovetail/core/simd_plain.hpp>
+#elif defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
 namespace dovetail::simd {
+
+#if !defined(__CUDACC__)  // which has its pack from above
 
 // Translation units with other target flags see another type, with other symbols: they can be linked together.
 // 512-bit registers would add nothing: at 256 bits a step already waits for memory.
@@ -105,25 +109,20 @@ DOVETAIL_INLINE pack sign(pack a) { return select(a > 0.0f, 1.0f, select(a < 0.0
 /// is finite exactly when all the elements were.
 struct square_sum {
 #if defined(__AVX__)
-  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  __m256d sum = _mm256_setzero_pd();
   DOVETAIL_INLINE void add(pack a) {
     __m256d const x = _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v)));
     __m256d const y = _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1));
-    low = _mm256_add_pd(low, _mm256_mul_pd(x, x));
-    high = _mm256_add_pd(high, _mm256_mul_pd(y, y));
+    sum = _mm256_add_pd(sum, _mm256_add_pd(_mm256_mul_pd(x, x), _mm256_mul_pd(y, y)));
   }
-  double total() const {
-    __m256d const t = _mm256_add_pd(low, high);
-    return (t[0] + t[1]) + (t[2] + t[3]);
-  }
+  double total() const { return (sum[0] + sum[1]) + (sum[2] + sum[3]); }
 #elif defined(__SSE2__)
-  __m128d low = _mm_setzero_pd(), high = _mm_setzero_pd();
+  __m128d sum = _mm_setzero_pd();
   DOVETAIL_INLINE void add(pack a) {
     __m128d const x = _mm_cvtps_pd(__m128(a.v)), y = _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v)));
-    low = _mm_add_pd(low, _mm_mul_pd(x, x));
-    high = _mm_add_pd(high, _mm_mul_pd(y, y));
+    sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(x, x), _mm_mul_pd(y, y)));
   }
-  double total() const { return (low[0] + low[1]) + (high[0] + high[1]); }
+  double total() const { return sum[0] + sum[1]; }
 #else
   typedef double vector __attribute__((vector_size(8 * pack_lanes)));
   vector sums{};
@@ -140,6 +139,7 @@ struct square_sum {
 };
 
 }  // inline namespace
+#endif
 
 // ---- one element
 

@@ -19,7 +19,7 @@ struct clip_by_global_norm {
 
   struct kernel {
     float max_norm = 0;
-    float factor(norms n) const {
+    DOVETAIL_HD float factor(norms n) const {
       return n.update > static_cast<double>(max_norm) ? static_cast<float>(max_norm / n.update) : 1.0f;
     }
     template <class T>
@@ -47,7 +47,7 @@ struct scale_by_trust_ratio {
 
   struct kernel {
     float min_norm = 0, max_norm = 0;
-    float factor(norms n) const {
+    DOVETAIL_HD float factor(norms n) const {
       double const phi = std::min(std::max(n.weight, static_cast<double>(min_norm)), static_cast<double>(max_norm));
       return phi > 0 && n.update > 0 ? static_cast<float>(phi / n.update) : 1.0f;
     }
@@ -69,7 +69,7 @@ struct scale_by_lars_trust_ratio {
 
   struct kernel {
     float trust_coefficient = 0, weight_decay = 0, epsilon = 0;
-    float factor(norms n) const {
+    DOVETAIL_HD float factor(norms n) const {
       if (!(n.weight > 0 && n.update > 0)) return 1.0f;
       return static_cast<float>(trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon));
     }

@@ -57,6 +57,8 @@ class schedule {
 
   /// The rate of the step that comes after `step` steps.
   constexpr float operator()(std::int64_t step) const { return call_ ? call_(*this, step) : value_; }
+  /// False for a number: every step has the same rate.
+  constexpr bool varies() const { return call_ != nullptr; }
 
  private:
   struct holder_base {

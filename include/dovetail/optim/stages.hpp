@@ -141,7 +141,7 @@ struct scale_by_adam {
       return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
     }
   };
-  kernel prepare(std::int64_t t) const {
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
     double const b1 = beta1, b2 = beta2;
     return {beta1, static_cast<float>(1 - b1), beta2, static_cast<float>(1 - b2), epsilon,
             static_cast<float>(1 / (1 - detail::power(b1, t))),
