@@ -71,7 +71,7 @@ TEST_CASE(
     "an IDX file that is missing, of another kind, truncated or at odds with its labels is refused with a way out") {
   fixture::folder f;
   auto const open = [&] { data::idx_images{f.path}; };
-  CHECK(contains(thrown<input_error>(open), "there is no 'train-images-idx3-ubyte' in " + ("\"" + f.path.string())));
+  CHECK(contains(thrown<input_error>(open), message("there is no 'train-images-idx3-ubyte' in ", f.path)));
   fixture::write(f / "train-images-idx3-ubyte.gz", "\x1f\x8b");
   CHECK(contains(thrown<input_error>(open), "only its .gz: run gunzip on it"));
   write_split(f, "train");

@@ -72,7 +72,7 @@ inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, s
 inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::string const& split, char const* what,
                                       int dimensions) {
   std::string const prefix = (split == "test" ? "t10k" : split) + "-" + what;
-  std::string const kind = "idx" + std::to_string(dimensions) + "-ubyte";
+  std::string const kind = message("idx", dimensions, "-ubyte");
   std::error_code failed;
   bool const compressed = std::filesystem::exists(folder / (prefix + "-" + kind + ".gz"), failed);
   for (char const dot : {'-', '.'})

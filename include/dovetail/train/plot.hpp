@@ -53,7 +53,7 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
   auto const beside = [&](char const* extension) { return stem.string() + extension; };
   std::string data;
   for (auto const& c : curves) {
-    data += "# " + detail::gnuplot_text(c.label) + '\n';
+    data += message("# ", detail::gnuplot_text(c.label), '\n');
     for (auto const& [x, y] : c.points) {
       std::array<char, 64> text{};
       std::snprintf(text.data(), text.size(), "%.17g %.17g\n", x, y);
@@ -65,14 +65,15 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
   auto const name = detail::gnuplot_text(stem.filename().string() + ".dat");
   std::string plot = "plot ";
   for (std::size_t i = 0; i < curves.size(); ++i)
-    plot += (i ? ", \\\n     " : "") + name + " index " + std::to_string(i) +
-            " using 1:2 with lines linewidth 2 title " + detail::gnuplot_text(curves[i].label);
-  std::string script = "set grid\nset key noenhanced\nset title " + detail::gnuplot_text(options.title) +
-                       " noenhanced\nset xlabel " + detail::gnuplot_text(options.x) + " noenhanced\nset ylabel " +
-                       detail::gnuplot_text(options.y) + " noenhanced\n" + (options.log_y ? "set logscale y\n" : "");
+    plot += message(i ? ", \\\n     " : "", name, " index ", i, " using 1:2 with lines linewidth 2 title ",
+                    detail::gnuplot_text(curves[i].label));
+  std::string script =
+      message("set grid\nset key noenhanced\nset title ", detail::gnuplot_text(options.title),
+              " noenhanced\nset xlabel ", detail::gnuplot_text(options.x), " noenhanced\nset ylabel ",
+              detail::gnuplot_text(options.y), " noenhanced\n", options.log_y ? "set logscale y\n" : "");
   for (char const* format : {"svg", "png"})
-    script += std::string("set terminal ") + format + " size 800,500\nset output " +
-              detail::gnuplot_text(stem.filename().string() + '.' + format) + '\n' + plot + '\n';
+    script += message("set terminal ", format, " size 800,500\nset output ",
+                      detail::gnuplot_text(message(stem.filename().string(), '.', format)), '\n', plot, '\n');
   script += "set output\n";
   for (auto const& [extension, text] : {std::pair<char const*, std::string const&>{".dat", data}, {".gp", script}}) {
     atomic_file<input_error> file(beside(extension));

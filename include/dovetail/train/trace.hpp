@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <dovetail/core/atomic_file.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/trace.hpp>
 
 namespace dovetail::train {
@@ -24,28 +25,25 @@ inline std::string trace_json(trace const& t) {
   auto const origin = std::chrono::duration_cast<std::chrono::nanoseconds>(t.wall_origin().time_since_epoch()).count();
   // By hand: as doubles, microseconds since 1970 would lose their last digits.
   auto const micros = [](std::int64_t ns) {
-    std::string const digits = std::to_string(ns % 1000);
-    return std::to_string(ns / 1000) + '.' + std::string(3 - digits.size(), '0') + digits;
+    auto const rest = ns % 1000;
+    return message(ns / 1000, '.', rest < 100 ? "0" : "", rest < 10 ? "0" : "", rest);
   };
   auto const events = t.events();
-  std::string out =
-      "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"dropped\":" + std::to_string(t.dropped()) + "},\"traceEvents\":[";
+  std::string out = message(R"({"displayTimeUnit":"ms","otherData":{"dropped":)", t.dropped(), R"(},"traceEvents":[)");
   char const* separator = "\n";
   std::set<int> ranks;
   for (auto const& e : events)
     if (ranks.insert(e.rank).second) {
-      auto const rank = std::to_string(e.rank);
-      out += separator +
-             ("{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":" + rank + ",\"args\":{\"name\":\"rank " + rank) +
-             "\"}}";
+      out += message(separator, R"({"ph":"M","name":"process_name","pid":)", e.rank, R"(,"args":{"name":"rank )",
+                     e.rank, R"("}})");
       separator = ",\n";
     }
   for (auto const& e : events) {
-    out += separator + ("{\"ph\":\"X\",\"name\":" + quoted(e.name_view())) + ",\"cat\":" + quoted(e.category_view()) +
-           ",\"pid\":" + std::to_string(e.rank) + ",\"tid\":" + std::to_string(e.thread) +
-           ",\"ts\":" + micros(origin + e.begin_ns) + ",\"dur\":" + micros(e.duration_ns);
-    if (e.bytes) out += ",\"args\":{\"bytes\":" + std::to_string(e.bytes) + "}";
-    out += "}";
+    out += message(separator, R"({"ph":"X","name":)", quoted(e.name_view()), R"(,"cat":)", quoted(e.category_view()),
+                   R"(,"pid":)", e.rank, R"(,"tid":)", e.thread, R"(,"ts":)", micros(origin + e.begin_ns), R"(,"dur":)",
+                   micros(e.duration_ns));
+    if (e.bytes) out += message(R"(,"args":{"bytes":)", e.bytes, '}');
+    out += '}';
     separator = ",\n";
   }
   return out + "\n]}\n";
