@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <locale>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,25 @@ TEST_CASE("a trace is JSON that Perfetto reads: a process per rank, complete eve
   CHECK(events[3]["ts"].get<double>() - events[2]["ts"].get<double>() == doctest::Approx(0.5).epsilon(0.5));
   CHECK(j["otherData"]["dropped"] == 0);
   CHECK(nlohmann::json::parse(train::trace_json(trace{}))["traceEvents"].empty());
+}
+
+TEST_CASE("files do not depend on the program's locale") {
+  struct german : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  auto const before = std::locale::global(std::locale(std::locale::classic(), new german));
+  fixture::folder f;
+  trace t;
+  t.record("x", "y", 12345, t.origin(), t.origin() + 2s, 1'000'000);
+  auto const json = train::trace_json(t);
+  train::metrics_log(f / "m").write(1'000'000, 0, {{"loss", 1234.5}});
+  train::write_gnuplot(f / "p", {{"x", {{12345, 0.5}}}});
+  std::locale::global(before);
+  CHECK(nlohmann::json::parse(json)["traceEvents"][1]["args"]["bytes"] == 1'000'000);
+  CHECK(train::read_metrics(f / "m").at(0).step == 1'000'000);
+  CHECK(fixture::read(f / "p.dat") == "# \"x\"\n12345 0.5\n\n\n");
 }
 
 TEST_CASE("curves become a data file and a script, and gnuplot draws them where it is installed") {

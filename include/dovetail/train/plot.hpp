@@ -4,9 +4,11 @@
 #include <cerrno>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iomanip>
+#include <locale>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -51,22 +53,23 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
                           plot_options const& options = {}) {
   require(!curves.empty(), "write_gnuplot: there is no curve to draw in ", stem);
   auto const beside = [&](char const* extension) { return stem.string() + extension; };
-  std::string data;
+  std::ostringstream data;
+  data.imbue(std::locale::classic());  // a program's locale may write a decimal comma, gnuplot reads a point
+  data << std::setprecision(17);
   for (auto const& c : curves) {
-    data += message("# ", detail::gnuplot_text(c.label), '\n');
+    data << "# " << detail::gnuplot_text(c.label) << '\n';
     for (auto const& [x, y] : c.points) {
-      std::array<char, 64> text{};
-      std::snprintf(text.data(), text.size(), "%.17g %.17g\n", x, y);
-      data += std::isfinite(x) && std::isfinite(y) ? text.data() : "\n";
+      if (std::isfinite(x) && std::isfinite(y)) data << x << ' ' << y;
+      data << '\n';
     }
-    data += "\n\n";  // two empty lines end one of gnuplot's indices
+    data << "\n\n";  // two empty lines end one of gnuplot's indices
   }
   // Names without folders: the three files can be moved together.
   auto const name = detail::gnuplot_text(stem.filename().string() + ".dat");
   std::string plot = "plot ";
   for (std::size_t i = 0; i < curves.size(); ++i)
-    plot += message(i ? ", \\\n     " : "", name, " index ", i, " using 1:2 with lines linewidth 2 title ",
-                    detail::gnuplot_text(curves[i].label));
+    plot += message(i ? ", \\\n     " : "", name, " index ", std::to_string(i),
+                    " using 1:2 with lines linewidth 2 title ", detail::gnuplot_text(curves[i].label));
   std::string script =
       message("set grid\nset key noenhanced\nset title ", detail::gnuplot_text(options.title),
               " noenhanced\nset xlabel ", detail::gnuplot_text(options.x), " noenhanced\nset ylabel ",
@@ -75,7 +78,8 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
     script += message("set terminal ", format, " size 800,500\nset output ",
                       detail::gnuplot_text(message(stem.filename().string(), '.', format)), '\n', plot, '\n');
   script += "set output\n";
-  for (auto const& [extension, text] : {std::pair<char const*, std::string const&>{".dat", data}, {".gp", script}}) {
+  std::string const points = data.str();
+  for (auto const& [extension, text] : {std::pair<char const*, std::string const&>{".dat", points}, {".gp", script}}) {
     atomic_file<input_error> file(beside(extension));
     file.write(text);
     file.commit();

@@ -64,7 +64,8 @@ class tensorboard_log {
     // TensorBoard reads the files of a folder in the order of their names; the number tells apart the logs of one
     // second.
     for (int number = 0;; ++number) {
-      path_ = folder / message("events.out.tfevents.", seconds, '.', host, '.', ::getpid(), '.', number);
+      path_ = folder / message("events.out.tfevents.", std::to_string(seconds), '.', host, '.',
+                               std::to_string(::getpid()), '.', number);
       if (!std::filesystem::exists(path_, failed)) break;
     }
     errno = 0;

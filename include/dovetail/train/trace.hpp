@@ -3,14 +3,15 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <locale>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
 
 #include <dovetail/core/atomic_file.hpp>
-#include <dovetail/core/error.hpp>
 #include <dovetail/core/trace.hpp>
 
 namespace dovetail::train {
@@ -26,27 +27,30 @@ inline std::string trace_json(trace const& t) {
   // By hand: as doubles, microseconds since 1970 would lose their last digits.
   auto const micros = [](std::int64_t ns) {
     auto const rest = ns % 1000;
-    return message(ns / 1000, '.', rest < 100 ? "0" : "", rest < 10 ? "0" : "", rest);
+    return std::to_string(ns / 1000) + (rest < 10 ? ".00" : rest < 100 ? ".0" : ".") + std::to_string(rest);
   };
   auto const events = t.events();
-  std::string out = message(R"({"displayTimeUnit":"ms","otherData":{"dropped":)", t.dropped(), R"(},"traceEvents":[)");
+  std::ostringstream out;
+  out.imbue(std::locale::classic());  // a program's locale may group digits, JSON does not
+  auto const add = [&](auto const&... parts) { (out << ... << parts); };
+  add(R"({"displayTimeUnit":"ms","otherData":{"dropped":)", t.dropped(), R"(},"traceEvents":[)");
   char const* separator = "\n";
   std::set<int> ranks;
   for (auto const& e : events)
     if (ranks.insert(e.rank).second) {
-      out += message(separator, R"({"ph":"M","name":"process_name","pid":)", e.rank, R"(,"args":{"name":"rank )",
-                     e.rank, R"("}})");
+      add(separator, R"({"ph":"M","name":"process_name","pid":)", e.rank, R"(,"args":{"name":"rank )", e.rank,
+          R"("}})");
       separator = ",\n";
     }
   for (auto const& e : events) {
-    out += message(separator, R"({"ph":"X","name":)", quoted(e.name_view()), R"(,"cat":)", quoted(e.category_view()),
-                   R"(,"pid":)", e.rank, R"(,"tid":)", e.thread, R"(,"ts":)", micros(origin + e.begin_ns), R"(,"dur":)",
-                   micros(e.duration_ns));
-    if (e.bytes) out += message(R"(,"args":{"bytes":)", e.bytes, '}');
-    out += '}';
+    add(separator, R"({"ph":"X","name":)", quoted(e.name_view()), R"(,"cat":)", quoted(e.category_view()), R"(,"pid":)",
+        e.rank, R"(,"tid":)", e.thread, R"(,"ts":)", micros(origin + e.begin_ns), R"(,"dur":)", micros(e.duration_ns));
+    if (e.bytes) add(R"(,"args":{"bytes":)", e.bytes, '}');
+    add('}');
     separator = ",\n";
   }
-  return out + "\n]}\n";
+  add("\n]}\n");
+  return out.str();
 }
 
 /// Writes trace_json to a file, whole or not at all. Throws input_error with the system's reason.
