@@ -55,11 +55,14 @@ class signal {
     }
     auto const start = clock::now();
     auto const spin_until = start + p.spin;
-    while (clock::now() < spin_until)
+    // On a busy machine the one we wait for may want this very core: offer it.
+    while (clock::now() < spin_until) {
       for (int i = 0; i < 32; ++i) {
         pause_core();
         if (done(load())) return true;
       }
+      std::this_thread::yield();
+    }
     auto const give_up = start + std::min<std::chrono::milliseconds>(p.deadline, std::chrono::hours(24 * 365));
     for (;;) {
       // The one who raises writes the value, then reads sleepers_; we write sleepers_, then read the value: in the

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// bench_comm_all_reduce [--rounds N] [--json FILE]: two ranks that are threads against two processes that call
+// MPI_Allreduce, and comm::mpi against the same. Threads run in this process; the processes are this program again,
+// started by mpirun, where both contenders take turns call by call. The rounds alternate between the two; claims are
+// ratios of medians over the rounds, and the exit code is 1 when one does not hold.
+#include <dovetail/comm/mpi.hpp>
+#include <dovetail/comm/threads.hpp>
+
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "comm_table.hpp"
+
+using namespace dovetail;
+
+namespace {
+
+std::vector<std::size_t> const sizes{1024, 16384, 65536, 262144, 1u << 20, 4u << 20, 16u << 20, 64u << 20};
+
+long count_wrong(std::span<float const> data, int k) {
+  long wrong = 0;
+  for (std::size_t i = 0; i < data.size(); i += 1 + data.size() / 1000)
+    wrong += data[i] != static_cast<float>(2 * k + 1);
+  return wrong;
+}
+
+int child() {
+  comm::mpi world;
+  for (auto const bytes : sizes) {
+    std::vector<float> data(bytes / 4);
+    std::vector<double> raw, ours;
+    long wrong = 0;
+    auto const meet = [] { MPI_Barrier(MPI_COMM_WORLD); };
+    for (int k = -2; k < bench::repetitions(bytes); ++k) {
+      double const a = bench::time_once(std::span(data), world.rank(), k, meet, [](std::span<float> d) {
+        MPI_Allreduce(MPI_IN_PLACE, d.data(), static_cast<int>(d.size()), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+      });
+      wrong += count_wrong(data, k);
+      double const b =
+          bench::time_once(std::span(data), world.rank(), k, meet, [&](std::span<float> d) { world.all_reduce(d); });
+      wrong += count_wrong(data, k);
+      if (k >= 0) raw.push_back(a), ours.push_back(b);
+    }
+    if (world.rank() == 0)
+      std::printf("row %zu %.9g %.9g %ld\n", bytes, bench::median_of(raw), bench::median_of(ours), wrong);
+  }
+  return 0;
+}
+
+using times = std::map<std::string, std::map<std::size_t, std::vector<double>>>;
+
+void threads_round(times& seen, long& wrong) {
+  comm::threads{2}.run([&](auto& c) {
+    for (auto const bytes : sizes) {
+      std::vector<float> data(bytes / 4);
+      std::vector<double> t;
+      for (int k = -2; k < bench::repetitions(bytes); ++k) {
+        double const s = bench::time_once(
+            std::span(data), c.rank(), k, [&] { c.barrier(); }, [&](std::span<float> d) { c.all_reduce(d); });
+        if (k >= 0) t.push_back(s);
+        if (c.rank() == 0) wrong += count_wrong(data, k);
+      }
+      if (c.rank() == 0) seen["threads"][bytes].push_back(bench::median_of(t));
+    }
+  });
+}
+
+bool mpi_round(std::string const& self, times& seen, long& wrong) {
+  std::FILE* const f = popen((std::string(DOVETAIL_MPIEXEC) + " -n 2 '" + self + "' --child").c_str(), "r");
+  if (!f) return false;
+  char line[256];
+  while (std::fgets(line, sizeof line, f)) {
+    std::size_t bytes = 0;
+    double raw = 0, ours = 0;
+    long w = 0;
+    if (std::sscanf(line, "row %zu %lf %lf %ld", &bytes, &raw, &ours, &w) != 4) continue;
+    seen["MPI"][bytes].push_back(raw);
+    seen["comm::mpi"][bytes].push_back(ours);
+    wrong += w;
+  }
+  return pclose(f) == 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int rounds = 5;
+  std::string json;
+  for (int i = 1; i < argc; ++i) {
+    std::string const a = argv[i];
+    if (a == "--child") return child();
+    if (a == "--rounds" && i + 1 < argc) rounds = std::atoi(argv[++i]);
+    if (a == "--json" && i + 1 < argc) json = argv[++i];
+  }
+  setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 0);
+  setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 0);
+  setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 0);
+  times seen;
+  long wrong = 0;
+  for (int r = 0; r < rounds; ++r) {
+    threads_round(seen, wrong);
+    if (!mpi_round(argv[0], seen, wrong)) {
+      std::printf("mpirun failed: nothing to compare with\n");
+      return 1;
+    }
+  }
+
+  bench::print_header();
+  std::vector<bench::row> rows;
+  for (auto const bytes : sizes)
+    for (auto const* who : {"threads", "comm::mpi", "MPI"}) {
+      rows.push_back({who, "all_reduce", bytes, bench::median_of(seen[who][bytes]), 1, wrong});
+      bench::print(rows.back());
+    }
+  if (!json.empty()) bench::write_json(json, rows);
+
+  int failed = wrong != 0;
+  auto const claim = [&](std::string const& who, std::size_t bytes, double at_most) {
+    auto const &a = seen[who][bytes], &b = seen["MPI"][bytes];
+    double const ratio = bench::median_of(a) / bench::median_of(b);
+    bool const holds = ratio <= at_most;
+    failed += !holds;
+    auto const [amin, amax] = std::minmax_element(a.begin(), a.end());
+    auto const [bmin, bmax] = std::minmax_element(b.begin(), b.end());
+    std::printf("  %s  %s against MPI_Allreduce at %zu bytes: %.3f <= %.3f  ([%.4g, %.4g] s against [%.4g, %.4g] s)\n",
+                holds ? "holds      " : "DOES NOT   ", who.c_str(), bytes, ratio, at_most, *amin, *amax, *bmin, *bmax);
+  };
+  std::printf("\nclaims (ratio of medians over %d rounds; [min, max])\n", rounds);
+  claim("threads", 1024, 1.0);
+  claim("threads", 1u << 20, 1 / 1.7);
+  claim("threads", 16u << 20, 1 / 5.0);
+  claim("threads", 64u << 20, 1 / 5.0);
+  for (auto const bytes : sizes) claim("comm::mpi", bytes, 1.03);
+  return failed ? 1 : 0;
+}
