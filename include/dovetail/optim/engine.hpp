@@ -109,7 +109,7 @@ struct pass_loop {
     auto const arrays = a;
     pack f[Flow::stages + 1];
     for (std::size_t i = 0; i < Flow::stages; ++i) f[i] = factor[i];
-    simd::square_sum update[unroll], weight[unroll];
+    simd::square_sum update[2], weight[2];  // two chains of additions: more would not fit into registers
     simd::pack_mask keep[unroll];
     if constexpr (pass.reduces)
       for (int r = 0; r < unroll; ++r) keep[r] = simd::first_lanes(static_cast<int>(counted) - r * Lanes);
@@ -128,8 +128,8 @@ struct pass_loop {
       });
       if constexpr (pass.applies) (w + u).store(arrays.weight + i);
       if constexpr (pass.reduces) {
-        update[r].add(simd::keep(keep[r], u));
-        if constexpr (pass.needs.weight_norm) weight[r].add(simd::keep(keep[r], w));
+        update[r % 2].add(simd::keep(keep[r], u));
+        if constexpr (pass.needs.weight_norm) weight[r % 2].add(w);  // padded with zeros
       }
     };
     for (std::size_t i = 0; i < n; i += round) {
@@ -149,7 +149,7 @@ struct pass_loop {
     }
     sums s;
     if constexpr (pass.reduces)
-      for (int r = 0; r < unroll; ++r) {
+      for (int r = 0; r < 2; ++r) {
         s.update += update[r].total();
         if constexpr (pass.needs.weight_norm) s.weight += weight[r].total();
       }

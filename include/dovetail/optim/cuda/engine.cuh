@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <dovetail/core/cuda.hpp>
+#include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/cuda/kernels.cuh>
+#include <dovetail/optim/cuda/state.hpp>
+
+// Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors.
+// For nvcc, with --expt-relaxed-constexpr.
+//
+//     optim::adamw opt{.lr = 1e-3f};
+//     auto state = optim::cuda::init(opt, parameters, {.index = 0, .stream = stream});   // views of device memory
+//     optim::cuda::step(opt, parameters, state);                                         // queued; does not wait
+
+namespace dovetail::optim::cuda {
+
+namespace detail {
+
+template <class Optimizer>
+auto as_chain(Optimizer const& o) {
+  if constexpr (requires { o.stages(); }) return o.stages();
+  else return o;
+}
+template <class Optimizer>
+using chain_of = decltype(as_chain(std::declval<Optimizer const&>()));
+template <class Optimizer>
+using flow_of = typename optim::detail::stage_list<
+    std::remove_cvref_t<decltype(std::declval<chain_of<Optimizer> const&>().parts())>>::flow;
+
+/// False if the learning rate is one number.
+template <class Chain>
+bool rate_varies(Chain const& c) {
+  bool varies = false;
+  auto const look = [&](auto const& stage) {
+    if constexpr (requires { stage.lr.varies(); }) varies = varies || stage.lr.varies();
+    else if constexpr (requires { stage.learning_rate(std::int64_t{1}); }) varies = true;
+  };
+  std::apply([&](auto const&... stage) { (look(stage), ...); }, c.parts());
+  return varies;
+}
+
+inline void check_launch(char const* what) { dovetail::cuda::check(cudaGetLastError(), what); }
+inline unsigned blocks(std::size_t n) { return static_cast<unsigned>(std::min(n, std::size_t{1} << 30)); }
+
+template <class Flow, std::size_t P>
+void queue_pass(state& s) {
+  constexpr plan all = Flow::make();
+  auto const stream = s.device().stream;
+  auto const a = s.arrays();
+  auto const* const kernels = reinterpret_cast<typename Flow::kernels const*>(s.kernels_data());
+  slot_arrays<Flow::slots> slots{};
+  for (std::size_t i = 0; i < Flow::slots; ++i) slots.data[i] = s.slot_data(i);
+
+  // Runs over several tensors would mix their sums, or their factors.
+  constexpr bool by_tensor = [] {
+    bool b = Flow::make().pass[P].reduces;
+    for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].needs.per_tensor;
+    return b;
+  }();
+  auto const& pieces = by_tensor ? a.tensors : a.runs;
+  if (!pieces.empty()) {
+    run_pass<Flow, P><<<blocks(pieces.size()), threads, 0, stream>>>(kernels, a.factors, s.record_data(), pieces.data(),
+                                                                    pieces.size(), slots, a.partials);
+    check_launch("a pass of an optimizer");
+  }
+  if constexpr (all.pass[P].reduces) {
+    double* const sums = a.sums + 2 * a.tensor_count * P;
+    if (a.tensor_count) {
+      add_pieces<Flow><<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
+                                                                      a.partials, sums);
+      check_launch("an optimizer's sums");
+    }
+    decide<Flow, P><<<1, threads, 0, stream>>>(kernels, a.tensor_count, sums, a.totals + 2 * P, a.factors,
+                                              s.record_data());
+    check_launch("an optimizer's norms");
+  }
+}
+
+}  // namespace detail
+
+/// Gives the device the learning rates of the steps to come. Needed before a graph's replay when the rate has changed,
+/// and once per 1024 replays when it follows a schedule; `step` does it by itself. Waits for the device.
+template <class Optimizer>
+void refresh(Optimizer const& optimizer, state& s) {
+  auto const chain = detail::as_chain(optimizer);
+  require(!s.device().capturing(), "optim::cuda::refresh: rates cannot be sent while a graph is captured");
+  s.send_rates(detail::rate_varies(chain), [&](std::int64_t t) { return chain.learning_rate(t); });
+}
+
+/// State on a device for parameters in its memory. Throws cuda::device_error, among others when memory runs out.
+template <class Optimizer>
+state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {}) {
+  using chain = detail::chain_of<Optimizer>;
+  using flow = detail::flow_of<Optimizer>;
+  state s(parameters, chain::plan, sizeof(typename flow::kernels), d);
+  auto const c = detail::as_chain(optimizer);
+  std::size_t slot = 0;
+  auto const fill = [&](auto const& stage) {
+    using stage_type = std::remove_cvref_t<decltype(stage)>;
+    for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
+      if constexpr (requires { stage.initial_value(i); })
+        if (s.slot_size()) {
+          detail::fill<<<1024, detail::threads, 0, d.stream>>>(s.slot_data(slot), s.slot_size(),
+                                                               static_cast<float>(stage.initial_value(i)));
+          detail::check_launch("a slot's first value");
+        }
+  };
+  std::apply([&](auto const&... stage) { (fill(stage), ...); }, c.parts());
+  refresh(optimizer, s);
+  return s;
+}
+
+/// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
+/// finite and the chain can see it in time. `result` says what happened. May be captured in a graph.
+template <class Optimizer>
+void step(Optimizer const& optimizer, parameter_list const& parameters, state& s) {
+  using chain = detail::chain_of<Optimizer>;
+  using flow = detail::flow_of<Optimizer>;
+  s.check(parameters, chain::plan, sizeof(typename flow::kernels));
+  s.device().use();
+  bool const capturing = s.device().capturing();
+  auto const c = detail::as_chain(optimizer);
+  bool const varies = detail::rate_varies(c);
+  if (!s.has_rates(varies, [&](std::int64_t t) { return c.learning_rate(t); })) {
+    require(!capturing,
+            "optim::cuda::step: the learning rate has changed: call optim::cuda::refresh before the graph is captured");
+    refresh(optimizer, s);
+  }
+  auto const stages =
+      std::apply([](auto const&... stage) { return std::tuple(detail::for_device(stage)...); }, c.parts());
+  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(
+      stages, s.rates_data(), s.record_data(), reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
+  detail::check_launch("an optimizer's constants");
+  [&]<std::size_t... P>(std::index_sequence<P...>) {
+    (detail::queue_pass<flow, P>(s), ...);
+  }(std::make_index_sequence<flow::make().passes>{});
+  if (!capturing) s.count_call();  // a replay is not seen here
+}
+
+/// What the last step did. Waits for it. Throws argument_error if replays of a graph ran out of learning rates.
+inline step_result result(state const& s) {
+  step_record const r = s.record();
+  require(!r.outrun, "optim::cuda: a step beyond ", rate_table::room,
+          " replays of a graph used an old learning rate: call optim::cuda::refresh more often");
+  return {r.skipped != 0, r.steps, r.lr, r.gradient_norm};
+}
+
+}  // namespace dovetail::optim::cuda

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <cub/block/block_reduce.cuh>
+
+#include <dovetail/optim/cuda/state.hpp>
+#include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/stage.hpp>
+
+// The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = float. No kernel waits for
+// the host: the step counter, this step's constants, norms and the decision to skip all stay in device memory.
+
+namespace dovetail::optim::cuda::detail {
+
+using optim::detail::flow;
+
+inline constexpr int threads = 256;
+
+// ---- before the first pass: this step's constants
+
+/// What stands for a stage in device code: the stage, or, if it has a schedule, only a mark.
+template <class Stage>
+struct rate_of {};
+template <class Stage>
+auto for_device(Stage const& s) {
+  if constexpr (requires { s.learning_rate(std::int64_t{1}); }) return rate_of<Stage>{};
+  else {
+    static_assert(std::is_trivially_copyable_v<Stage>,
+                  "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable");
+    return s;
+  }
+}
+template <class Stage>
+__device__ auto prepare_one(Stage const& s, std::int64_t t, float) {
+  return s.prepare(t);
+}
+template <class Stage>
+__device__ kernel_of<Stage> prepare_one(rate_of<Stage> const&, std::int64_t, float lr) {
+  return {lr};
+}
+
+/// One thread. Counts the step as applied; `decide` takes that back when it skips.
+template <class Flow, class... Parts>
+__global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, step_record* record,
+                        typename Flow::kernels* kernels) {
+  std::int64_t const done = record->steps, t = done + 1;
+  std::int64_t i = 0;
+  if (rates->count) {
+    i = done - rates->base;
+    if (i < 0 || i >= rates->count) {
+      record->outrun = 1;
+      i = i < 0 ? 0 : rates->count - 1;
+    }
+  }
+  float const lr = rates->value[static_cast<std::size_t>(i)];
+  [&]<std::size_t... S>(std::index_sequence<S...>) {
+    ((std::get<S>(*kernels) = prepare_one(std::get<S>(stages), t, lr)), ...);
+  }(std::make_index_sequence<sizeof...(Parts)>{});
+  record->steps = t;
+  record->gradient_norm = -1;
+  record->lr = lr;
+  record->skipped = 0;
+}
+
+// ---- a pass over memory
+
+template <std::size_t Slots>
+struct slot_arrays {
+  float* data[Slots ? Slots : 1];
+};
+
+/// Pass P of a flow on one piece per block.
+template <class Flow, std::size_t P>
+struct pass_body {
+  static constexpr plan all = Flow::make();
+  static constexpr pass_plan pass = all.pass[P];
+  static constexpr std::size_t slots = Flow::slots;
+  static constexpr bool reads(std::uint64_t bit) { return (pass.reads & bit) != 0; }
+  static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
+  using kernels = typename Flow::kernels;
+
+  kernels k;
+  float factors[Flow::stages + 1];
+  float *weight, *slot[slots + 1];
+  float const* gradient;
+  double update_sum = 0, weight_sum = 0;
+
+  /// The chain on one element; `w` and `s` are changed as the pass writes them.
+  __device__ __forceinline__ void element(float& w, float g, float* s) {
+    float const u = Flow::template run<pass.advance_from, pass.end>(k, w, g, s, factors);
+    if constexpr (pass.reduces) {
+      update_sum += static_cast<double>(u) * static_cast<double>(u);
+      if constexpr (pass.needs.weight_norm) weight_sum += static_cast<double>(w) * static_cast<double>(w);
+    }
+    if constexpr (pass.applies) w = w + u;
+  }
+
+  __device__ __forceinline__ void one(std::size_t i) {
+    float w = 0, g = 0, s[slots + 1] = {};
+    if constexpr (reads(weight_bit)) w = weight[i];
+    if constexpr (reads(gradient_bit)) g = gradient[i];
+    each_slot([&](auto n) {
+      if constexpr (reads(slot_bit(n))) s[n] = slot[n][i];
+    });
+    element(w, g, s);
+    each_slot([&](auto n) {
+      if constexpr (writes(slot_bit(n))) slot[n][i] = s[n];
+    });
+    if constexpr (writes(weight_bit)) weight[i] = w;
+  }
+
+  /// Four elements from i on; all arrays are 16-byte aligned there.
+  __device__ __forceinline__ void four(std::size_t i) {
+    float4 w{}, g{}, s[slots + 1] = {};
+    if constexpr (reads(weight_bit)) w = *reinterpret_cast<float4 const*>(weight + i);
+    if constexpr (reads(gradient_bit)) g = *reinterpret_cast<float4 const*>(gradient + i);
+    each_slot([&](auto n) {
+      if constexpr (reads(slot_bit(n))) s[n] = *reinterpret_cast<float4 const*>(slot[n] + i);
+    });
+    lane<&float4::x>(w, g, s);
+    lane<&float4::y>(w, g, s);
+    lane<&float4::z>(w, g, s);
+    lane<&float4::w>(w, g, s);
+    each_slot([&](auto n) {
+      if constexpr (writes(slot_bit(n))) *reinterpret_cast<float4*>(slot[n] + i) = s[n];
+    });
+    if constexpr (writes(weight_bit)) *reinterpret_cast<float4*>(weight + i) = w;
+  }
+
+  __device__ void run(std::uint32_t count) {
+    // The weights decide where 16-byte accesses begin; arrays that are aligned otherwise go element by element.
+    auto const at = reinterpret_cast<std::uintptr_t>(weight);
+    bool together = (reinterpret_cast<std::uintptr_t>(gradient) - at) % 16 == 0;
+    each_slot([&](auto n) { together = together && (reinterpret_cast<std::uintptr_t>(slot[n]) - at) % 16 == 0; });
+    if (!together) {
+      for (std::uint32_t i = threadIdx.x; i < count; i += threads) one(i);
+      return;
+    }
+    std::uint32_t const to_boundary = static_cast<std::uint32_t>((16 - at % 16) % 16 / sizeof(float));
+    std::uint32_t const head = to_boundary < count ? to_boundary : count;
+    std::uint32_t const whole = head + (count - head) / 4 * 4;
+    for (std::uint32_t i = head + 4 * threadIdx.x; i < whole; i += 4 * threads) four(i);
+    // At most three elements in front and three behind: threads 0-2 and 3-5.
+    if (threadIdx.x < head) one(threadIdx.x);
+    if (threadIdx.x >= 3 && threadIdx.x - 3 < count - whole) one(whole + threadIdx.x - 3);
+  }
+
+  template <class F>
+  __device__ __forceinline__ static void each_slot(F const& f) {
+    [&]<std::size_t... S>(std::index_sequence<S...>) {
+      (f(std::integral_constant<std::size_t, S>{}), ...);
+    }(std::make_index_sequence<slots>{});
+  }
+  template <float float4::*Lane>
+  __device__ __forceinline__ void lane(float4& w, float4 const& g, float4* s) {
+    float own[slots + 1];
+    each_slot([&](auto n) { own[n] = s[n].*Lane; });
+    element(w.*Lane, g.*Lane, own);
+    each_slot([&](auto n) { s[n].*Lane = own[n]; });
+  }
+};
+
+/// Pass P over all pieces; `partials` gets two sums per piece if the pass reduces.
+template <class Flow, std::size_t P>
+__global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const* kernels, float const* factors,
+                                                    step_record const* record, piece const* pieces, std::size_t count,
+                                                    slot_arrays<Flow::slots> slots, double* partials) {
+  using body_type = pass_body<Flow, P>;
+  if constexpr (P > 0)
+    if (record->skipped) return;
+  for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
+    piece const c = pieces[p];
+    body_type body{};
+    body.k = *kernels;
+    if constexpr (P > 0)
+      for (std::size_t s = 0; s < Flow::stages; ++s) body.factors[s] = factors[c.tensor * Flow::stages + s];
+    body.weight = c.weight;
+    body.gradient = c.gradient;
+    body_type::each_slot([&](auto n) { body.slot[n] = slots.data[n] + c.slot; });
+    body.run(c.count);
+    if constexpr (body_type::pass.reduces) {
+      using reduce = cub::BlockReduce<double, threads>;
+      __shared__ typename reduce::TempStorage room[2];
+      double const u = reduce(room[0]).Sum(body.update_sum);
+      double w = 0;
+      if constexpr (body_type::pass.needs.weight_norm) w = reduce(room[1]).Sum(body.weight_sum);
+      if (threadIdx.x == 0) {
+        partials[2 * p] = u;
+        partials[2 * p + 1] = w;
+      }
+      __syncthreads();  // the rooms are used again
+    }
+  }
+}
+
+// ---- between two passes. All sums run in one order, whatever the device: a step's bits are the same in every run.
+
+/// Sums x[first], x[first + 2], … of pairs [begin, end) over a block; the result is thread 0's.
+template <int Threads>
+__device__ double sum_pairs(double const* x, std::size_t begin, std::size_t end) {
+  using reduce = cub::BlockReduce<double, Threads>;
+  __shared__ typename reduce::TempStorage room;
+  double s = 0;
+  for (std::size_t i = begin + threadIdx.x; i < end; i += Threads) s += x[2 * i];
+  double const total = reduce(room).Sum(s);
+  __syncthreads();
+  return total;
+}
+
+/// A block per tensor: its pieces' partial sums.
+template <class Flow>
+__global__ __launch_bounds__(threads) void add_pieces(step_record const* record, std::size_t const* first,
+                                                      std::size_t tensors, double const* partials, double* sums) {
+  if (record->skipped) return;
+  for (std::size_t i = blockIdx.x; i < tensors; i += gridDim.x) {
+    double const u = sum_pairs<threads>(partials, first[i], first[i + 1]);
+    double const w = sum_pairs<threads>(partials + 1, first[i], first[i + 1]);
+    if (threadIdx.x == 0) {
+      sums[2 * i] = u;
+      sums[2 * i + 1] = w;
+    }
+  }
+}
+
+/// The factor of stage S behind pass P for one tensor.
+template <class Flow, std::size_t P, std::size_t S>
+__device__ __forceinline__ void decide_factor(typename Flow::kernels const& k, double const* sums,
+                                              double const* totals, std::size_t tensor, float* row) {
+  using stage = typename Flow::template stage<S>;
+  constexpr plan all = Flow::make();
+  if constexpr (reducing_stage<stage> && !passes_through<stage>)
+    if constexpr (all.point[S] == P) {
+      double const* const s = stage::needs.per_tensor ? sums + 2 * tensor : totals;
+      row[S] = std::get<S>(k).factor(norms{sqrt(s[0]), sqrt(s[1])});
+    }
+}
+
+/// One block: the sums over all tensors, the decision to skip, and the factors that pass P's norms decide.
+template <class Flow, std::size_t P>
+__global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* kernels, std::size_t tensors,
+                                                  double const* sums, double* totals, float* factors,
+                                                  step_record* record) {
+  constexpr plan all = Flow::make();
+  __shared__ bool skip;
+  if (record->skipped) return;
+  double const u = sum_pairs<threads>(sums, 0, tensors);
+  double const w = sum_pairs<threads>(sums + 1, 0, tensors);
+  if (threadIdx.x == 0) {
+    totals[0] = u;
+    totals[1] = w;
+    skip = all.pass[P].can_skip && !isfinite(u);
+    if (P == 0 && all.pass[0].end == 0) record->gradient_norm = sqrt(u);
+    if (skip) {
+      record->skipped = 1;
+      record->steps -= 1;
+    }
+  }
+  __syncthreads();
+  if (skip) return;
+  for (std::size_t i = threadIdx.x; i < tensors; i += threads)
+    [&]<std::size_t... S>(std::index_sequence<S...>) {
+      (decide_factor<Flow, P, S>(*kernels, sums, totals, i, factors + i * Flow::stages), ...);
+    }(std::make_index_sequence<Flow::stages>{});
+}
+
+/// A slot's first value. A template so that every program may have its own copy of it.
+template <class T>
+__global__ void fill(T* p, std::size_t n, T value) {
+  for (std::size_t i = blockIdx.x * std::size_t{threads} + threadIdx.x; i < n; i += gridDim.x * std::size_t{threads})
+    p[i] = value;
+}
+
+}  // namespace dovetail::optim::cuda::detail
