@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# check.sh PROGRAM: the demonstration given what it cannot work with. It must end by itself, with an exit code that is
+# not 0 and no signal, and the last line of what it says must name the trouble.
+set -eu
+program=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+failed=0
+
+refuses() {  # expected regular expression, arguments…
+  expected=$1
+  shift
+  shown=$*
+  for option in "--out $work/out" "--steps 1" "--batch 1" "--ranks 1"; do
+    case " $shown " in *" ${option% *} "*) ;; *) set -- "$@" "${option% *}" "${option#* }" ;; esac
+  done
+  status=0
+  timeout 60 "$program" "$@" > "$work/stdout" 2> "$work/stderr" < /dev/null ||
+    status=$?
+  last=$(cat "$work/stdout" "$work/stderr" | grep -v '^Run with --help' | grep . | tail -n 1)
+  if [ "$status" = 0 ] || [ "$status" = 124 ] || [ "$status" -gt 128 ] || ! printf '%s\n' "$last" | grep -Eq -e "$expected"; then
+    failed=1
+    echo "FAILED   $shown: exit code $status, '$last', expected '$expected'"
+  else
+    echo "ok       $shown: $last"
+  fi
+}
+
+awk 'BEGIN { for (l = 0; l < 100; ++l) { for (c = 32; c < 127; ++c) printf "%c", c; print "" } }' > text.c
+: > empty.txt
+head -c 20 text.c > short.txt
+mkdir no_text
+echo "a checkpoint that is none" > out_file
+
+refuses 'nowhere' --text "$work/nowhere"
+refuses 'empty\.txt' --text "$work/empty.txt"
+refuses 'short\.txt' --text "$work/short.txt"
+refuses 'no_text' --text "$work/no_text"
+refuses 'batch' --text "$work/text.c" --batch 0
+refuses 'batch' --text "$work/text.c" --batch -3
+refuses 'batch' --text "$work/text.c" --batch many
+refuses 'ranks' --text "$work/text.c" --ranks 0
+refuses 'steps' --text "$work/text.c" --steps -1
+refuses 'ratio' --text "$work/text.c" --ratio 0
+refuses 'ratio' --text "$work/text.c" --ratio nan
+refuses 'rate|finite' --text "$work/text.c" --lr nan --steps 40
+refuses 'out_file' --text "$work/text.c" --out "$work/out_file"
+refuses 'colour' --text "$work/text.c" --colour blue
+mkdir -p "$work/resumed"
+echo "not a checkpoint" > "$work/resumed/dense.safetensors"
+refuses 'dense\.safetensors' --text "$work/text.c" --out "$work/resumed" --resume
+exit "$failed"
