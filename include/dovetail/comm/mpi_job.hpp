@@ -118,6 +118,7 @@ class mpi_job {
       if (done()) return;
       pause_core();
     }
+    suspect_ = -1;
     auto const start = clock::now();
     auto next_look = start + std::chrono::milliseconds(1);
     for (;;) {
@@ -319,7 +320,16 @@ class mpi_job {
       if (tag >= 0 && r != rank) MPI_Iprobe(r, MPI_ANY_TAG, collective_, &other, &status);
       // Only the operation counts: the next phase may be under way. What has come meanwhile is no offence.
       other = other && status.MPI_TAG != notice_tag && ((status.MPI_TAG - 1) | 1) != ((tag - 1) | 1);
-      if (!(gone || dead || other) || done()) continue;
+      if (!(gone || dead || other)) {
+        if (suspect_ == r) suspect_ = -1;
+        continue;
+      }
+      // MPI keeps the order of what it matches, not of arrival: what we wait for may still be on its way behind the
+      // short message, or the end, that we have seen. Strike only when it does not come.
+      if (suspect_ != r) suspect_ = r, suspect_since_ = clock::now();
+      auto const grace = std::chrono::milliseconds(other ? 250 : 20);
+      if (clock::now() - suspect_since_ < std::min<std::chrono::milliseconds>(grace, options.deadline / 2)) return;
+      if (done()) return;
       if (other)
         diverged(r, c,
                  message("rank ", r, " called ", name_of(static_cast<operation>(((status.MPI_TAG - 1) >> 6) & 15)),
@@ -369,6 +379,8 @@ class mpi_job {
   mpi_peers peers_;
   bool crowded_ = false;
   notice failure_;
+  int suspect_ = -1;
+  clock::time_point suspect_since_;
   std::vector<bool> left_;
   std::deque<sent> sent_;
   std::vector<request> requests_;

@@ -39,7 +39,9 @@ struct posting {
   int key = 0;
 };
 
-inline constexpr std::size_t small_bytes = 4096;
+/// Up to here one meeting less is worth more than every rank's copy: with two ranks from 256 B on the direct way wins,
+/// but it always takes two meetings, which cost most when the cores are contended.
+inline constexpr std::size_t small_bytes = 1024;
 
 /// The memory that the ranks of one communicator share. Ranks meet at *phases*: each rank counts its own in `arrived`.
 /// What was posted before phase k may be read after it, and is overwritten before phase k + 2 at the earliest, when
