@@ -110,7 +110,8 @@ struct half {
 };
 
 /// One rank's payload of packed signs: bit i % 8 of byte i / 8 belongs to element i of the flat index space; a set bit
-/// means -scale, a cleared one +scale.
+/// means -scale, a cleared one +scale. (Of a payload of compress::sign without blocks, the scale is the first four
+/// bytes and the bits are the rest.)
 struct sign_payload {
   std::span<std::byte const> bits;
   float scale = 1;

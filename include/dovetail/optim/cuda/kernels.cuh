@@ -116,22 +116,23 @@ struct pass_body {
     if constexpr (writes(weight_bit)) weight[i] = w;
   }
 
-  /// Four elements from i on; all arrays are 16-byte aligned there.
+  /// Four elements from i on; all arrays are 16-byte aligned there. The accesses are spelled as intrinsics with the
+  /// default caching, because the compiler takes plain ones apart and does not always put them together again.
   __device__ __forceinline__ void four(std::size_t i) {
     float4 w{}, g{}, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = *reinterpret_cast<float4 const*>(weight + i);
-    if constexpr (reads(gradient_bit)) g = *reinterpret_cast<float4 const*>(gradient + i);
+    if constexpr (reads(weight_bit)) w = __ldca(reinterpret_cast<float4 const*>(weight + i));
+    if constexpr (reads(gradient_bit)) g = __ldca(reinterpret_cast<float4 const*>(gradient + i));
     each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = *reinterpret_cast<float4 const*>(slot[n] + i);
+      if constexpr (reads(slot_bit(n))) s[n] = __ldca(reinterpret_cast<float4 const*>(slot[n] + i));
     });
     lane<&float4::x>(w, g, s);
     lane<&float4::y>(w, g, s);
     lane<&float4::z>(w, g, s);
     lane<&float4::w>(w, g, s);
     each_slot([&](auto n) {
-      if constexpr (writes(slot_bit(n))) *reinterpret_cast<float4*>(slot[n] + i) = s[n];
+      if constexpr (writes(slot_bit(n))) __stwb(reinterpret_cast<float4*>(slot[n] + i), s[n]);
     });
-    if constexpr (writes(weight_bit)) *reinterpret_cast<float4*>(weight + i) = w;
+    if constexpr (writes(weight_bit)) __stwb(reinterpret_cast<float4*>(weight + i), w);
   }
 
   __device__ void run(std::uint32_t count) {
