@@ -10,7 +10,7 @@
 
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/parameters.hpp>
-#include <dovetail/optim/cuda/table.hpp>
+#include <dovetail/optim/cuda/table.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
