@@ -157,14 +157,15 @@ std::string write_passage(network& net, data::text_corpus const& corpus, std::ui
   random_stream const random{seed, 1000};
   for (std::size_t i = 0; i < length; ++i) {
     batch const last{.size = 1, .values = {}, .tokens = std::span(tokens).last(window), .targets = {}};
-    auto const logits = net.predict(last, 1).last(vocabulary);
+    // The text may have fewer characters than the network has room for.
+    auto const logits = net.predict(last, 1).last(vocabulary).first(static_cast<std::size_t>(corpus.vocabulary().size()));
     double const largest = *std::max_element(logits.begin(), logits.end());
     std::vector<double> chances;
     double sum = 0;
     for (float l : logits) chances.push_back(sum += std::exp((l - largest) / 0.7));  // temperature 0.7
     double const at = random.uniform(i) * sum;
     auto const token = std::upper_bound(chances.begin(), chances.end(), at) - chances.begin();
-    tokens.push_back(static_cast<std::int32_t>(std::min<std::ptrdiff_t>(token, vocabulary - 1)));
+    tokens.push_back(static_cast<std::int32_t>(std::min<std::ptrdiff_t>(token, std::ssize(chances) - 1)));
   }
   return corpus.decode(std::span<std::int32_t const>(tokens).subspan(window));
 }
@@ -267,7 +268,9 @@ int main(int argc, char** argv) {
   app.add_option("--steps", s.steps, "steps of each of the two runs")->capture_default_str();
   app.add_option("--seed", s.seed, "of weights, shuffle and passage")->capture_default_str();
   app.add_option("--lr", s.lr, "peak learning rate")->capture_default_str();
-  app.add_option("--ratio", s.ratio, "share of the gradients that the second run sends")->capture_default_str();
+  app.add_option("--ratio", s.ratio, "share of the gradients that the second run sends")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-6f, 1.f));
   app.add_flag("--resume", s.resume, "go on from the checkpoints in --out");
   CLI11_PARSE(app, argc, argv);
   std::signal(SIGINT, interrupt);

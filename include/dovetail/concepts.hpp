@@ -66,7 +66,8 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   wants_error_feedback  what was lost must be added to the next input, or training suffers
 /// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
 /// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last; between
-/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to.
+/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to, and its decode_add
+/// may take the state last.
 template <class C>
 concept codec = std::copyable<C> && requires(C const c, compress::bucket const& b, std::size_t n,
                                              std::span<std::byte> out, std::span<std::byte const> payload,

@@ -118,7 +118,11 @@ class bucket_exchange {
       }
     }
     clear(values);
-    codec_.decode_add(send_.span().first(bytes), values, 1.f);
+    auto const payload = std::span<std::byte const>(send_.span().first(bytes));
+    if constexpr (requires { codec_.decode_add(payload, values, 1.f, states_[0]); })
+      codec_.decode_add(payload, values, 1.f, states_[0]);  // what earlier rounds agreed on lies in the state
+    else
+      codec_.decode_add(payload, values, 1.f);
   }
 
   template <class C>

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <dovetail/comm.hpp>
+#include <dovetail/compress.hpp>
+#include <dovetail/sync/bucket_exchange.hpp>
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "gradients.hpp"
+
+using namespace dovetail;
+namespace exchange = sync::exchange;
+
+// The choice is the codec's algebra, known before anything runs.
+static_assert(exchange::sum_is_legal<compress::identity> && exchange::sum_is_legal<compress::fp16>);
+static_assert(!exchange::sum_is_legal<compress::sign> && exchange::two_phase_is_legal<compress::sign>);
+static_assert(exchange::two_phase_is_legal<compress::error_feedback<compress::top_k>>);
+
+namespace {
+
+struct outcome {
+  std::vector<float> values;
+  comm::traffic counted, predicted;
+  exchange::plan plan;
+};
+
+/// One exchange of all of an odd arena's gradients, `steps` times, on `ranks` thread ranks.
+template <class Wish, class Codec>
+std::map<int, outcome> exchange_on(Codec const& codec, int ranks, int steps = 1) {
+  std::map<int, outcome> all;
+  std::mutex mutex;
+  comm::threads(ranks).run([&](auto& c) {
+    auto a = test::odd_arena();
+    auto& p = a.parameters();
+    range const whole{0, p.flat_size()};
+    auto const tensors = sync::tensors_in(p, whole);
+    auto const plan = exchange::choose<Wish>(codec, {a.gradients(), tensors}, c.size());
+    sync::bucket_exchange<Codec> bucket(codec, plan, p, whole, a.gradients(), c.size(), c.rank());
+    auto const before = c.traffic();
+    for (int s = 0; s < steps; ++s) {
+      test::fill(a.gradients(), c.rank(), static_cast<std::uint64_t>(s));
+      bucket.run(c, a.gradients());
+    }
+    auto predicted = bucket.predicted();
+    predicted.bytes_sent *= static_cast<std::uint64_t>(steps);
+    predicted.bytes_received *= static_cast<std::uint64_t>(steps);
+    std::lock_guard const lock(mutex);
+    all[c.rank()] = {{a.gradients().begin(), a.gradients().end()}, c.traffic() - before, predicted, plan};
+  });
+  return all;
+}
+
+template <class Wish, class Codec>
+void check_bytes_and_agreement(Codec const& codec) {
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    CAPTURE(ranks);
+    auto const all = exchange_on<Wish>(codec, ranks, 2);
+    for (auto const& [rank, o] : all) {
+      CAPTURE(rank);
+      CHECK(o.counted.bytes_sent == o.predicted.bytes_sent);
+      CHECK(o.counted.bytes_received == o.predicted.bytes_received);
+      CHECK(std::memcmp(o.values.data(), all.at(0).values.data(), o.values.size() * sizeof(float)) == 0);
+      if (ranks > 1) CHECK(o.counted.bytes_sent > 0);
+    }
+  }
+}
+
+std::vector<float> exact_sum(int ranks, std::uint64_t step) {
+  auto a = test::odd_arena();
+  std::vector<float> sum(a.gradients().size());
+  for (int r = 0; r < ranks; ++r) {
+    test::fill(a.gradients(), r, step);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += a.gradients()[i];
+  }
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("bytes counted are bytes predicted, and all ranks hold the same bits: every codec, exchange and 1 to 8 ranks") {
+  SUBCASE("identity") { check_bytes_and_agreement<exchange::automatic>(compress::identity{}); }
+  SUBCASE("identity gathered") { check_bytes_and_agreement<exchange::gather>(compress::identity{}); }
+  SUBCASE("fp16") { check_bytes_and_agreement<exchange::automatic>(compress::fp16{}); }
+  SUBCASE("bf16") { check_bytes_and_agreement<exchange::automatic>(compress::bf16{}); }
+  SUBCASE("fp16 with error feedback") {
+    check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::fp16{}});
+  }
+  SUBCASE("sign") { check_bytes_and_agreement<exchange::automatic>(compress::sign{}); }
+  SUBCASE("sign gathered") { check_bytes_and_agreement<exchange::gather>(compress::sign{}); }
+  SUBCASE("sign in two phases") { check_bytes_and_agreement<exchange::two_phase>(compress::sign{}); }
+  SUBCASE("top_k") { check_bytes_and_agreement<exchange::automatic>(compress::top_k{.ratio = 0.05f}); }
+  SUBCASE("top_k in two phases") { check_bytes_and_agreement<exchange::two_phase>(compress::top_k{.ratio = 0.05f}); }
+  SUBCASE("error feedback, gathered") {
+    check_bytes_and_agreement<exchange::gather>(compress::error_feedback{compress::top_k{.ratio = 0.05f}});
+  }
+  SUBCASE("error feedback, two phases") {
+    check_bytes_and_agreement<exchange::two_phase>(compress::error_feedback{compress::sign{}});
+  }
+}
+
+TEST_CASE("the sum is the sum in rank order for identity, whichever way it travels") {
+  for (int ranks : {1, 2, 3, 5}) {
+    auto const expected = exact_sum(ranks, 0);
+    CHECK(exchange_on<exchange::automatic>(compress::identity{}, ranks).at(0).values == expected);
+    CHECK(exchange_on<exchange::gather>(compress::identity{}, ranks).at(0).values == expected);
+  }
+}
+
+TEST_CASE("the automatic choice takes the exchange with fewer bytes") {
+  compress::sign const codec;
+  auto const plan_on = [&](int ranks) { return exchange_on<exchange::automatic>(codec, ranks).at(0).plan; };
+  CHECK(plan_on(2) == exchange::plan::gather);     // as many bytes, one loss less
+  CHECK(plan_on(8) == exchange::plan::two_phase);  // 7 payloads against 2 · 7/8 of one
+  CHECK(exchange_on<exchange::automatic>(compress::fp16{}, 8).at(0).plan == exchange::plan::sum);
+}
+
+TEST_CASE("what error feedback withholds is paid later: over many steps the sums agree") {
+  // With k of n elements a step and gradients that repeat, every element must come through in the end.
+  compress::error_feedback const codec{compress::top_k{.ratio = 0.05f}};
+  int const ranks = 3, steps = 400;
+  std::vector<double> delivered, wanted;
+  comm::threads(ranks).run([&](auto& c) {
+    auto a = test::odd_arena();
+    range const whole{0, a.gradients().size()};
+    sync::bucket_exchange<compress::error_feedback<compress::top_k>> bucket(
+        codec, exchange::plan::gather, a.parameters(), whole, a.gradients(), c.size(), c.rank());
+    std::vector<double> sum(a.gradients().size());
+    for (int s = 0; s < steps; ++s) {
+      test::fill(a.gradients(), c.rank(), 0);
+      bucket.run(c, a.gradients());
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += static_cast<double>(a.gradients()[i]);
+    }
+    if (c.rank() == 0) delivered = sum;
+  });
+  auto const once = exact_sum(ranks, 0);
+  double worst = 0, largest = 0;
+  for (std::size_t i = 0; i < once.size(); ++i) {
+    worst = std::max(worst, std::fabs(delivered[i] - steps * static_cast<double>(once[i])));
+    largest = std::max(largest, std::fabs(steps * static_cast<double>(once[i])));
+  }
+  CHECK(worst < 0.25 * largest);  // the debt is bounded, it does not grow with the steps
+  CHECK(worst > 0);
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include <dovetail/train/run_state.hpp>
+
+#include <doctest/doctest.h>
+
+#include "small.hpp"
+
+using namespace dovetail;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct folder {
+  fs::path path = fs::temp_directory_path() / ("dovetail-resume-" + std::to_string(getpid()));
+  folder() { fs::create_directories(path); }
+  ~folder() { fs::remove_all(path); }
+};
+
+template <class Net, class Sync>
+auto make_trainer(Sync const& sync, comm::threads const& world) {
+  return train::trainer{test::initialised<Net>(), nn::softmax_cross_entropy{},
+                        optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{},
+                                     optim::add_decayed_weights{0.01f},
+                                     optim::scale_by_learning_rate{optim::warm_up{.steps = 4, .then = optim::cosine{.initial = 0.01f, .steps = 30}}}},
+                        sync, world};
+}
+
+/// Eleven steps in one go, and the same in three parts through files; everything that is kept must agree bit for bit.
+template <class Net, class Sync, class Data>
+void check_resume(Sync const& sync, int ranks, Data const& data, std::int64_t accumulate) {
+  CAPTURE(ranks);
+  folder const at;
+  auto const file = at.path / "run.safetensors";
+  comm::threads const world(ranks);
+  train::fit_options options{.batch = 3, .steps = 11, .accumulate = accumulate, .seed = 9};
+  auto whole = make_trainer<Net>(sync, world);
+  auto const expected = whole.fit(data, options);
+
+  std::vector<double> losses;
+  for (std::int64_t stop : {4, 9, 11}) {
+    auto part = make_trainer<Net>(sync, world);
+    part.model().network.initialise(1234);  // the file must bring the weights
+    if (stop == 4) part.model().network.initialise(3);
+    if (fs::exists(file)) part.restore(train::load_state(file));
+    options.steps = stop;
+    options.on_save = [&](train::saved_state& s) { train::save_state(file, s); };
+    auto const r = part.fit(data, options);
+    CHECK(r.step == stop);
+    losses.insert(losses.end(), r.losses.begin(), r.losses.end());
+    if (stop == 11) {
+      CHECK(test::digest(part.model().parameters()) == test::digest(whole.model().parameters()));
+      CHECK(part.state() == whole.state());  // optimizer, residuals, position
+    }
+  }
+  CHECK(losses == expected.losses);
+}
+
+}  // namespace
+
+TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
+  sync::all_reduce const dense{.bucket_bytes = 1500};
+  sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}}, .bucket_bytes = 1500};
+  sync::all_reduce const signs{.codec = compress::error_feedback{compress::sign{}}, .plan = sync::exchange::two_phase{},
+                               .bucket_bytes = 1500};
+  for (int ranks : {1, 2, 3}) {
+    check_resume<test::images_net>(dense, ranks, test::images(), 1);
+    check_resume<test::images_net>(sparse, ranks, test::images(), 2);  // an epoch ends in the middle of a step
+    check_resume<test::images_net>(signs, ranks, test::images(), 1);
+    check_resume<test::text_net>(sparse, ranks, test::text(), 1);
+  }
+}
+
+TEST_CASE("on another number of ranks a run goes on, and residuals keep their sum") {
+  sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
+                                .plan = sync::exchange::gather{}, .bucket_bytes = 1500};
+  train::saved_state saved;
+  comm::threads const four(4), two(2);
+  auto first = make_trainer<test::images_net>(sparse, four);
+  first.fit(test::images(), {.batch = 3, .steps = 6, .on_save = [&](train::saved_state& s) { saved = s; }});
+  auto second = make_trainer<test::images_net>(sparse, two);
+  second.restore(saved);
+  second.fit(test::images(), {.batch = 6, .steps = 6});  // no step is left: the state is taken over as it is
+  auto const sum_of = [](train::saved_state const& s, std::string const& name, int ranks) {
+    double sum = 0, size = 0;
+    for (int r = 0; r < ranks; ++r) {
+      auto const* p = s.find("rank" + std::to_string(r) + "." + name);
+      REQUIRE(p);
+      auto const* f = reinterpret_cast<float const*>(p->bytes.data());
+      for (std::size_t i = 0; i < p->bytes.size() / 4; ++i) {
+        sum += static_cast<double>(f[i]) * static_cast<double>(i % 7 + 1);  // weighed: positions must not move either
+        size += std::abs(static_cast<double>(f[i]));
+      }
+    }
+    CHECK(size > 0);
+    return sum;
+  };
+  int residuals = 0;
+  for (auto const& [name, piece] : saved.pieces())
+    if (name.starts_with("rank0.") && piece.type == dtype::f32) {
+      ++residuals;
+      CHECK(sum_of(second.state(), name.substr(6), 2) == doctest::Approx(sum_of(saved, name.substr(6), 4)).epsilon(1e-4));
+    }
+  CHECK(residuals >= 2);
+}
+
+TEST_CASE("a checkpoint of something else is refused before anything changes") {
+  comm::threads const world(2);
+  sync::all_reduce const dense{};
+  auto images = make_trainer<test::images_net>(dense, world);
+  train::saved_state saved;
+  images.fit(test::images(), {.batch = 3, .steps = 2, .on_save = [&](train::saved_state& s) { saved = s; }});
+
+  auto text = make_trainer<test::text_net>(dense, world);
+  auto const before = test::digest(text.model().parameters());
+  CHECK_THROWS_AS(text.restore(saved), checkpoint_error);
+  CHECK(test::digest(text.model().parameters()) == before);
+
+  train::trainer other{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::momentum{}, dense, world};
+  other.restore(saved);
+  CHECK_THROWS_AS(other.fit(test::images(), {.batch = 3, .steps = 3}), checkpoint_error);  // Adam's moments for momentum
+  auto reseeded = make_trainer<test::images_net>(dense, world);
+  reseeded.restore(saved);
+  CHECK_THROWS_WITH_AS(reseeded.fit(test::images(), {.batch = 3, .steps = 3, .seed = 77}),
+                       doctest::Contains("give the same seed"), checkpoint_error);
+}
+
+TEST_CASE("what ranks send each other of their state survives the trip, and a truncated message is refused") {
+  std::vector<float> f{1, 2, 3};
+  std::int64_t n = 5;
+  train::saved_state s({make_named_tensor("values", std::span<float>(f), shape{3, 1}), make_named_tensor("count", n)});
+  auto packed = s.pack();
+  CHECK(train::saved_state::unpack(packed) == s);
+  for (std::size_t cut = 1; cut < packed.size(); ++cut) {
+    auto const part = std::span<std::byte const>(packed).first(packed.size() - cut);
+    bool whole = false;
+    try {
+      whole = train::saved_state::unpack(part) == s;
+    } catch (input_error const&) {
+    }
+    REQUIRE_FALSE(whole);
+  }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Trains two small networks on N ranks, threads of this process (`same_losses N`) or processes under mpirun
+// (`same_losses mpi`), and prints every loss to its last bit. Rank 0 prints.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#ifdef SAME_LOSSES_MPI
+#include <dovetail/comm/mpi.hpp>
+#endif
+
+#include "small.hpp"
+
+using namespace dovetail;
+
+namespace {
+
+template <class Net, class Sync, class World, class Data>
+void print_losses(char const* what, Sync const& sync, World& world, Data const& data, bool speaks) {
+  train::trainer trainer{test::initialised<Net>(), nn::softmax_cross_entropy{}, optim::lamb{.lr = 0.02f}, sync, world};
+  auto const report = trainer.fit(data, {.batch = 4, .steps = 12});
+  auto const sums = trainer.evaluate(data, 5);
+  if (!speaks) return;
+  for (double loss : report.losses) std::printf("%s %a\n", what, loss);
+  std::printf("%s evaluated %a weights %016llx\n", what, sums.loss,
+              static_cast<unsigned long long>(test::digest(trainer.model().parameters())));
+}
+
+template <class World>
+void run(World& world, bool speaks) {
+  print_losses<test::images_net>("dense", sync::all_reduce{.bucket_bytes = 2000}, world, test::images(), speaks);
+  print_losses<test::images_net>("half", sync::all_reduce{compress::fp16{}}, world, test::images(), speaks);
+  print_losses<test::text_net>("sparse", sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.05f}}}, world,
+                               test::text(), speaks);
+  print_losses<test::text_net>("signs",
+                               sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}},
+                               world, test::text(), speaks);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  if (argc != 2) return 2;
+#ifdef SAME_LOSSES_MPI
+  if (std::strcmp(argv[1], "mpi") == 0) {
+    comm::mpi world;
+    run(world, world.rank() == 0);
+    return 0;
+  }
+#endif
+  comm::threads world(std::atoi(argv[1]));
+  run(world, true);
+} catch (std::exception const& e) {
+  std::fprintf(stderr, "same_losses: %s\n", e.what());
+  return 1;
+}
