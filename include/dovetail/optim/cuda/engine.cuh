@@ -10,7 +10,7 @@
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/cuda/kernels.cuh>
-#include <dovetail/optim/cuda/state.hpp>
+#include <dovetail/optim/cuda/state.cuh>
 
 // Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors.
 // For nvcc, with --expt-relaxed-constexpr.

@@ -10,7 +10,7 @@
 
 #include <cub/block/block_reduce.cuh>
 
-#include <dovetail/optim/cuda/state.hpp>
+#include <dovetail/optim/cuda/state.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/stage.hpp>
 
