@@ -47,7 +47,7 @@ struct thousand {
     for (std::uint64_t i = 0; i < 999; ++i) {
       auto const n = i % 2 ? 64 + static_cast<std::size_t>(r.uniform(i) * 2000)
                            : 1000 + static_cast<std::size_t>(r.uniform(i) * r.uniform(i + 5000) * 80000);
-      all.push_back({"p" + std::to_string(i), {static_cast<std::int64_t>(n)}});
+      all.push_back({message("p", i), {static_cast<std::int64_t>(n)}});
       left -= n;
     }
     all.push_back({"last", {static_cast<std::int64_t>(left)}});

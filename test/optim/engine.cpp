@@ -173,7 +173,7 @@ TEST_CASE("bits depend neither on threads, nor on where tensors lie in memory") 
     std::vector<arena::tensor> all;
     std::vector<arena> apart;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
-      all.push_back({"t" + std::to_string(i), {static_cast<std::int64_t>(sizes[i])}});
+      all.push_back({message("t", i), {static_cast<std::int64_t>(sizes[i])}});
       apart.emplace_back(std::vector{all.back()});
     }
     arena together(all);

@@ -34,7 +34,7 @@ class state {
     for (std::size_t s = 0; s < p.slots; ++s) {
       std::string name = p.slot_names[s];
       for (std::size_t before = 0; before < s; ++before)  // two stages with the same slot name in one chain
-        if (slot_names_[before] == name) name += '_' + std::to_string(s);
+        if (slot_names_[before] == name) name += message('_', s);
       slot_names_.push_back(std::move(name));
       slots_.emplace_back(parameters.flat_size());
     }
