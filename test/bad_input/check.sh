@@ -41,6 +41,8 @@ refuses 'no_text' --text "$work/no_text"
 refuses 'batch' --text "$work/text.c" --batch 0
 refuses 'batch' --text "$work/text.c" --batch -3
 refuses 'batch' --text "$work/text.c" --batch many
+refuses 'use a batch of at most' --text "$work/text.c" --batch 100000
+refuses 'not finite .* lower the learning rate' --text "$work/text.c" --lr 1e30 --steps 40
 refuses 'ranks' --text "$work/text.c" --ranks 0
 refuses 'steps' --text "$work/text.c" --steps -1
 refuses 'ratio' --text "$work/text.c" --ratio 0
@@ -51,4 +53,5 @@ refuses 'colour' --text "$work/text.c" --colour blue
 mkdir -p "$work/resumed"
 echo "not a checkpoint" > "$work/resumed/dense.safetensors"
 refuses 'dense\.safetensors' --text "$work/text.c" --out "$work/resumed" --resume
+[ "$(cat "$work/resumed/dense.safetensors")" = "not a checkpoint" ] || { echo "a refused checkpoint was touched"; failed=1; }
 exit "$failed"
