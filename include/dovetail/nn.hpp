@@ -13,5 +13,6 @@
 #include <dovetail/nn/lstm.hpp>
 #include <dovetail/nn/max_pool.hpp>
 #include <dovetail/nn/network.hpp>
+#include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/nn/with_loss.hpp>

@@ -99,3 +99,21 @@ TEST_CASE("gradients are scaled and, when asked, added") {
   using gated = nn::network<nn::shape{5, 6}, nn::gru<7>, nn::dense<4>>;
   twice(nn::with_loss{gated{}, nn::softmax_cross_entropy{}}, differences::noise<gated>(3), differences::noise<gated>(2));
 }
+
+TEST_CASE("the plain backend agrees with the reference too") {
+  CHECK_GRADIENTS(nn::basic_network<nn::plain, nn::shape{3, 9, 8}, nn::conv<5, 3, 2, 1>, nn::relu, nn::max_pool<2>,
+                                    nn::conv<4, 2, 1, 1>, nn::tanh, nn::flatten, nn::dense<4>>>(3));
+  CHECK_GRADIENTS(nn::basic_network<nn::plain, nn::shape{5}, nn::embedding<9, 4>, nn::lstm<6>, nn::gru<5>,
+                                    nn::dense<9>>>(3, 9));
+}
+
+TEST_CASE("the two backends agree on the network of the introduction") {
+  using loops = nn::basic_network<nn::plain, nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>,
+                                  nn::flatten, nn::dense<128>, nn::relu, nn::dense<10>>;
+  nn::with_loss a{lenet{}, nn::softmax_cross_entropy{}};
+  nn::with_loss b{loops{}, nn::softmax_cross_entropy{}};
+  auto const d = differences::noise<lenet>(4);
+  CHECK(a.gradients(d, {}).loss == doctest::Approx(b.gradients(d, {}).loss).epsilon(1e-6));
+  auto const x = a.parameters().flat_gradients(), y = b.parameters().flat_gradients();
+  for (std::size_t i = 0; i < x.size(); ++i) REQUIRE(x[i] == doctest::Approx(y[i]).epsilon(1e-4).scale(0.1));
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/vector_math.hpp>
+
+namespace dovetail::nn {
+
+/// A backend of simple loops, on one core whatever it is offered, for machines without oneDNN and as the second opinion
+/// of the tests. Some ten times slower. Using it is said, never guessed:
+///   nn::basic_network<nn::plain, nn::shape{1, 28, 28}, nn::conv<32, 3>, …>
+/// Its member functions are what a backend is: `use`, `parallel`, `gemm` and the three passes of a convolution.
+struct plain {
+  struct scope {
+    ~scope() {}  // a scope is kept for its end, even if nothing happens there
+  };
+  [[nodiscard]] scope use(int threads) {
+    require(threads > 0, "nn: ", threads, " threads: a rank computes on at least one core");
+    return {};
+  }
+
+  /// f(begin, end) over [0, n).
+  template <class F>
+  void parallel(std::size_t n, std::size_t /*floats_per_item*/, F const& f) {
+    if (n) f(std::size_t{0}, n);
+  }
+  template <class F>
+  void parallel(std::size_t n, F const& f) {
+    parallel(n, 1, f);
+  }
+
+  /// C = A B + beta C, all row-major without gaps: A is m × k (stored k × m if a_transposed), B is k × n (n × k).
+  void gemm(bool a_transposed, bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* a,
+            float const* b, float beta, float* c) {
+    for (std::int64_t i = 0; i < m; ++i) {
+      float* const row = c + i * n;
+      if (beta == 0.f) std::fill_n(row, n, 0.f);
+      else if (beta != 1.f) add_scaled(row, beta - 1.f, row, n);
+      for (std::int64_t p = 0; p < k; ++p) {
+        float const x = a_transposed ? a[p * m + i] : a[i * k + p];
+        if (!b_transposed) add_scaled(row, x, b + p * n, n);
+        else
+          for (std::int64_t j = 0; j < n; ++j) row[j] += x * b[j * k + p];
+      }
+    }
+  }
+
+  void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
+    for (std::int64_t i = 0; i < s.batch * s.out_height() * s.out_width(); ++i) std::copy_n(bias, s.filters, y + i * s.filters);
+    each_tap(s, [&](std::int64_t in, std::int64_t out, std::int64_t tap) {
+      for (std::int64_t f = 0; f < s.filters; ++f)
+        for (std::int64_t c = 0; c < s.channels; ++c) y[out + f] += w[weight(s, f, c, tap)] * x[in + c];
+    });
+  }
+  void conv_backward_data(convolution_size const& s, float const* w, float const* dy, float* dx) {
+    std::fill_n(dx, s.batch * s.height * s.width * s.channels, 0.f);
+    each_tap(s, [&](std::int64_t in, std::int64_t out, std::int64_t tap) {
+      for (std::int64_t f = 0; f < s.filters; ++f)
+        for (std::int64_t c = 0; c < s.channels; ++c) dx[in + c] += w[weight(s, f, c, tap)] * dy[out + f];
+    });
+  }
+  void conv_backward_weights(convolution_size const& s, float const* x, float const* dy, float* dw, float* dbias,
+                             bool accumulate) {
+    if (!accumulate) std::fill_n(dw, s.weight_count(), 0.f);
+    detail::sum_rows(dbias, dy, static_cast<std::size_t>(s.batch * s.out_height() * s.out_width()),
+                     static_cast<std::size_t>(s.filters), accumulate);
+    each_tap(s, [&](std::int64_t in, std::int64_t out, std::int64_t tap) {
+      for (std::int64_t f = 0; f < s.filters; ++f)
+        for (std::int64_t c = 0; c < s.channels; ++c) dw[weight(s, f, c, tap)] += x[in + c] * dy[out + f];
+    });
+  }
+
+ private:
+  static void add_scaled(float* to, float factor, float const* from, std::int64_t n) {
+    detail::map(static_cast<std::size_t>(n), to, [factor](detail::pack a, detail::pack b) { return a + b * factor; },
+                to, from);
+  }
+  static std::int64_t weight(convolution_size const& s, std::int64_t f, std::int64_t c, std::int64_t tap) {
+    return (f * s.channels + c) * s.kernel * s.kernel + tap;
+  }
+  /// visit(first channel of the input pixel, first filter of the output pixel, position in the kernel) for every pair of
+  /// pixels that the kernel joins.
+  template <class F>
+  static void each_tap(convolution_size const& s, F const& visit) {
+    for (std::int64_t b = 0; b < s.batch; ++b)
+      for (std::int64_t oy = 0; oy < s.out_height(); ++oy)
+        for (std::int64_t ox = 0; ox < s.out_width(); ++ox)
+          for (std::int64_t tap = 0; tap < s.kernel * s.kernel; ++tap) {
+            auto const y = oy * s.stride + tap / s.kernel - s.padding, x = ox * s.stride + tap % s.kernel - s.padding;
+            if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
+            visit(((b * s.height + y) * s.width + x) * s.channels,
+                  ((b * s.out_height() + oy) * s.out_width() + ox) * s.filters, tap);
+          }
+  }
+};
+
+}  // namespace dovetail::nn
