@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$1/include"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-find dovetail -name '*.hpp' | LC_ALL=C sort > "$work/headers"
+find dovetail -name '*.hpp' -o -name '*.cuh' | LC_ALL=C sort > "$work/headers"
 xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
 
 {

@@ -2,7 +2,11 @@
 # Reads all headers of the library (paths below include/, such as dovetail/core/shape.hpp; run from include/) and
 # prints for each: the header, a tab, and the components that it needs, itself or through what it includes. What is
 # included inside an #if is used where it exists, and not needed.
-FNR == 1 { headers[++count] = FILENAME; conditions = 0 }
+FNR == 1 {
+  headers[++count] = FILENAME
+  conditions = 0
+  if (FILENAME ~ /\.cuh$/) needs[FILENAME, "nvcc"] = 1
+}
 /^[ \t]*#[ \t]*if/ { ++conditions }
 /^[ \t]*#[ \t]*endif/ { --conditions }
 /^[ \t]*#[ \t]*include[ \t]*[<"]/ {
@@ -16,7 +20,6 @@ FNR == 1 { headers[++count] = FILENAME; conditions = 0 }
   else if (included ~ /^nlohmann\//) needs[FILENAME, "io"] = 1
   else if (included ~ /^(cuda|nccl|cub\/|thrust\/|cublas|cudnn|cooperative_groups)/) needs[FILENAME, "cuda"] = 1
 }
-/__global__|<<</ { if ($0 !~ /^[ \t]*\/\//) needs[FILENAME, "nvcc"] = 1 }
 END {
   components = split("mpi onednn io cuda nvcc", component, " ")
   do {  # until nothing is inherited any more
