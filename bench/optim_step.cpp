@@ -69,17 +69,22 @@ struct thousand {
 
 void add(std::string const& name, std::size_t bytes, std::function<std::unique_ptr<bench::stepper>()> make) {
   auto s = std::make_shared<std::unique_ptr<bench::stepper>>();
-  benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
-    if (!*s) {
-      *s = make();
-      (*s)->step();  // touches the slots
-    }
-    for (auto _ : state) (*s)->step();
-    state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes * parameters));
-    state.counters["ns_per_parameter"] =
-        benchmark::Counter(static_cast<double>(state.iterations()) * parameters * 1e-9,
-                           benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
-  })->Iterations(4)->Unit(benchmark::kMillisecond)->UseRealTime();
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [=](benchmark::State& state) {
+        if (!*s) {
+          *s = make();
+          (*s)->step();  // touches the slots
+        }
+        for (auto _ : state) (*s)->step();
+        state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes * parameters));
+        state.counters["ns_per_parameter"] =
+            benchmark::Counter(static_cast<double>(state.iterations()) * parameters * 1e-9,
+                               benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+      })
+      ->Iterations(4)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
 }
 
 }  // namespace
@@ -92,13 +97,18 @@ int main(int argc, char** argv) {
 
   buffer<float> from(2 * parameters), to(2 * parameters);
   fill(from.span(), 5);
-  benchmark::RegisterBenchmark("copy", [&](benchmark::State& state) {
-    for (auto _ : state) {
-      std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
-      benchmark::DoNotOptimize(to.data());
-    }
-    state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(2 * from.size() * sizeof(float)));
-  })->Iterations(4)->Unit(benchmark::kMillisecond)->UseRealTime();
+  benchmark::RegisterBenchmark(
+      "copy",
+      [&](benchmark::State& state) {
+        for (auto _ : state) {
+          std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
+          benchmark::DoNotOptimize(to.data());
+        }
+        state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(2 * from.size() * sizeof(float)));
+      })
+      ->Iterations(4)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
 
   struct row {
     char const* name;
@@ -141,18 +151,16 @@ int main(int argc, char** argv) {
   add("adamw/libtorch", 28, [&] { return std::make_unique<torch_adamw>(scattered); });
 #endif
 
-  return bench::run(argc, argv,
-                    {{"AdamW built with -O2 is within 10 % of a loop by hand built for this machine", "adamw/plain",
-                      "adamw/by_hand", 1.10},
-                     {"momentum built with -O2 is within 10 % of a loop by hand built for this machine",
-                      "momentum/plain", "momentum/by_hand", 1.10},
-                     {"AdamW built with -O2 is within 15 % of itself built for this machine", "adamw/plain",
-                      "adamw/native", 1.15},
-                     {"LAMB built with -O2 is within 30 % of itself built for this machine", "lamb/plain",
-                      "lamb/native", 1.30},
-                     {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
-                     {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain",
-                      1.15},
-                     {"AdamW over 1000 tensors is 3 times as fast as libtorch's", "adamw/1000_scattered",
-                      "adamw/libtorch", 1 / 3.0}});
+  return bench::run(
+      argc, argv,
+      {{"AdamW built with -O2 is within 10 % of a loop by hand built for this machine", "adamw/plain", "adamw/by_hand",
+        1.10},
+       {"momentum built with -O2 is within 10 % of a loop by hand built for this machine", "momentum/plain",
+        "momentum/by_hand", 1.10},
+       {"AdamW built with -O2 is within 15 % of itself built for this machine", "adamw/plain", "adamw/native", 1.15},
+       {"LAMB built with -O2 is within 30 % of itself built for this machine", "lamb/plain", "lamb/native", 1.30},
+       {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
+       {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain", 1.15},
+       {"AdamW over 1000 tensors is 3 times as fast as libtorch's", "adamw/1000_scattered", "adamw/libtorch",
+        1 / 3.0}});
 }

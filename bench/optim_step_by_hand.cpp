@@ -32,7 +32,8 @@ struct by_hand final : stepper {
   void step() override {
     ++t;
     if (which == rule::momentum) return momentum(w.data(), g.data(), m.data(), w.size(), 1e-3f, 0.9f, 0);
-    auto const c1 = static_cast<float>(1 / (1 - std::pow(0.9, t))), c2 = static_cast<float>(1 / std::sqrt(1 - std::pow(0.999, t)));
+    auto const c1 = static_cast<float>(1 / (1 - std::pow(0.9, t))),
+               c2 = static_cast<float>(1 / std::sqrt(1 - std::pow(0.999, t)));
     adamw(w.data(), g.data(), m.data(), v.data(), w.size(), 1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, c1, c2);
   }
   rule which;

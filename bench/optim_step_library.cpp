@@ -29,12 +29,18 @@ __attribute__((visibility("default"))) std::unique_ptr<stepper> MAKE(rule r, dov
                                                                      int threads) {
   namespace optim = dovetail::optim;
   switch (r) {
-    case rule::sgd: return bind(optim::sgd{}, p, threads);
-    case rule::momentum: return bind(optim::momentum{}, p, threads);
-    case rule::adamw: return bind(optim::adamw{}, p, threads);
-    case rule::clipped_adamw: return bind(optim::chain{optim::clip_by_global_norm{1}, optim::adamw{}}, p, threads);
-    case rule::lars: return bind(optim::lars{}, p, threads);
-    case rule::lamb: return bind(optim::lamb{}, p, threads);
+    case rule::sgd:
+      return bind(optim::sgd{}, p, threads);
+    case rule::momentum:
+      return bind(optim::momentum{}, p, threads);
+    case rule::adamw:
+      return bind(optim::adamw{}, p, threads);
+    case rule::clipped_adamw:
+      return bind(optim::chain{optim::clip_by_global_norm{1}, optim::adamw{}}, p, threads);
+    case rule::lars:
+      return bind(optim::lars{}, p, threads);
+    case rule::lamb:
+      return bind(optim::lamb{}, p, threads);
   }
   throw std::logic_error("no such rule");
 }

@@ -66,8 +66,8 @@ struct counting {
   cursor at(parameter_list const& p, std::size_t i) const { return {optim::gradient::dense::at(p, i), loaded}; }
 };
 
-/// Runs each pass of a flow alone on arrays of 64 elements, and compares what it touched with the plan. An array that is
-/// not in the plan's reads is NaN: any use of it would reach the result.
+/// Runs each pass of a flow alone on arrays of 64 elements, and compares what it touched with the plan. An array that
+/// is not in the plan's reads is NaN: any use of it would reach the result.
 template <class... Stages>
 void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernels) {
   using flow = optim::detail::flow<Stages...>;
@@ -119,7 +119,8 @@ void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernel
        }
      }()),
      ...);
-  }(std::make_index_sequence<plan.passes>{});
+  }
+  (std::make_index_sequence<plan.passes>{});
 }
 
 }  // namespace
@@ -258,7 +259,8 @@ TEST_CASE("a step says what it did") {
   arena a({{"w", {3}}, {"b", {1}}});
   for (float& g : a.gradients()) g = 2;
   auto& p = a.parameters();
-  optim::chain const opt{optim::clip_by_global_norm{1}, optim::sgd{.lr = optim::linear{.from = 1, .to = 0, .steps = 4}}};
+  optim::chain const opt{optim::clip_by_global_norm{1},
+                         optim::sgd{.lr = optim::linear{.from = 1, .to = 0, .steps = 4}}};
   auto s = opt.init(p);
   auto r = opt.step(p, s);
   CHECK(r.step == 1);
@@ -300,7 +302,8 @@ TEST_CASE("ranks that hold parts of the parameters get the norms of the whole by
           auto trial_state = *st;
           std::size_t call = 0;
           opt.step(trial.parameters(), trial_state, {.combine = [&](std::span<double> x) {
-                     if (call < pass) for (std::size_t i = 0; i < x.size(); ++i) x[i] = sums[0][call][i];
+                     if (call < pass)
+                       for (std::size_t i = 0; i < x.size(); ++i) x[i] = sums[0][call][i];
                      if (call == pass) found[static_cast<std::size_t>(side)].assign(x.begin(), x.end());
                      ++call;
                    }});

@@ -20,7 +20,7 @@ using dovetail::arena;
 using dovetail::parameter_list;
 
 inline std::vector<arena::tensor> awkward_sizes() {
-  return {{"a.weight", {1}},  {"a.bias", {31}},       {"empty", {0}},   {"b.weight", {3, 11}},
+  return {{"a.weight", {1}},  {"a.bias", {31}},          {"empty", {0}},  {"b.weight", {3, 11}},
           {"b.bias", {1000}}, {"c.weight", {2, 37, 59}}, {"c.bias", {32}}};
 }
 

@@ -57,7 +57,8 @@ TEST_CASE("defaults are PyTorch's and the papers'") {
   CHECK(b.weight_decay == 0.01f);
 }
 
-TEST_CASE("sgd, momentum and nesterov equal their formulas in double precision, each hyperparameter alone and together") {
+TEST_CASE(
+    "sgd, momentum and nesterov equal their formulas in double precision, each hyperparameter alone and together") {
   CHECK(test::largest_difference(optim::sgd{.lr = 0.05f}, test::sgd(0.05f, 0)) < near);
   CHECK(test::largest_difference(optim::sgd{.lr = 0.05f, .weight_decay = 0.3f}, test::sgd(0.05f, 0.3f)) < near);
   CHECK(test::largest_difference(optim::momentum{.lr = 0.02f}, test::momentum(0.02f, 0.9f, 0, 0, false)) < near);
@@ -67,8 +68,9 @@ TEST_CASE("sgd, momentum and nesterov equal their formulas in double precision, 
                                  test::momentum(0.02f, 0.9f, 0.4f, 0, false)) < near);
   CHECK(test::largest_difference(optim::momentum{.lr = 0.02f, .weight_decay = 0.1f},
                                  test::momentum(0.02f, 0.9f, 0, 0.1f, false)) < near);
-  CHECK(test::largest_difference(optim::momentum{.lr = 0.03f, .momentum = 0.7f, .dampening = 0.2f, .weight_decay = 0.1f},
-                                 test::momentum(0.03f, 0.7f, 0.2f, 0.1f, false)) < near);
+  CHECK(
+      test::largest_difference(optim::momentum{.lr = 0.03f, .momentum = 0.7f, .dampening = 0.2f, .weight_decay = 0.1f},
+                               test::momentum(0.03f, 0.7f, 0.2f, 0.1f, false)) < near);
   CHECK(test::largest_difference(optim::nesterov{.lr = 0.02f}, test::momentum(0.02f, 0.9f, 0, 0, true)) < near);
   CHECK(test::largest_difference(optim::nesterov{.lr = 0.02f, .momentum = 0.6f, .weight_decay = 0.2f},
                                  test::momentum(0.02f, 0.6f, 0, 0.2f, true)) < near);
@@ -79,8 +81,8 @@ TEST_CASE("adam and adamw equal their formulas in double precision, each hyperpa
   CHECK(test::largest_difference(optim::adam{.lr = 0.02f}, test::adam(0.02f, 0.9f, 0.999f, 1e-8f, 0, 0)) < near);
   CHECK(test::largest_difference(optim::adam{.beta1 = 0.5f}, test::adam(1e-3f, 0.5f, 0.999f, 1e-8f, 0, 0)) < near);
   CHECK(test::largest_difference(optim::adam{.beta2 = 0.9f}, test::adam(1e-3f, 0.9f, 0.9f, 1e-8f, 0, 0)) < near);
-  CHECK(test::largest_difference(optim::adam{.lr = 0.1f, .epsilon = 0.5f},
-                                 test::adam(0.1f, 0.9f, 0.999f, 0.5f, 0, 0)) < near);
+  CHECK(test::largest_difference(optim::adam{.lr = 0.1f, .epsilon = 0.5f}, test::adam(0.1f, 0.9f, 0.999f, 0.5f, 0, 0)) <
+        near);
   CHECK(test::largest_difference(optim::adam{.lr = 0.02f, .weight_decay = 0.3f},
                                  test::adam(0.02f, 0.9f, 0.999f, 1e-8f, 0.3f, 0)) < near);
   CHECK(test::largest_difference(optim::adamw{}, test::adam(1e-3f, 0.9f, 0.999f, 1e-8f, 0, 0.01f)) < near);
@@ -93,8 +95,9 @@ TEST_CASE("adam and adamw equal their formulas in double precision, each hyperpa
 
 TEST_CASE("lars and lamb equal their papers' algorithms in double precision") {
   CHECK(test::largest_difference(optim::lars{}, test::lars(0.1f, 0.9f, 5e-4f, 1e-3f)) < near);
-  CHECK(test::largest_difference(optim::lars{.lr = 2, .momentum = 0.5f, .weight_decay = 0.3f, .trust_coefficient = 0.01f},
-                                 test::lars(2, 0.5f, 0.3f, 0.01f)) < near);
+  CHECK(
+      test::largest_difference(optim::lars{.lr = 2, .momentum = 0.5f, .weight_decay = 0.3f, .trust_coefficient = 0.01f},
+                               test::lars(2, 0.5f, 0.3f, 0.01f)) < near);
   CHECK(test::largest_difference(optim::lamb{}, test::lamb(1e-3f, 0.9f, 0.999f, 1e-6f, 0.01f)) < near);
   CHECK(test::largest_difference(
             optim::lamb{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.3f},
@@ -109,15 +112,15 @@ TEST_CASE("lars and lamb equal their papers' algorithms in double precision") {
 TEST_CASE("clipping by the global norm is taken over all tensors, before the rule") {
   CHECK(test::largest_difference(optim::chain{optim::clip_by_global_norm{2}, optim::sgd{.lr = 0.05f}},
                                  test::sgd(0.05f, 0), 60, 1, [](auto& g) { test::clip(g, 2); }) < near);
-  CHECK(test::largest_difference(optim::chain{optim::clip_by_global_norm{2}, optim::adamw{.lr = 0.01f, .epsilon = 1e-2f}},
-                                 test::adam(0.01f, 0.9f, 0.999f, 1e-2f, 0, 0.01f), 60, 1,
-                                 [](auto& g) { test::clip(g, 2); }) < near);
+  CHECK(test::largest_difference(
+            optim::chain{optim::clip_by_global_norm{2}, optim::adamw{.lr = 0.01f, .epsilon = 1e-2f}},
+            test::adam(0.01f, 0.9f, 0.999f, 1e-2f, 0, 0.01f), 60, 1, [](auto& g) { test::clip(g, 2); }) < near);
   CHECK(test::largest_difference(optim::chain{optim::clip_by_global_norm{1e9f}, optim::sgd{.lr = 0.05f}},
                                  test::sgd(0.05f, 0)) < near);
   // Three passes: the trust ratio is of the clipped update.
-  CHECK(test::largest_difference(optim::chain{optim::clip_by_global_norm{2}, optim::lamb{.lr = 0.02f, .epsilon = 1e-2f}},
-                                 test::lamb(0.02f, 0.9f, 0.999f, 1e-2f, 0.01f), 60, 1,
-                                 [](auto& g) { test::clip(g, 2); }) < near);
+  CHECK(test::largest_difference(
+            optim::chain{optim::clip_by_global_norm{2}, optim::lamb{.lr = 0.02f, .epsilon = 1e-2f}},
+            test::lamb(0.02f, 0.9f, 0.999f, 1e-2f, 0.01f), 60, 1, [](auto& g) { test::clip(g, 2); }) < near);
 }
 
 TEST_CASE("a stage means what its position says: clip by value and decay before or behind the direction") {
@@ -130,8 +133,8 @@ TEST_CASE("a stage means what its position says: clip by value and decay before 
   CHECK(test::largest_difference(optim::chain{optim::add_decayed_weights{0.3f}, optim::scale_by_adam{},
                                               optim::add_decayed_weights{0.2f}, optim::scale_by_learning_rate{0.01f}},
                                  test::adam(0.01f, 0.9f, 0.999f, 1e-8f, 0.3f, 0.2f)) < near);
-  CHECK(test::largest_difference(optim::chain{optim::scale{3}, optim::sgd{.lr = 0.05f}},
-                                 test::sgd(0.05f, 0), 60, 1, [](auto& all) {
+  CHECK(test::largest_difference(optim::chain{optim::scale{3}, optim::sgd{.lr = 0.05f}}, test::sgd(0.05f, 0), 60, 1,
+                                 [](auto& all) {
                                    for (auto& g : all)
                                      for (double& x : g) x *= 3;
                                  }) < near);

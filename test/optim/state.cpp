@@ -105,10 +105,11 @@ TEST_CASE("a state made for other parameters or another rule is refused, and not
       shorter({{"w", {4}}});
   optim::adamw const opt;
   auto s = opt.init(a.parameters());
-  CHECK_THROWS_WITH_AS(opt.step(renamed.parameters(), s),
-                       "optimizer state: parameter 1 was 'b' at init() and is 'c' now: state is kept by name and order, "
-                       "call init() again",
-                       argument_error);
+  CHECK_THROWS_WITH_AS(
+      opt.step(renamed.parameters(), s),
+      "optimizer state: parameter 1 was 'b' at init() and is 'c' now: state is kept by name and order, "
+      "call init() again",
+      argument_error);
   CHECK_THROWS_AS(opt.step(resized.parameters(), s), argument_error);
   CHECK_THROWS_AS(opt.step(shorter.parameters(), s), argument_error);
   CHECK_THROWS_AS(optim::momentum{}.step(a.parameters(), s), argument_error);
@@ -176,8 +177,9 @@ TEST_CASE("groups are found by name and shape, the first that fits, and each has
 
 TEST_CASE("a global norm spans all groups") {
   using rule = decltype(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}});
-  optim::grouped const opt{rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 1}},
-                           optim::group{optim::name_matches{"b"}, rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 2}}}};
+  optim::grouped const opt{
+      rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 1}},
+      optim::group{optim::name_matches{"b"}, rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 2}}}};
   arena a({{"a", {9}}, {"b", {7}}});
   for (float& g : a.gradients()) g = 1;
   auto s = opt.init(a.parameters());

@@ -60,15 +60,19 @@ template <class... Stages>
 consteval bool legal() {
   if constexpr (all_stages<Stages...>())
     return in_order<Stages...>(std::make_index_sequence<sizeof...(Stages) * sizeof...(Stages)>{});
-  else return false;
+  else
+    return false;
 }
 
 /// A chain in a chain stands for its stages, a named optimizer for its chain.
 template <class S>
 constexpr auto stages_of(S const& s) {
-  if constexpr (requires { s.stages().parts(); }) return s.stages().parts();
-  else if constexpr (requires { s.parts(); }) return s.parts();
-  else return std::tuple<S>(s);
+  if constexpr (requires { s.stages().parts(); })
+    return s.stages().parts();
+  else if constexpr (requires { s.parts(); })
+    return s.parts();
+  else
+    return std::tuple<S>(s);
 }
 
 /// The stages that the parts of a chain stand for.
@@ -82,8 +86,10 @@ struct stage_list<std::tuple<Stages...>> {
   using flow = detail::flow<Stages...>;
   static constexpr bool ends = (ends_chain<Stages> || ...);
   static constexpr plan make() {
-    if constexpr (legal<Stages...>()) return flow::make();
-    else return {};  // refused already: no second error
+    if constexpr (legal<Stages...>())
+      return flow::make();
+    else
+      return {};  // refused already: no second error
   }
 };
 
@@ -121,8 +127,7 @@ class chain {
     return init(parameters, std::vector<std::uint32_t>(parameters.size()));
   }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
-    static_assert(stages::ends,
-                  "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
+    static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
     state s(parameters, plan, std::move(group_of));
     std::size_t slot = 0;
     std::apply([&](auto const&... stage) { (set_initial_values(stage, s, slot), ...); }, stages_);
@@ -141,8 +146,8 @@ class chain {
 
   /// One step with several values of hyperparameters; state knows which tensor belongs to which.
   template <std::size_t Groups, gradient_source Source>
-  static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
-                                 state& s, Source const& source, step_options const& options) {
+  static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
+                                 Source const& source, step_options const& options) {
     s.check(parameters, plan, Groups);
     source.check(parameters);
     std::int64_t const t = s.steps() + 1;
@@ -170,8 +175,7 @@ class chain {
 
  private:
   typename flow::kernels prepare(std::int64_t t) const {
-    return std::apply([&](auto const&... stage) { return typename flow::kernels(stage.prepare(t)...); },
-                      stages_);
+    return std::apply([&](auto const&... stage) { return typename flow::kernels(stage.prepare(t)...); }, stages_);
   }
   template <class S>
   static void set_initial_values(S const& stage, state& s, std::size_t& slot) {

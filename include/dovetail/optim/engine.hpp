@@ -119,8 +119,10 @@ struct pass_loop {
       if constexpr (reads(weight_bit)) w = pack::load(arrays.weight + i);
       if constexpr (reads(gradient_bit)) u = arrays.gradient.load(i);
       each_slot([&](auto s) __attribute__((always_inline)) {
-        if constexpr (reads(slot_bit(s))) slot[s] = pack::load(arrays.slot[s] + i);
-        else slot[s] = 0.0f;
+        if constexpr (reads(slot_bit(s)))
+          slot[s] = pack::load(arrays.slot[s] + i);
+        else
+          slot[s] = 0.0f;
       });
       u = Flow::template run<pass.advance_from, pass.end>(k, w, u, slot, f);
       each_slot([&](auto s) __attribute__((always_inline)) {
@@ -136,7 +138,8 @@ struct pass_loop {
       // A round is one cache line of each array; asking for lines early lets narrow registers keep the bus as busy as
       // wide ones do. Past the end of an array this is harmless.
       if constexpr (reads(weight_bit)) __builtin_prefetch(arrays.weight + i + ahead);
-      if constexpr (reads(gradient_bit) && requires { arrays.gradient.prefetch(i); }) arrays.gradient.prefetch(i + ahead);
+      if constexpr (reads(gradient_bit) && requires { arrays.gradient.prefetch(i); })
+        arrays.gradient.prefetch(i + ahead);
       each_slot([&](auto s) __attribute__((always_inline)) {
         if constexpr (reads(slot_bit(s))) __builtin_prefetch(arrays.slot[s] + i + ahead);
       });
@@ -160,7 +163,8 @@ struct pass_loop {
   DOVETAIL_INLINE static void each_slot(F const& f) {
     [&]<std::size_t... S>(std::index_sequence<S...>) __attribute__((always_inline)) {
       (f(std::integral_constant<std::size_t, S>{}), ...);
-    }(std::make_index_sequence<slots>{});
+    }
+    (std::make_index_sequence<slots>{});
   }
 };
 
@@ -178,9 +182,8 @@ class engine {
 
   /// False if the step was skipped; state and weights are then as before.
   bool run() {
-    return [&]<std::size_t... P>(std::index_sequence<P...>) {
-      return (run_pass<P>() && ...);
-    }(std::make_index_sequence<all.passes>{});
+    return [&]<std::size_t... P>(std::index_sequence<P...>) { return (run_pass<P>() && ...); }
+    (std::make_index_sequence<all.passes>{});
   }
   /// Sum of squares of the update that reached the first reduction.
   double first_sum() const { return totals_[0].update; }
@@ -285,9 +288,8 @@ class engine {
   factors factors_for(std::size_t i) {
     factors f{};
     auto const& k = groups_[state_.group(i)];
-    [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (decide<P, S>(f, k, i), ...);
-    }(std::make_index_sequence<Flow::stages>{});
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(f, k, i), ...); }
+    (std::make_index_sequence<Flow::stages>{});
     return f;
   }
   template <std::size_t P, std::size_t S>

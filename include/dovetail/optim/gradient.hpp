@@ -26,15 +26,15 @@ namespace dovetail::optim {
 /// further; `padded(n, room)` gives at least 16 readable elements of which the first n are the cursor's (`room`: 64
 /// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n). It may have `prefetch(i)`.
 template <class S>
-concept gradient_source =
-    std::copyable<S> && requires(S const s, parameter_list const& p, std::size_t i, std::byte* room) {
-      { s.bytes() } -> std::convertible_to<double>;
-      s.check(p);
-      { s.at(p, i).load(i) } -> std::same_as<simd::pack>;
-      { s.at(p, i).advanced(i) } -> std::same_as<decltype(s.at(p, i))>;
-      { s.at(p, i).padded(i, room) } -> std::same_as<decltype(s.at(p, i))>;
-      { s.at(p, i).continued_by(i, s.at(p, i)) } -> std::same_as<bool>;
-    };
+concept gradient_source = std::copyable<S> &&
+    requires(S const s, parameter_list const& p, std::size_t i, std::byte* room) {
+  { s.bytes() } -> std::convertible_to<double>;
+  s.check(p);
+  { s.at(p, i).load(i) } -> std::same_as<simd::pack>;
+  { s.at(p, i).advanced(i) } -> std::same_as<decltype(s.at(p, i))>;
+  { s.at(p, i).padded(i, room) } -> std::same_as<decltype(s.at(p, i))>;
+  { s.at(p, i).continued_by(i, s.at(p, i)) } -> std::same_as<bool>;
+};
 
 namespace gradient {
 

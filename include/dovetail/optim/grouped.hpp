@@ -28,10 +28,14 @@ struct name_matches {
   static bool matches(std::string_view p, std::string_view s) {
     std::size_t i = 0, j = 0, star = p.npos, mark = 0;
     while (i < s.size()) {
-      if (j < p.size() && (p[j] == '?' || p[j] == s[i]) && p[j] != '*') ++i, ++j;
-      else if (j < p.size() && p[j] == '*') star = j++, mark = i;
-      else if (star != p.npos) j = star + 1, i = ++mark;  // let the last * take one character more
-      else return false;
+      if (j < p.size() && (p[j] == '?' || p[j] == s[i]) && p[j] != '*')
+        ++i, ++j;
+      else if (j < p.size() && p[j] == '*')
+        star = j++, mark = i;
+      else if (star != p.npos)
+        j = star + 1, i = ++mark;  // let the last * take one character more
+      else
+        return false;
     }
     return p.find_first_not_of('*', j) == p.npos;
   }
@@ -107,8 +111,10 @@ class grouped {
 
  private:
   static auto as_chain(Rule const& r) {
-    if constexpr (requires { r.stages(); }) return r.stages();
-    else return r;
+    if constexpr (requires { r.stages(); })
+      return r.stages();
+    else
+      return r;
   }
   Rule rest_;
   std::tuple<Groups...> groups_;

@@ -135,8 +135,10 @@ struct flow {
  private:
   template <class S>
   static constexpr reduction needs_of() {
-    if constexpr (reducing_stage<S>) return S::needs;
-    else return {};
+    if constexpr (reducing_stage<S>)
+      return S::needs;
+    else
+      return {};
   }
   template <std::size_t From, class T, std::size_t... I>
   DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,

@@ -12,25 +12,25 @@
 // stands for a chain. No base class: it would make designated initialisers warn.
 
 /// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`.
-#define DOVETAIL_OPTIMIZER                                                                                            \
-  using state_type = ::dovetail::optim::state;                                                                        \
-  static constexpr ::dovetail::optim::plan plan = rule::plan;                                                         \
-  static constexpr int passes = rule::passes;                                                                         \
-  static constexpr std::size_t bytes_per_parameter = rule::bytes_per_parameter;                                       \
-  template <class Source>                                                                                             \
-  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                       \
-    return rule::bytes_per_parameter_with(source);                                                                    \
-  }                                                                                                                   \
-  state_type init(::dovetail::parameter_list const& parameters) const { return stages().init(parameters); }           \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,                \
-                                      ::dovetail::optim::step_options const& options = {}) const {                    \
-    return stages().step(parameters, state, options);                                                                 \
-  }                                                                                                                   \
-  template <::dovetail::optim::gradient_source Source>                                                                \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,                \
-                                      Source const& source, ::dovetail::optim::step_options const& options = {})      \
-      const {                                                                                                         \
-    return stages().step(parameters, state, source, options);                                                         \
+#define DOVETAIL_OPTIMIZER                                                                                       \
+  using state_type = ::dovetail::optim::state;                                                                   \
+  static constexpr ::dovetail::optim::plan plan = rule::plan;                                                    \
+  static constexpr int passes = rule::passes;                                                                    \
+  static constexpr std::size_t bytes_per_parameter = rule::bytes_per_parameter;                                  \
+  template <class Source>                                                                                        \
+  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
+    return rule::bytes_per_parameter_with(source);                                                               \
+  }                                                                                                              \
+  state_type init(::dovetail::parameter_list const& parameters) const { return stages().init(parameters); }      \
+  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
+                                      ::dovetail::optim::step_options const& options = {}) const {               \
+    return stages().step(parameters, state, options);                                                            \
+  }                                                                                                              \
+  template <::dovetail::optim::gradient_source Source>                                                           \
+  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
+                                      Source const& source, ::dovetail::optim::step_options const& options = {}) \
+      const {                                                                                                    \
+    return stages().step(parameters, state, source, options);                                                    \
   }
 
 namespace dovetail::optim {
@@ -45,7 +45,8 @@ struct sgd {
   DOVETAIL_OPTIMIZER
 };
 
-/// SGD with heavy-ball momentum: b <- momentum b + (1 - dampening)(g + weight_decay w), w <- w - lr b. 1 pass, 20 bytes.
+/// SGD with heavy-ball momentum: b <- momentum b + (1 - dampening)(g + weight_decay w), w <- w - lr b. 1 pass, 20
+/// bytes.
 struct momentum {
   schedule lr = 1e-3f;
   float momentum = 0.9f;
@@ -86,7 +87,8 @@ struct adam {
   DOVETAIL_OPTIMIZER
 };
 
-/// AdamW (Loshchilov & Hutter, ICLR 2019): Adam with decoupled weight decay, scaled by lr as in PyTorch. 1 pass, 28 bytes.
+/// AdamW (Loshchilov & Hutter, ICLR 2019): Adam with decoupled weight decay, scaled by lr as in PyTorch. 1 pass, 28
+/// bytes.
 struct adamw {
   schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;
@@ -101,8 +103,8 @@ struct adamw {
 };
 
 /// LARS (You et al., 2017): r = trust_coefficient |w| / (|g| + weight_decay |w|) per tensor,
-/// b <- momentum b + r (g + weight_decay w), w <- w - lr b. The rate multiplies behind the momentum, as in PyTorch's SGD:
-/// the paper's update when the rate is constant. 2 passes, 28 bytes.
+/// b <- momentum b + r (g + weight_decay w), w <- w - lr b. The rate multiplies behind the momentum, as in PyTorch's
+/// SGD: the paper's update when the rate is constant. 2 passes, 28 bytes.
 struct lars {
   schedule lr = 0.1f;
   float momentum = 0.9f;

@@ -25,13 +25,12 @@ class schedule {
  public:
   constexpr schedule() = default;
   template <class Number>
-    requires std::is_arithmetic_v<Number>
+  requires std::is_arithmetic_v<Number>
   constexpr schedule(Number value) : value_(static_cast<float>(value)) {}
 
   template <class F>
-    requires(!std::is_arithmetic_v<F> && !std::is_same_v<F, schedule> &&
-             requires(F const& f, std::int64_t step) { static_cast<float>(f(step)); })
-  schedule(F f) {
+  requires(!std::is_arithmetic_v<F> && !std::is_same_v<F, schedule> &&
+           requires(F const& f, std::int64_t step) { static_cast<float>(f(step)); }) schedule(F f) {
     if constexpr (std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(inside_) && alignof(F) <= 8) {
       ::new (static_cast<void*>(inside_)) F(f);
       call_ = [](schedule const& self, std::int64_t step) {
@@ -125,13 +124,14 @@ struct cosine {
   float operator()(std::int64_t step) const {
     if (step >= steps) return final;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(final + (static_cast<double>(initial) - final) * 0.5 *
-                                          (1 + std::cos(std::numbers::pi * x)));
+    return static_cast<float>(final +
+                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
   }
 };
 
-/// Linear warm-up, then another schedule, which starts to count behind it: during the first `steps` steps the rate rises in
-/// equal parts from `from` (before the first step) to then(0) (in the last of them) (Goyal et al., 2017, section 2.2).
+/// Linear warm-up, then another schedule, which starts to count behind it: during the first `steps` steps the rate
+/// rises in equal parts from `from` (before the first step) to then(0) (in the last of them) (Goyal et al., 2017,
+/// section 2.2).
 template <class Then = constant>
 struct warm_up {
   std::int64_t steps = 0;

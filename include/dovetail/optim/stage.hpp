@@ -43,8 +43,10 @@ using kernel_of = decltype(std::declval<S const&>().prepare(std::int64_t{1}));
 /// Slots of a stage.
 template <class S>
 inline constexpr std::size_t slot_count = [] {
-  if constexpr (requires { S::slots.size(); }) return S::slots.size();
-  else return std::size_t{0};
+  if constexpr (requires { S::slots.size(); })
+    return S::slots.size();
+  else
+    return std::size_t{0};
 }();
 
 namespace detail {
@@ -67,14 +69,21 @@ using slot_sequence = std::make_index_sequence<slot_count<S>>;
 
 template <class S>
 consteval bool is_elementwise() {
-  if constexpr (requires { typename kernel_of<S>; } && !requires { S::needs.per_tensor; })
+  if constexpr (
+      requires { typename kernel_of<S>; } && !requires { S::needs.per_tensor; })
     return can_emit<kernel_of<S>>(slot_sequence<S>{});
-  else return false;
+  else
+    return false;
 }
 template <class S>
 consteval bool is_reducing() {
-  if constexpr (requires { typename kernel_of<S>; S::needs.per_tensor; }) return slot_count<S> == 0;
-  else return false;
+  if constexpr (requires {
+                  typename kernel_of<S>;
+                  S::needs.per_tensor;
+                })
+    return slot_count<S> == 0;
+  else
+    return false;
 }
 }  // namespace detail
 
@@ -92,22 +101,29 @@ inline constexpr bool has_slots = slot_count<S> > 0;
 /// A reducing stage that passes the update through: the next reduction can share its pass.
 template <class S>
 inline constexpr bool passes_through = [] {
-  if constexpr (reducing_stage<S>) return !requires(kernel_of<S> const k, norms n) { k.factor(n); };
-  else return false;
+  if constexpr (reducing_stage<S>) return !requires(kernel_of<S> const k, norms n) {
+      k.factor(n);
+    };
+  else
+    return false;
 }();
 
 /// A stage that turns the update into the change of the weights: nothing can come after it.
 template <class S>
 inline constexpr bool ends_chain = [] {
-  if constexpr (requires { S::ends_chain; }) return S::ends_chain;
-  else return false;
+  if constexpr (requires { S::ends_chain; })
+    return S::ends_chain;
+  else
+    return false;
 }();
 
 /// A stage that needs state untouched when it decides: it must come before any stage with slots.
 template <class S>
 inline constexpr bool precedes_state = [] {
-  if constexpr (requires { S::precedes_state; }) return S::precedes_state;
-  else return false;
+  if constexpr (requires { S::precedes_state; })
+    return S::precedes_state;
+  else
+    return false;
 }();
 
 namespace detail {
@@ -117,12 +133,16 @@ template <class S, bool Advance, class T, std::size_t... I>
 DOVETAIL_INLINE constexpr T apply_stage(kernel_of<S> const& kernel, T w, T u, [[maybe_unused]] T* slots,
                                         [[maybe_unused]] T factor, std::index_sequence<I...> own) {
   if constexpr (reducing_stage<S>) {
-    if constexpr (passes_through<S>) return u;
-    else return kernel.emit(w, u, factor);
+    if constexpr (passes_through<S>)
+      return u;
+    else
+      return kernel.emit(w, u, factor);
   } else {
     if constexpr (Advance) {
-      if constexpr (can_advance_with_weight<kernel_of<S>>(own)) kernel.advance(w, u, slots[I]...);
-      else if constexpr (can_advance<kernel_of<S>>(own)) kernel.advance(u, slots[I]...);
+      if constexpr (can_advance_with_weight<kernel_of<S>>(own))
+        kernel.advance(w, u, slots[I]...);
+      else if constexpr (can_advance<kernel_of<S>>(own))
+        kernel.advance(u, slots[I]...);
     }
     return kernel.emit(w, u, slots[I]...);
   }

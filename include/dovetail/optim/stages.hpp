@@ -143,7 +143,11 @@ struct scale_by_adam {
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     double const b1 = beta1, b2 = beta2;
-    return {beta1, static_cast<float>(1 - b1), beta2, static_cast<float>(1 - b2), epsilon,
+    return {beta1,
+            static_cast<float>(1 - b1),
+            beta2,
+            static_cast<float>(1 - b2),
+            epsilon,
             static_cast<float>(1 / (1 - detail::power(b1, t))),
             static_cast<float>(1 / std::sqrt(1 - detail::power(b2, t)))};
   }

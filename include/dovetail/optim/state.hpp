@@ -41,7 +41,8 @@ class state {
     scratch_.first_block.push_back(0);
     if (p.passes > 1) {
       for (auto const& x : parameters)
-        scratch_.first_block.push_back(scratch_.first_block.back() + (x.size() + reduction_block - 1) / reduction_block);
+        scratch_.first_block.push_back(scratch_.first_block.back() +
+                                       (x.size() + reduction_block - 1) / reduction_block);
       scratch_.blocks = buffer<double>(2 * scratch_.first_block.back());
       scratch_.tensors = buffer<double>(2 * parameters.size() * (p.passes - 1));
     }
