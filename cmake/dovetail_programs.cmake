@@ -7,7 +7,8 @@ set(DOVETAIL_SANITIZE "" CACHE STRING "Sanitizers of the programs, as for -fsani
 
 add_library(dovetail_options INTERFACE)
 target_compile_options(dovetail_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Werror>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Werror>
+  "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;-Xcompiler=-Wall,-Wextra>")
 if(DOVETAIL_SANITIZE)
   target_compile_options(dovetail_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${DOVETAIL_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
