@@ -21,6 +21,8 @@ struct pooling_size {
   std::size_t out_at(std::size_t b, std::size_t y, std::size_t x) const {
     return ((b * out_height + y) * out_width + x) * channels;
   }
+  /// Every pixel belongs to exactly one window.
+  bool tiles() const { return stride == window && out_height * stride == height && out_width * stride == width; }
 };
 
 /// The largest of each window, channel by channel. A NaN wins: it must be seen, not pooled away.
@@ -38,12 +40,13 @@ DOVETAIL_NOINLINE inline void max_pool_image(pooling_size const& s, std::size_t 
       });
 }
 
-/// Each output's gradient goes to the first input that equals it. That is found again rather than remembered: the
-/// window is read anyway in most layers' backward pass, and an index would cost as much memory as the output.
-DOVETAIL_NOINLINE inline void max_pool_image_backward(pooling_size const& s, std::size_t b, float const* in,
-                                                      float const* out, float const* dout, float* din) {
+/// Each output's gradient goes to the first input that equals it. That is found again rather than remembered: an index
+/// would cost as much memory as the output. Windows that tile the image are written without being cleared first.
+template <bool Tiles>
+DOVETAIL_NOINLINE void max_pool_image_backward(pooling_size const& s, std::size_t b, float const* in, float const* out,
+                                               float const* dout, float* din) {
   auto const image = s.height * s.width * s.channels;
-  std::memset(din + b * image, 0, image * sizeof(float));
+  if constexpr (!Tiles) std::memset(din + b * image, 0, image * sizeof(float));
   for (std::size_t y = 0; y < s.out_height; ++y)
     for (std::size_t x = 0; x < s.out_width; ++x)
       each_pack(s.channels, [&](auto read, auto write, std::size_t c) {
@@ -54,7 +57,8 @@ DOVETAIL_NOINLINE inline void max_pool_image_backward(pooling_size const& s, std
             auto const at = s.at(b, y, x, i, j) + c;
             pack const v = read(in + at);
             pack_bits const here = (v == best) | ((v != v) & (best != best));
-            write(din + at, read(din + at) + select(here, d, pack{}));
+            pack const share = select(here, d, pack{});
+            write(din + at, Tiles ? share : read(din + at) + share);
             d = select(here, pack{}, d);
           }
       });
@@ -91,7 +95,8 @@ struct max_pool {
     if (!c.dx) return;
     auto const s = size(c.in, c.out, c.batch);
     c.backend.parallel(s.batch, s.out_at(1, 0, 0) * Window * Window, [&](std::size_t begin, std::size_t end) {
-      for (auto b = begin; b < end; ++b) detail::max_pool_image_backward(s, b, c.x, c.y, c.dy, c.dx);
+      auto const one = s.tiles() ? detail::max_pool_image_backward<true> : detail::max_pool_image_backward<false>;
+      for (auto b = begin; b < end; ++b) one(s, b, c.x, c.y, c.dy, c.dx);
     });
   }
 

@@ -106,6 +106,18 @@ inline void fill_rows(float* x, float const* values, std::size_t rows, std::size
   for (std::size_t r = 0; r < rows; ++r) std::memcpy(x + r * width, values, width * sizeof(float));
 }
 
+/// Four rows of four floats become its columns.
+DOVETAIL_INLINE void transpose_4x4(float* to, std::size_t to_stride, float const* from, std::size_t from_stride) {
+  pack const a = load(from), b = load(from + from_stride), c = load(from + 2 * from_stride);
+  pack const d = load(from + 3 * from_stride);
+  pack const ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  pack const cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  store(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+  store(to + to_stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+  store(to + 2 * to_stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+  store(to + 3 * to_stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
 /// to[j][i] = from[i][j].
 DOVETAIL_NOINLINE inline void transpose(float* DOVETAIL_RESTRICT to, float const* DOVETAIL_RESTRICT from,
                                         std::size_t rows, std::size_t columns) {
@@ -113,8 +125,15 @@ DOVETAIL_NOINLINE inline void transpose(float* DOVETAIL_RESTRICT to, float const
   for (std::size_t i0 = 0; i0 < rows; i0 += tile)
     for (std::size_t j0 = 0; j0 < columns; j0 += tile) {
       auto const i1 = i0 + tile < rows ? i0 + tile : rows, j1 = j0 + tile < columns ? j0 + tile : columns;
-      for (std::size_t j = j0; j < j1; ++j)
-        for (std::size_t i = i0; i < i1; ++i) to[j * rows + i] = from[i * columns + j];
+      std::size_t i = i0;
+      for (; i + 4 <= i1; i += 4) {
+        std::size_t j = j0;
+        for (; j + 4 <= j1; j += 4) transpose_4x4(to + j * rows + i, rows, from + i * columns + j, columns);
+        for (; j < j1; ++j)
+          for (std::size_t k = i; k < i + 4; ++k) to[j * rows + k] = from[k * columns + j];
+      }
+      for (; i < i1; ++i)
+        for (std::size_t j = j0; j < j1; ++j) to[j * rows + i] = from[i * columns + j];
     }
 }
 
