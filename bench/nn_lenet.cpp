@@ -11,8 +11,8 @@
 namespace {
 
 using namespace dovetail;
-using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten,
-                          nn::dense<128>, nn::relu, nn::dense<10>>;
+using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<128>,
+                          nn::relu, nn::dense<10>>;
 constexpr std::int64_t images = 128;
 
 struct data {
@@ -53,6 +53,6 @@ BENCHMARK(predict)->Name("lenet/predict")->UseRealTime()->Unit(benchmark::kMilli
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::run(argc, argv,
-                    {{"outputs alone take at most half the time of gradients", "lenet/predict", "lenet/gradients", 0.5}});
+  return bench::run(
+      argc, argv, {{"outputs alone take at most half the time of gradients", "lenet/predict", "lenet/gradients", 0.5}});
 }

@@ -209,9 +209,9 @@ TEST_CASE("a batch that does not fit is refused in one line") {
   auto r = with_entropy<reading>();
   auto t = noise<reading>(2, 11);
   t.tokens[8] = 11;
-  CHECK_THROWS_WITH_AS(r.gradients(t, {}),
-                       "embedding: token 11 of sample 1, position 1 is outside [0, 11): check the vocabulary of the data",
-                       input_error);
+  CHECK_THROWS_WITH_AS(
+      r.gradients(t, {}),
+      "embedding: token 11 of sample 1, position 1 is outside [0, 11): check the vocabulary of the data", input_error);
   t.tokens.pop_back();
   CHECK_THROWS_AS(r.gradients(t, {}), argument_error);
 }
@@ -256,8 +256,8 @@ TEST_CASE("dropout drops its share, keeps the mean, and repeats its mask in the 
   auto const p = m.network.forward({1, one, {}, target}, pass, true);
   CHECK(p.rows() == 1);
   std::int64_t silent = 0;
-  auto const g = m.parameters()[1].gradient;         // of the first bias
-  auto const w = m.parameters()[2].gradient;         // {2, 64}: activations after dropout times d(logit)
+  auto const g = m.parameters()[1].gradient;  // of the first bias
+  auto const w = m.parameters()[2].gradient;  // {2, 64}: activations after dropout times d(logit)
   for (std::size_t i = 0; i < 64; ++i) {
     CHECK((g[i] == 0) == (w[i] == 0));
     silent += g[i] == 0;

@@ -39,8 +39,10 @@ data noise(std::int64_t size, std::int32_t vocabulary = 0, std::uint64_t seed = 
     return static_cast<std::int32_t>(s.word(i) % static_cast<std::uint32_t>(limit));
   };
   for (std::size_t i = 0; i < n; ++i)
-    if (Network::input_is_tokens) d.tokens.push_back(below(tokens, i, vocabulary));
-    else d.values.push_back(2 * values.uniform(i) - 1);
+    if (Network::input_is_tokens)
+      d.tokens.push_back(below(tokens, i, vocabulary));
+    else
+      d.values.push_back(2 * values.uniform(i) - 1);
   for (std::size_t i = 0; i < static_cast<std::size_t>(size * Network::positions); ++i)
     d.targets.push_back(below(targets, i, dovetail::nn::width(Network::output_shape)));
   return d;

@@ -8,16 +8,16 @@
 
 using namespace dovetail;
 
-using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten,
-                          nn::dense<128>, nn::relu, nn::dense<10>>;
+using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<128>,
+                          nn::relu, nn::dense<10>>;
 using reader = nn::network<nn::shape{6}, nn::embedding<20, 7>, nn::lstm<9>, nn::lstm<6>, nn::dense<20>>;
 
 static_assert(lenet::parameter_count == 693'962);
 static_assert(lenet::output_shape == nn::shape{10});
 static_assert(lenet::shapes[4] == nn::shape{5408});
 static_assert(lenet::parameter_offsets[4] == 320);
-static_assert(lenet::flops_per_sample == 2 * 32 * 26 * 26 * 9 + 32 * 26 * 26 + 32 * 13 * 13 * 4 + 2 * 5408 * 128 + 128 +
-                                             2 * 128 * 10);
+static_assert(lenet::flops_per_sample ==
+              2 * 32 * 26 * 26 * 9 + 32 * 26 * 26 + 32 * 13 * 13 * 4 + 2 * 5408 * 128 + 128 + 2 * 128 * 10);
 // The convolution and the first dense layer share their output with the relu behind them.
 static_assert(lenet::activation_floats == 32 * 26 * 26 + 32 * 13 * 13 + 5408 + 128 + 10);
 static_assert(reader::output_shape == nn::shape{6, 20});
@@ -63,48 +63,51 @@ differences::distance distance(std::int64_t samples, std::int32_t vocabulary = 0
   return differences::from_reference(nn::with_loss{Network{}, nn::softmax_cross_entropy{}},
                                      differences::noise<Network>(samples, vocabulary), pass);
 }
-#define CHECK_GRADIENTS(...)                                    \
-  do {                                                          \
-    auto const d = distance<__VA_ARGS__;                        \
-    CAPTURE(d.tensor);                                          \
-    CHECK(d.loss < 1e-6);                                       \
-    CHECK(d.gradient < 1e-5);                                   \
+#define CHECK_GRADIENTS(...)               \
+  do {                                     \
+    auto const d = distance < __VA_ARGS__; \
+    CAPTURE(d.tensor);                     \
+    CHECK(d.loss < 1e-6);                  \
+    CHECK(d.gradient < 1e-5);              \
   } while (false)
 
 TEST_CASE("loss and gradients of every layer are those of a reference in double precision") {
-  CHECK_GRADIENTS(lenet>(2));
-  CHECK_GRADIENTS(reader>(3, 20));
-  CHECK_GRADIENTS(nn::network<nn::shape{5}, nn::dense<7>, nn::tanh, nn::dense<9>, nn::sigmoid, nn::dense<3>>>(4));
-  CHECK_GRADIENTS(nn::network<nn::shape{3, 11, 9}, nn::conv<5, 3, 2, 1>, nn::sigmoid, nn::conv<16, 2, 1, 1>, nn::tanh,
-                              nn::max_pool<3, 2>, nn::conv<17, 2>, nn::relu, nn::flatten, nn::dense<4>>>(3));
-  CHECK_GRADIENTS(nn::network<nn::shape{5, 6}, nn::gru<7>, nn::gru<8>, nn::dense<4>>>(3));
-  CHECK_GRADIENTS(nn::network<nn::shape{5, 6}, nn::lstm<7>, nn::tanh, nn::lstm<5>, nn::flatten, nn::dense<4>>>(3));
-  CHECK_GRADIENTS(nn::network<nn::shape{4, 3}, nn::dense<6>, nn::relu, nn::lstm<4>, nn::dense<5>>>(2));
-  CHECK_GRADIENTS(nn::network<nn::shape{1, 3}, nn::lstm<4>, nn::gru<3>, nn::dense<5>>>(1));
+  CHECK_GRADIENTS(lenet > (2));
+  CHECK_GRADIENTS(reader > (3, 20));
+  CHECK_GRADIENTS(nn::network < nn::shape{5}, nn::dense<7>, nn::tanh, nn::dense<9>, nn::sigmoid, nn::dense < 3 >>> (4));
+  CHECK_GRADIENTS(nn::network < nn::shape{3, 11, 9}, nn::conv<5, 3, 2, 1>, nn::sigmoid, nn::conv<16, 2, 1, 1>, nn::tanh,
+                  nn::max_pool<3, 2>, nn::conv<17, 2>, nn::relu, nn::flatten, nn::dense < 4 >>> (3));
+  CHECK_GRADIENTS(nn::network < nn::shape{5, 6}, nn::gru<7>, nn::gru<8>, nn::dense < 4 >>> (3));
+  CHECK_GRADIENTS(nn::network < nn::shape{5, 6}, nn::lstm<7>, nn::tanh, nn::lstm<5>, nn::flatten,
+                  nn::dense < 4 >>> (3));
+  CHECK_GRADIENTS(nn::network < nn::shape{4, 3}, nn::dense<6>, nn::relu, nn::lstm<4>, nn::dense < 5 >>> (2));
+  CHECK_GRADIENTS(nn::network < nn::shape{1, 3}, nn::lstm<4>, nn::gru<3>, nn::dense < 5 >>> (1));
 }
 
 TEST_CASE("gradients are scaled and, when asked, added") {
   using small = nn::network<nn::shape{2, 6, 6}, nn::conv<3, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<4>>;
-  CHECK_GRADIENTS(small>(3, 0, scaled(0.125f)));
-  CHECK_GRADIENTS(reader>(3, 20, scaled(3.f)));
+  CHECK_GRADIENTS(small > (3, 0, scaled(0.125f)));
+  CHECK_GRADIENTS(reader > (3, 20, scaled(3.f)));
   auto const twice = [](auto m, auto const& a, auto const& b) {
     m.gradients(a, scaled(0.5f));
     auto const d = differences::from_reference(m, b, scaled(0.25f, true));
     CAPTURE(d.tensor);
     CHECK(d.gradient < 1e-5);
   };
-  twice(nn::with_loss{small{}, nn::softmax_cross_entropy{}}, differences::noise<small>(3), differences::noise<small>(2));
+  twice(nn::with_loss{small{}, nn::softmax_cross_entropy{}}, differences::noise<small>(3),
+        differences::noise<small>(2));
   twice(nn::with_loss{reader{}, nn::softmax_cross_entropy{}}, differences::noise<reader>(3, 20),
         differences::noise<reader>(1, 20, 5));
   using gated = nn::network<nn::shape{5, 6}, nn::gru<7>, nn::dense<4>>;
-  twice(nn::with_loss{gated{}, nn::softmax_cross_entropy{}}, differences::noise<gated>(3), differences::noise<gated>(2));
+  twice(nn::with_loss{gated{}, nn::softmax_cross_entropy{}}, differences::noise<gated>(3),
+        differences::noise<gated>(2));
 }
 
 TEST_CASE("the plain backend agrees with the reference too") {
-  CHECK_GRADIENTS(nn::basic_network<nn::plain, nn::shape{3, 9, 8}, nn::conv<5, 3, 2, 1>, nn::relu, nn::max_pool<2>,
-                                    nn::conv<4, 2, 1, 1>, nn::tanh, nn::flatten, nn::dense<4>>>(3));
-  CHECK_GRADIENTS(nn::basic_network<nn::plain, nn::shape{5}, nn::embedding<9, 4>, nn::lstm<6>, nn::gru<5>,
-                                    nn::dense<9>>>(3, 9));
+  CHECK_GRADIENTS(nn::basic_network < nn::plain, nn::shape{3, 9, 8}, nn::conv<5, 3, 2, 1>, nn::relu, nn::max_pool<2>,
+                  nn::conv<4, 2, 1, 1>, nn::tanh, nn::flatten, nn::dense < 4 >>> (3));
+  CHECK_GRADIENTS(nn::basic_network < nn::plain, nn::shape{5}, nn::embedding<9, 4>, nn::lstm<6>, nn::gru<5>,
+                  nn::dense < 9 >>> (3, 9));
 }
 
 TEST_CASE("the two backends agree on the network of the introduction") {

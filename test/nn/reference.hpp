@@ -84,7 +84,9 @@ inline values apply(nn::sigmoid, shape const&, values x, double const*&) {
   return x;
 }
 template <float Rate>
-values apply(nn::dropout<Rate>, shape const&, values x, double const*&) { return x; }
+values apply(nn::dropout<Rate>, shape const&, values x, double const*&) {
+  return x;
+}
 
 /// Tokens arrive as numbers.
 template <int V, int D>
@@ -163,7 +165,8 @@ double loss(values const& weights, dovetail::batch const& b) {
   for (std::int64_t s = 0; s < b.size; ++s) {
     values x;
     for (std::int64_t i = s * n; i < (s + 1) * n; ++i)
-      x.push_back(Network::input_is_tokens ? static_cast<double>(b.tokens[at(i)]) : static_cast<double>(b.values[at(i)]));
+      x.push_back(Network::input_is_tokens ? static_cast<double>(b.tokens[at(i)])
+                                           : static_cast<double>(b.values[at(i)]));
     auto const y = outputs(std::type_identity<Network>{}, weights, x);
     for (std::int64_t p = 0; p < Network::positions; ++p) {
       double z = 0;

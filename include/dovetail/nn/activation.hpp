@@ -14,14 +14,16 @@ struct activation {
   template <class Backend>
   DOVETAIL_NOINLINE static void forward(layer_call<Backend> const& c) {
     c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
-      map(end - begin, c.y + begin, [](pack x) { return Rule::value(x); }, c.x + begin);
+      map(
+          end - begin, c.y + begin, [](pack x) { return Rule::value(x); }, c.x + begin);
     });
   }
   template <class Backend>
   DOVETAIL_NOINLINE static void backward(layer_call<Backend> const& c) {
     if (!c.dx) return;
     c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
-      map(end - begin, c.dx + begin, [](pack y, pack dy) { return Rule::chain(y, dy); }, c.y + begin, c.dy + begin);
+      map(
+          end - begin, c.dx + begin, [](pack y, pack dy) { return Rule::chain(y, dy); }, c.y + begin, c.dy + begin);
     });
   }
 };

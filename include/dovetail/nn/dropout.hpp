@@ -47,10 +47,10 @@ struct dropout {
   static void apply(auto const& c, float* to, float const* from) {
     auto const n = static_cast<std::size_t>(c.out_size());
     if (c.training && Rate > 0)
-      c.backend.parallel(n, [&](std::size_t begin, std::size_t end) {
-        detail::drop(to, from, begin, end, Rate, c.noise);
-      });
-    else if (to != from) std::memcpy(to, from, n * sizeof(float));
+      c.backend.parallel(
+          n, [&](std::size_t begin, std::size_t end) { detail::drop(to, from, begin, end, Rate, c.noise); });
+    else if (to != from)
+      std::memcpy(to, from, n * sizeof(float));
   }
 };
 

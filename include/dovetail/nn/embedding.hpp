@@ -30,8 +30,8 @@ struct embedding {
   template <class Backend>
   static void forward(layer_call<Backend> const& c) {
     each_token(c, [&](std::int32_t token, std::int64_t b, std::int64_t t, std::int64_t row) {
-      require<input_error>(token >= 0 && token < Vocabulary, "embedding: token ", token, " of sample ", b, ", position ",
-                           t, " is outside [0, ", Vocabulary, "): check the vocabulary of the data");
+      require<input_error>(token >= 0 && token < Vocabulary, "embedding: token ", token, " of sample ", b,
+                           ", position ", t, " is outside [0, ", Vocabulary, "): check the vocabulary of the data");
       std::memcpy(c.y + row * Dim, c.weights + std::int64_t{token} * Dim, Dim * sizeof(float));
     });
   }

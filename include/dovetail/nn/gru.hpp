@@ -118,9 +118,7 @@ struct gru {
   }
   static constexpr shape output(shape const& in) { return {in.rank ? in[0] : 1, H}; }
   static constexpr auto parameters(shape const& in) { return detail::recurrent_tensors(3, width(in), H); }
-  static constexpr scratch_plan scratch(shape const& in) {
-    return {rows(in, 1) * 6 * H + H, 3 * std::int64_t{H} * H};
-  }
+  static constexpr scratch_plan scratch(shape const& in) { return {rows(in, 1) * 6 * H + H, 3 * std::int64_t{H} * H}; }
   static constexpr std::int64_t flops(shape const& in) { return 2 * rows(in, 1) * 3 * H * (width(in) + H); }
 
   template <class Backend>

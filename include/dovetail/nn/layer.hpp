@@ -47,20 +47,20 @@ template <class Backend>
 struct layer_call {
   Backend& backend;
   std::int64_t batch = 0;
-  shape in{}, out{};                      ///< of one sample
-  float const* weights = nullptr;         ///< this layer's tensors, one behind the other
-  float const* x = nullptr;               ///< input; the caller's own memory in the first layer
-  std::int32_t const* tokens = nullptr;   ///< batch × T, for a first layer that takes tokens
-  float* y = nullptr;                     ///< output
-  float* scratch = nullptr;               ///< batch × per_sample + fixed floats
-  bool training = false;                  ///< noise is wanted
-  random_stream noise{};                  ///< this layer's own stream
+  shape in{}, out{};                     ///< of one sample
+  float const* weights = nullptr;        ///< this layer's tensors, one behind the other
+  float const* x = nullptr;              ///< input; the caller's own memory in the first layer
+  std::int32_t const* tokens = nullptr;  ///< batch × T, for a first layer that takes tokens
+  float* y = nullptr;                    ///< output
+  float* scratch = nullptr;              ///< batch × per_sample + fixed floats
+  bool training = false;                 ///< noise is wanted
+  random_stream noise{};                 ///< this layer's own stream
 
   // Backward only.
-  float* dy = nullptr;       ///< gradient of the output; may be overwritten
-  float* dx = nullptr;       ///< gradient of the input; null when nobody reads it, dy itself in an in-place layer
-  float* dw = nullptr;       ///< gradients of the tensors
-  bool accumulate = false;   ///< add to dw instead of overwriting it
+  float* dy = nullptr;      ///< gradient of the output; may be overwritten
+  float* dx = nullptr;      ///< gradient of the input; null when nobody reads it, dy itself in an in-place layer
+  float* dw = nullptr;      ///< gradients of the tensors
+  bool accumulate = false;  ///< add to dw instead of overwriting it
 
   float beta() const { return accumulate ? 1.f : 0.f; }
   std::int64_t in_size() const { return batch * in.size(); }
@@ -89,33 +89,45 @@ namespace detail {
 
 template <class L>
 constexpr auto parameters_of(shape const& in) {
-  if constexpr (requires { L::parameters(in); }) return L::parameters(in);
-  else return std::array<tensor_plan, 0>{};
+  if constexpr (requires { L::parameters(in); })
+    return L::parameters(in);
+  else
+    return std::array<tensor_plan, 0>{};
 }
 template <class L>
 constexpr scratch_plan scratch_of(shape const& in) {
-  if constexpr (requires { L::scratch(in); }) return L::scratch(in);
-  else return {};
+  if constexpr (requires { L::scratch(in); })
+    return L::scratch(in);
+  else
+    return {};
 }
 template <class L>
 constexpr std::int64_t flops_of(shape const& in) {
-  if constexpr (requires { L::flops(in); }) return L::flops(in);
-  else return L::output(in).size();
+  if constexpr (requires { L::flops(in); })
+    return L::flops(in);
+  else
+    return L::output(in).size();
 }
 template <class L>
 constexpr bool in_place_of() {
-  if constexpr (requires { L::in_place; }) return L::in_place;
-  else return false;
+  if constexpr (requires { L::in_place; })
+    return L::in_place;
+  else
+    return false;
 }
 template <class L>
 constexpr bool keeps_output_of() {
-  if constexpr (requires { L::keeps_output; }) return L::keeps_output;
-  else return true;
+  if constexpr (requires { L::keeps_output; })
+    return L::keeps_output;
+  else
+    return true;
 }
 template <class L>
 constexpr bool takes_tokens_of() {
-  if constexpr (requires { L::takes_tokens; }) return L::takes_tokens;
-  else return false;
+  if constexpr (requires { L::takes_tokens; })
+    return L::takes_tokens;
+  else
+    return false;
 }
 template <class L, class At>
 constexpr bool checked() {

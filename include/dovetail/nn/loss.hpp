@@ -24,7 +24,9 @@ struct predictions {
     return targets[static_cast<std::size_t>(sample(row) * positions + position(row))];
   }
   std::span<float const> row(std::int64_t r) const { return {logits + r * classes, static_cast<std::size_t>(classes)}; }
-  std::span<float> gradient(std::int64_t r) const { return {gradients + r * classes, static_cast<std::size_t>(classes)}; }
+  std::span<float> gradient(std::int64_t r) const {
+    return {gradients + r * classes, static_cast<std::size_t>(classes)};
+  }
 };
 
 /// A loss is a value that sums over predictions and, where p.gradients is not null, writes scale × d(sum)/d(logits).

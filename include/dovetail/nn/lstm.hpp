@@ -99,8 +99,10 @@ void lstm_backward(layer_call<Backend> const& c, std::int64_t h) {
   c.backend.gemm(true, false, 4 * h, h, (steps - 1) * b, s.gates + b * 4 * h, c.y, c.beta(), c.dw + at.w_hh);
   sum_rows(s.bias, s.gates, static_cast<std::size_t>(steps * b), 4 * n, false);
   for (auto const bias : {at.b_ih, at.b_hh}) {  // they enter as a sum: their gradients are equal
-    if (c.accumulate) add_to(c.dw + bias, s.bias, 4 * n);
-    else std::memcpy(c.dw + bias, s.bias, 4 * n * sizeof(float));
+    if (c.accumulate)
+      add_to(c.dw + bias, s.bias, 4 * n);
+    else
+      std::memcpy(c.dw + bias, s.bias, 4 * n * sizeof(float));
   }
   if (c.dx) c.backend.gemm(false, false, steps * b, f, 4 * h, s.gates, c.weights + at.w_ih, 0.f, c.dx);
 }

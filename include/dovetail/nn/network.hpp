@@ -67,9 +67,9 @@ template <class Backend, shape Input, class... Layers>
 class basic_network {
   using plan = detail::plan<Input, Layers...>;
   using indices = std::index_sequence_for<Layers...>;
-  DOVETAIL_REQUIRE(!requires { typename Backend::missing; },
-                   "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>",
-                   Backend);
+  DOVETAIL_REQUIRE(
+      !requires { typename Backend::missing; },
+      "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>", Backend);
 
  public:
   static constexpr std::size_t depth = plan::depth;
@@ -191,8 +191,10 @@ class basic_network {
       c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
       c.dw = arena_.gradients().data() + plan::offsets[I];
       c.accumulate = pass.accumulate;
-      if (b.size > 0) Layer::backward(c);
-      else if (!pass.accumulate) std::fill_n(c.dw, plan::offsets[I + 1] - plan::offsets[I], 0.f);
+      if (b.size > 0)
+        Layer::backward(c);
+      else if (!pass.accumulate)
+        std::fill_n(c.dw, plan::offsets[I + 1] - plan::offsets[I], 0.f);
       if (c.dx == flow[1]) std::swap(flow[0], flow[1]);
       if (plan::tensors_per_layer[I] && pass.ready) pass.ready(plan::offsets[I]);
     }

@@ -38,11 +38,14 @@ struct plain {
             float const* b, float beta, float* c) {
     for (std::int64_t i = 0; i < m; ++i) {
       float* const row = c + i * n;
-      if (beta == 0.f) std::fill_n(row, n, 0.f);
-      else if (beta != 1.f) add_scaled(row, beta - 1.f, row, n);
+      if (beta == 0.f)
+        std::fill_n(row, n, 0.f);
+      else if (beta != 1.f)
+        add_scaled(row, beta - 1.f, row, n);
       for (std::int64_t p = 0; p < k; ++p) {
         float const x = a_transposed ? a[p * m + i] : a[i * k + p];
-        if (!b_transposed) add_scaled(row, x, b + p * n, n);
+        if (!b_transposed)
+          add_scaled(row, x, b + p * n, n);
         else
           for (std::int64_t j = 0; j < n; ++j) row[j] += x * b[j * k + p];
       }
@@ -50,7 +53,8 @@ struct plain {
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
-    for (std::int64_t i = 0; i < s.batch * s.out_height() * s.out_width(); ++i) std::copy_n(bias, s.filters, y + i * s.filters);
+    for (std::int64_t i = 0; i < s.batch * s.out_height() * s.out_width(); ++i)
+      std::copy_n(bias, s.filters, y + i * s.filters);
     each_tap(s, [&](std::int64_t in, std::int64_t out, std::int64_t tap) {
       for (std::int64_t f = 0; f < s.filters; ++f)
         for (std::int64_t c = 0; c < s.channels; ++c) y[out + f] += w[weight(s, f, c, tap)] * x[in + c];
@@ -76,14 +80,14 @@ struct plain {
 
  private:
   static void add_scaled(float* to, float factor, float const* from, std::int64_t n) {
-    detail::map(static_cast<std::size_t>(n), to, [factor](detail::pack a, detail::pack b) { return a + b * factor; },
-                to, from);
+    detail::map(
+        static_cast<std::size_t>(n), to, [factor](detail::pack a, detail::pack b) { return a + b * factor; }, to, from);
   }
   static std::int64_t weight(convolution_size const& s, std::int64_t f, std::int64_t c, std::int64_t tap) {
     return (f * s.channels + c) * s.kernel * s.kernel + tap;
   }
-  /// visit(first channel of the input pixel, first filter of the output pixel, position in the kernel) for every pair of
-  /// pixels that the kernel joins.
+  /// visit(first channel of the input pixel, first filter of the output pixel, position in the kernel) for every pair
+  /// of pixels that the kernel joins.
   template <class F>
   static void each_tap(convolution_size const& s, F const& visit) {
     for (std::int64_t b = 0; b < s.batch; ++b)

@@ -74,7 +74,8 @@ struct plan {
   /// First flat index of layer i's weights; [depth] is their number.
   static constexpr auto offsets = [] {
     std::array<std::size_t, depth + 1> r{};
-    for (auto const& t : tensors) r[static_cast<std::size_t>(t.layer) + 1] += static_cast<std::size_t>(t.plan.shape.size());
+    for (auto const& t : tensors)
+      r[static_cast<std::size_t>(t.layer) + 1] += static_cast<std::size_t>(t.plan.shape.size());
     for (std::size_t i = 0; i < depth; ++i) r[i + 1] += r[i];
     return r;
   }();

@@ -57,7 +57,8 @@ struct softmax_cross_entropy {
       sums.correct += best == t && x[t] == x[t];
       if (gradient) {
         float const factor = scale / sum;
-        detail::map(x.size(), gradient, [factor](detail::pack e) { return e * factor; }, gradient);
+        detail::map(
+            x.size(), gradient, [factor](detail::pack e) { return e * factor; }, gradient);
         gradient[t] -= scale;
       }
     }

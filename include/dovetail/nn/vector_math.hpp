@@ -91,7 +91,8 @@ DOVETAIL_INLINE void map(std::size_t n, float* out, F f, In const*... in) {
 }
 
 DOVETAIL_NOINLINE inline void add_to(float* to, float const* from, std::size_t n) {
-  map(n, to, [](pack a, pack b) { return a + b; }, to, from);
+  map(
+      n, to, [](pack a, pack b) { return a + b; }, to, from);
 }
 
 /// sums[j] (+)= the sum over rows of x[row][j].

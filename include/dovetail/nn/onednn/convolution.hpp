@@ -23,10 +23,16 @@ class convolution {
   explicit convolution(convolution_size const& size)
       : size_(size), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
     auto const padding = dims{size.padding, size.padding};
-    forward_ = dnnl::convolution_forward::primitive_desc(
-        {dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image(), weight(), bias(), result(),
-         {size.stride, size.stride}, padding, padding},
-        engine_);
+    forward_ = dnnl::convolution_forward::primitive_desc({dnnl::prop_kind::forward_training,
+                                                          dnnl::algorithm::convolution_direct,
+                                                          image(),
+                                                          weight(),
+                                                          bias(),
+                                                          result(),
+                                                          {size.stride, size.stride},
+                                                          padding,
+                                                          padding},
+                                                         engine_);
   }
 
   void forward(float const* x, float const* w, float const* bias_values, float* y) {
@@ -43,10 +49,14 @@ class convolution {
     guarded([&] {
       if (!run_data_) {
         auto const padding = dims{size_.padding, size_.padding};
-        data_ = dnnl::convolution_backward_data::primitive_desc(
-            {dnnl::algorithm::convolution_direct, image(), weight(), result(), {size_.stride, size_.stride}, padding,
-             padding},
-            engine_, forward_);
+        data_ = dnnl::convolution_backward_data::primitive_desc({dnnl::algorithm::convolution_direct,
+                                                                 image(),
+                                                                 weight(),
+                                                                 result(),
+                                                                 {size_.stride, size_.stride},
+                                                                 padding,
+                                                                 padding},
+                                                                engine_, forward_);
         run_data_.emplace(data_);
       }
       run_data_->execute(stream_, {{DNNL_ARG_DIFF_DST, view(result(), dy)},
@@ -59,10 +69,15 @@ class convolution {
     guarded([&] {
       if (!run_weights_) {
         auto const padding = dims{size_.padding, size_.padding};
-        weights_ = dnnl::convolution_backward_weights::primitive_desc(
-            {dnnl::algorithm::convolution_direct, image(), weight(), bias(), result(), {size_.stride, size_.stride},
-             padding, padding},
-            engine_, forward_);
+        weights_ = dnnl::convolution_backward_weights::primitive_desc({dnnl::algorithm::convolution_direct,
+                                                                       image(),
+                                                                       weight(),
+                                                                       bias(),
+                                                                       result(),
+                                                                       {size_.stride, size_.stride},
+                                                                       padding,
+                                                                       padding},
+                                                                      engine_, forward_);
         run_weights_.emplace(weights_);
         gradient_ = dnnl::memory(weights_.diff_weights_desc(), engine_);
       }
@@ -88,7 +103,9 @@ class convolution {
   using tag = dnnl::memory::format_tag;
   static constexpr auto f32 = dnnl::memory::data_type::f32;
 
-  dnnl::memory::desc image() const { return {{size_.batch, size_.channels, size_.height, size_.width}, f32, tag::nhwc}; }
+  dnnl::memory::desc image() const {
+    return {{size_.batch, size_.channels, size_.height, size_.width}, f32, tag::nhwc};
+  }
   dnnl::memory::desc result() const {
     return {{size_.batch, size_.filters, size_.out_height(), size_.out_width()}, f32, tag::nhwc};
   }

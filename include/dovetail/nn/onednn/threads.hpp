@@ -42,7 +42,7 @@ void parallel(std::size_t n, std::size_t floats_per_item, F const& f) {
   auto const pieces = std::min(static_cast<std::size_t>(omp_get_max_threads()), n / least);
   if (pieces <= 1) return n ? f(std::size_t{0}, n) : void();
 #if defined(_OPENMP)
-#pragma omp parallel for num_threads(static_cast<int>(pieces)) schedule(static, 1)
+#pragma omp parallel for num_threads(static_cast <int>(pieces)) schedule(static, 1)
 #endif
   for (std::size_t i = 0; i < pieces; ++i) {
     auto const bound = [&](std::size_t k) { return k == pieces ? n : n * k / pieces / grain * grain; };
