@@ -31,7 +31,7 @@ class parameter_list {
   parameter_list() = default;
 
   /// Registers a tensor. Throws argument_error on a repeated name or sizes that do not agree.
-  void add(std::string name, std::span<float> weight, std::span<float> gradient, dovetail::shape shape) {
+  DOVETAIL_COLD void add(std::string name, std::span<float> weight, std::span<float> gradient, dovetail::shape shape) {
     require(weight.size() == static_cast<std::size_t>(shape.size()), "parameter '", name, "': shape ", shape, " has ",
             shape.size(), " elements, its weight ", weight.size(), ": pass the whole tensor");
     require(gradient.size() == weight.size(), "parameter '", name, "': the weight has ", weight.size(),
@@ -117,7 +117,7 @@ class arena {
   };
 
   arena() = default;
-  explicit arena(std::vector<tensor> layout) : layout_(std::move(layout)) {
+  DOVETAIL_COLD explicit arena(std::vector<tensor> layout) : layout_(std::move(layout)) {
     std::size_t n = 0;
     for (auto const& t : layout_) n += static_cast<std::size_t>(t.shape.size());
     weights_ = buffer<float>(n);
@@ -140,7 +140,7 @@ class arena {
   std::span<float> gradients() { return gradients_.span(); }
 
  private:
-  void bind() {
+  DOVETAIL_COLD void bind() {
     list_ = {};
     std::size_t at = 0;
     for (auto const& t : layout_) {

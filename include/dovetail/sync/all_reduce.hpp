@@ -47,7 +47,7 @@ struct all_reduce {
 
   /// What one step moves on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of variable
   /// size an upper bound). The cost can be read before anything runs.
-  comm::traffic predict(parameter_list const& parameters, int ranks, int rank) const {
+  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank) const {
     exchange::check_legal<Exchange, Codec>();
     buffer<float> const sizes_only(parameters.flat_gradients().empty() ? parameters.flat_size() : 0);
     auto const gradients = sizes_only.empty() ? std::span<float const>(parameters.flat_gradients()) : sizes_only.span();
@@ -69,7 +69,7 @@ struct all_reduce {
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
  public:
-  all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters, Optimizer const& opt,
+  DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters, Optimizer const& opt,
                      Communicator& comm)
       : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), rank_(comm.rank()) {
     gradients_ = parameters.flat_gradients();
@@ -116,8 +116,8 @@ class all_reduce_session {
     return last_ = optimizer_.step(*parameters_, state_);
   }
 
-  std::vector<named_tensor> replicated(std::string const& prefix) { return state_.tensors(prefix + "optimizer."); }
-  std::vector<named_tensor> own(std::string const& prefix) {
+  DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) { return state_.tensors(prefix + "optimizer."); }
+  DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     std::vector<named_tensor> all;
     for (std::size_t i = 0; i < buckets_.size(); ++i)
       for (auto& t : buckets_[i].exchange.tensors(prefix + "bucket" + std::to_string(i) + "."))

@@ -28,7 +28,7 @@ class bucket_exchange {
   using state_type = decltype(std::declval<Codec const&>().init(std::declval<compress::bucket const&>()));
 
   /// `values` is the memory of the flat range `part`; codecs may look at its size only.
-  bucket_exchange(Codec const& codec, exchange::plan plan, parameter_list const& parameters, range part,
+  DOVETAIL_COLD bucket_exchange(Codec const& codec, exchange::plan plan, parameter_list const& parameters, range part,
                   std::span<float const> values, int ranks, int rank)
       : codec_(codec), plan_(plan), part_(part), ranks_(ranks), rank_(rank) {
     whole_ = tensors_in(parameters, part);
@@ -77,7 +77,7 @@ class bucket_exchange {
   }
 
   /// Codec states by name: "<prefix>…" for the bucket's own, "<prefix>shard<r>.…" and "<prefix>sum.…" in two phases.
-  std::vector<named_tensor> tensors(std::string const& prefix) {
+  DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> all;
     for (std::size_t i = 0; i < states_.size(); ++i) {
       std::string const name = states_.size() == 1        ? prefix

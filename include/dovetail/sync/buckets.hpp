@@ -14,7 +14,7 @@ namespace dovetail::sync {
 /// Cuts the flat index space into buckets of whole tensors, in the order in which backward finishes them: the last
 /// tensors come first. A bucket is closed as soon as it holds `bytes` bytes of gradients; a larger tensor is a bucket of
 /// its own. Depends on sizes only, so every rank cuts alike.
-inline std::vector<range> cut_buckets(parameter_list const& parameters, std::size_t bytes) {
+DOVETAIL_COLD inline std::vector<range> cut_buckets(parameter_list const& parameters, std::size_t bytes) {
   std::vector<range> buckets;
   std::size_t end = parameters.flat_size();
   for (std::size_t i = parameters.size(); i-- > 0;) {
@@ -29,7 +29,7 @@ inline std::vector<range> cut_buckets(parameter_list const& parameters, std::siz
 
 /// The tensors, and slices of tensors, that lie in the flat range `part`; positions are relative to its beginning.
 /// A whole tensor keeps its shape, a slice is one-dimensional.
-inline std::vector<compress::bucket_tensor> tensors_in(parameter_list const& parameters, range part) {
+DOVETAIL_COLD inline std::vector<compress::bucket_tensor> tensors_in(parameter_list const& parameters, range part) {
   std::vector<compress::bucket_tensor> found;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::size_t const begin = std::max(parameters.offset(i), part.begin);

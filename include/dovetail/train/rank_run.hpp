@@ -31,7 +31,7 @@ struct position {
 static_assert(sizeof(position) == 7 * sizeof(std::int64_t));
 
 /// The weights of a list, by name: what a model contributes to a checkpoint.
-inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
+DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
   std::vector<named_tensor> all;
   for (auto& p : parameters) all.push_back(make_named_tensor(p.name, p.weight, p.shape));
   return all;
@@ -41,7 +41,7 @@ inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
 template <class Model, class Optimizer, class Sync, class Dataset, communicator Communicator>
 class rank_run {
  public:
-  rank_run(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data, Communicator& comm,
+  DOVETAIL_COLD rank_run(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data, Communicator& comm,
            fit_options const& options, int threads)
       : model_(model),
         comm_(comm),
@@ -54,7 +54,7 @@ class rank_run {
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
-  void restore(saved_state const& saved) {
+  DOVETAIL_COLD void restore(saved_state const& saved) {
     position found;
     saved.restore({found.tensor()});
     require<checkpoint_error>(found.seed == static_cast<std::int64_t>(options_.seed), "the saved run has seed ",
@@ -70,7 +70,7 @@ class rank_run {
   }
 
   /// This rank's own state and, if asked, what all ranks have in common.
-  saved_state capture(bool common) {
+  DOVETAIL_COLD saved_state capture(bool common) {
     at_.ranks = comm_.size();
     at_.batch = options_.batch;
     at_.accumulate = options_.accumulate;
@@ -85,7 +85,7 @@ class rank_run {
     return s;
   }
 
-  fit_report run() {
+  DOVETAIL_COLD fit_report run() {
     data::loader<Dataset> loader(data_, {.batch = options_.batch, .rank = comm_.rank(), .ranks = comm_.size(),
                                          .seed = options_.seed, .shuffle = options_.shuffle, .start = at_.batches});
     std::int64_t const per_epoch = loader.steps_per_epoch();
@@ -114,7 +114,7 @@ class rank_run {
     return std::chrono::duration<double>(clock::now() - t).count();
   }
 
-  bool one_step(data::loader<Dataset>& loader) {
+  DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
     session_.begin();
     loss_sums sums;
@@ -161,7 +161,7 @@ class rank_run {
   }
 
   /// Collective: sums the pending losses over ranks and asks whether anybody wants to stop.
-  void report() {
+  DOVETAIL_COLD void report() {
     pending_sums_.push_back(options_.stop && options_.stop->load() ? 1.0 : 0.0);
     comm_.all_reduce(std::span<double>(pending_sums_), comm::reduction::sum);
     report_.stopped = pending_sums_.back() > 0;
@@ -183,7 +183,7 @@ class rank_run {
   }
 
   /// Collective: rank 0 collects what every rank has of its own and hands the whole to on_save.
-  void save() {
+  DOVETAIL_COLD void save() {
     std::int64_t wanted = comm_.rank() == 0 && options_.on_save ? 1 : 0;
     comm_.broadcast(std::span<std::int64_t>(&wanted, 1), 0);
     if (!wanted) return;
@@ -207,7 +207,7 @@ class rank_run {
     comm_.barrier();  // nobody goes on, and changes weights that are views, before the state is safe
   }
 
-  [[noreturn]] void diverged(std::int64_t in_a_row) const {
+  [[noreturn]] DOVETAIL_COLD void diverged(std::int64_t in_a_row) const {
     throw numeric_error(message("the gradient was not finite for ", in_a_row, " steps in a row, up to step ", at_.step,
                                 " (loss ", last_loss_,
                                 "): lower the learning rate or clip the gradient; the weights are those before them"));

@@ -35,21 +35,21 @@ class saved_state {
     auto const it = pieces_.find(name);
     return it == pieces_.end() ? nullptr : &it->second;
   }
-  void add(std::string name, piece p) {
+  DOVETAIL_COLD void add(std::string name, piece p) {
     auto const [it, added] = pieces_.emplace(std::move(name), std::move(p));
     require(added, "saved state: '", it->first, "' appears twice: names must be unique");
   }
   /// Copies `tensors`, each name with `prefix` before it.
-  void add(std::vector<named_tensor> const& tensors, std::string const& prefix = "") {
+  DOVETAIL_COLD void add(std::vector<named_tensor> const& tensors, std::string const& prefix = "") {
     for (auto const& t : tensors) add(prefix + t.name, {t.type, t.shape, {t.bytes.begin(), t.bytes.end()}});
   }
   /// Takes over all pieces of `other`.
-  void merge(saved_state other) {
+  DOVETAIL_COLD void merge(saved_state other) {
     for (auto& [name, p] : other.pieces_) add(name, std::move(p));
   }
 
   /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape.
-  void check(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
+  DOVETAIL_COLD void check(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
     for (auto const& t : into) {
       auto const* p = find(prefix + t.name);
       require<checkpoint_error>(p, "saved state: there is no '", prefix, t.name,
@@ -60,7 +60,7 @@ class saved_state {
     }
   }
   /// Copies into every tensor of `into`; checks all of them before the first byte changes.
-  void restore(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
+  DOVETAIL_COLD void restore(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
     check(into, prefix);
     for (auto const& t : into)
       if (auto const& p = pieces_.at(prefix + t.name); !p.bytes.empty())
@@ -68,14 +68,14 @@ class saved_state {
   }
 
   /// Views of all pieces, to be written to a file.
-  std::vector<named_tensor> tensors() {
+  DOVETAIL_COLD std::vector<named_tensor> tensors() {
     std::vector<named_tensor> all;
     for (auto& [name, p] : pieces_) all.push_back({name, p.type, p.shape, p.bytes});
     return all;
   }
 
   /// One flat message, for a rank of the same program.
-  std::vector<std::byte> pack() const {
+  DOVETAIL_COLD std::vector<std::byte> pack() const {
     std::vector<std::byte> out;
     auto const put = [&](auto const& v) {
       auto const raw = std::as_bytes(std::span(&v, 1));
@@ -92,7 +92,7 @@ class saved_state {
     }
     return out;
   }
-  static saved_state unpack(std::span<std::byte const> in) {
+  DOVETAIL_COLD static saved_state unpack(std::span<std::byte const> in) {
     saved_state s;
     auto const take = [&](std::size_t n) {
       require<input_error>(n <= in.size(), "saved state: a message of another rank is truncated");
@@ -125,7 +125,7 @@ class saved_state {
 /// The rule for state that each rank has of its own (residuals), saved as "rank<r>.<name>", when a run goes on with
 /// another number of ranks: floating-point tensors are shared out so that their sum over ranks is conserved (what
 /// error feedback still owes the model stays owed); anything else is taken from rank 0.
-inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into, std::int64_t saved_ranks,
+DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into, std::int64_t saved_ranks,
                         int ranks, int rank) {
   auto const prefix = [](std::int64_t r) { return "rank" + std::to_string(r) + "."; };
   if (saved_ranks == ranks) return saved.restore(into, prefix(rank));

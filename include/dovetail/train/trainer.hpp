@@ -51,7 +51,7 @@ class trainer {
   /// Trains until options.epochs or options.steps have been made since the beginning, and goes on from where an
   /// earlier fit or restore left off. Throws what a rank threw first; numeric_error when the training diverges.
   template <data::dataset Dataset>
-  fit_report fit(Dataset const& data, fit_options const& options = {}) {
+  DOVETAIL_COLD fit_report fit(Dataset const& data, fit_options const& options = {}) {
     require(options.batch >= 1, "fit: batch is ", options.batch, ": it must be at least 1 sample per rank");
     require(options.accumulate >= 1, "fit: accumulate is ", options.accumulate, ": it must be at least 1 micro-batch");
     require(options.epochs >= 0 && options.steps >= 0, "fit: epochs is ", options.epochs, " and steps ", options.steps,
@@ -81,7 +81,7 @@ class trainer {
 
   /// Sums of losses over all samples of `data`, without noise. Every rank takes its shard.
   template <data::dataset Dataset>
-  loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
+  DOVETAIL_COLD loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
     DOVETAIL_REQUIRE(evaluable<Model>, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
     require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
     std::mutex mutex;
@@ -114,7 +114,7 @@ class trainer {
   /// Goes on from `saved`, as on_save gave it: the next fit makes the steps that are left, bit for bit as if there had
   /// been no interruption. Throws checkpoint_error if it belongs to another model; then nothing has changed. What
   /// concerns optimizer and codec is checked when fit begins, before the first step.
-  void restore(saved_state saved) {
+  DOVETAIL_COLD void restore(saved_state saved) {
     saved.check({position{}.tensor()});
     saved.restore(weights_of(model_.parameters()));
     state_ = std::move(saved);
