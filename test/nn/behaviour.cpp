@@ -183,6 +183,12 @@ TEST_CASE("a NaN in an image reaches the loss through convolution, relu and pool
   auto d = noise<seeing>(2);
   d.values[37] = std::numeric_limits<float>::quiet_NaN();
   CHECK(std::isnan(m.evaluate(d).loss));
+  nn::network<nn::shape{1, 2, 2}, nn::max_pool<2>> pool;
+  for (std::size_t i = 0; i < 4; ++i) {
+    std::array<float, 4> pixels{1, 2, 3, 4};
+    pixels[i] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(std::isnan(pool.predict({1, pixels, {}, {}})[0]));
+  }
 }
 
 TEST_CASE("a batch that does not fit is refused in one line") {
