@@ -26,8 +26,9 @@ consume() {  # project, CMake arguments…
 }
 
 quietly "installing" cmake --install "$build" --prefix "$work/prefix"
-(cd "$repository/include" && find dovetail -name '*.hpp' ! -name '*.inc.hpp' | LC_ALL=C sort |
-  xargs awk -f "$here/../headers/needs.awk") > "$work/needs"
+# Except the insides of other headers: *.inc.hpp, and those whose comment says `Included by … only`.
+(cd "$repository/include" && find dovetail -name '*.hpp' ! -name '*.inc.hpp' -exec grep -L 'Included by .* only' {} + |
+  LC_ALL=C sort | xargs awk -f "$here/../headers/needs.awk") > "$work/needs"
 while IFS="$(printf '\t')" read -r header needs; do
   missing=
   for component in $needs; do
