@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// within SECONDS MEGABYTES COMMAND…: runs the command and fails if it, with all processes that it started and waited for, took
-// more processor time or more memory at its peak. Processor time, because other work on the machine must not decide.
+// within SECONDS MEGABYTES COMMAND…: runs the command and fails if it, with all processes that it started and waited
+// for, took more processor time or more memory at its peak. Processor time, because other work on the machine must not
+// decide.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,7 +27,9 @@ int main(int argc, char** argv) {
     std::perror("within");
     return 2;
   }
-  auto const in_seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  auto const in_seconds = [](timeval t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   double const took = in_seconds(used.ru_utime) + in_seconds(used.ru_stime);
   double const peak = static_cast<double>(used.ru_maxrss) / 1024;  // Linux counts in KiB
   std::printf("%.1f s of at most %g s, %.0f MB of at most %g MB\n", took, seconds, peak, megabytes);
