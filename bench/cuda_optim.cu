@@ -24,7 +24,7 @@ constexpr int repetitions = 20, warm_ups = 3;
 struct figure {
   std::string name;
   std::size_t parameters = 0, tensors = 0;
-  double bytes = 0;  ///< necessary bytes of one step
+  double bytes = 0;                ///< necessary bytes of one step
   std::vector<double> step, copy;  ///< seconds
 };
 
@@ -85,8 +85,10 @@ figure measure(std::string name, Rule const& rule, std::vector<std::size_t> cons
   stopwatch watch;
   for (int r = -warm_ups; r < repetitions; ++r) {
     double const step = watch.seconds(d.stream, [&] {
-      if (graph) gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
-      else optim::cuda::step(rule, p, state);
+      if (graph)
+        gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+      else
+        optim::cuda::step(rule, p, state);
     });
     double const copy = watch.seconds(d.stream, [&] {
       gpu::check(cudaMemcpyAsync(to.data(), from.data(), copied, cudaMemcpyDeviceToDevice, d.stream), "a copy");
@@ -144,7 +146,8 @@ std::vector<std::size_t> mixed() {
 
 int run(std::string const& path) {
   gpu::device const d{};
-  std::printf("%-34s %11s %6s %10s %8s %8s %8s\n", "step", "parameters", "tensors", "time(us)", "GB/s", "copy", "of copy");
+  std::printf("%-34s %11s %6s %10s %8s %8s %8s\n", "step", "parameters", "tensors", "time(us)", "GB/s", "copy",
+              "of copy");
   std::vector<figure> figures;
   for (int const power : {20, 26, 27, 28})
     figures.push_back(measure("adamw/2^" + std::to_string(power), optim::adamw{}, {std::size_t{1} << power}, false, d));

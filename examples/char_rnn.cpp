@@ -46,8 +46,8 @@ namespace {
 
 // The network is a type: its shapes are checked, and its 887 thousand parameters counted, by the compiler.
 constexpr int vocabulary = 96, window = 50;
-using network = nn::network<nn::shape{window}, nn::embedding<vocabulary, 64>, nn::lstm<256>, nn::lstm<256>,
-                            nn::dense<vocabulary>>;
+using network =
+    nn::network<nn::shape{window}, nn::embedding<vocabulary, 64>, nn::lstm<256>, nn::lstm<256>, nn::dense<vocabulary>>;
 
 struct settings {
   fs::path text = "/usr/include/linux";
@@ -75,9 +75,9 @@ void interrupt(int) {
 // The optimizer is a chain of stages, which the engine fuses into two passes over memory: one for the norm, one for
 // everything else.
 auto make_optimizer(settings const& s) {
-  return optim::chain{
-      optim::clip_by_global_norm{1.f}, optim::scale_by_adam{.beta2 = 0.99f},
-      optim::scale_by_learning_rate{optim::warm_up{.steps = 20, .then = optim::cosine{.initial = s.lr, .steps = s.steps}}}};
+  return optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{.beta2 = 0.99f},
+                      optim::scale_by_learning_rate{
+                          optim::warm_up{.steps = 20, .then = optim::cosine{.initial = s.lr, .steps = s.steps}}}};
 }
 
 struct result {
@@ -100,10 +100,14 @@ struct logs {
 
   void operator()(train::step_record const& r, std::int64_t sequences) {
     double const bits = r.loss / std::numbers::ln2;
-    metrics.write(r.step, r.epoch, {{"loss", r.loss}, {"bits_per_character", bits}, {"accuracy", r.accuracy},
-                                    {"learning_rate", r.lr}, {"gradient_norm", r.gradient_norm},
-                                    {"sequences_per_second", r.samples_per_second},
-                                    {"bytes_sent", static_cast<double>(r.bytes_sent)}});
+    metrics.write(r.step, r.epoch,
+                  {{"loss", r.loss},
+                   {"bits_per_character", bits},
+                   {"accuracy", r.accuracy},
+                   {"learning_rate", r.lr},
+                   {"gradient_norm", r.gradient_norm},
+                   {"sequences_per_second", r.samples_per_second},
+                   {"bytes_sent", static_cast<double>(r.bytes_sent)}});
     tensorboard.write(r.step, "train/bits_per_character", bits);
     tensorboard.write(r.step, "train/learning_rate", r.lr);
     tensorboard.write(r.step, "speed/sequences_per_second", r.samples_per_second);
@@ -132,12 +136,18 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
 
   std::optional<logs> log;
   if (root) log.emplace(s, name, done == 0 ? 0 : done + 1);
-  auto const report = trainer.fit(
-      text, {.batch = s.batch, .steps = s.steps, .seed = s.seed, .save_every = 100, .stop = &interrupted, .trace = recorder,
-             .on_step = [&](train::step_record const& r) { (*log)(r, s.batch * s.ranks); },
-             .on_save = [&](train::saved_state& state) { train::save_state(checkpoint, state); }});
-  if (report.stopped) throw stopped{message(name, ": stopped at step ", report.step, " of ", s.steps, ", saved in ",
-                                            checkpoint.string(), ": go on with --resume")};
+  auto const report =
+      trainer.fit(text, {.batch = s.batch,
+                         .steps = s.steps,
+                         .seed = s.seed,
+                         .save_every = 100,
+                         .stop = &interrupted,
+                         .trace = recorder,
+                         .on_step = [&](train::step_record const& r) { (*log)(r, s.batch * s.ranks); },
+                         .on_save = [&](train::saved_state& state) { train::save_state(checkpoint, state); }});
+  if (report.stopped)
+    throw stopped{message(name, ": stopped at step ", report.step, " of ", s.steps, ", saved in ", checkpoint.string(),
+                          ": go on with --resume")};
 
   trained = trainer.model().network;
   auto const sums = trainer.evaluate(held_out, s.batch);
@@ -158,7 +168,8 @@ std::string write_passage(network& net, data::text_corpus const& corpus, std::ui
   for (std::size_t i = 0; i < length; ++i) {
     batch const last{.size = 1, .values = {}, .tokens = std::span(tokens).last(window), .targets = {}};
     // The text may have fewer characters than the network has room for.
-    auto const logits = net.predict(last, 1).last(vocabulary).first(static_cast<std::size_t>(corpus.vocabulary().size()));
+    auto const logits =
+        net.predict(last, 1).last(vocabulary).first(static_cast<std::size_t>(corpus.vocabulary().size()));
     double const largest = *std::max_element(logits.begin(), logits.end());
     std::vector<double> chances;
     double sum = 0;
@@ -217,8 +228,8 @@ void run(settings const& s, World& world, int process) {
   double const bigram = data::bigram_bits_per_character(text, held_out);
   if (root) {
     fs::create_directories(s.out);
-    std::cerr << "text: " << s.text.string() << ", " << text.tokens().size() << " characters; " << s.ranks
-              << " ranks; " << network::parameter_count << " parameters\n";
+    std::cerr << "text: " << s.text.string() << ", " << text.tokens().size() << " characters; " << s.ranks << " ranks; "
+              << network::parameter_count << " parameters\n";
   }
   trace recorder;
   std::vector<result> results;
@@ -233,8 +244,10 @@ void run(settings const& s, World& world, int process) {
   if (!root) return;
   plot(s, results);
   print_table(results, bigram);
-  std::printf("\nwhat the dense model writes:\n\n%s\n\nin %s: checkpoints, metrics (*.jsonl, tensorboard/), loss.svg, "
-              "loss.png, trace.json (for ui.perfetto.dev)\n", passage.c_str(), s.out.c_str());
+  std::printf(
+      "\nwhat the dense model writes:\n\n%s\n\nin %s: checkpoints, metrics (*.jsonl, tensorboard/), loss.svg, "
+      "loss.png, trace.json (for ui.perfetto.dev)\n",
+      passage.c_str(), s.out.c_str());
 }
 
 // mpirun tells its processes so in their environment.

@@ -53,7 +53,7 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;
-  requires requires(decltype(opt.init(p)) & state) {
+  requires requires(decltype(opt.init(p))& state) {
     requires listable_state<std::remove_reference_t<decltype(state)>>;
     { opt.step(p, state) } -> std::convertible_to<optim::step_result>;
   };
@@ -66,19 +66,19 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   wants_error_feedback  what was lost must be added to the next input, or training suffers
 /// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
 /// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last; between
-/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to, and its decode_add
-/// may take the state last.
+/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to, and its
+/// decode_add may take the state last.
 template <class C>
-concept codec = std::copyable<C> && requires(C const c, compress::bucket const& b, std::size_t n,
-                                             std::span<std::byte> out, std::span<std::byte const> payload,
-                                             std::span<float> values, float weight) {
+concept codec = std::copyable<C> &&
+    requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,
+             std::span<std::byte const> payload, std::span<float> values, float weight) {
   { C::summable } -> std::convertible_to<bool>;
   { C::fixed_size } -> std::convertible_to<bool>;
   { C::unbiased } -> std::convertible_to<bool>;
   { C::wants_error_feedback } -> std::convertible_to<bool>;
   { c.wire_size(n) } -> std::same_as<std::size_t>;
   { c.init(b) } -> std::copyable;
-  requires requires(decltype(c.init(b)) & state) {
+  requires requires(decltype(c.init(b))& state) {
     requires listable_state<std::remove_reference_t<decltype(state)>>;
     { c.encode(b, state, out) } -> std::same_as<std::size_t>;  // bytes written
   };
@@ -95,23 +95,25 @@ concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span
                                 std::vector<std::byte>& all, int r) {
   { cc.rank() } -> std::same_as<int>;
   { cc.size() } -> std::same_as<int>;
-  c.all_reduce(f, comm::reduction::sum);   // every rank gets the reduction
-  c.reduce_scatter(f);                     // the own shard gets the sum, the rest is unspecified
-  c.all_gather(f);                         // in place: own shard in, all shards out
-  c.all_gather(in, f);                     // f.size() == size() × in.size()
+  c.all_reduce(f, comm::reduction::sum);  // every rank gets the reduction
+  c.reduce_scatter(f);                    // the own shard gets the sum, the rest is unspecified
+  c.all_gather(f);                        // in place: own shard in, all shards out
+  c.all_gather(in, f);                    // f.size() == size() × in.size()
   { c.all_gather_v(cbytes, all) } -> std::same_as<std::vector<std::size_t>>;  // size() + 1 offsets into `all`
-  c.all_to_all(cbytes, bytes);             // size() equal chunks each way
+  c.all_to_all(cbytes, bytes);                                                // size() equal chunks each way
   c.broadcast(f, r);
   c.send(cbytes, r, /*tag*/ 0);
   c.recv(bytes, r, /*tag*/ 0);
   c.barrier();
-  { c.split(/*color*/ 0, /*key*/ 0) };     // a communicator of the ranks with the same color, ordered by (key, rank)
+  {c.split(/*color*/ 0, /*key*/ 0)};  // a communicator of the ranks with the same color, ordered by (key, rank)
   { cc.traffic() } -> std::convertible_to<comm::traffic>;
 };
 
 /// Where ranks come from: runs a function once per rank that lives in this process, and rethrows what it threw.
 template <class W>
-concept world = requires(W& w, void (*f)(int)) { w.run([](auto& /*communicator*/) {}); };
+concept world = requires(W& w, void (*f)(int)) {
+  w.run([](auto& /*communicator*/) {});
+};
 
 /// When and how replicas agree. `join` binds a policy to one rank's parameters, optimizer and communicator; the session
 /// it returns drives every step of that rank and owns optimizer state, codec state and buckets:
@@ -125,7 +127,7 @@ concept world = requires(W& w, void (*f)(int)) { w.run([](auto& /*communicator*/
 template <class S, class Optimizer, class Communicator>
 concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
-  requires requires(decltype(s.join(p, o, c)) & session, std::int64_t n, std::size_t first, std::string const& prefix) {
+  requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix) {
     session.begin();
     { session.gradient_scale(n, n) } -> std::convertible_to<float>;
     session.ready(first);

@@ -320,7 +320,7 @@ TEST_CASE("half types are converted in vectors to the bits of their scalar conve
     std::byte const* const sources[] = {reinterpret_cast<std::byte const*>(a.data()),
                                         reinterpret_cast<std::byte const*>(b.data())};
     std::byte* const out = reinterpret_cast<std::byte*>(sums.data());
-    comm::reducer(dtype_of<T>(), comm::reduction::sum)(&out, 1, sources, 2, a.size());
+    comm::reducer<T>(comm::reduction::sum)(&out, 1, sources, 2, a.size());
     for (std::size_t i = 0; i < a.size(); ++i) {
       auto const e = static_cast<float>(expected(i));
       if (e == e)

@@ -40,18 +40,22 @@ TEST_CASE("every fp16 and bf16 survives a trip through float") {
     fp16 h{};
     h.bits = static_cast<std::uint16_t>(u);
     float const f = static_cast<float>(h);
-    if (std::isnan(f)) CHECK(std::isnan(static_cast<float>(fp16(f))));
-    else CHECK(fp16(f).bits == h.bits);
+    if (std::isnan(f))
+      CHECK(std::isnan(static_cast<float>(fp16(f))));
+    else
+      CHECK(fp16(f).bits == h.bits);
     bf16 b{};
     b.bits = static_cast<std::uint16_t>(u);
     float const g = static_cast<float>(b);
-    if (std::isnan(g)) CHECK(std::isnan(static_cast<float>(bf16(g))));
-    else CHECK(bf16(g).bits == b.bits);
+    if (std::isnan(g))
+      CHECK(std::isnan(static_cast<float>(bf16(g))));
+    else
+      CHECK(bf16(g).bits == b.bits);
   }
 }
 
 TEST_CASE("conversion rounds to nearest even, overflows to infinity and reaches the denormals") {
-  CHECK(static_cast<float>(fp16(1.0f + 0x1p-11f)) == 1.0f);                    // tie to even
+  CHECK(static_cast<float>(fp16(1.0f + 0x1p-11f)) == 1.0f);                     // tie to even
   CHECK(static_cast<float>(fp16(1.0f + 3 * 0x1p-11f)) == 1.0f + 2 * 0x1p-10f);  // tie to even, up
   CHECK(static_cast<float>(fp16(65519.0f)) == 65504.0f);
   CHECK(std::isinf(static_cast<float>(fp16(65520.0f))));

@@ -32,7 +32,10 @@ struct training {
   parameter_list parameters;
 
   explicit training(gpu::device d, std::size_t gap = 0)
-      : device(d), gap(gap), weight(spread(test::values(1))), gradient(weight.size()),
+      : device(d),
+        gap(gap),
+        weight(spread(test::values(1))),
+        gradient(weight.size()),
         parameters(test::list(weight.data(), gradient.data(), gap)) {}
 
   std::vector<float> spread(std::vector<float> const& flat) const {
@@ -56,7 +59,8 @@ struct training {
     std::vector<float> flat;
     std::size_t at = 0;
     for (auto const n : test::sizes) {
-      flat.insert(flat.end(), v.begin() + static_cast<std::ptrdiff_t>(at), v.begin() + static_cast<std::ptrdiff_t>(at + n));
+      flat.insert(flat.end(), v.begin() + static_cast<std::ptrdiff_t>(at),
+                  v.begin() + static_cast<std::ptrdiff_t>(at + n));
       for (std::size_t k = 0; strays && k < gap; ++k) *strays += v[at + n + k] != -7.0f;
       at += n + gap;
     }
@@ -110,8 +114,10 @@ void check_rule(char const* name, int number, Rule const& rule, gpu::device d) {
     report(!r.skipped && r.step == host.last.step && r.lr == host.last.lr &&
                std::abs(r.gradient_norm - host.last.gradient_norm) <= 1e-9 * std::abs(host.last.gradient_norm),
            title + " reports step, rate and norm as the host does", said("norm", r.gradient_norm));
-    if (packed.empty()) packed = w;
-    else if (Rule::passes == 1 || gap == 0) report(same_bits(w, packed), title + " gives the same bits");
+    if (packed.empty())
+      packed = w;
+    else if (Rule::passes == 1 || gap == 0)
+      report(same_bits(w, packed), title + " gives the same bits");
   }
 }
 

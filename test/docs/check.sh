@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# check.sh REPOSITORY WORK [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
+# check.sh REPOSITORY WORK DIGITS [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
 # warning. Its first lines may say `// needs: mpi onednn io cuda` (skipped where one is missing) and `// run` (it is
-# also run, alone in an empty folder, and must exit with 0). Commands of ./run in blocks of shell exist.
+# also run, alone in an empty folder, and must exit with 0), or `// run with: FOLDER` (it finds images of digits there,
+# drawn by the program DIGITS). Commands of ./run in blocks of shell exist.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$2"
-repository=$(cd "$1" && pwd) work=$(cd "$2" && pwd)
-shift 2
+repository=$(cd "$1" && pwd) work=$(cd "$2" && pwd) digits=$3
+shift 3
 rm -rf "$work/new" "$work/run"
 mkdir -p "$work/new" "$work/blocks" "$work/run"
 
@@ -50,6 +51,8 @@ for block in $(grep -l '^// run' "$work"/blocks/*.cpp 2>/dev/null || true); do
   name=$(basename "$block" .cpp)
   [ -x "$work/build/$name" ] || continue
   mkdir -p "$work/run/$name"
+  images=$(sed -n 's/^\/\/ run with: \([a-z]*\)$/\1/p' "$block")
+  [ -z "$images" ] || "$digits" "$work/run/$name/$images" 1024 100
   status=0
   (cd "$work/run/$name" && timeout 120 "$work/build/$name" > output 2>&1 < /dev/null) || status=$?
   if [ "$status" != 0 ]; then

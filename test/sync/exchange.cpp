@@ -81,7 +81,8 @@ std::vector<float> exact_sum(int ranks, std::uint64_t step) {
 
 }  // namespace
 
-TEST_CASE("bytes counted are bytes predicted, and all ranks hold the same bits: every codec, exchange and 1 to 8 ranks") {
+TEST_CASE(
+    "bytes counted are bytes predicted, and all ranks hold the same bits: every codec, exchange and 1 to 8 ranks") {
   SUBCASE("identity") { check_bytes_and_agreement<exchange::automatic>(compress::identity{}); }
   SUBCASE("identity gathered") { check_bytes_and_agreement<exchange::gather>(compress::identity{}); }
   SUBCASE("fp16") { check_bytes_and_agreement<exchange::automatic>(compress::fp16{}); }

@@ -92,8 +92,10 @@ TEST_CASE("a run is bitwise equal to its repetition, and seeds make a difference
     other.seed = 43;
     CHECK(run<test::images_net>(optim::lamb{}, sparse, test::images(), ranks, other).weights != once.weights);
   }
-  auto const text_once = run<test::text_net>(optim::adam{.lr = 0.01f}, dense, test::text(), 2, {.batch = 4, .steps = 12});
-  auto const text_again = run<test::text_net>(optim::adam{.lr = 0.01f}, dense, test::text(), 2, {.batch = 4, .steps = 12});
+  auto const text_once =
+      run<test::text_net>(optim::adam{.lr = 0.01f}, dense, test::text(), 2, {.batch = 4, .steps = 12});
+  auto const text_again =
+      run<test::text_net>(optim::adam{.lr = 0.01f}, dense, test::text(), 2, {.batch = 4, .steps = 12});
   CHECK(text_once.losses == text_again.losses);
   CHECK(text_once.weights == text_again.weights);
 }
@@ -103,17 +105,16 @@ TEST_CASE("P ranks with batch B are one rank with batch P·B, up to rounding, th
     using net_type = decltype(net);
     auto const whole = run<net_type>(optim::momentum{.lr = 0.05f}, dense, data, 1, {.batch = 6 * batch, .steps = 12});
     for (int ranks : {2, 3, 6}) {
-      auto const parts = run<net_type>(optim::momentum{.lr = 0.05f}, dense, data, ranks,
-                                       {.batch = 6 / ranks * batch, .steps = 12});
+      auto const parts =
+          run<net_type>(optim::momentum{.lr = 0.05f}, dense, data, ranks, {.batch = 6 / ranks * batch, .steps = 12});
       REQUIRE(parts.losses.size() == whole.losses.size());
       for (std::size_t i = 0; i < whole.losses.size(); ++i)
         CHECK(parts.losses[i] == doctest::Approx(whole.losses[i]).epsilon(2e-5));
     }
     // Micro-batches that make one step are the same thing once more.
-    auto const accumulated = run<net_type>(optim::momentum{.lr = 0.05f}, dense, data, 2,
-                                           {.batch = batch, .steps = 2, .accumulate = 3});
-    for (std::size_t i = 0; i < 2; ++i)
-      CHECK(accumulated.losses[i] == doctest::Approx(whole.losses[i]).epsilon(2e-5));
+    auto const accumulated =
+        run<net_type>(optim::momentum{.lr = 0.05f}, dense, data, 2, {.batch = batch, .steps = 2, .accumulate = 3});
+    for (std::size_t i = 0; i < 2; ++i) CHECK(accumulated.losses[i] == doctest::Approx(whole.losses[i]).epsilon(2e-5));
   };
   check(test::images_net_without_noise{}, test::images(), 4);
   check(test::text_net{}, test::text(), 2);
@@ -136,7 +137,8 @@ TEST_CASE("training learns: the loss falls and a held-out set is recognised") {
 
 TEST_CASE("what does not fit is said in one line, before anything has changed") {
   comm::threads world(2);
-  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense, world};
+  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
+                         world};
   auto const before = test::digest(trainer.model().parameters());
   CHECK_THROWS_WITH_AS(trainer.fit(test::images(), {.batch = 100}),
                        doctest::Contains("is more than the 61 samples of the dataset: use a batch of at most 30"),
@@ -155,13 +157,14 @@ TEST_CASE("a training that diverges stops with the reason, saves first, and keep
   auto data = data::in_memory(values, targets, 100);
   for (auto& v : values) v = NAN;
   auto const poisoned = data::in_memory(values, targets, 100);
-  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense, world};
+  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
+                         world};
   trainer.fit(data, {.batch = 5, .steps = 3});
   auto const good = test::digest(trainer.model().parameters());
   train::saved_state saved;
   CHECK_THROWS_WITH_AS(
-      trainer.fit(poisoned, {.batch = 5, .steps = 20, .max_skipped = 4,
-                             .on_save = [&](train::saved_state& s) { saved = s; }}),
+      trainer.fit(poisoned,
+                  {.batch = 5, .steps = 20, .max_skipped = 4, .on_save = [&](train::saved_state& s) { saved = s; }}),
       doctest::Contains("the gradient was not finite for 4 steps in a row, up to step 7"), numeric_error);
   CHECK(test::digest(trainer.model().parameters()) == good);
   train::trainer rescued{test::images_net{}, nn::softmax_cross_entropy{}, optim::adamw{}, dense, world};

@@ -74,6 +74,5 @@ TEST_CASE("any type with parameters and gradients is trained, on any number of r
 }
 
 TEST_CASE("an exception in one rank's model ends all ranks with that exception") {
-  for (int ranks : {1, 2, 4})
-    CHECK_THROWS_WITH_AS(fit_on(ranks, ranks - 1), "no licence left", std::runtime_error);
+  for (int ranks : {1, 2, 4}) CHECK_THROWS_WITH_AS(fit_on(ranks, ranks - 1), "no licence left", std::runtime_error);
 }

@@ -26,11 +26,12 @@ struct folder {
 
 template <class Net, class Sync>
 auto make_trainer(Sync const& sync, comm::threads const& world) {
-  return train::trainer{test::initialised<Net>(), nn::softmax_cross_entropy{},
-                        optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{},
-                                     optim::add_decayed_weights{0.01f},
-                                     optim::scale_by_learning_rate{optim::warm_up{.steps = 4, .then = optim::cosine{.initial = 0.01f, .steps = 30}}}},
-                        sync, world};
+  return train::trainer{
+      test::initialised<Net>(), nn::softmax_cross_entropy{},
+      optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{}, optim::add_decayed_weights{0.01f},
+                   optim::scale_by_learning_rate{
+                       optim::warm_up{.steps = 4, .then = optim::cosine{.initial = 0.01f, .steps = 30}}}},
+      sync, world};
 }
 
 /// Eleven steps in one go, and the same in three parts through files; everything that is kept must agree bit for bit.
@@ -67,9 +68,10 @@ void check_resume(Sync const& sync, int ranks, Data const& data, std::int64_t ac
 
 TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
   sync::all_reduce const dense{.bucket_bytes = 1500};
-  sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}}, .bucket_bytes = 1500};
-  sync::all_reduce const signs{.codec = compress::error_feedback{compress::sign{}}, .plan = sync::exchange::two_phase{},
-                               .bucket_bytes = 1500};
+  sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
+                                .bucket_bytes = 1500};
+  sync::all_reduce const signs{
+      .codec = compress::error_feedback{compress::sign{}}, .plan = sync::exchange::two_phase{}, .bucket_bytes = 1500};
   for (int ranks : {1, 2, 3}) {
     check_resume<test::images_net>(dense, ranks, test::images(), 1);
     check_resume<test::images_net>(sparse, ranks, test::images(), 2);  // an epoch ends in the middle of a step
@@ -80,7 +82,8 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
 
 TEST_CASE("on another number of ranks a run goes on, and residuals keep their sum") {
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
-                                .plan = sync::exchange::gather{}, .bucket_bytes = 1500};
+                                .plan = sync::exchange::gather{},
+                                .bucket_bytes = 1500};
   train::saved_state saved;
   comm::threads const four(4), two(2);
   auto first = make_trainer<test::images_net>(sparse, four);
@@ -106,7 +109,8 @@ TEST_CASE("on another number of ranks a run goes on, and residuals keep their su
   for (auto const& [name, piece] : saved.pieces())
     if (name.starts_with("rank0.") && piece.type == dtype::f32) {
       ++residuals;
-      CHECK(sum_of(second.state(), name.substr(6), 2) == doctest::Approx(sum_of(saved, name.substr(6), 4)).epsilon(1e-4));
+      CHECK(sum_of(second.state(), name.substr(6), 2) ==
+            doctest::Approx(sum_of(saved, name.substr(6), 4)).epsilon(1e-4));
     }
   CHECK(residuals >= 2);
 }
@@ -123,9 +127,11 @@ TEST_CASE("a checkpoint of something else is refused before anything changes") {
   CHECK_THROWS_AS(text.restore(saved), checkpoint_error);
   CHECK(test::digest(text.model().parameters()) == before);
 
-  train::trainer other{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::momentum{}, dense, world};
+  train::trainer other{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::momentum{}, dense,
+                       world};
   other.restore(saved);
-  CHECK_THROWS_AS(other.fit(test::images(), {.batch = 3, .steps = 3}), checkpoint_error);  // Adam's moments for momentum
+  CHECK_THROWS_AS(other.fit(test::images(), {.batch = 3, .steps = 3}),
+                  checkpoint_error);  // Adam's moments for momentum
   auto reseeded = make_trainer<test::images_net>(dense, world);
   reseeded.restore(saved);
   CHECK_THROWS_WITH_AS(reseeded.fit(test::images(), {.batch = 3, .steps = 3, .seed = 77}),

@@ -30,11 +30,11 @@ template <class World>
 void run(World& world, bool speaks) {
   print_losses<test::images_net>("dense", sync::all_reduce{.bucket_bytes = 2000}, world, test::images(), speaks);
   print_losses<test::images_net>("half", sync::all_reduce{compress::fp16{}}, world, test::images(), speaks);
-  print_losses<test::text_net>("sparse", sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.05f}}}, world,
-                               test::text(), speaks);
-  print_losses<test::text_net>("signs",
-                               sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}},
+  print_losses<test::text_net>("sparse", sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.05f}}},
                                world, test::text(), speaks);
+  print_losses<test::text_net>(
+      "signs", sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}}, world,
+      test::text(), speaks);
 }
 
 }  // namespace

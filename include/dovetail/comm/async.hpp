@@ -2,7 +2,6 @@
 #pragma once
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -75,8 +74,7 @@ class async {
       if (std::uncaught_exceptions() > exceptions_) {
         auto const dropped =
             std::make_exception_ptr(comm_error("dropped: comm::async was destroyed by an exception", rank_));
-        for (auto& j : jobs_) j.done->finish(dropped);
-        jobs_.clear();
+        drop(dropped);
       }
       closing_ = true;
     }
@@ -95,16 +93,18 @@ class async {
   /// Runs f(communicator) on the owner thread, after everything submitted before.
   template <class F>
   requires std::invocable<F&, C&> ticket submit(F f) {
-    auto done = std::make_shared<ticket::state>();
+    auto const submitted = std::make_shared<work<F>>(std::move(f));
     {
       std::lock_guard const lock(mutex_);
-      if (error_)
-        done->finish(error_);
-      else
-        jobs_.push_back({std::make_unique<work<F>>(std::move(f)), done});
+      if (error_) {
+        submitted->finish(error_);
+      } else {
+        (last_ ? last_->next : first_) = submitted;
+        last_ = submitted.get();
+      }
     }
     wake_.notify_one();
-    return ticket(std::move(done));
+    return ticket(submitted);
   }
 
   template <reducible T>
@@ -146,19 +146,18 @@ class async {
   }
 
  private:
-  struct any_work {  // a function that need not be copyable
-    virtual ~any_work() = default;
-    virtual void operator()(C&) = 0;
+  struct job : ticket::state {  // also a link of the queue
+    virtual ~job() = default;
+    virtual void run(C&) = 0;
+    virtual void release() = 0;  // what the function holds goes before anybody can see that it is done
+    std::shared_ptr<job> next;
   };
   template <class F>
-  struct work final : any_work {
+  struct work final : job {
     explicit work(F f) : f(std::move(f)) {}
-    void operator()(C& c) override { std::invoke(f, c); }
-    F f;
-  };
-  struct job {
-    std::unique_ptr<any_work> run;
-    std::shared_ptr<ticket::state> done;
+    void run(C& c) override { std::invoke(*f, c); }
+    void release() override { f.reset(); }
+    std::optional<F> f;
   };
 
   void start() {
@@ -170,27 +169,38 @@ class async {
   void serve() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return closing_ || !jobs_.empty(); });
-      if (jobs_.empty()) return;
-      auto next = std::move(jobs_.front());
-      jobs_.pop_front();
+      wake_.wait(lock, [&] { return closing_ || first_; });
+      if (!first_) return;
+      auto const now = take();
       lock.unlock();
       std::exception_ptr failed;
       try {
-        (*next.run)(*comm_);
+        now->run(*comm_);
       } catch (...) {
         failed = std::current_exception();
       }
-      next.run.reset();  // what the function holds goes before anybody can see that it is done
+      now->release();
       auto const moved = comm_->traffic();
       lock.lock();
       traffic_ = moved;
       if (failed) {
         error_ = failed;
-        for (auto& j : jobs_) j.done->finish(error_);
-        jobs_.clear();
+        drop(error_);
       }
-      next.done->finish(failed);
+      now->finish(failed);
+    }
+  }
+  std::shared_ptr<job> take() {
+    auto j = std::move(first_);
+    first_ = std::move(j->next);
+    if (!first_) last_ = nullptr;
+    return j;
+  }
+  void drop(std::exception_ptr const& why) {
+    while (first_) {
+      auto const j = take();
+      j->release();
+      j->finish(why);
     }
   }
 
@@ -200,7 +210,8 @@ class async {
   int const exceptions_ = std::uncaught_exceptions();
   mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<job> jobs_;
+  std::shared_ptr<job> first_;  // of what has been submitted and not begun
+  job* last_ = nullptr;
   std::exception_ptr error_;
   bool closing_ = false;
   comm::traffic traffic_;

@@ -7,14 +7,16 @@
 #include <vector>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/reduce.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail::comm {
 
 /// One rank's end of a communicator: the typed interface that all backends share. It checks arguments and counts
-/// traffic; the engine moves untyped arrays. Every rank calls the same collectives in the same order.
-/// Throws argument_error for sizes and ranks that cannot be, rank_lost and rank_diverged as the engine finds out.
-/// After one of these two the communicator stays broken: every later operation throws the same.
+/// traffic; the engine moves untyped arrays, and combines them with the function it is given. Every rank calls the same
+/// collectives in the same order. Throws argument_error for sizes and ranks that cannot be, rank_lost and rank_diverged
+/// as the engine finds out. After one of these two the communicator stays broken: every later operation throws the
+/// same.
 template <class Engine>
 class endpoint {
  public:
@@ -29,7 +31,7 @@ class endpoint {
   template <reducible T>
   void all_reduce(std::span<T> data, reduction how = reduction::sum) {
     call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size()};
-    engine_.all_reduce(c, bytes_of(data));
+    engine_.all_reduce(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
     count(c.bytes() - own + others() * own, others() * own + c.bytes() - own);
   }
@@ -37,7 +39,7 @@ class endpoint {
   template <reducible T>
   void reduce_scatter(std::span<T> data, reduction how = reduction::sum) {
     call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size()};
-    engine_.reduce_scatter(c, bytes_of(data));
+    engine_.reduce_scatter(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
     count(c.bytes() - own, others() * own);
   }

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstring>
-#include <deque>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -36,7 +36,7 @@ class mailbox {
     std::vector<std::byte> data;
   };
   std::mutex mutex_;
-  std::deque<message> messages_;
+  std::list<message> messages_;
 };
 
 }  // namespace dovetail::comm::detail

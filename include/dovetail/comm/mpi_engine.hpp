@@ -30,10 +30,10 @@ class mpi_engine {
   comm::traffic const& traffic() const { return job_->traffic; }
   mpi_job& job() { return *job_; }
 
-  void all_reduce(call const& c, std::byte* data) {
+  void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
     if (job_->options.order == mpi_order::native && native_type(c.type) != MPI_DATATYPE_NULL) return native(c, data);
-    if (job_->seats.usable()) return through_seats(c, data);
+    if (job_->seats.usable()) return through_seats(c, data, combine);
     if (c.bytes() <= small_bytes) {
       auto* const from = room(c.bytes() * ranks());
       clear();
@@ -43,16 +43,16 @@ class mpi_engine {
       });
       exchange(c, 0);
       for (int r = 0; r < size(); ++r) work_->sources[at(r)] = r == rank() ? data : from + at(r) * c.bytes();
-      reducer(c.type, c.how)(&data, 1, work_->sources.data(), ranks(), c.count);
+      combine(&data, 1, work_->sources.data(), ranks(), c.count);
       return;
     }
-    scatter(c, data);
+    scatter(c, data, combine);
     gather(c, 1, data + c.shard_bytes(size(), rank()).begin, data);
   }
 
-  void reduce_scatter(call const& c, std::byte* data) {
+  void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
-    scatter(c, data);
+    scatter(c, data, combine);
   }
 
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
@@ -179,7 +179,7 @@ class mpi_engine {
     if (odd < calls.size()) job_->diverged(static_cast<int>(odd), c, message("rank ", odd, " called ", calls[odd]));
   }
 
-  void scatter(call const& c, std::byte* data) {
+  void scatter(call const& c, std::byte* data, ordered_reduce combine) {
     auto const own = c.shard_bytes(size(), rank());
     auto* const from = room(own.size() * ranks());
     clear();
@@ -191,7 +191,7 @@ class mpi_engine {
     exchange(c, 0);
     std::byte* const out = data + own.begin;
     for (int r = 0; r < size(); ++r) work_->sources[at(r)] = r == rank() ? out : from + at(r) * own.size();
-    reducer(c.type, c.how)(&out, 1, work_->sources.data(), ranks(), own.size() / size_of(c.type));
+    combine(&out, 1, work_->sources.data(), ranks(), own.size() / size_of(c.type));
   }
   void gather(call const& c, int phase, std::byte* own, std::byte* out) {
     clear();
@@ -203,10 +203,10 @@ class mpi_engine {
     exchange(c, phase);
   }
 
-  void through_seats(call const& c, std::byte* data) {
+  void through_seats(call const& c, std::byte* data, ordered_reduce combine) {
     auto& seats = job_->seats;
     seats.all_reduce(
-        c, data,
+        c, data, combine,
         [&] {
           job_->wait_until(
               c, -1, [&] { return seats.all_reached(); },
@@ -221,7 +221,7 @@ class mpi_engine {
   }
   void meet(call const& c) {
     begin(c);
-    if (job_->seats.usable()) return through_seats(c, nullptr);
+    if (job_->seats.usable()) return through_seats(c, nullptr, nullptr);
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, nullptr, 0});

@@ -154,46 +154,20 @@ void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte co
   for (std::size_t o = 0; o < out_count; ++o) std::memcpy(outs[o] + whole, padded, rest);
 }
 
-template <class T>
-constexpr ordered_reduce reducer_of(reduction how) {
+}  // namespace detail
+
+/// The function that combines arrays of T by `how`. A program compiles those of the types that it reduces.
+template <reducible T>
+constexpr ordered_reduce reducer(reduction how) {
   switch (how) {
     case reduction::min:
-      return &reduce_in_order<T, reduction::min>;
+      return &detail::reduce_in_order<T, reduction::min>;
     case reduction::max:
-      return &reduce_in_order<T, reduction::max>;
+      return &detail::reduce_in_order<T, reduction::max>;
     case reduction::sum:
       break;
   }
-  return &reduce_in_order<T, reduction::sum>;
-}
-
-}  // namespace detail
-
-/// The function that combines arrays of `type` by `how`.
-constexpr ordered_reduce reducer(dtype type, reduction how) {
-  switch (type) {
-    case dtype::f64:
-      return detail::reducer_of<double>(how);
-    case dtype::f32:
-      return detail::reducer_of<float>(how);
-    case dtype::f16:
-      return detail::reducer_of<fp16>(how);
-    case dtype::bf16:
-      return detail::reducer_of<bf16>(how);
-    case dtype::i64:
-      return detail::reducer_of<std::int64_t>(how);
-    case dtype::i32:
-      return detail::reducer_of<std::int32_t>(how);
-    case dtype::u64:
-      return detail::reducer_of<std::uint64_t>(how);
-    case dtype::u32:
-      return detail::reducer_of<std::uint32_t>(how);
-    case dtype::u16:
-      return detail::reducer_of<std::uint16_t>(how);
-    case dtype::u8:
-      break;
-  }
-  return detail::reducer_of<std::uint8_t>(how);
+  return &detail::reduce_in_order<T, reduction::sum>;
 }
 
 }  // namespace dovetail::comm

@@ -22,8 +22,8 @@ class self_engine {
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
 
-  void all_reduce(call const&, std::byte*) {}
-  void reduce_scatter(call const&, std::byte*) {}
+  void all_reduce(call const&, std::byte*, ordered_reduce) {}
+  void reduce_scatter(call const&, std::byte*, ordered_reduce) {}
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
     if (in != out && c.bytes() != 0) std::memmove(out, in, c.bytes());
   }

@@ -94,10 +94,9 @@ class shared_seats {
 
   /// A barrier when c.count is 0. `wait(seats)` returns when all_reached(), or throws; `differ(calls)` must throw.
   template <class Wait, class Differ>
-  void all_reduce(call const& c, std::byte* data, Wait wait, Differ differ) {
+  void all_reduce(call const& c, std::byte* data, ordered_reduce combine, Wait wait, Differ differ) {
     seats_[rank_].posts[posted_] = c;
     std::size_t const n = c.bytes(), width = size_of(c.type);
-    auto const combine = reducer(c.type, c.how);
     bool const whole = size_ == 2 || n <= whole_up_to;
     for (std::size_t at = 0; at == 0 || at < n; at += chunk) {
       std::size_t const now = std::min(chunk, n - at);
@@ -130,6 +129,7 @@ class shared_seats {
  private:
   void arrive() { seats_[rank_].arrived.store(++phase_, std::memory_order_release); }
   void combine_range(ordered_reduce combine, std::byte* out, std::size_t begin, std::size_t end, std::size_t width) {
+    if (begin == end) return;  // a barrier brings no function
     for (int r = 0; r < size_; ++r) sources_[static_cast<std::size_t>(r)] = seats_[r].staging[staged_] + begin;
     sources_[static_cast<std::size_t>(rank_)] = out;  // the same values, without a third stream through the cache
     combine(&out, 1, sources_.data(), sources_.size(), (end - begin) / width);

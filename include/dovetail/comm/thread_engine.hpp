@@ -48,9 +48,9 @@ class thread_engine {
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
 
-  void all_reduce(call const& c, std::byte* data) {
+  void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     std::size_t const size_of_all = c.bytes();
-    if (size_of_all <= small_bytes) return all_reduce_small(c, data, size_of_all);
+    if (size_of_all <= small_bytes) return all_reduce_small(c, data, size_of_all, combine);
     together({c, data, data}, [&] {
       // Whole cache lines (of an aligned array) per rank, so that no two ranks write to one line.
       std::size_t const grain = 64 / size_of(c.type);
@@ -60,16 +60,16 @@ class thread_engine {
         outs_[r] = post(r).out + begin * size_of(c.type);
         sources_[r] = outs_[r];
       }
-      reducer(c.type, c.how)(outs_.data(), ranks(), sources_.data(), ranks(), end - begin);
+      combine(outs_.data(), ranks(), sources_.data(), ranks(), end - begin);
     });
   }
 
-  void reduce_scatter(call const& c, std::byte* data) {
+  void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     together({c, data, data}, [&] {
       auto const own = c.shard_bytes(size(), rank_);
       for (std::size_t r = 0; r < ranks(); ++r) sources_[r] = post(r).in + own.begin;
       std::byte* const out = data + own.begin;
-      reducer(c.type, c.how)(&out, 1, sources_.data(), ranks(), own.size() / size_of(c.type));
+      combine(&out, 1, sources_.data(), ranks(), own.size() / size_of(c.type));
     });
   }
 
@@ -118,14 +118,15 @@ class thread_engine {
     posting mine{{operation::split}};
     mine.bytes = static_cast<std::size_t>(color);
     mine.key = key;
-    std::vector<std::pair<int, int>> members;  // (key, rank), in the new order
+    int members = 0, before_me = 0;  // in the order of (key, rank)
     together(mine, [&] {
-      for (std::size_t r = 0; r < ranks(); ++r)
-        if (post(r).bytes == mine.bytes) members.emplace_back(post(r).key, static_cast<int>(r));
+      for (std::size_t r = 0; r < ranks(); ++r) {
+        if (post(r).bytes != mine.bytes) continue;
+        ++members;
+        before_me += std::pair(post(r).key, static_cast<int>(r)) < std::pair(key, rank_);
+      }
     });
-    std::sort(members.begin(), members.end());
-    auto const me = std::find(members.begin(), members.end(), std::pair(key, rank_));
-    return {group_->part(sequence_, color, static_cast<int>(members.size())), static_cast<int>(me - members.begin())};
+    return {group_->parts.join(sequence_, color, members, group_->options), before_me};
   }
 
   void send(call const& c, std::byte const* data, int tag) {
@@ -167,13 +168,13 @@ class thread_engine {
     for (std::size_t i = 1; i <= ranks(); ++i) f((static_cast<std::size_t>(rank_) + i) % ranks());
   }
 
-  void all_reduce_small(call const& c, std::byte* data, std::size_t bytes) {
+  void all_reduce_small(call const& c, std::byte* data, std::size_t bytes, ordered_reduce combine) {
     publish({c});
     copy(group_->at(rank_).small[posted_], data, bytes);
     meet(c);
     compare(c);
     for (std::size_t r = 0; r < ranks(); ++r) sources_[r] = group_->seats[r].small[posted_];
-    reducer(c.type, c.how)(&data, 1, sources_.data(), ranks(), c.count);
+    combine(&data, 1, sources_.data(), ranks(), c.count);
   }
 
   /// Posts, meets, checks that all ranks ask for the same, works, meets. Nobody leaves this function, by whatever

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <map>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,6 +42,24 @@ struct posting {
 /// Up to here one meeting less is worth more than every rank's copy: with two ranks from 256 B on the direct way wins,
 /// but it always takes two meetings, which cost most when the cores are contended.
 inline constexpr std::size_t small_bytes = 1024;
+
+struct thread_group;
+
+/// Groups that not all members have joined yet.
+class forming_groups {
+ public:
+  /// The group of those who come with the same `when` and `color`: the first of them makes it.
+  std::shared_ptr<thread_group> join(std::uint64_t when, int color, int members, threads_options const& options);
+
+ private:
+  struct forming {
+    std::uint64_t when;
+    int color, to_come;
+    std::shared_ptr<thread_group> group;
+  };
+  std::mutex mutex_;
+  std::list<forming> groups_;
+};
 
 /// The memory that the ranks of one communicator share. Ranks meet at *phases*: each rank counts its own in `arrived`.
 /// What was posted before phase k may be read after it, and is overwritten before phase k + 2 at the earliest, when
@@ -95,33 +113,31 @@ struct thread_group {
     for (int r = 0; r < ranks; ++r) at(r).mail_signal.add(one_phase);
   }
 
-  /// The group of those who split with the same color at the same time: the first to ask makes it.
-  std::shared_ptr<thread_group> part(std::uint64_t when, int color, int members) {
-    std::lock_guard const lock(mutex);
-    auto& p = parts[{when, color}];
-    if (!p.group) p = {std::make_shared<thread_group>(members, options), members};
-    auto group = p.group;
-    if (--p.to_come == 0) parts.erase({when, color});
-    return group;
-  }
-
   int const ranks;
   threads_options const options;
   patience how_to_wait;
   std::unique_ptr<seat[]> const seats;
   std::atomic<bool> broken{false};
+  forming_groups parts;  // of splits
 
  private:
-  struct split_part {
-    std::shared_ptr<thread_group> group;
-    int to_come = 0;
-  };
   std::mutex mutex;
   int failed_rank = -1;
   bool failed_diverged = false;
   std::string failed_because;
-  std::map<std::pair<std::uint64_t, int>, split_part> parts;
 };
+
+inline std::shared_ptr<thread_group> forming_groups::join(std::uint64_t when, int color, int members,
+                                                          threads_options const& options) {
+  std::lock_guard const lock(mutex_);
+  auto g = std::find_if(groups_.begin(), groups_.end(),
+                        [&](forming const& f) { return f.when == when && f.color == color; });
+  if (g == groups_.end())
+    g = groups_.insert(g, {when, color, members, std::make_shared<thread_group>(members, options)});
+  auto group = g->group;
+  if (--g->to_come == 0) groups_.erase(g);  // those who joined keep it alive
+  return group;
+}
 
 }  // namespace detail
 }  // namespace dovetail::comm

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <algorithm>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -32,7 +32,7 @@ class threads {
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
     state_->ranks = ranks;
     state_->options = options;
-    state_->handed_out.resize(static_cast<std::size_t>(ranks));
+    state_->handed_out = std::make_unique<std::atomic<std::uint64_t>[]>(static_cast<std::size_t>(ranks));
   }
 
   int size() const { return state_->ranks; }
@@ -55,17 +55,16 @@ class threads {
         group->fail(r, false, message("rank ", r, " threw something that is no std::exception"));
       }
     };
-    std::vector<std::thread> started;
+    std::vector<std::jthread> started;  // joined at the end, whatever happens
     started.reserve(static_cast<std::size_t>(size()));
     try {
       for (int r = 0; r < size(); ++r) started.emplace_back(one_rank, r);
     } catch (...) {  // no more threads to be had: those that run must not wait for the rest
       auto const missing = static_cast<int>(started.size());
       group->fail(missing, false, message("rank ", missing, " could not be started"));
-      for (auto& t : started) t.join();
       throw;
     }
-    for (auto& t : started) t.join();
+    started.clear();
     if (auto const e = found.root_cause()) std::rethrow_exception(e);
   }
 
@@ -73,23 +72,16 @@ class threads {
   /// once each rank has been handed out again, a world that broke works again.
   communicator rank(int r) const {
     require(r >= 0 && r < size(), "rank ", r, ": there are ranks 0 to ", size() - 1);
-    std::lock_guard const lock(state_->mutex);
     auto const n = state_->handed_out[static_cast<std::size_t>(r)]++;
-    auto& g = state_->groups[n];
-    if (!g) g = std::make_shared<detail::thread_group>(size(), state_->options);
-    auto const group = g;
-    // The communicators keep their group alive; the world forgets it when everybody has got theirs.
-    if (*std::min_element(state_->handed_out.begin(), state_->handed_out.end()) > n) state_->groups.erase(n);
-    return communicator(detail::thread_engine(group, r));
+    return communicator(detail::thread_engine(state_->groups.join(n, 0, size(), state_->options), r));
   }
 
  private:
   struct state {
     int ranks = 0;
     threads_options options;
-    std::mutex mutex;
-    std::vector<std::size_t> handed_out;
-    std::map<std::size_t, std::shared_ptr<detail::thread_group>> groups;
+    std::unique_ptr<std::atomic<std::uint64_t>[]> handed_out;
+    detail::forming_groups groups;
   };
 
   class failures {

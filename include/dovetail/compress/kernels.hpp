@@ -6,10 +6,6 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
 
-#if DOVETAIL_X86_LEVELS
-#include <immintrin.h>
-#endif
-
 // The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
 namespace dovetail::compress::kernels {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: kernels.hpp includes this file once per cpu_level, in a namespace and a target region of its own.
 // Everything here is written in vectors of `lanes` floats; only masks, half conversions and compaction differ by level.
+// The few instructions without an operator go by their built-in functions, which GCC and Clang share: <immintrin.h>
+// would cost each program 0.4 s of compiling.
 // Nothing rounds differently from level to level: products are rounded before they are added, and sums have 16 lanes.
 #if defined(DOVETAIL_KERNEL_LEVEL)
 
@@ -9,7 +11,11 @@ typedef float vf __attribute__((vector_size(4 * lanes)));
 typedef std::int32_t vi __attribute__((vector_size(4 * lanes)));
 typedef std::uint32_t vu __attribute__((vector_size(4 * lanes)));
 typedef std::uint16_t vh __attribute__((vector_size(2 * lanes)));
+typedef short vs __attribute__((vector_size(2 * lanes)));
 constexpr std::int32_t magnitude_bits = 0x7fffffff;
+// Operands of the instructions below.
+constexpr int to_nearest_even = 0, current_rounding = 4, not_less = 5;
+constexpr unsigned short all_lanes = 0xffff;
 
 template <class To, class From>
 DOVETAIL_INLINE To load(From const* p) {
@@ -42,11 +48,11 @@ DOVETAIL_INLINE vf rounded(vf v) {
 // The sign bits of the lanes.
 DOVETAIL_INLINE unsigned mask_of(vi v) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
-  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(v));
+  return __builtin_ia32_cvtd2mask512(v);
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
-  return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(v)));
+  return static_cast<unsigned>(__builtin_ia32_movmskps256(reinterpret_cast<vf>(v)));
 #elif DOVETAIL_X86_LEVELS
-  return static_cast<unsigned>(_mm_movemask_ps(reinterpret_cast<__m128>(v)));
+  return static_cast<unsigned>(__builtin_ia32_movmskps(reinterpret_cast<vf>(v)));
 #else
   unsigned m = 0;
   for (int j = 0; j < lanes; ++j) m |= static_cast<unsigned>(v[j] < 0) << j;
@@ -56,10 +62,9 @@ DOVETAIL_INLINE unsigned mask_of(vi v) {
 
 DOVETAIL_INLINE vh fp16_from(vf x) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
-  // The zero-masked forms, because GCC 12 warns of the undefined register in the plain ones.
-  return reinterpret_cast<vh>(_mm512_maskz_cvtps_ph(0xffff, reinterpret_cast<__m512>(x), _MM_FROUND_TO_NEAREST_INT));
+  return reinterpret_cast<vh>(__builtin_ia32_vcvtps2ph512_mask(x, to_nearest_even, vs{}, all_lanes));
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
-  return reinterpret_cast<vh>(_mm256_cvtps_ph(reinterpret_cast<__m256>(x), _MM_FROUND_TO_NEAREST_INT));
+  return reinterpret_cast<vh>(__builtin_ia32_vcvtps2ph256(x, to_nearest_even));
 #else  // dovetail::fp16's conversion, lane by lane the same
   vu const u = reinterpret_cast<vu>(x), a = u & 0x7fffffffu;
   vi const size = reinterpret_cast<vi>(a);  // compared as signed: SSE2 knows nothing else
@@ -74,9 +79,9 @@ DOVETAIL_INLINE vh fp16_from(vf x) {
 }
 DOVETAIL_INLINE vf fp16_to_float(vh h16) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
-  return reinterpret_cast<vf>(_mm512_maskz_cvtph_ps(0xffff, reinterpret_cast<__m256i>(h16)));
+  return __builtin_ia32_vcvtph2ps512_mask(reinterpret_cast<vs>(h16), vf{}, all_lanes, current_rounding);
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
-  return reinterpret_cast<vf>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(h16)));
+  return __builtin_ia32_vcvtph2ps256(reinterpret_cast<vs>(h16));
 #else
   vi const h = reinterpret_cast<vi>(__builtin_convertvector(h16, vu));
   vi const a = h & 0x7fff, sign = (h & 0x8000) << 16;
@@ -252,7 +257,7 @@ DOVETAIL_INLINE std::size_t compact_any(float const* gradient, float* residual, 
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   vu index;
   for (std::uint32_t j = 0; j < 16; ++j) index[j] = first + j;
-  __m512i const bound = _mm512_set1_epi32(least);
+  vi const bound = vi{} + least;
   for (; i + 16 <= n; i += 16) {
     vf x = load<vf>(gradient + i);
     ahead(gradient + i);
@@ -262,10 +267,13 @@ DOVETAIL_INLINE std::size_t compact_any(float const* gradient, float* residual, 
       store(residual + i, x);
     }
     vi const bits = reinterpret_cast<vi>(x);
-    __mmask16 const m = _mm512_cmpge_epi32_mask(reinterpret_cast<__m512i>(bits & magnitude_bits), bound);
-    _mm512_storeu_si512(indices + count, _mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(index)));
-    _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(bits)));
-    count += static_cast<std::size_t>(__builtin_popcount(m));
+    unsigned short const m = __builtin_ia32_cmpd512_mask(bits & magnitude_bits, bound, not_less, all_lanes);
+    store(indices + count, __builtin_ia32_compresssi512_mask(reinterpret_cast<vi>(index), vi{}, m));
+    store(values + count, __builtin_ia32_compresssi512_mask(bits, vi{}, m));
+    // GCC 12 may spill the 16 bits of a mask and count the 32 that it finds there; through a register it cannot.
+    unsigned selected = m;
+    __asm__("" : "+r"(selected));
+    count += static_cast<std::size_t>(__builtin_popcount(selected));
     index += 16u;
   }
 #else

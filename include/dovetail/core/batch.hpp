@@ -21,12 +21,13 @@ struct batch {
 
 /// What one evaluation of gradients is told by its caller.
 struct gradient_pass {
-  float scale = 1;          ///< gradients are `scale` × d(sum of the losses)/dw: 1/(global count) makes their sum over ranks a mean
+  float scale =
+      1;  ///< gradients are `scale` × d(sum of the losses)/dw: 1/(global count) makes their sum over ranks a mean
   bool accumulate = false;  ///< add to the gradients instead of overwriting them
   std::uint64_t seed = 0;   ///< for dropout and other noise: streams (seed, tensor, step, rank)
   std::uint64_t step = 0;
   std::uint32_t rank = 0;
-  int threads = 1;          ///< cores that this rank may use
+  int threads = 1;  ///< cores that this rank may use
   /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
   /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
   std::function<void(std::size_t first)> ready{};
@@ -36,9 +37,9 @@ struct gradient_pass {
 
 /// What one pass over a batch found: sums over the predictions that were made.
 struct loss_sums {
-  double loss = 0;            ///< sum of the losses, in nats for cross-entropy
-  std::int64_t count = 0;     ///< predictions
-  std::int64_t correct = 0;   ///< predictions whose arg-max was the target
+  double loss = 0;           ///< sum of the losses, in nats for cross-entropy
+  std::int64_t count = 0;    ///< predictions
+  std::int64_t correct = 0;  ///< predictions whose arg-max was the target
 
   double mean() const { return count ? loss / static_cast<double>(count) : 0.0; }
   double accuracy() const { return count ? static_cast<double>(correct) / static_cast<double>(count) : 0.0; }

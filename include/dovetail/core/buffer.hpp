@@ -52,9 +52,7 @@ class buffer {
   }
 
  private:
-  static T* allocate(std::size_t n) {
-    return n ? static_cast<T*>(::operator new(n * sizeof(T), alignment)) : nullptr;
-  }
+  static T* allocate(std::size_t n) { return n ? static_cast<T*>(::operator new(n * sizeof(T), alignment)) : nullptr; }
   T* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -1,20 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <charconv>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include <dovetail/core/config.hpp>
 
 namespace dovetail {
 
-/// Concatenates anything that can be streamed: the words of an error message.
+namespace detail {
+
+/// A part of a message: refers to a value, so it lives as long as the call only. One type for all values, because a
+/// function per combination of types would cost every program its compile time.
+class part {
+ public:
+  part(char const* s) : part(std::string_view(s)) {}
+  part(std::string const& s) : part(std::string_view(s)) {}
+  part(std::string_view s) : value_(s.data()), length_(s.size()) {}
+  template <std::signed_integral T>
+  part(T x) : how_(signed_number), integer_(static_cast<std::uint64_t>(std::int64_t{x})) {}
+  template <std::unsigned_integral T>
+  part(T x) : how_(unsigned_number), integer_(x) {}
+  part(char c) : how_(character), integer_(static_cast<unsigned char>(c)) {}
+  part(double x) : how_(real), real_(x) {}
+  part(float x) : part(static_cast<double>(x)) {}
+  /// Anything else that can be streamed.
+  template <class T>
+  requires(!std::convertible_to<T const&, std::string_view> && !std::is_arithmetic_v<T>) part(T const& x)
+      : value_(&x),
+        how_(streamed),
+        stream_([](std::ostream& out, void const* p) { out << *static_cast<T const*>(p); }) {}
+
+  DOVETAIL_COLD void append_to(std::string& out) const {
+    char digits[32];
+    auto const put = [&](std::to_chars_result r) { out.append(digits, r.ptr); };
+    switch (how_) {
+      case words:
+        out.append(static_cast<char const*>(value_), length_);
+        break;
+      case signed_number:
+        put(std::to_chars(digits, digits + sizeof digits, static_cast<std::int64_t>(integer_)));
+        break;
+      case unsigned_number:
+        put(std::to_chars(digits, digits + sizeof digits, integer_));
+        break;
+      case character:
+        out += static_cast<char>(integer_);
+        break;
+      case real:
+        put(std::to_chars(digits, digits + sizeof digits, real_, std::chars_format::general, 6));
+        break;
+      case streamed: {
+        std::ostringstream s;
+        s.imbue(std::locale::classic());
+        stream_(s, value_);
+        out += s.str();
+      }
+    }
+  }
+
+ private:
+  enum : std::uint8_t { words, signed_number, unsigned_number, character, real, streamed };
+  void const* value_ = nullptr;
+  std::size_t length_ = 0;
+  decltype(words) how_ = words;
+  union {
+    std::uint64_t integer_ = 0;
+    double real_;
+    void (*stream_)(std::ostream&, void const*);
+  };
+};
+
+DOVETAIL_COLD inline std::string joined(std::initializer_list<part> parts) {
+  std::string s;
+  for (auto const& p : parts) p.append_to(s);
+  return s;
+}
+
+}  // namespace detail
+
+/// Concatenates numbers, strings and anything that can be streamed: the words of an error message. The same whatever
+/// the global locale is.
 template <class... Parts>
-DOVETAIL_COLD std::string message(Parts const&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+std::string message(Parts const&... parts) {
+  return detail::joined({parts...});
 }
 
 /// Every failure of the library is an exception of this small hierarchy. `what()` is one line:
@@ -60,16 +138,17 @@ struct rank_diverged : comm_error {
 };
 
 namespace detail {
-template <class Error, class... Parts>
-[[noreturn]] DOVETAIL_COLD void fail(Parts const&... parts) {
-  throw Error(message(parts...));
+template <class Error>
+[[noreturn]] DOVETAIL_COLD void fail(std::initializer_list<part> parts) {
+  throw Error(joined(parts));
 }
 }  // namespace detail
 
 /// Throws `Error` with the message made of `parts` unless `condition` holds.
 template <class Error = argument_error, class... Parts>
 inline void require(bool condition, Parts const&... parts) {
-  if (!condition) [[unlikely]] detail::fail<Error>(parts...);
+  if (!condition) [[unlikely]]
+    detail::fail<Error>({parts...});
 }
 
 }  // namespace dovetail

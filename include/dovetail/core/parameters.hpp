@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -13,6 +13,13 @@
 #include <dovetail/core/shape.hpp>
 
 namespace dovetail {
+
+/// What is known of a tensor before it has memory.
+struct named_shape {
+  std::string name;
+  dovetail::shape shape;
+  friend bool operator==(named_shape const&, named_shape const&) = default;
+};
 
 /// A view of one trainable tensor in anyone's memory: its name, its weights and, of the same size, its gradients.
 struct parameter {
@@ -36,8 +43,10 @@ class parameter_list {
             shape.size(), " elements, its weight ", weight.size(), ": pass the whole tensor");
     require(gradient.size() == weight.size(), "parameter '", name, "': the weight has ", weight.size(),
             " elements, the gradient ", gradient.size(), ": they must be equal");
-    require(index_.emplace(name, items_.size()).second, "parameter '", name,
+    auto const place = place_of(name);
+    require(place == by_name_.end() || items_[*place].name != name, "parameter '", name,
             "' is registered twice: names must be unique, state is kept by name");
+    by_name_.insert(place, items_.size());
     offsets_.push_back(flat_size_);
     flat_size_ += weight.size();
     items_.push_back({std::move(name), weight, gradient, shape});
@@ -71,11 +80,14 @@ class parameter_list {
   std::size_t flat_size() const { return flat_size_; }
   /// Position of the parameter called `name`; throws argument_error if there is none.
   std::size_t find(std::string const& name) const {
-    auto const it = index_.find(name);
-    require(it != index_.end(), "no parameter is called '", name, "'");
-    return it->second;
+    auto const place = place_of(name);
+    require(place != by_name_.end() && items_[*place].name == name, "no parameter is called '", name, "'");
+    return *place;
   }
-  bool contains(std::string const& name) const { return index_.contains(name); }
+  bool contains(std::string const& name) const {
+    auto const place = place_of(name);
+    return place != by_name_.end() && items_[*place].name == name;
+  }
 
   /// The gradients (weights) of the whole list as one span when they lie in memory as in the flat index space,
   /// as an arena's do; an empty span otherwise.
@@ -83,6 +95,10 @@ class parameter_list {
   std::span<float> flat_weights() const { return flat(&parameter::weight); }
 
  private:
+  std::vector<std::size_t>::const_iterator place_of(std::string const& name) const {
+    return std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                            [&](std::size_t i, std::string const& n) { return items_[i].name < n; });
+  }
   static void check_contiguous(std::string const& name, char const* what, std::span<std::int64_t const> strides,
                                dovetail::shape const& shape) {
     require(strides.size() == static_cast<std::size_t>(shape.rank), "parameter '", name, "': ", what, " has ",
@@ -104,17 +120,14 @@ class parameter_list {
   std::vector<parameter> items_;
   std::vector<std::size_t> offsets_;
   std::size_t flat_size_ = 0;
-  std::unordered_map<std::string, std::size_t> index_;
+  std::vector<std::size_t> by_name_;  // positions in the order of names
 };
 
 /// Owns weights and gradients of a list of tensors in forward order: two 64-byte aligned blocks, each laid out
 /// as the flat index space, so that a bucket of gradients is a plain range. A value: copies own copies.
 class arena {
  public:
-  struct tensor {
-    std::string name;
-    dovetail::shape shape;
-  };
+  using tensor = named_shape;
 
   arena() = default;
   DOVETAIL_COLD explicit arena(std::vector<tensor> layout) : layout_(std::move(layout)) {

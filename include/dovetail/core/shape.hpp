@@ -16,8 +16,8 @@ struct shape {
 
   constexpr shape() = default;
   template <class... I>
-    requires(sizeof...(I) > 0 && sizeof...(I) <= max_rank)
-  constexpr shape(I... e) : extents{static_cast<std::int64_t>(e)...}, rank(sizeof...(I)) {}
+  requires(sizeof...(I) > 0 && sizeof...(I) <= max_rank) constexpr shape(I... e)
+      : extents{static_cast<std::int64_t>(e)...}, rank(sizeof...(I)) {}
 
   constexpr std::int64_t operator[](int i) const { return extents[i]; }
   constexpr std::int64_t& operator[](int i) { return extents[i]; }

@@ -16,8 +16,10 @@
 
 #if defined(__CUDACC__)
 #include <dovetail/core/simd_plain.hpp>
-#elif defined(__SSE2__)
+#elif defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif

@@ -95,5 +95,5 @@ struct square_sum {
   }
 };
 
-}  // inline namespace lanes_16_plain
+}  // namespace lanes_16_plain
 }  // namespace dovetail::simd

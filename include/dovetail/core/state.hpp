@@ -18,25 +18,44 @@ enum class dtype : std::uint8_t { f64, f32, f16, bf16, i64, i32, u64, u32, u16, 
 /// Bytes of one element.
 constexpr std::size_t size_of(dtype t) {
   switch (t) {
-    case dtype::f64: case dtype::i64: case dtype::u64: return 8;
-    case dtype::f32: case dtype::i32: case dtype::u32: return 4;
-    case dtype::f16: case dtype::bf16: case dtype::u16: return 2;
-    case dtype::u8: break;
+    case dtype::f64:
+    case dtype::i64:
+    case dtype::u64:
+      return 8;
+    case dtype::f32:
+    case dtype::i32:
+    case dtype::u32:
+      return 4;
+    case dtype::f16:
+    case dtype::bf16:
+    case dtype::u16:
+      return 2;
+    case dtype::u8:
+      break;
   }
   return 1;
 }
 
 template <class T>
 constexpr dtype dtype_of() {
-  if constexpr (std::is_same_v<T, double>) return dtype::f64;
-  else if constexpr (std::is_same_v<T, float>) return dtype::f32;
-  else if constexpr (std::is_same_v<T, fp16>) return dtype::f16;
-  else if constexpr (std::is_same_v<T, bf16>) return dtype::bf16;
-  else if constexpr (std::is_same_v<T, std::int64_t>) return dtype::i64;
-  else if constexpr (std::is_same_v<T, std::int32_t>) return dtype::i32;
-  else if constexpr (std::is_same_v<T, std::uint64_t>) return dtype::u64;
-  else if constexpr (std::is_same_v<T, std::uint32_t>) return dtype::u32;
-  else if constexpr (std::is_same_v<T, std::uint16_t>) return dtype::u16;
+  if constexpr (std::is_same_v<T, double>)
+    return dtype::f64;
+  else if constexpr (std::is_same_v<T, float>)
+    return dtype::f32;
+  else if constexpr (std::is_same_v<T, fp16>)
+    return dtype::f16;
+  else if constexpr (std::is_same_v<T, bf16>)
+    return dtype::bf16;
+  else if constexpr (std::is_same_v<T, std::int64_t>)
+    return dtype::i64;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return dtype::i32;
+  else if constexpr (std::is_same_v<T, std::uint64_t>)
+    return dtype::u64;
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return dtype::u32;
+  else if constexpr (std::is_same_v<T, std::uint16_t>)
+    return dtype::u16;
   else {
     static_assert(sizeof(T) == 1 && std::is_trivially_copyable_v<T>, "no dtype for this element type");
     return dtype::u8;

@@ -56,7 +56,7 @@ class trace {
       ++dropped_;
       return;
     }
-    auto const self = std::this_thread::get_id();
+    auto const self = std::hash<std::thread::id>{}(std::this_thread::get_id());
     auto const seen = std::find(threads_.begin(), threads_.end(), self);
     e.thread = static_cast<int>(seen - threads_.begin());
     try {
@@ -91,7 +91,7 @@ class trace {
   std::size_t const capacity_;
   mutable std::mutex mutex_;
   std::vector<trace_event> events_;
-  std::vector<std::thread::id> threads_;
+  std::vector<std::size_t> threads_;  // hashes of their ids
   std::size_t dropped_ = 0;
 };
 

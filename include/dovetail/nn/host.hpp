@@ -2,7 +2,7 @@
 #pragma once
 // Which library does a network's dense arithmetic on this machine's CPU. The choice is part of the network's type, so
 // two translation units that see different machines have different types, not different meanings of one.
-#if __has_include(<dnnl.hpp>) && __has_include(<dnnl_version.h>)
+#if __has_include(<dnnl.h>) && __has_include(<dnnl_version.h>)
 #include <dnnl_version.h>
 #if DNNL_VERSION_MAJOR == 2
 #define DOVETAIL_NN_HAS_ONEDNN 1

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <concepts>
 #include <cstddef>
 #include <limits>
 
@@ -11,7 +12,8 @@
 // The optimizers with names. Each is an aggregate of hyperparameters, with PyTorch's or the paper's defaults, that
 // stands for a chain. No base class: it would make designated initialisers warn.
 
-/// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`.
+/// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`. All members are
+/// templates, so that a program compiles the rules that it uses.
 #define DOVETAIL_OPTIMIZER                                                                                       \
   using state_type = ::dovetail::optim::state;                                                                   \
   static constexpr ::dovetail::optim::plan plan = rule::plan;                                                    \
@@ -21,9 +23,13 @@
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
     return rule::bytes_per_parameter_with(source);                                                               \
   }                                                                                                              \
-  state_type init(::dovetail::parameter_list const& parameters) const { return stages().init(parameters); }      \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
+  state_type init(List const& parameters) const {                                                                \
+    return stages().init(parameters);                                                                            \
+  }                                                                                                              \
+  template <std::same_as<::dovetail::optim::step_options> Options = ::dovetail::optim::step_options>             \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
-                                      ::dovetail::optim::step_options const& options = {}) const {               \
+                                      Options const& options = {}) const {                                       \
     return stages().step(parameters, state, options);                                                            \
   }                                                                                                              \
   template <::dovetail::optim::gradient_source Source>                                                           \

@@ -27,10 +27,7 @@ class state {
   /// Zero slots for a parameter list; `group_of` says to which group of hyperparameters each tensor belongs.
   state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
       : group_(std::move(group_of)) {
-    for (auto const& x : parameters) {
-      names_.push_back(x.name);
-      shapes_.push_back(x.shape);
-    }
+    for (auto const& x : parameters) tensors_.push_back({x.name, x.shape});
     for (std::size_t s = 0; s < p.slots; ++s) {
       std::string name = p.slot_names[s];
       for (std::size_t before = 0; before < s; ++before)  // two stages with the same slot name in one chain
@@ -65,11 +62,10 @@ class state {
     std::vector<named_tensor> list;
     list.push_back(make_named_tensor(prefix + "step", step_));
     std::size_t at = 0;
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      auto const n = static_cast<std::size_t>(shapes_[i].size());
+    for (auto const& [name, shape] : tensors_) {
+      auto const n = static_cast<std::size_t>(shape.size());
       for (std::size_t s = 0; s < slots_.size(); ++s)
-        list.push_back(
-            make_named_tensor(prefix + names_[i] + '.' + slot_names_[s], slot(s).subspan(at, n), shapes_[i]));
+        list.push_back(make_named_tensor(message(prefix, name, '.', slot_names_[s]), slot(s).subspan(at, n), shape));
       at += n;
     }
     return list;
@@ -79,24 +75,25 @@ class state {
   void check(parameter_list const& parameters, plan const& p, std::size_t groups = 1) const {
     require(slots_.size() == p.slots, "optimizer state has ", slots_.size(), " slots, the rule needs ", p.slots,
             ": make the state with this optimizer's init()");
-    require(names_.size() == parameters.size(), "optimizer state was made for ", names_.size(),
+    require(tensors_.size() == parameters.size(), "optimizer state was made for ", tensors_.size(),
             " parameters, the list has ", parameters.size(), ": call init() again");
-    for (std::size_t i = 0; i < names_.size(); ++i) {
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
       auto const& x = parameters[i];
-      require(names_[i] == x.name, "optimizer state: parameter ", i, " was '", names_[i], "' at init() and is '",
-              x.name, "' now: state is kept by name and order, call init() again");
-      require(shapes_[i].size() == x.shape.size(), "optimizer state: parameter '", x.name, "' had shape ", shapes_[i],
+      auto const& was = tensors_[i];
+      require(was.name == x.name, "optimizer state: parameter ", i, " was '", was.name, "' at init() and is '", x.name,
+              "' now: state is kept by name and order, call init() again");
+      require(was.shape.size() == x.shape.size(), "optimizer state: parameter '", x.name, "' had shape ", was.shape,
               " at init() and has ", x.shape, " now");
     }
     for (auto const g : group_)
       require(g < groups, "optimizer state was made for an optimizer with more groups: make it with this one's init()");
-    require(p.passes == 1 || scratch_.tensors.size() == 2 * names_.size() * (p.passes - 1),
+    require(p.passes == 1 || scratch_.tensors.size() == 2 * tensors_.size() * (p.passes - 1),
             "optimizer state was made for a rule of other passes: make the state with this optimizer's init()");
   }
 
   friend bool operator==(state const& a, state const& b) {
-    return a.step_ == b.step_ && a.names_ == b.names_ && a.shapes_ == b.shapes_ && a.slot_names_ == b.slot_names_ &&
-           a.slots_ == b.slots_ && a.group_ == b.group_;
+    return a.step_ == b.step_ && a.tensors_ == b.tensors_ && a.slot_names_ == b.slot_names_ && a.slots_ == b.slots_ &&
+           a.group_ == b.group_;
   }
 
   /// Room for partial sums, so that a step allocates nothing; no part of the value.
@@ -109,8 +106,7 @@ class state {
 
  private:
   std::int64_t step_ = 0;
-  std::vector<std::string> names_;
-  std::vector<dovetail::shape> shapes_;
+  std::vector<named_shape> tensors_;
   std::vector<std::string> slot_names_;
   std::vector<buffer<float>> slots_;
   std::vector<std::uint32_t> group_;

@@ -64,13 +64,13 @@ struct all_reduce {
   }
 };
 
-/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameters and communicator, which must
-/// outlive it. Not thread-safe: begin, ready and step are called by the thread that computes gradients.
+/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameters and communicator, which
+/// must outlive it. Not thread-safe: begin, ready and step are called by the thread that computes gradients.
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
  public:
-  DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters, Optimizer const& opt,
-                     Communicator& comm)
+  DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters,
+                                   Optimizer const& opt, Communicator& comm)
       : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), rank_(comm.rank()) {
     gradients_ = parameters.flat_gradients();
     if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
@@ -83,7 +83,6 @@ class all_reduce_session {
       auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, comm.size());
       buckets_.push_back({{policy.codec, plan, parameters, part, values, comm.size(), rank_}});
     }
-    tickets_.reserve(buckets_.size());
     owner_.emplace(comm);
   }
   all_reduce_session(all_reduce_session const&) = delete;
@@ -105,10 +104,9 @@ class all_reduce_session {
     bool finite = true;
     for (std::size_t i = 0; i < launched_; ++i) {
       trace_span const waiting(trace_, "wait for exchange", "sync", rank_);
-      tickets_[i].wait();
+      buckets_[i].done.wait();
       finite = finite && buckets_[i].finite;
     }
-    tickets_.clear();
     launched_ = 0;
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
@@ -116,7 +114,9 @@ class all_reduce_session {
     return last_ = optimizer_.step(*parameters_, state_);
   }
 
-  DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) { return state_.tensors(prefix + "optimizer."); }
+  DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
+    return state_.tensors(prefix + "optimizer.");
+  }
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     std::vector<named_tensor> all;
     for (std::size_t i = 0; i < buckets_.size(); ++i)
@@ -134,18 +134,19 @@ class all_reduce_session {
   struct bucket_slot {
     bucket_exchange<Codec> exchange;
     bool finite = true;
+    comm::ticket done{};
   };
 
   void launch() {
     auto& slot = buckets_[launched_++];
     auto const part = slot.exchange.part();
     if (!staging_.empty()) stage(part);
-    tickets_.push_back(owner_->submit([this, &slot, part](Communicator& c) {
+    slot.done = owner_->submit([this, &slot, part](Communicator& c) {
       trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
       slot.exchange.run(c, values);
       slot.finite = all_finite(values);
-    }));
+    });
   }
   void stage(range part) {
     for (std::size_t i = 0; i < parameters_->size(); ++i)
@@ -167,7 +168,6 @@ class all_reduce_session {
   std::span<float> gradients_;
   buffer<float> staging_;
   std::vector<bucket_slot> buckets_;
-  std::vector<comm::ticket> tickets_;
   std::size_t launched_ = 0;
   optim::step_result last_;
   int rank_ = 0;

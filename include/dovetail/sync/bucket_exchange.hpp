@@ -29,31 +29,29 @@ class bucket_exchange {
 
   /// `values` is the memory of the flat range `part`; codecs may look at its size only.
   DOVETAIL_COLD bucket_exchange(Codec const& codec, exchange::plan plan, parameter_list const& parameters, range part,
-                  std::span<float const> values, int ranks, int rank)
+                                std::span<float const> values, int ranks, int rank)
       : codec_(codec), plan_(plan), part_(part), ranks_(ranks), rank_(rank) {
     whole_ = tensors_in(parameters, part);
     cost_ = exchange::cost(plan, codec, {values, whole_}, ranks, rank);
     if (is_plain()) return;
-    std::vector<range> pieces{{0, part.size()}};
-    if (plan_ == exchange::plan::two_phase) {
-      pieces.clear();
-      for (int r = 0; r < ranks; ++r) pieces.push_back(shard(part.size(), ranks, r));
-      pieces.push_back(pieces[static_cast<std::size_t>(rank)]);  // the sum of the own shard is encoded once more
+    bool const each = plan_ == exchange::plan::two_phase;
+    int const pieces = each ? ranks + 1 : 1;  // every rank's shard, and the sum of the own one, encoded once more
+    pieces_.reserve(static_cast<std::size_t>(pieces));
+    for (int i = 0; i < pieces; ++i) {
+      auto const r = each ? shard(part.size(), ranks, i < ranks ? i : rank) : range{0, part.size()};
+      auto tensors = tensors_in(parameters, {part.begin + r.begin, part.begin + r.end});
+      auto state = codec_.init({values.subspan(r.begin, r.size()), tensors});
+      pieces_.push_back({r, std::move(tensors), std::move(state)});
     }
-    for (auto piece : pieces) {
-      tensors_.push_back(tensors_in(parameters, {part.begin + piece.begin, part.begin + piece.end}));
-      states_.push_back(codec_.init({values.subspan(piece.begin, piece.size()), tensors_.back()}));
-      pieces_.push_back(piece);
-    }
-    if (plan_ == exchange::plan::two_phase) chunk_ = codec_.wire_size(pieces.front().size());
+    if (each)
+      chunk_ = codec_.wire_size(pieces_.front().at.size());
     else
       for (int round = 0; round < compress::rounds_of<Codec>; ++round)
         chunk_ = std::max(chunk_, compress::wire_size(codec_, compress::bucket{values, whole_}, round));
     auto const p = static_cast<std::size_t>(ranks);
-    bool const each = plan_ == exchange::plan::two_phase;
     send_ = buffer<std::byte>(each ? p * chunk_ : chunk_);
     if (plan_ != exchange::plan::sum) receive_.resize(p * chunk_);
-    if (each) sum_ = buffer<float>(pieces.back().size());
+    if (each) sum_ = buffer<float>(pieces_.back().at.size());
   }
 
   range part() const { return part_; }
@@ -72,29 +70,28 @@ class bucket_exchange {
       case exchange::plan::two_phase:
         if constexpr (exchange::two_phase_is_legal<Codec>) return run_two_phase(c, values);
         break;
-      case exchange::plan::gather: return run_gather(c, values);
+      case exchange::plan::gather:
+        return run_gather(c, values);
     }
   }
 
   /// Codec states by name: "<prefix>…" for the bucket's own, "<prefix>shard<r>.…" and "<prefix>sum.…" in two phases.
   DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> all;
-    for (std::size_t i = 0; i < states_.size(); ++i) {
-      std::string const name = states_.size() == 1        ? prefix
-                               : i + 1 == states_.size() ? prefix + "sum."
-                                                          : prefix + "shard" + std::to_string(i) + ".";
-      for (auto& t : states_[i].tensors(name)) all.push_back(std::move(t));
+    for (std::size_t i = 0; i < pieces_.size(); ++i) {
+      std::string const name = pieces_.size() == 1       ? prefix
+                               : i + 1 == pieces_.size() ? message(prefix, "sum.")
+                                                         : message(prefix, "shard", i, '.');
+      for (auto& t : pieces_[i].state.tensors(name)) all.push_back(std::move(t));
     }
     return all;
   }
 
  private:
   /// Nothing to encode: the gradients themselves are summed, in place.
-  bool is_plain() const {
-    return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::sum;
-  }
+  bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::sum; }
   std::size_t encode(std::span<float const> values, std::size_t piece, std::span<std::byte> out) {
-    return codec_.encode({values, tensors_[piece]}, states_[piece], out);
+    return codec_.encode({values, pieces_[piece].tensors}, pieces_[piece].state, out);
   }
   static void clear(std::span<float> values) {
     if (!values.empty()) std::memset(values.data(), 0, values.size_bytes());
@@ -112,15 +109,15 @@ class bucket_exchange {
       add_up();
     } else {
       for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
-        bytes = codec_.encode({values, tensors_[0]}, states_[0], send_.span(), round);
+        bytes = codec_.encode({values, pieces_[0].tensors}, pieces_[0].state, send_.span(), round);
         add_up();
-        if (round + 1 < compress::rounds_of<Codec>) codec_.absorb(send_.span().first(bytes), states_[0], round);
+        if (round + 1 < compress::rounds_of<Codec>) codec_.absorb(send_.span().first(bytes), pieces_[0].state, round);
       }
     }
     clear(values);
     auto const payload = std::span<std::byte const>(send_.span().first(bytes));
-    if constexpr (requires { codec_.decode_add(payload, values, 1.f, states_[0]); })
-      codec_.decode_add(payload, values, 1.f, states_[0]);  // what earlier rounds agreed on lies in the state
+    if constexpr (requires { codec_.decode_add(payload, values, 1.f, pieces_[0].state); })
+      codec_.decode_add(payload, values, 1.f, pieces_[0].state);  // what earlier rounds agreed on lies in the state
     else
       codec_.decode_add(payload, values, 1.f);
   }
@@ -146,7 +143,7 @@ class bucket_exchange {
   void run_two_phase(C& c, std::span<float> values) {
     auto const ranks = static_cast<std::size_t>(ranks_), me = static_cast<std::size_t>(rank_);
     for (std::size_t r = 0; r < ranks; ++r)
-      encode(values.subspan(pieces_[r].begin, pieces_[r].size()), r, send_.span().subspan(r * chunk_, chunk_));
+      encode(values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), r, send_.span().subspan(r * chunk_, chunk_));
     c.all_to_all(std::span<std::byte const>(send_.span()), std::span<std::byte>(receive_));
     clear(sum_.span());
     for (std::size_t r = 0; r < ranks; ++r) codec_.decode_add(payload(r, me), sum_.span(), 1.f);
@@ -154,11 +151,17 @@ class bucket_exchange {
     c.all_gather(std::span<std::byte const>(send_.span().first(chunk_)), std::span<std::byte>(receive_));
     clear(values);
     for (std::size_t r = 0; r < ranks; ++r)
-      codec_.decode_add(payload(r, r), values.subspan(pieces_[r].begin, pieces_[r].size()), 1.f);
+      codec_.decode_add(payload(r, r), values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), 1.f);
   }
+  /// What is encoded by itself, with what the codec remembers of it.
+  struct piece {
+    range at;  // within the bucket
+    std::vector<compress::bucket_tensor> tensors;
+    state_type state;
+  };
   /// Chunk `slot` of what was received, which encodes shard `piece`.
   std::span<std::byte const> payload(std::size_t slot, std::size_t piece) const {
-    return std::span<std::byte const>(receive_).subspan(slot * chunk_, codec_.wire_size(pieces_[piece].size()));
+    return std::span<std::byte const>(receive_).subspan(slot * chunk_, codec_.wire_size(pieces_[piece].at.size()));
   }
 
   Codec codec_;
@@ -167,9 +170,7 @@ class bucket_exchange {
   int ranks_, rank_;
   std::vector<compress::bucket_tensor> whole_;
   comm::traffic cost_;
-  std::vector<range> pieces_;
-  std::vector<std::vector<compress::bucket_tensor>> tensors_;
-  std::vector<state_type> states_;
+  std::vector<piece> pieces_;
   std::size_t chunk_ = 0;
   buffer<std::byte> send_;
   std::vector<std::byte> receive_;

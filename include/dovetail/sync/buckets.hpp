@@ -12,8 +12,8 @@
 namespace dovetail::sync {
 
 /// Cuts the flat index space into buckets of whole tensors, in the order in which backward finishes them: the last
-/// tensors come first. A bucket is closed as soon as it holds `bytes` bytes of gradients; a larger tensor is a bucket of
-/// its own. Depends on sizes only, so every rank cuts alike.
+/// tensors come first. A bucket is closed as soon as it holds `bytes` bytes of gradients; a larger tensor is a bucket
+/// of its own. Depends on sizes only, so every rank cuts alike.
 DOVETAIL_COLD inline std::vector<range> cut_buckets(parameter_list const& parameters, std::size_t bytes) {
   std::vector<range> buckets;
   std::size_t end = parameters.flat_size();
@@ -36,8 +36,7 @@ DOVETAIL_COLD inline std::vector<compress::bucket_tensor> tensors_in(parameter_l
     std::size_t const end = std::min(parameters.offset(i) + parameters[i].size(), part.end);
     if (begin >= end) continue;
     bool const whole = end - begin == parameters[i].size();
-    found.push_back({begin - part.begin,
-                     whole ? parameters[i].shape : shape{static_cast<std::int64_t>(end - begin)}});
+    found.push_back({begin - part.begin, whole ? parameters[i].shape : shape{static_cast<std::int64_t>(end - begin)}});
   }
   return found;
 }

@@ -25,9 +25,7 @@ struct gather {};
 /// The choice that was made, as a value.
 enum class plan : std::uint8_t { sum, two_phase, gather };
 
-constexpr char const* name_of(plan p) {
-  return p == plan::sum ? "sum" : p == plan::two_phase ? "two_phase" : "gather";
-}
+constexpr char const* name_of(plan p) { return p == plan::sum ? "sum" : p == plan::two_phase ? "two_phase" : "gather"; }
 
 template <class Codec>
 inline constexpr bool sum_is_legal = Codec::summable;
@@ -62,15 +60,20 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
 /// The plan that `Wish` means for a bucket among `ranks` ranks.
 template <class Wish, class Codec>
 constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) {
-  if constexpr (std::is_same_v<Wish, sum>) return plan::sum;
-  else if constexpr (std::is_same_v<Wish, two_phase>) return plan::two_phase;
-  else if constexpr (std::is_same_v<Wish, gather>) return plan::gather;
-  else if constexpr (sum_is_legal<Codec>) return plan::sum;
+  if constexpr (std::is_same_v<Wish, sum>)
+    return plan::sum;
+  else if constexpr (std::is_same_v<Wish, two_phase>)
+    return plan::two_phase;
+  else if constexpr (std::is_same_v<Wish, gather>)
+    return plan::gather;
+  else if constexpr (sum_is_legal<Codec>)
+    return plan::sum;
   else if constexpr (two_phase_is_legal<Codec>)
     return cost(plan::two_phase, codec, b, ranks, 0).bytes_sent < cost(plan::gather, codec, b, ranks, 0).bytes_sent
                ? plan::two_phase
                : plan::gather;
-  else return plan::gather;
+  else
+    return plan::gather;
 }
 
 /// Refuses a wish that the codec's algebra forbids.

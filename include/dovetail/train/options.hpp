@@ -18,12 +18,12 @@ struct step_record {
   double loss = 0;         ///< mean per prediction, in nats for cross-entropy
   double accuracy = 0;
   double lr = 0;
-  bool skipped = false;    ///< a gradient was not finite, nothing was changed
-  double gradient_norm = -1;  ///< if the optimizer computes it; -1 otherwise
-  double seconds = 0;         ///< since fit began
-  double samples_per_second = 0;     ///< over all ranks, since the previous report
-  std::uint64_t bytes_sent = 0;      ///< by this rank in this step's exchange
-  std::int64_t total_steps = 0;      ///< where fit will stop
+  bool skipped = false;           ///< a gradient was not finite, nothing was changed
+  double gradient_norm = -1;      ///< if the optimizer computes it; -1 otherwise
+  double seconds = 0;             ///< since fit began
+  double samples_per_second = 0;  ///< over all ranks, since the previous report
+  std::uint64_t bytes_sent = 0;   ///< by this rank in this step's exchange
+  std::int64_t total_steps = 0;   ///< where fit will stop
 };
 
 /// What a whole call of fit did.
@@ -32,9 +32,9 @@ struct fit_report {
   std::int64_t step = 0;       ///< steps since the training began, those before a restore included
   std::int64_t samples = 0;    ///< over all ranks, in this call
   std::int64_t skipped = 0;
-  bool stopped = false;        ///< options.stop was raised
+  bool stopped = false;  ///< options.stop was raised
   double seconds = 0;
-  comm::traffic traffic;       ///< moved by this rank's exchanges; logging and saving are not counted
+  comm::traffic traffic;  ///< moved by this rank's exchanges; logging and saving are not counted
 };
 
 /// How to train. All ranks must give the same values, `on_…`, `stop` and `trace` apart.
@@ -45,14 +45,14 @@ struct fit_options {
   std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
   std::uint64_t seed = 0;       ///< of shuffle and dropout
   bool shuffle = true;
-  int threads = 0;              ///< cores per rank; 0: the machine's cores divided by the ranks
-  std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then
-  std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
-  std::int64_t max_skipped = 10;  ///< after so many skipped steps in a row fit gives up with numeric_error
+  int threads = 0;                          ///< cores per rank; 0: the machine's cores divided by the ranks
+  std::int64_t log_every = 10;              ///< steps between reports; `stop` is looked at then
+  std::int64_t save_every = 0;              ///< steps between calls of on_save; 0: only when fit ends
+  std::int64_t max_skipped = 10;            ///< after so many skipped steps in a row fit gives up with numeric_error
   std::atomic<bool> const* stop = nullptr;  ///< raised by anyone (a signal handler): save and return
   dovetail::trace* trace = nullptr;         ///< records compute, exchange and steps of this process's ranks
   std::function<void(step_record const&)> on_step{};  ///< on rank 0, for every step, every log_every steps
-  std::function<void(saved_state&)> on_save{};       ///< on rank 0: everything that is needed to go on
+  std::function<void(saved_state&)> on_save{};        ///< on rank 0: everything that is needed to go on
 };
 
 }  // namespace dovetail::train

@@ -20,8 +20,8 @@ namespace dovetail::train {
 
 /// Where a training stands: everything that is not a tensor. Saved as one row of integers.
 struct position {
-  std::int64_t step = 0;      ///< optimizer steps tried
-  std::int64_t batches = 0;   ///< global micro-batches taken from the data
+  std::int64_t step = 0;     ///< optimizer steps tried
+  std::int64_t batches = 0;  ///< global micro-batches taken from the data
   std::int64_t skipped = 0;
   std::int64_t ranks = 0, batch = 0, accumulate = 0, seed = 0;  ///< with which it was reached
 
@@ -42,7 +42,7 @@ template <class Model, class Optimizer, class Sync, class Dataset, communicator 
 class rank_run {
  public:
   DOVETAIL_COLD rank_run(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data, Communicator& comm,
-           fit_options const& options, int threads)
+                         fit_options const& options, int threads)
       : model_(model),
         comm_(comm),
         options_(options),
@@ -86,12 +86,15 @@ class rank_run {
   }
 
   DOVETAIL_COLD fit_report run() {
-    data::loader<Dataset> loader(data_, {.batch = options_.batch, .rank = comm_.rank(), .ranks = comm_.size(),
-                                         .seed = options_.seed, .shuffle = options_.shuffle, .start = at_.batches});
+    data::loader<Dataset> loader(data_, {.batch = options_.batch,
+                                         .rank = comm_.rank(),
+                                         .ranks = comm_.size(),
+                                         .seed = options_.seed,
+                                         .shuffle = options_.shuffle,
+                                         .start = at_.batches});
     std::int64_t const per_epoch = loader.steps_per_epoch();
-    total_steps_ = options_.steps > 0
-                       ? options_.steps
-                       : (options_.epochs * per_epoch + options_.accumulate - 1) / options_.accumulate;
+    total_steps_ = options_.steps > 0 ? options_.steps
+                                      : (options_.epochs * per_epoch + options_.accumulate - 1) / options_.accumulate;
     begin_ = last_report_ = clock::now();
     std::int64_t in_a_row = 0;
     while (at_.step < total_steps_ && !report_.stopped) {
@@ -110,9 +113,7 @@ class rank_run {
 
  private:
   using clock = std::chrono::steady_clock;
-  static double seconds_since(clock::time_point t) {
-    return std::chrono::duration<double>(clock::now() - t).count();
-  }
+  static double seconds_since(clock::time_point t) { return std::chrono::duration<double>(clock::now() - t).count(); }
 
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
@@ -146,10 +147,16 @@ class rank_run {
     report_.traffic.bytes_sent += moved.bytes_sent;
     report_.traffic.bytes_received += moved.bytes_received;
     report_.traffic.operations += moved.operations;
-    pending_sums_.insert(pending_sums_.end(), {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)});
-    pending_.push_back({.step = at_.step, .epoch = epoch, .lr = result.lr,
-                        .skipped = result.skipped, .gradient_norm = result.gradient_norm, .seconds = seconds_since(begin_),
-                        .bytes_sent = moved.bytes_sent, .total_steps = total_steps_});
+    pending_sums_.insert(pending_sums_.end(),
+                         {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)});
+    pending_.push_back({.step = at_.step,
+                        .epoch = epoch,
+                        .lr = result.lr,
+                        .skipped = result.skipped,
+                        .gradient_norm = result.gradient_norm,
+                        .seconds = seconds_since(begin_),
+                        .bytes_sent = moved.bytes_sent,
+                        .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
   }

@@ -11,7 +11,8 @@
 namespace dovetail::train {
 
 /// For fit_options::on_save. Replaces the file whole or not at all; throws checkpoint_error and leaves the old one.
-inline void save_state(std::filesystem::path const& path, saved_state& state, checkpoint_metadata const& metadata = {}) {
+inline void save_state(std::filesystem::path const& path, saved_state& state,
+                       checkpoint_metadata const& metadata = {}) {
   save_checkpoint(path, state.tensors(), metadata);
 }
 

@@ -125,8 +125,8 @@ class saved_state {
 /// The rule for state that each rank has of its own (residuals), saved as "rank<r>.<name>", when a run goes on with
 /// another number of ranks: floating-point tensors are shared out so that their sum over ranks is conserved (what
 /// error feedback still owes the model stays owed); anything else is taken from rank 0.
-DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into, std::int64_t saved_ranks,
-                        int ranks, int rank) {
+DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into,
+                                      std::int64_t saved_ranks, int ranks, int rank) {
   auto const prefix = [](std::int64_t r) { return "rank" + std::to_string(r) + "."; };
   if (saved_ranks == ranks) return saved.restore(into, prefix(rank));
   for (std::int64_t r = 0; r < saved_ranks; ++r) try {

@@ -39,7 +39,8 @@ class trainer {
                    Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
                    Optimizer);
-  DOVETAIL_REQUIRE(world<std::remove_reference_t<World>>, "is no world: it needs run(f), which calls f(communicator) once per rank", World);
+  DOVETAIL_REQUIRE(world<std::remove_reference_t<World>>,
+                   "is no world: it needs run(f), which calls f(communicator) once per rank", World);
 
  public:
   trainer(Model m, Optimizer opt, Sync sync, World&& w)

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include <dnnl.hpp>
+#include <dnnl.h>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>

@@ -25,8 +25,10 @@ namespace detail {
 
 template <class Optimizer>
 auto as_chain(Optimizer const& o) {
-  if constexpr (requires { o.stages(); }) return o.stages();
-  else return o;
+  if constexpr (requires { o.stages(); })
+    return o.stages();
+  else
+    return o;
 }
 template <class Optimizer>
 using chain_of = decltype(as_chain(std::declval<Optimizer const&>()));
@@ -39,8 +41,10 @@ template <class Chain>
 bool rate_varies(Chain const& c) {
   bool varies = false;
   auto const look = [&](auto const& stage) {
-    if constexpr (requires { stage.lr.varies(); }) varies = varies || stage.lr.varies();
-    else if constexpr (requires { stage.learning_rate(std::int64_t{1}); }) varies = true;
+    if constexpr (requires { stage.lr.varies(); })
+      varies = varies || stage.lr.varies();
+    else if constexpr (requires { stage.learning_rate(std::int64_t{1}); })
+      varies = true;
   };
   std::apply([&](auto const&... stage) { (look(stage), ...); }, c.parts());
   return varies;
@@ -67,18 +71,18 @@ void queue_pass(state& s) {
   auto const& pieces = by_tensor ? a.tensors : a.runs;
   if (!pieces.empty()) {
     run_pass<Flow, P><<<blocks(pieces.size()), threads, 0, stream>>>(kernels, a.factors, s.record_data(), pieces.data(),
-                                                                    pieces.size(), slots, a.partials);
+                                                                     pieces.size(), slots, a.partials);
     check_launch("a pass of an optimizer");
   }
   if constexpr (all.pass[P].reduces) {
     double* const sums = a.sums + 2 * a.tensor_count * P;
     if (a.tensor_count) {
-      add_pieces<Flow><<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
-                                                                      a.partials, sums);
+      add_pieces<Flow>
+          <<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count, a.partials, sums);
       check_launch("an optimizer's sums");
     }
-    decide<Flow, P><<<1, threads, 0, stream>>>(kernels, a.tensor_count, sums, a.totals + 2 * P, a.factors,
-                                              s.record_data());
+    decide<Flow, P>
+        <<<1, threads, 0, stream>>>(kernels, a.tensor_count, sums, a.totals + 2 * P, a.factors, s.record_data());
     check_launch("an optimizer's norms");
   }
 }
@@ -135,12 +139,11 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
   }
   auto const stages =
       std::apply([](auto const&... stage) { return std::tuple(detail::for_device(stage)...); }, c.parts());
-  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(
-      stages, s.rates_data(), s.record_data(), reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
+  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(stages, s.rates_data(), s.record_data(),
+                                                        reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
   detail::check_launch("an optimizer's constants");
-  [&]<std::size_t... P>(std::index_sequence<P...>) {
-    (detail::queue_pass<flow, P>(s), ...);
-  }(std::make_index_sequence<flow::make().passes>{});
+  [&]<std::size_t... P>(std::index_sequence<P...>) { (detail::queue_pass<flow, P>(s), ...); }
+  (std::make_index_sequence<flow::make().passes>{});
   if (!capturing) s.count_call();  // a replay is not seen here
 }
 

@@ -30,7 +30,8 @@ template <class Stage>
 struct rate_of {};
 template <class Stage>
 auto for_device(Stage const& s) {
-  if constexpr (requires { s.learning_rate(std::int64_t{1}); }) return rate_of<Stage>{};
+  if constexpr (requires { s.learning_rate(std::int64_t{1}); })
+    return rate_of<Stage>{};
   else {
     static_assert(std::is_trivially_copyable_v<Stage>,
                   "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable");
@@ -62,7 +63,8 @@ __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, st
   float const lr = rates->value[static_cast<std::size_t>(i)];
   [&]<std::size_t... S>(std::index_sequence<S...>) {
     ((std::get<S>(*kernels) = prepare_one(std::get<S>(stages), t, lr)), ...);
-  }(std::make_index_sequence<sizeof...(Parts)>{});
+  }
+  (std::make_index_sequence<sizeof...(Parts)>{});
   record->steps = t;
   record->gradient_norm = -1;
   record->lr = lr;
@@ -155,9 +157,8 @@ struct pass_body {
 
   template <class F>
   __device__ __forceinline__ static void each_slot(F const& f) {
-    [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (f(std::integral_constant<std::size_t, S>{}), ...);
-    }(std::make_index_sequence<slots>{});
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (f(std::integral_constant<std::size_t, S>{}), ...); }
+    (std::make_index_sequence<slots>{});
   }
   template <float float4::*Lane>
   __device__ __forceinline__ void lane(float4& w, float4 const& g, float4* s) {
@@ -232,8 +233,8 @@ __global__ __launch_bounds__(threads) void add_pieces(step_record const* record,
 
 /// The factor of stage S behind pass P for one tensor.
 template <class Flow, std::size_t P, std::size_t S>
-__device__ __forceinline__ void decide_factor(typename Flow::kernels const& k, double const* sums,
-                                              double const* totals, std::size_t tensor, float* row) {
+__device__ __forceinline__ void decide_factor(typename Flow::kernels const& k, double const* sums, double const* totals,
+                                              std::size_t tensor, float* row) {
   using stage = typename Flow::template stage<S>;
   constexpr plan all = Flow::make();
   if constexpr (reducing_stage<stage> && !passes_through<stage>)
@@ -265,10 +266,10 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   }
   __syncthreads();
   if (skip) return;
-  for (std::size_t i = threadIdx.x; i < tensors; i += threads)
-    [&]<std::size_t... S>(std::index_sequence<S...>) {
+  for (std::size_t i = threadIdx.x; i < tensors; i += threads) [&]<std::size_t... S>(std::index_sequence<S...>) {
       (decide_factor<Flow, P, S>(*kernels, sums, totals, i, factors + i * Flow::stages), ...);
-    }(std::make_index_sequence<Flow::stages>{});
+    }
+  (std::make_index_sequence<Flow::stages>{});
 }
 
 /// A slot's first value. A template so that every program may have its own copy of it.

@@ -23,7 +23,7 @@ struct step_record {
   double gradient_norm = -1;  ///< global L2 norm, when the chain computes it
   float lr = 0;
   std::int32_t skipped = 0;
-  std::int32_t outrun = 0;    ///< a step ran beyond the rates that the device had been given
+  std::int32_t outrun = 0;  ///< a step ran beyond the rates that the device had been given
 };
 
 /// Learning rates of the steps `base` to `base + count`: schedules are functions of the host, the device reads them
@@ -108,17 +108,14 @@ class state {
   optim::state to_host() const {
     optim::state h = empty_host();
     h.set_steps(record().steps);
-    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) {
-      slots_[s].download(device_, there, at);
-    });
+    copy_slots(h,
+               [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].download(device_, there, at); });
     return h;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
     h.check(parameters_, plan_);
-    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) {
-      slots_[s].upload(device_, there, at);
-    });
+    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
@@ -150,8 +147,8 @@ class state {
     std::size_t tensor_count;
   };
   pass_arrays arrays() {
-    return {runs_,          tensors_,        first_.data(),    partials_.data(),
-            sums_.data(),   totals_.data(),  factors_.data(),  parameters_.size()};
+    return {runs_,        tensors_,       first_.data(),   partials_.data(),
+            sums_.data(), totals_.data(), factors_.data(), parameters_.size()};
   }
   step_record* record_data() { return record_.data(); }
   rate_table* rates_data() { return rates_.data(); }

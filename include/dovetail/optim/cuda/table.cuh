@@ -18,7 +18,7 @@ inline constexpr std::size_t piece_size = 16384;
 struct piece {
   float* weight;
   float const* gradient;
-  std::size_t slot;      ///< where the run begins in every slot array
+  std::size_t slot;  ///< where the run begins in every slot array
   std::uint32_t count;
   std::uint32_t tensor;  ///< the tensor that it belongs to, or begins in
 };

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// A convolutional network on images in IDX files (MNIST, Fashion-MNIST), data parallel on threads, with the accuracy on
+// the test split after every epoch.
+//
+//     lenet FOLDER [--ranks 2] [--batch 64] [--epochs 3] [--lr 0.02] [--compress]
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <thread>
+
+#include <dovetail/dovetail.hpp>
+
+using namespace dovetail;
+
+using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<128>,
+                          nn::relu, nn::dense<10>>;
+static_assert(lenet::parameter_count == 693'962);
+
+namespace {
+
+struct settings {
+  std::string folder;
+  int ranks = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  std::int64_t batch = 64, epochs = 3;
+  float lr = 0.02f;
+  bool compress = false;
+};
+
+/// Trains with gradients exchanged by `sync`; one policy more would be one call more.
+template <class Sync>
+void train_with(Sync sync, settings const& s) {
+  data::idx_images const train{s.folder}, test{s.folder, {.split = "test"}};
+  require<input_error>(train.image_shape() == lenet::input_shape && train.classes() <= 10, "'", s.folder,
+                       "' holds images of shape ", train.image_shape(), " in ", train.classes(),
+                       " classes: this network takes ", lenet::input_shape, " in 10");
+  train::trainer trainer{lenet{}, nn::softmax_cross_entropy{}, optim::momentum{.lr = s.lr}, sync,
+                         comm::threads{s.ranks}};
+  for (std::int64_t epoch = 1; epoch <= s.epochs; ++epoch) {
+    auto const report = trainer.fit(train, {.batch = s.batch, .epochs = epoch});
+    auto const found = trainer.evaluate(test);
+    std::printf("epoch %lld  loss %.4f  test accuracy %.2f %%  %.0f images/s  %.2f MB sent per rank and step\n",
+                static_cast<long long>(epoch), report.losses.empty() ? 0.0 : report.losses.back(),
+                100.0 * static_cast<double>(found.correct) / static_cast<double>(found.count),
+                static_cast<double>(report.samples) / report.seconds,
+                static_cast<double>(report.traffic.bytes_sent) / 1e6 /
+                    static_cast<double>(std::max<std::size_t>(report.losses.size(), 1)));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  settings s;
+  CLI::App app{"Trains a convolutional network on images in IDX files"};
+  app.add_option("folder", s.folder, "Folder with train-images-idx3-ubyte and its companions")->required();
+  app.add_option("--ranks", s.ranks, "Threads that train side by side")->capture_default_str();
+  app.add_option("--batch", s.batch, "Images per rank and step")->capture_default_str();
+  app.add_option("--epochs", s.epochs, "Passes over the images")->capture_default_str();
+  app.add_option("--lr", s.lr, "Learning rate")->capture_default_str();
+  app.add_flag("--compress", s.compress, "Exchange 1 % of the gradients, with error feedback");
+  CLI11_PARSE(app, argc, argv);
+  if (s.compress)
+    train_with(sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}, s);
+  else
+    train_with(sync::all_reduce{}, s);
+} catch (std::exception const& e) {
+  std::fprintf(stderr, "lenet: %s\n", e.what());
+  return 1;
+}
