@@ -10,6 +10,7 @@
 
 #include <dovetail/comm/call.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/dispatch.hpp>
 
 namespace dovetail::comm {
 
@@ -123,23 +124,90 @@ struct accumulator<std::int64_t, reduction::sum> {
 // 1.54 ms without, 0.96 ms with 1 KB, 0.81 ms with 2 KB.
 inline constexpr std::size_t prefetch_bytes = 2048;
 
-template <class T, reduction How>
-void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
-                     std::size_t source_count, std::size_t n) {
+/// The addresses of the arrays. With their number known (not 0) they stay in registers: for two ranks that is a third of
+/// the time of an all-reduce.
+template <std::size_t Count, class Pointer>
+struct addresses {
+  DOVETAIL_INLINE addresses(Pointer const* all, std::size_t) {
+    for (std::size_t i = 0; i < Count; ++i) p[i] = all[i];
+  }
+  DOVETAIL_INLINE Pointer operator[](std::size_t i) const { return p[i]; }
+  static constexpr std::size_t count = Count;
+  Pointer p[Count];
+};
+template <class Pointer>
+struct addresses<0, Pointer> {
+  DOVETAIL_INLINE addresses(Pointer const* all, std::size_t n) : p(all), count(n) {}
+  DOVETAIL_INLINE Pointer operator[](std::size_t i) const { return p[i]; }
+  Pointer const* p;
+  std::size_t count;
+};
+
+/// The whole lines of reduce_in_order: `bytes` of every array.
+template <class T, reduction How, std::size_t Outs, std::size_t Sources>
+void reduce_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte const* const* source_arrays,
+                  std::size_t source_count, std::size_t bytes) {
   using A = typename accumulator<T, How>::type;
-  constexpr std::size_t step = line<A>::size, step_bytes = step * sizeof(T);
-  std::size_t const whole = n / step * step_bytes, rest = n * sizeof(T) - whole;
-  for (std::size_t at = 0; at < whole; at += step_bytes) {
+  addresses<Outs, std::byte*> const outs(out_arrays, out_count);
+  addresses<Sources, std::byte const*> const sources(source_arrays, source_count);
+  for (std::size_t at = 0; at < bytes; at += line<A>::size * sizeof(T)) {
     line<A> sum, next;
     load<T>(sum, sources[0] + at);
     __builtin_prefetch(sources[0] + at + prefetch_bytes);
-    for (std::size_t s = 1; s < source_count; ++s) {
+    for (std::size_t s = 1; s < sources.count; ++s) {
       load<T>(next, sources[s] + at);
       __builtin_prefetch(sources[s] + at + prefetch_bytes);
       combine<How>(sum, next);
     }
-    for (std::size_t o = 0; o < out_count; ++o) store<T>(outs[o] + at, sum);
+    for (std::size_t o = 0; o < outs.count; ++o) store<T>(outs[o] + at, sum);
   }
+}
+
+#if DOVETAIL_X86_LEVELS
+DOVETAIL_TARGET_BEGIN("avx512f")
+typedef float f32x16 __attribute__((vector_size(64)));
+
+/// Sums of floats, which is what gradients are reduced by. A store of a whole line leaves more of them under way: for
+/// two ranks 33 us instead of 38 at 1 MB.
+template <std::size_t Outs, std::size_t Sources>
+void sum_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte const* const* source_arrays,
+               std::size_t source_count, std::size_t bytes) {
+  addresses<Outs, std::byte*> const outs(out_arrays, out_count);
+  addresses<Sources, std::byte const*> const sources(source_arrays, source_count);
+  for (std::size_t at = 0; at < bytes; at += 64) {
+    f32x16 sum, next;
+    __builtin_memcpy(&sum, sources[0] + at, 64);
+    __builtin_prefetch(sources[0] + at + prefetch_bytes);
+    for (std::size_t s = 1; s < sources.count; ++s) {
+      __builtin_memcpy(&next, sources[s] + at, 64);
+      __builtin_prefetch(sources[s] + at + prefetch_bytes);
+      sum += next;
+    }
+    for (std::size_t o = 0; o < outs.count; ++o) __builtin_memcpy(outs[o] + at, &sum, 64);
+  }
+}
+DOVETAIL_TARGET_END
+#endif
+
+template <class T, reduction How, std::size_t Outs, std::size_t Sources>
+ordered_reduce lines_for_this_processor() {
+#if DOVETAIL_X86_LEVELS
+  if constexpr (std::is_same_v<T, float> && How == reduction::sum)
+    if (supported_cpu_level() == cpu_level::avx512) return &sum_lines<Outs, Sources>;
+#endif
+  return &reduce_lines<T, How, Outs, Sources>;
+}
+
+template <class T, reduction How>
+void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
+                     std::size_t source_count, std::size_t n) {
+  using A = typename accumulator<T, How>::type;
+  constexpr std::size_t step = line<A>::size;
+  std::size_t const whole = n / step * step * sizeof(T), rest = n * sizeof(T) - whole;
+  auto const lines = source_count != 2 || out_count > 2 ? lines_for_this_processor<T, How, 0, 0>()
+                     : out_count == 2                   ? lines_for_this_processor<T, How, 2, 2>()
+                                                        : lines_for_this_processor<T, How, 1, 2>();
+  lines(outs, out_count, sources, source_count, whole);
   if (rest == 0) return;
   alignas(64) std::byte padded[64]{};  // the tail takes the same path, and so the same rounding
   line<A> sum, next;

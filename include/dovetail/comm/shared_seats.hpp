@@ -21,12 +21,14 @@
 namespace dovetail::comm::detail {
 
 /// Memory that the processes of one host share: a seat per rank with a phase counter, what the rank asks for, and two
-/// staging buffers. An all-reduce goes through it in chunks: every rank copies its chunk into its staging buffer, they
-/// meet, and all combine. No message is sent, and a rank that asks for something else is seen at once.
+/// staging buffers. An all-reduce goes through it in chunks: every rank stages what others combine, they meet, every rank
+/// combines its shard, they meet again and collect the others' shards. No message is sent, and a rank that asks for
+/// something else is seen at once.
 class shared_seats {
  public:
-  static constexpr std::size_t chunk = 256 * 1024;
-  static constexpr std::size_t whole_up_to = 16 * 1024;  ///< so far every rank combines everything itself
+  static constexpr std::size_t chunk = 512 * 1024;
+  /// So far every rank combines everything itself, which saves a meeting.
+  static constexpr std::size_t whole_up_to(int ranks) { return (ranks == 2 ? 256 : 16) * std::size_t{1024}; }
 
   struct alignas(4096) seat {
     std::atomic<std::uint32_t> arrived;
@@ -97,28 +99,31 @@ class shared_seats {
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine, Wait wait, Differ differ) {
     seats_[rank_].posts[posted_] = c;
     std::size_t const n = c.bytes(), width = size_of(c.type);
-    bool const whole = size_ == 2 || n <= whole_up_to;
+    bool const whole = n <= whole_up_to(size_);
     for (std::size_t at = 0; at == 0 || at < n; at += chunk) {
       std::size_t const now = std::min(chunk, n - at);
       std::byte* const mine = seats_[rank_].staging[staged_];
-      if (now != 0) std::memcpy(mine, data + at, now);
+      // One's own shard is combined where it lies: only the peers' shards are staged.
+      auto const own = whole ? byte_range{0, now} : part_of(now, width, rank_);
+      copy(mine, data + at, whole ? now : own.begin);
+      if (!whole) copy(mine + own.end, data + at + own.end, now - own.end);
       arrive();
       wait();
       if (at == 0) compare(c, differ);
-      if (whole) {
-        combine_range(combine, data + at, 0, now, width);
-      } else {
-        // Each rank combines one shard in place in its own staging buffer, where nobody else reads that shard.
-        auto const own = shard(now / width, size_, rank_);
-        combine_range(combine, mine + own.begin * width, own.begin * width, own.end * width, width);
+      if (own.begin != own.end) {
+        for (int r = 0; r < size_; ++r)
+          sources_[static_cast<std::size_t>(r)] =
+              (r == rank_ ? data + at : seats_[r].staging[staged_]) + own.begin;
+        std::byte* const outs[] = {data + at + own.begin, mine + own.begin};
+        combine(outs, whole ? 1 : 2, sources_.data(), sources_.size(), (own.end - own.begin) / width);
+      }
+      if (!whole) {
         arrive();
         wait();
-        for (int i = 0; i < size_; ++i) {
+        for (int i = 1; i < size_; ++i) {
           int const r = (rank_ + i) % size_;
-          auto const part = shard(now / width, size_, r);
-          if (!part.empty())
-            std::memcpy(data + at + part.begin * width, seats_[r].staging[staged_] + part.begin * width,
-                        part.size() * width);
+          auto const theirs = part_of(now, width, r);
+          copy(data + at + theirs.begin, seats_[r].staging[staged_] + theirs.begin, theirs.end - theirs.begin);
         }
       }
       staged_ ^= 1;
@@ -128,11 +133,16 @@ class shared_seats {
 
  private:
   void arrive() { seats_[rank_].arrived.store(++phase_, std::memory_order_release); }
-  void combine_range(ordered_reduce combine, std::byte* out, std::size_t begin, std::size_t end, std::size_t width) {
-    if (begin == end) return;  // a barrier brings no function
-    for (int r = 0; r < size_; ++r) sources_[static_cast<std::size_t>(r)] = seats_[r].staging[staged_] + begin;
-    sources_[static_cast<std::size_t>(rank_)] = out;  // the same values, without a third stream through the cache
-    combine(&out, 1, sources_.data(), sources_.size(), (end - begin) / width);
+  struct byte_range {
+    std::size_t begin, end;
+  };
+  /// The part of `bytes` that rank r combines for all.
+  byte_range part_of(std::size_t bytes, std::size_t width, int r) const {
+    auto const part = shard(bytes / width, size_, r);
+    return {part.begin * width, part.end * width};
+  }
+  static void copy(std::byte* to, std::byte const* from, std::size_t n) {
+    if (n != 0) std::memcpy(to, from, n);
   }
   template <class Differ>
   void compare(call const& c, Differ differ) {
