@@ -5,8 +5,8 @@
 // ratios of medians over the rounds, and the exit code is 1 when one does not hold.
 //
 // `loop` is what two threads that share their arrays cannot go below: one addition, stored to both, nothing checked.
-// `MPI` is Open MPI at its best, which reads the peer's memory through the kernel. Where that is not allowed, as in most
-// containers, Open MPI copies through a shared buffer: `MPI copies`.
+// `MPI` is Open MPI at its best, which reads the peer's memory through the kernel. Where that is not allowed, as in
+// most containers, Open MPI copies through a shared buffer: `MPI copies`.
 #include <dovetail/comm/mpi.hpp>
 #include <dovetail/comm/threads.hpp>
 

@@ -1,15 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Sequences per second of a character model: embedding, two LSTM layers of 256 units and a dense layer, 50 steps, 25
-// sequences a rank, one core a rank. One rank alone, and two replicas in two threads. bench/nn_char_lstm.py does the
-// same with PyTorch. The gemm benchmark is the limit: the network's multiplications at the speed of one large product.
-#include <barrier>
+// Training steps of a character model: embedding, two LSTM layers of 256 units and a dense layer, 50 steps, 25
+// sequences a rank, one core a rank, AdamW. One rank alone, and two ranks as threads that exchange gradients while they
+// compute. Where PyTorch can be imported (in the python3 of DOVETAIL_PYTHON or of PATH, or in /usr/bin/python3), it
+// does the same in between: one process, and two under DistributedDataParallel. The gemm benchmark is the limit: the
+// network's multiplications at the speed of one large product.
+#include <csignal>
 #include <cstdint>
-#include <thread>
+#include <cstdlib>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include <dovetail/comm/self.hpp>
+#include <dovetail/comm/threads.hpp>
 #include <dovetail/nn.hpp>
+#include <dovetail/optim.hpp>
+#include <dovetail/sync/all_reduce.hpp>
 
 #include "claims.hpp"
+#include "peer_process.hpp"
 
 namespace {
 
@@ -19,20 +28,30 @@ using reader =
     nn::network<nn::shape{steps}, nn::embedding<vocabulary, 64>, nn::lstm<256>, nn::lstm<256>, nn::dense<vocabulary>>;
 using trained = nn::with_loss<reader, nn::softmax_cross_entropy>;
 
+template <communicator Communicator>
 struct rank {
   trained model{};
   std::vector<std::int32_t> tokens = std::vector<std::int32_t>(steps * sequences), targets = tokens;
-  explicit rank(std::uint32_t number) {
-    random_stream const random{1, number};
+  sync::all_reduce<> policy{.bucket_bytes = 1 << 20};
+  decltype(policy.join(model.parameters(), optim::adamw{}, std::declval<Communicator&>())) session;
+  std::int64_t ranks;
+
+  explicit rank(Communicator& c)
+      : session(policy.join(model.parameters(), optim::adamw{.lr = 1e-3f}, c)), ranks(c.size()) {
+    model.network.initialise(1);
+    random_stream const random{1, static_cast<std::uint32_t>(c.rank())};
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = static_cast<std::int32_t>(random.word(2 * i) % vocabulary);
       targets[i] = static_cast<std::int32_t>(random.word(2 * i + 1) % vocabulary);
     }
   }
   void step() {
+    session.begin();
     gradient_pass pass;
-    pass.scale = 1.f / (steps * sequences);
+    pass.scale = session.gradient_scale(steps * sequences, steps * sequences * ranks);
+    pass.ready = [this](std::size_t first) { session.ready(first); };
     benchmark::DoNotOptimize(model.gradients({sequences, {}, tokens, targets}, pass));
+    benchmark::DoNotOptimize(session.step());
   }
 };
 
@@ -42,7 +61,8 @@ void rate(benchmark::State& state, int ranks) {
 }
 
 void one_rank(benchmark::State& state) {
-  rank r(0);
+  comm::self alone;
+  rank r(alone);
   r.step();
   for (auto _ : state) r.step();
   rate(state, 1);
@@ -50,26 +70,22 @@ void one_rank(benchmark::State& state) {
 BENCHMARK(one_rank)->Name("char_lstm/one_rank")->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(0.5);
 
 void two_ranks(benchmark::State& state) {
-  bool done = false;
-  std::barrier start(2), stop(2);
-  std::thread other([&] {
-    rank r(1);
+  comm::threads{2}.run([&](auto& c) {
+    rank r(c);
     r.step();
-    while (start.arrive_and_wait(), !done) {
-      r.step();
-      stop.arrive_and_wait();
+    int more = 1;
+    auto const another = [&] { c.broadcast(std::span(&more, 1), 0); };
+    if (c.rank() == 0) {
+      for (auto _ : state) {
+        another();
+        r.step();
+      }
+      more = 0;
+      another();
+    } else {
+      for (another(); more; another()) r.step();
     }
   });
-  rank r(0);
-  r.step();
-  for (auto _ : state) {
-    start.arrive_and_wait();
-    r.step();
-    stop.arrive_and_wait();
-  }
-  done = true;
-  start.arrive_and_wait();
-  other.join();
   rate(state, 2);
 }
 BENCHMARK(two_ranks)->Name("char_lstm/two_ranks")->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(0.5);
@@ -88,12 +104,50 @@ void limit(benchmark::State& state) {
 }
 BENCHMARK(limit)->Name("char_lstm/gemm_limit")->UseManualTime()->Unit(benchmark::kMillisecond)->MinTime(0.5);
 
+void pytorch(benchmark::State& state, bench::peer_process& peer, int ranks) {
+  peer.seconds(2);  // as warm as ours
+  for (auto _ : state) {
+    double const seconds = peer.seconds(1);
+    if (seconds < 0) return state.SkipWithError("the PyTorch process has died");
+    state.SetIterationTime(seconds);
+  }
+  rate(state, ranks);
+}
+
+// A Python that has PyTorch, or nothing.
+std::string python_with_torch() {
+  std::vector<std::string> candidates{"python3", "/usr/bin/python3"};
+  if (auto const* named = std::getenv("DOVETAIL_PYTHON")) candidates.insert(candidates.begin(), named);
+  for (auto const& python : candidates)
+    if (std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0) return python;
+  return {};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::vector<std::unique_ptr<bench::peer_process>> peers;
+  if (auto const python = python_with_torch(); !python.empty()) {
+    for (int ranks : {1, 2}) {
+      auto& peer = *peers.emplace_back(std::make_unique<bench::peer_process>(
+          std::vector<std::string>{python, DOVETAIL_BENCH_SOURCE "/nn_char_lstm.py", std::to_string(ranks)}));
+      if (peer.version.empty()) continue;
+      benchmark::RegisterBenchmark(ranks == 1 ? "char_lstm/pytorch_one_process" : "char_lstm/pytorch_two_processes",
+                                   [&peer, ranks](benchmark::State& state) { pytorch(state, peer, ranks); })
+          ->UseManualTime()
+          ->Unit(benchmark::kMillisecond)
+          ->MinTime(0.5);
+      benchmark::AddCustomContext("pytorch", peer.version);
+    }
+  }
   return bench::run(argc, argv,
                     {{"a training step takes at most twice the time of its multiplications", "char_lstm/one_rank",
                       "char_lstm/gemm_limit", 2.0},
                      {"two ranks in two threads lose at most a third of a core each", "char_lstm/two_ranks",
-                      "char_lstm/one_rank", 1.5}});
+                      "char_lstm/one_rank", 1.5},
+                     {"one rank is at least as fast as one process of PyTorch", "char_lstm/one_rank",
+                      "char_lstm/pytorch_one_process", 1.0},
+                     {"two ranks are at least as fast as two processes of PyTorch under DistributedDataParallel",
+                      "char_lstm/two_ranks", "char_lstm/pytorch_two_processes", 1.0}});
 }

@@ -1,16 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Sequences per second of bench/nn_char_lstm.cpp's network with PyTorch: one process, and two under
-DistributedDataParallel over Gloo, one thread each. Prints a table; says so and exits with 77 where torch is missing."""
+"""bench/nn_char_lstm.cpp's training step with PyTorch: one process, or several under DistributedDataParallel over Gloo,
+one thread each.
+
+    nn_char_lstm.py RANKS [RANK PORT]
+
+Started by the benchmark, so that both take turns in one run. For every line "N" read from its input, N steps are made,
+and their seconds are printed. Rank 0 starts the others.
+"""
 import os
-import statistics
+import socket
+import subprocess
 import sys
 import time
 
-STEPS, VOCABULARY, SEQUENCES, ITERATIONS, REPETITIONS = 50, 100, 25, 8, 5
+STEPS, VOCABULARY, SEQUENCES = 50, 100, 25
 
 
-def rate(rank, ranks, port):
+def main():
+    ranks = int(sys.argv[1])
+    rank = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     import torch
     torch.set_num_threads(1)
     torch.manual_seed(rank)
@@ -27,44 +37,43 @@ def rate(rank, ranks, port):
 
     model = Reader()
     if ranks > 1:
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        if rank == 0:
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                port = str(s.getsockname()[1])
+            for r in range(1, ranks):
+                subprocess.Popen([sys.executable, __file__, str(ranks), str(r), port], stdin=subprocess.DEVNULL)
+        else:
+            port = sys.argv[3]
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
         model = torch.nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     tokens = torch.randint(VOCABULARY, (SEQUENCES, STEPS))
     targets = torch.randint(VOCABULARY, (SEQUENCES, STEPS))
 
     def step():
-        model.zero_grad(set_to_none=False)
+        optimizer.zero_grad(set_to_none=False)
         loss = torch.nn.functional.cross_entropy(model(tokens).reshape(-1, VOCABULARY), targets.reshape(-1))
         loss.backward()
+        optimizer.step()
 
-    step()
-    step()
-    rates = []
-    for _ in range(REPETITIONS):
-        begin = time.perf_counter()
-        for _ in range(ITERATIONS):
-            step()
-        rates.append(ranks * SEQUENCES * ITERATIONS / (time.perf_counter() - begin))
     if rank == 0:
-        print(f"ranks {ranks}  sequences/s {statistics.median(rates):8.1f}  [{min(rates):.1f}, {max(rates):.1f}]", flush=True)
-    if ranks > 1:
-        torch.distributed.destroy_process_group()
-
-
-def main():
-    try:
-        import torch
-        import torch.multiprocessing as processes
-    except ImportError:
-        print("nn_char_lstm.py: torch cannot be imported here, nothing was measured")
-        return 77
-    print(f"PyTorch {torch.__version__}, one thread per process")
-    rate(0, 1, 0)
-    if torch.distributed.is_available():
-        processes.spawn(rate, args=(2, 29511), nprocs=2)
-    return 0
+        print(f"PyTorch {torch.__version__}", flush=True)
+    while True:
+        count = int(sys.stdin.readline() or 0) if rank == 0 else 0
+        if ranks > 1:
+            wanted = torch.tensor([count])
+            torch.distributed.broadcast(wanted, 0)
+            count = int(wanted[0])
+        if count == 0:
+            return
+        begin = time.perf_counter()
+        for _ in range(count):
+            step()
+        if rank == 0:
+            print(time.perf_counter() - begin, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,9 +21,9 @@
 namespace dovetail::comm::detail {
 
 /// Memory that the processes of one host share: a seat per rank with a phase counter, what the rank asks for, and two
-/// staging buffers. An all-reduce goes through it in chunks: every rank stages what others combine, they meet, every rank
-/// combines its shard, they meet again and collect the others' shards. No message is sent, and a rank that asks for
-/// something else is seen at once.
+/// staging buffers. An all-reduce goes through it in chunks: every rank stages what others combine, they meet, every
+/// rank combines its shard, they meet again and collect the others' shards. No message is sent, and a rank that asks
+/// for something else is seen at once.
 class shared_seats {
  public:
   static constexpr std::size_t chunk = 512 * 1024;
@@ -112,8 +112,7 @@ class shared_seats {
       if (at == 0) compare(c, differ);
       if (own.begin != own.end) {
         for (int r = 0; r < size_; ++r)
-          sources_[static_cast<std::size_t>(r)] =
-              (r == rank_ ? data + at : seats_[r].staging[staged_]) + own.begin;
+          sources_[static_cast<std::size_t>(r)] = (r == rank_ ? data + at : seats_[r].staging[staged_]) + own.begin;
         std::byte* const outs[] = {data + at + own.begin, mine + own.begin};
         combine(outs, whole ? 1 : 2, sources_.data(), sources_.size(), (own.end - own.begin) / width);
       }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace bench {
+
+/// A program that is asked for so many repetitions by a line on its input, and answers with their seconds in a line on
+/// its output: so a peer in another language takes its turns in our run.
+class peer_process {
+ public:
+  explicit peer_process(std::vector<std::string> const& command) {
+    int to[2], from[2];
+    if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) return;
+    child_ = fork();
+    if (child_ == 0) {
+      dup2(to[0], 0);
+      dup2(from[1], 1);
+      std::vector<char*> words;
+      for (auto const& w : command) words.push_back(const_cast<char*>(w.c_str()));
+      words.push_back(nullptr);
+      execvp(words[0], words.data());
+      _exit(127);
+    }
+    close(to[0]);
+    close(from[1]);
+    to_ = fdopen(to[1], "w");
+    from_ = fdopen(from[0], "r");
+    version = line();  // once it is ready it says what it is
+  }
+  peer_process(peer_process const&) = delete;
+  peer_process& operator=(peer_process const&) = delete;
+  ~peer_process() {
+    if (to_) std::fclose(to_);  // the end of its input is its end
+    if (from_) std::fclose(from_);
+    if (child_ > 0) waitpid(child_, nullptr, 0);
+  }
+
+  /// Seconds of `count` repetitions; negative if it has died.
+  double seconds(long count) {
+    if (std::fprintf(to_, "%ld\n", count) < 0 || std::fflush(to_) != 0) return -1;
+    auto const answer = line();
+    return answer.empty() ? -1 : std::atof(answer.c_str());
+  }
+
+  std::string version;
+
+ private:
+  std::string line() {
+    char text[256];
+    if (!from_ || !std::fgets(text, sizeof text, from_)) return {};
+    std::string s = text;
+    while (!s.empty() && s.back() == '\n') s.pop_back();
+    return s;
+  }
+  pid_t child_ = -1;
+  std::FILE *to_ = nullptr, *from_ = nullptr;
+};
+
+}  // namespace bench
