@@ -47,7 +47,7 @@ refuses 'ranks' --text "$work/text.c" --ranks 0
 refuses 'steps' --text "$work/text.c" --steps -1
 refuses 'ratio' --text "$work/text.c" --ratio 0
 refuses 'ratio' --text "$work/text.c" --ratio nan
-refuses 'rate|finite' --text "$work/text.c" --lr nan --steps 40
+refuses 'learning rate of step 1 is nan: nothing was changed' --text "$work/text.c" --lr nan --steps 40
 refuses 'out_file' --text "$work/text.c" --out "$work/out_file"
 refuses 'colour' --text "$work/text.c" --colour blue
 mkdir -p "$work/resumed"

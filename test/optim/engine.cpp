@@ -325,3 +325,21 @@ TEST_CASE("ranks that hold parts of the parameters get the norms of the whole by
       CHECK(right.weights()[i] == doctest::Approx(whole.weights()[40 + i]).epsilon(1e-6));
   });
 }
+
+TEST_CASE("a learning rate that is not finite is refused, and nothing is changed") {
+  arena a({{"w", {5}}});
+  for (float& g : a.gradients()) g = 1;
+  auto& p = a.parameters();
+  float rate = 0.5f;
+  optim::adamw const opt{.lr = [&rate](std::int64_t) { return rate; }};
+  auto s = opt.init(p);
+  opt.step(p, s);
+  auto const before = s;
+  std::vector<float> const w(a.weights().begin(), a.weights().end());
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    rate = bad;
+    CHECK_THROWS_WITH_AS(opt.step(p, s), doctest::Contains("the learning rate of step 2 is"), argument_error);
+    CHECK(same_bits(a.weights(), w));
+    CHECK(s == before);
+  }
+}

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/engine.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -152,7 +154,12 @@ class chain {
     source.check(parameters);
     std::int64_t const t = s.steps() + 1;
     std::array<typename flow::kernels, Groups> kernels;
-    for (std::size_t g = 0; g < Groups; ++g) kernels[g] = groups[g].prepare(t);
+    for (std::size_t g = 0; g < Groups; ++g) {
+      float const rate = groups[g].learning_rate(t);  // a NaN would go into every weight
+      require(all_finite({&rate, 1}), "optimizer: the learning rate of step ", t, " is ", rate,
+              ": nothing was changed; give a finite number or a schedule that returns one");
+      kernels[g] = groups[g].prepare(t);
+    }
     detail::engine<flow, Groups, Source> engine(kernels, parameters, s, source, options);
     step_result r;
     r.lr = groups[0].learning_rate(t);
