@@ -26,6 +26,7 @@ class recorder : public benchmark::ConsoleReporter {
   recorder() : ConsoleReporter(OO_Tabular) {}
   void ReportRuns(std::vector<Run> const& runs) override {
     ConsoleReporter::ReportRuns(runs);
+    for (auto const& run : runs) failed += run.error_occurred;
     for (auto const& run : runs)
       if (run.run_type == Run::RT_Iteration && !run.error_occurred)
         seconds_[name_of(run)].push_back(run.real_accumulated_time / static_cast<double>(run.iterations));
@@ -34,6 +35,8 @@ class recorder : public benchmark::ConsoleReporter {
     auto const it = seconds_.find(name);
     return it == seconds_.end() ? nullptr : &it->second;
   }
+
+  int failed = 0;  ///< repetitions that ended with an error
 
  private:
   static std::string name_of(Run const& run) {
@@ -62,7 +65,7 @@ inline int run(int argc, char** argv, std::vector<claim> const& claims) {
   benchmark::RunSpecifiedBenchmarks(&seen);
   benchmark::Shutdown();
 
-  int failed = 0;
+  int failed = seen.failed;
   if (!claims.empty()) std::printf("\nclaims (ratio of medians; [min, max] over the repetitions)\n");
   for (auto const& c : claims) {
     auto const *fast = seen.find(c.fast), *reference = seen.find(c.reference);

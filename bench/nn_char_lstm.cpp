@@ -23,7 +23,7 @@
 namespace {
 
 using namespace dovetail;
-constexpr int steps = 50, vocabulary = 100, sequences = 25;
+constexpr int steps = 50, vocabulary = 96, sequences = 25;
 using reader =
     nn::network<nn::shape{steps}, nn::embedding<vocabulary, 64>, nn::lstm<256>, nn::lstm<256>, nn::dense<vocabulary>>;
 using trained = nn::with_loss<reader, nn::softmax_cross_entropy>;

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-STEPS, VOCABULARY, SEQUENCES = 50, 100, 25
+STEPS, VOCABULARY, SEQUENCES = 50, 96, 25
 
 
 def main():

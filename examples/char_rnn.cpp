@@ -65,11 +65,12 @@ struct stopped {
   std::string what;
 };
 
-// Ctrl-C asks the trainer to save and return; a second one ends the program at once.
+// Ctrl-C asks the trainer to save and return; a second one ends the program at once. mpirun and batch systems ask by
+// SIGTERM.
 std::atomic<bool> interrupted{false};
-void interrupt(int) {
+void interrupt(int signal) {
   interrupted = true;
-  std::signal(SIGINT, SIG_DFL);
+  std::signal(signal, SIG_DFL);
 }
 
 // The optimizer is a chain of stages, which the engine fuses into two passes over memory: one for the norm, one for
@@ -98,6 +99,10 @@ struct logs {
         metrics(s.out / (name + ".jsonl"), {.resume_at = resume_at}),
         tensorboard(s.out / "tensorboard" / name, resume_at) {}
 
+  void flush() {
+    metrics.flush();
+    tensorboard.flush();
+  }
   void operator()(train::step_record const& r, std::int64_t sequences) {
     double const bits = r.loss / std::numbers::ln2;
     metrics.write(r.step, r.epoch,
@@ -134,17 +139,28 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
     std::cerr << name << ":\n";
   }
 
-  std::optional<logs> log;
-  if (root) log.emplace(s, name, done == 0 ? 0 : done + 1);
-  auto const report =
-      trainer.fit(text, {.batch = s.batch,
-                         .steps = s.steps,
-                         .seed = s.seed,
-                         .save_every = 100,
-                         .stop = &interrupted,
-                         .trace = recorder,
-                         .on_step = [&](train::step_record const& r) { (*log)(r, s.batch * s.ranks); },
-                         .on_save = [&](train::saved_state& state) { train::save_state(checkpoint, state); }});
+  std::optional<logs> log;  // opened by the first step: a run that cannot begin leaves the files of the last one alone
+  auto const report = trainer.fit(text, {.batch = s.batch,
+                                         .steps = s.steps,
+                                         .seed = s.seed,
+                                         .log_every = 1,
+                                         .save_every = 100,
+                                         .stop = &interrupted,
+                                         .trace = recorder,
+                                         .on_step =
+                                             [&](train::step_record const& r) {
+                                               if (!log) log.emplace(s, name, done == 0 ? 0 : done + 1);
+                                               (*log)(r, s.batch * s.ranks);
+                                             },
+                                         .on_save =
+                                             [&](train::saved_state& state) {
+                                               train::save_state(checkpoint, state);
+                                               if (log) log->flush();
+                                             },
+                                         .on_give_up =
+                                             [&](train::saved_state& state) {
+                                               train::save_state(s.out / (name + ".diverged.safetensors"), state);
+                                             }});
   if (report.stopped)
     throw stopped{message(name, ": stopped at step ", report.step, " of ", s.steps, ", saved in ", checkpoint.string(),
                           ": go on with --resume")};
@@ -157,8 +173,7 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
           .sequences_per_second = static_cast<double>(report.samples) / std::max(report.seconds, 1e-9),
           .bytes_per_step = static_cast<double>(report.traffic.bytes_sent) / made,
           .seconds = report.seconds,
-          .history = root ? (log->metrics.flush(), train::read_metrics(s.out / (name + ".jsonl")))
-                          : std::vector<train::metrics_record>{}};
+          .history = root ? train::read_metrics(s.out / (name + ".jsonl")) : std::vector<train::metrics_record>{}};
 }
 
 // Lets the model write: the last `window` characters in, the distribution of the next one out.
@@ -286,7 +301,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1e-6f, 1.f));
   app.add_flag("--resume", s.resume, "go on from the checkpoints in --out");
   CLI11_PARSE(app, argc, argv);
-  std::signal(SIGINT, interrupt);
+  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, interrupt);
   try {
     dispatch(s, ranks->count() > 0);
   } catch (stopped const& e) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// mpi_lost_rank WAY [plain]: the last rank goes missing in some WAY; every other rank must throw within the deadline,
-// say which rank it was, and end: it prints "rank R ok: ..." and exits with 0.
+// mpi_lost_rank WAY shared|messages|checked: the last rank goes missing in some WAY; every other rank must throw within
+// the deadline, say which rank it was, and end: it prints "rank R ok: ..." and exits with 0.
 #include <dovetail/comm/mpi.hpp>
 
 #include <chrono>
@@ -19,14 +19,15 @@ using clock_type = std::chrono::steady_clock;
 
 int main(int argc, char** argv) {
   std::string const way = argc > 1 ? argv[1] : "";
-  bool const plain = argc > 2;
+  std::string const transport = argc > 2 ? argv[2] : "shared";
   bool const prompt = way == "killed" || way == "exits" || way == "throws" || way == "returns" || way == "diverges";
   std::chrono::milliseconds const deadline{prompt ? 30000 : 1000};
   int status = 1, rank = 0;
   std::vector<float> v(50000, 1.0f);
   clock_type::time_point start;
   try {
-    comm::mpi world{comm::mpi_options{.deadline = deadline, .check = plain, .shared_memory = !plain}};
+    comm::mpi world{comm::mpi_options{
+        .deadline = deadline, .check = transport == "checked", .shared_memory = transport == "shared"}};
     rank = world.rank();
     int const last = world.size() - 1;
     try {

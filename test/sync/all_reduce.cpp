@@ -155,6 +155,28 @@ TEST_CASE("a gradient that is not finite on one rank makes all ranks skip the st
   }
 }
 
+TEST_CASE("a step that all ranks abandon after some buckets leaves no trace in the next one") {
+  auto const weights_after = [](bool abandon) {
+    std::vector<float> result;
+    comm::threads(2).run([&](auto& c) {
+      auto a = test::odd_arena();
+      auto session = sync::all_reduce{.bucket_bytes = 500}.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
+      if (abandon) {
+        session.begin();
+        test::fill(a.gradients(), c.rank(), 7);
+        session.ready(600);  // and here the model threw, on every rank
+      }
+      session.begin();
+      test::fill(a.gradients(), c.rank(), 1);
+      session.ready(600);
+      session.step();
+      if (c.rank() == 1) result.assign(a.weights().begin(), a.weights().end());
+    });
+    return result;
+  };
+  CHECK(weights_after(true) == weights_after(false));
+}
+
 TEST_CASE("a rank that throws between buckets is named by the others, and the root cause is what run throws") {
   std::mutex mutex;
   std::vector<int> blamed;

@@ -91,6 +91,13 @@ TEST_CASE(
     check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::fp16{}});
   }
   SUBCASE("sign") { check_bytes_and_agreement<exchange::automatic>(compress::sign{}); }
+  SUBCASE("sign with a scale per block") {
+    check_bytes_and_agreement<exchange::automatic>(compress::sign{.block = 64});
+  }
+  SUBCASE("bf16 with error feedback") {
+    check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::bf16{}});
+  }
+  SUBCASE("fp16 gathered") { check_bytes_and_agreement<exchange::gather>(compress::fp16{}); }
   SUBCASE("sign gathered") { check_bytes_and_agreement<exchange::gather>(compress::sign{}); }
   SUBCASE("sign in two phases") { check_bytes_and_agreement<exchange::two_phase>(compress::sign{}); }
   SUBCASE("top_k") { check_bytes_and_agreement<exchange::automatic>(compress::top_k{.ratio = 0.05f}); }

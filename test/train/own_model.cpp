@@ -20,10 +20,10 @@ namespace {
 struct line {
   std::vector<float> w = std::vector<float>(2), g = std::vector<float>(2);
   parameter_list list;
-  int fails_on_rank = -1;
+  int fails_on_rank = -1, loses_on_rank = -1;
 
   line() { bind(); }
-  line(line const& o) : w(o.w), g(o.g), fails_on_rank(o.fails_on_rank) { bind(); }
+  line(line const& o) : w(o.w), g(o.g), fails_on_rank(o.fails_on_rank), loses_on_rank(o.loses_on_rank) { bind(); }
   parameter_list& parameters() { return list; }
   loss_sums gradients(batch const& b, gradient_pass const& pass) {
     if (static_cast<int>(pass.rank) == fails_on_rank && pass.step == 2) throw std::runtime_error("no licence left");
@@ -36,6 +36,7 @@ struct line {
       sums.loss += static_cast<double>(error) * static_cast<double>(error);
       ++sums.count;
     }
+    if (static_cast<int>(pass.rank) == loses_on_rank && pass.step >= 5) sums.loss = NAN;
     return sums;
   }
 
@@ -71,6 +72,21 @@ float fit_on(int ranks, int fails_on_rank = -1) {
 
 TEST_CASE("any type with parameters and gradients is trained, on any number of ranks") {
   for (int ranks : {1, 2, 4}) CHECK(fit_on(ranks) == doctest::Approx(3).epsilon(1e-3));
+}
+
+TEST_CASE("a loss that is no number ends the training, though its gradients are finite") {
+  comm::threads world(2);
+  line model;
+  model.loses_on_rank = 1;
+  for (std::int64_t log_every : {1, 10}) {
+    CHECK_THROWS_WITH_AS(world.run([&](auto& c) {
+      line mine(model);
+      train::fit_options const options{.batch = 4, .steps = 200, .log_every = log_every, .max_skipped = 3};
+      train::rank_run run(mine, optim::momentum{.lr = 0.1f}, sync::all_reduce{}, points(), c, options, 1);
+      run.run();
+    }),
+                         doctest::Contains("the loss was not finite for"), numeric_error);
+  }
 }
 
 TEST_CASE("an exception in one rank's model ends all ranks with that exception") {

@@ -161,6 +161,7 @@ class async {
   };
 
   void start() {
+    if constexpr (requires { comm_->allow_other_thread(); }) comm_->allow_other_thread();
     rank_ = comm_->rank();
     size_ = comm_->size();
     traffic_ = comm_->traffic();

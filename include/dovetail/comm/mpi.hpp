@@ -46,6 +46,14 @@ class mpi : public endpoint<detail::mpi_engine> {
       throw;
     }
   }
+  /// comm::async calls this before its thread does. Throws argument_error when MPI does not allow it.
+  void allow_other_thread() const {
+    int level = MPI_THREAD_SINGLE;
+    MPI_Query_thread(&level);
+    require(level >= MPI_THREAD_SERIALIZED, "comm::async on comm::mpi: this program initialised MPI with ",
+            level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED",
+            ", which forbids calls from another thread: use MPI_Init_thread with MPI_THREAD_SERIALIZED");
+  }
   mpi split(int color, int key) { return mpi(endpoint::split(color, key)); }
 
  private:

@@ -168,8 +168,9 @@ struct pass_loop {
   }
 };
 
-/// One step of a flow with one value of hyperparameters per group.
-template <class Flow, std::size_t Groups, gradient_source Source>
+/// One step of a flow with one value of hyperparameters per group. `Lanes` keeps apart what was compiled with other
+/// flags.
+template <class Flow, std::size_t Groups, gradient_source Source, int Lanes = simd::pack::lanes>
 class engine {
  public:
   using kernels = typename Flow::kernels;

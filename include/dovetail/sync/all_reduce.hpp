@@ -88,7 +88,11 @@ class all_reduce_session {
   all_reduce_session(all_reduce_session const&) = delete;
   all_reduce_session& operator=(all_reduce_session const&) = delete;
 
-  void begin() {}
+  /// Begins a step. What an abandoned one (its backward threw) had exchanged already is waited for and dropped.
+  void begin() {
+    for (std::size_t i = 0; i < launched_; ++i) buckets_[i].done.wait();
+    launched_ = 0;
+  }
 
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
   float gradient_scale(std::int64_t /*local*/, std::int64_t global) const { return 1.f / static_cast<float>(global); }
@@ -98,8 +102,9 @@ class all_reduce_session {
     while (launched_ < buckets_.size() && buckets_[launched_].exchange.part().begin >= first) launch();
   }
 
-  /// Waits for the exchange and applies the optimizer to the summed gradients.
-  optim::step_result step() {
+  /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
+  /// them; they do not change its result.
+  optim::step_result step(optim::step_options const& options = {}) {
     ready(0);
     bool finite = true;
     for (std::size_t i = 0; i < launched_; ++i) {
@@ -111,7 +116,10 @@ class all_reduce_session {
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
-    return last_ = optimizer_.step(*parameters_, state_);
+    if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
+      return last_ = optimizer_.step(*parameters_, state_, options);
+    else
+      return last_ = optimizer_.step(*parameters_, state_);
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {

@@ -45,14 +45,18 @@ struct fit_options {
   std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
   std::uint64_t seed = 0;       ///< of shuffle and dropout
   bool shuffle = true;
-  int threads = 0;                          ///< cores per rank; 0: the machine's cores divided by the ranks
-  std::int64_t log_every = 10;              ///< steps between reports; `stop` is looked at then
-  std::int64_t save_every = 0;              ///< steps between calls of on_save; 0: only when fit ends
-  std::int64_t max_skipped = 10;            ///< after so many skipped steps in a row fit gives up with numeric_error
-  std::atomic<bool> const* stop = nullptr;  ///< raised by anyone (a signal handler): save and return
-  dovetail::trace* trace = nullptr;         ///< records compute, exchange and steps of this process's ranks
-  std::function<void(step_record const&)> on_step{};  ///< on rank 0, for every step, every log_every steps
+  int threads = 0;              ///< cores per rank; 0: the machine's cores divided by the ranks
+  std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then
+  std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
+  /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.
+  std::int64_t max_skipped = 10;
+  std::atomic<bool> const* stop = nullptr;            ///< raised by anyone (a signal handler): save and return
+  dovetail::trace* trace = nullptr;                   ///< records compute, exchange and steps of this process's ranks
+  std::function<void(step_record const&)> on_step{};  ///< on rank 0, once for every step, every log_every steps
   std::function<void(saved_state&)> on_save{};        ///< on rank 0: everything that is needed to go on
+  /// On rank 0, instead of on_save, when fit gives up. The steps before those that failed may have ruined the weights:
+  /// keep this state apart from the last good one.
+  std::function<void(saved_state&)> on_give_up{};
 };
 
 }  // namespace dovetail::train

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -64,8 +65,14 @@ class rank_run {
     restore_own(saved, session_.own(""), found.ranks, comm_.size(), comm_.rank());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
-    if (found.ranks != comm_.size() || found.batch != options_.batch)  // as many samples, in batches of another size
-      found.batches = found.batches * found.ranks * found.batch / (comm_.size() * options_.batch);
+    if (found.ranks != comm_.size() || found.batch != options_.batch) {
+      // As many epochs, and within the last one as many samples, in batches of another size.
+      std::int64_t const samples = data_.size(), before = found.ranks * found.batch,
+                         now = comm_.size() * options_.batch;
+      auto const per_epoch = [samples](std::int64_t global) { return (samples + global - 1) / global; };
+      found.batches =
+          found.batches / per_epoch(before) * per_epoch(now) + found.batches % per_epoch(before) * before / now;
+    }
     at_ = found;
   }
 
@@ -96,15 +103,14 @@ class rank_run {
     total_steps_ = options_.steps > 0 ? options_.steps
                                       : (options_.epochs * per_epoch + options_.accumulate - 1) / options_.accumulate;
     begin_ = last_report_ = clock::now();
-    std::int64_t in_a_row = 0;
     while (at_.step < total_steps_ && !report_.stopped) {
-      bool const skipped = one_step(loader);
-      in_a_row = skipped ? in_a_row + 1 : 0;
-      bool const give_up = in_a_row > 0 && in_a_row >= options_.max_skipped;
-      bool const last = at_.step == total_steps_ || give_up;
+      skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
+      bool const skipped_enough = skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped;
+      bool const last = at_.step == total_steps_ || skipped_enough;
       if (last || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
-      if (last || report_.stopped || (options_.save_every > 0 && at_.step % options_.save_every == 0)) save();
-      if (give_up) diverged(in_a_row);
+      if (skipped_enough || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
+      if (last || report_.stopped || (options_.save_every > 0 && at_.step % options_.save_every == 0))
+        save(options_.on_save);
     }
     report_.step = at_.step;
     report_.seconds = seconds_since(begin_);
@@ -138,7 +144,7 @@ class rank_run {
       epoch = share.epoch;
       samples += share.global_predictions / data_.predictions_per_sample();
     }
-    auto const result = session_.step();
+    auto const result = step();
     ++at_.step;
     at_.skipped += result.skipped;
     report_.skipped += result.skipped;
@@ -161,6 +167,13 @@ class rank_run {
     return result.skipped;
   }
 
+  optim::step_result step() {
+    if constexpr (requires(optim::step_options const& o) { session_.step(o); })
+      return session_.step({.threads = threads_});
+    else
+      return session_.step();
+  }
+
   /// Predictions of global micro-batch `b` over all ranks: the last one of an epoch may be smaller.
   std::int64_t predictions_at(data::loader<Dataset> const& loader, std::int64_t b) const {
     std::int64_t const global = options_.batch * comm_.size(), in_epoch = b % loader.steps_per_epoch();
@@ -179,6 +192,7 @@ class rank_run {
       r.loss = pending_sums_[3 * i] / count;
       r.accuracy = pending_sums_[3 * i + 2] / count;
       r.samples_per_second = rate;
+      bad_losses_in_a_row_ = std::isfinite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
       if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
     }
@@ -189,9 +203,9 @@ class rank_run {
     last_report_ = clock::now();
   }
 
-  /// Collective: rank 0 collects what every rank has of its own and hands the whole to on_save.
-  DOVETAIL_COLD void save() {
-    std::int64_t wanted = comm_.rank() == 0 && options_.on_save ? 1 : 0;
+  /// Collective: rank 0 collects what every rank has of its own and hands the whole to `take`.
+  DOVETAIL_COLD void save(std::function<void(saved_state&)> const& take) {
+    std::int64_t wanted = comm_.rank() == 0 && take ? 1 : 0;
     comm_.broadcast(std::span<std::int64_t>(&wanted, 1), 0);
     if (!wanted) return;
     trace_span const saving(options_.trace, "save", "train", comm_.rank());
@@ -209,15 +223,18 @@ class rank_run {
         comm_.recv(std::span<std::byte>(packed), r, 0);
         mine.merge(saved_state::unpack(packed));
       }
-      options_.on_save(mine);
+      take(mine);
     }
     comm_.barrier();  // nobody goes on, and changes weights that are views, before the state is safe
   }
 
-  [[noreturn]] DOVETAIL_COLD void diverged(std::int64_t in_a_row) const {
-    throw numeric_error(message("the gradient was not finite for ", in_a_row, " steps in a row, up to step ", at_.step,
-                                " (loss ", last_loss_,
-                                "): lower the learning rate or clip the gradient; the weights are those before them"));
+  [[noreturn]] DOVETAIL_COLD void give_up() {
+    save(options_.on_give_up);
+    bool const gradient = skipped_in_a_row_ >= options_.max_skipped;
+    throw numeric_error(message(gradient ? "the gradient" : "the loss", " was not finite for ",
+                                gradient ? skipped_in_a_row_ : bad_losses_in_a_row_, " steps in a row, up to step ",
+                                at_.step, " (loss ", last_loss_,
+                                "): lower the learning rate or clip the gradient, and go on from the last good state"));
   }
 
   Model& model_;
@@ -234,6 +251,7 @@ class rank_run {
   std::vector<step_record> pending_;
   std::vector<double> pending_sums_;
   std::int64_t pending_samples_ = 0;
+  std::int64_t skipped_in_a_row_ = 0, bad_losses_in_a_row_ = 0;
   double last_loss_ = 0;
 };
 
