@@ -4,7 +4,7 @@
 #
 #   dovetail::dovetail   everything that needs no dependency
 #   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
-#   dovetail::onednn     nn/onednn/…       (oneDNN)
+#   dovetail::onednn     nn/onednn/…       (oneDNN 2)
 #   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
 find_package(Threads REQUIRED)
@@ -22,4 +22,7 @@ endif()
 include(${CMAKE_CURRENT_LIST_DIR}/dovetail_components.cmake)
 foreach(component IN ITEMS mpi onednn io cuda)
   dovetail_component(${component} QUIET)
+  if(NOT dovetail_${component}_FOUND)
+    message(STATUS "dovetail: ${dovetail_NOT_FOUND_MESSAGE}")
+  endif()
 endforeach()

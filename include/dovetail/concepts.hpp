@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // Dovetail on one page. A distributed trainer is made of five kinds of values; each is a concept below, each has one
-// folder, and anything that meets the concept is a full citizen: checkpointed, sharded, tested and measured like ours.
+// folder, and anything that meets the concept is a full citizen: checkpointed, tested and measured like ours.
 //
 //   model         what is trained              nn/        gradients(batch) into named parameters
 //   optimizer     gradient -> step             optim/     a chain of stages, fused into the fewest passes over memory
@@ -35,7 +35,8 @@ concept listable_state = requires(S& state, std::string const& prefix) {
 
 /// What is trained: names its parameters and computes loss and gradients for a batch. `gradients` writes (or, if
 /// pass.accumulate, adds) pass.scale × d(sum of losses)/dw and may call pass.ready while it goes.
-/// Copyable, because every rank of `comm::threads` trains its own replica.
+/// Copyable, because every rank of `comm::threads` trains its own replica; train::trainer also assigns to it.
+/// Parameters are listed in forward order, so that backward finishes them from the end.
 template <class M, class Batch = batch>
 concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gradient_pass const& pass) {
   { m.parameters() } -> std::convertible_to<parameter_list&>;
@@ -49,7 +50,8 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 };
 
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
-/// state. A step is skipped, and says so, rather than applied with a non-finite gradient.
+/// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
+/// (skip_non_finite or a norm in front); others apply it. Under sync::all_reduce such a step never reaches the rule.
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;
@@ -65,9 +67,10 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   unbiased              E[decode(encode(x))] = x
 ///   wants_error_feedback  what was lost must be added to the next input, or training suffers
 /// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
-/// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last; between
-/// rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that round added up to, and its
-/// decode_add may take the state last.
+/// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last, with a
+/// default (`int round = 0`); between rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that
+/// round added up to. Beside decode_add as above it may have one that takes the state last. Only the exchange `sum`
+/// makes more rounds than one.
 template <class C>
 concept codec = std::copyable<C> &&
     requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,
@@ -89,6 +92,8 @@ concept codec = std::copyable<C> &&
 /// One rank's end of a group of ranks. Every rank calls the same operations in the same order; a rank that does not
 /// (dead, late, another operation or size) makes the others throw rank_lost or rank_diverged with its number.
 /// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
+/// Checked here for float and bytes. The trainer and sync::all_reduce also call all_reduce of double and of the codec's
+/// wire_type, broadcast of std::int64_t and all_gather of std::byte; comm::endpoint has them all.
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in,
                                 std::span<std::byte> bytes, std::span<std::byte const> cbytes,

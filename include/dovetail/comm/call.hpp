@@ -10,6 +10,7 @@
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/state.hpp>
 
+// What ranks ask of each other, as a value: engines compare and print it.
 namespace dovetail::comm {
 
 /// Types whose arrays can be reduced. Integers wrap around; fp16 and bf16 are combined in fp32 and rounded once.

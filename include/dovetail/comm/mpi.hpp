@@ -15,7 +15,7 @@ namespace dovetail::comm {
 
 /// Ranks that are processes of an MPI job: a communicator, and a world of which one rank lives in each process. A
 /// handle: copies mean the same rank, count the same traffic, and must not be used by two threads at once.
-/// Construction is collective.
+/// Construction is collective and, like the call of MPI inside split, has no deadline.
 ///
 /// A rank whose process ends, that leaves, or that does not answer within the deadline makes the others throw
 /// rank_lost; divergence makes them throw rank_diverged. Afterwards nothing is freed and MPI is not finalised, as

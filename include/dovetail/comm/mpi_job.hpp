@@ -29,12 +29,14 @@ namespace dovetail::comm {
 /// MPI_Allreduce, in whatever order the MPI likes, without deadline, for the types that MPI knows.
 enum class mpi_order : std::uint8_t { ordered, native };
 
+/// How ranks over MPI wait for each other and move data.
 struct mpi_options {
   /// A rank that does not answer for so long is lost.
   std::chrono::milliseconds deadline = default_deadline;
   mpi_order order = mpi_order::ordered;
   /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it
-  /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank.
+  /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank; a
+  /// broadcast from two roots is found by this only.
   bool check = false;
   /// All-reduce and barrier go through shared memory when all ranks are on one host.
   bool shared_memory = true;

@@ -20,7 +20,8 @@ namespace dovetail::compress {
 /// For a sparsifier decoded + residual == gradient + old residual, bit for bit. The state is one float an element and
 /// the codec's own. Rules for the days that go wrong:
 /// - A bucket with a non-finite gradient is encoded without the residual, so that every rank sees it and skips the
-///   step; the residual stays as it was, and knows nothing of the skipped gradient.
+///   step; the residual stays as it was, and knows nothing of the skipped gradient. The residuals of other buckets and
+///   ranks have been consumed by then: what their payloads of the skipped step held is lost.
 /// - Where gradient + residual overflows, or the codec does (fp16 beyond 65504), infinity is sent and the residual
 ///   restarts at 0.
 /// - encode consumes the residual: a synchroniser that repeats an exchange sends the payload that it kept, and does

@@ -15,6 +15,7 @@
 
 #include <dovetail/core/config.hpp>
 
+// The exceptions of the library, and `require`, which throws them with a message made of values.
 namespace dovetail {
 
 namespace detail {

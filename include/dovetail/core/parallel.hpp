@@ -9,6 +9,7 @@
 
 #include <dovetail/core/shard.hpp>
 
+// A loop on several cores, for threads that exist as long as the call.
 namespace dovetail {
 
 namespace detail {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+// DOVETAIL_REQUIRE: policies that do not fit are refused in the first line of the compiler's output.
 namespace dovetail {
 
 /// A string literal as a template argument.

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+// How n things are divided among ranks or threads.
 namespace dovetail {
 
 /// A half-open range of indices.

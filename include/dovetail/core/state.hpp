@@ -10,6 +10,7 @@
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/shape.hpp>
 
+// State as a list of named views: what is saved and loaded without knowing whose it is.
 namespace dovetail {
 
 /// Element types of tensors in files and on the wire.

@@ -19,6 +19,7 @@
 
 namespace dovetail::data {
 
+/// Which files of the folder, and what a pixel becomes.
 struct idx_options {
   std::string split = "train";  ///< "train", "test" (files called t10k-…), or another prefix of the file names
   float mean = 0;               ///< a value is (pixel / 255 - mean) × scale: [0, 1] as it stands

@@ -20,6 +20,7 @@
 
 namespace dovetail::data {
 
+/// Whose share is loaded, in which order, from where on.
 struct loader_options {
   std::int64_t batch = 1;  ///< samples per rank and step
   int rank = 0;

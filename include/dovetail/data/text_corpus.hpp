@@ -21,6 +21,7 @@
 
 namespace dovetail::data {
 
+/// How a text is cut into samples and numbered as tokens.
 struct text_options {
   std::int64_t window = 64;  ///< T: positions of a sample
   std::int64_t stride = 0;   ///< bytes from one window to the next; 0 means `window`: no overlap

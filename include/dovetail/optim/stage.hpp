@@ -22,6 +22,12 @@
 //
 // A *reducing* stage says `static constexpr reduction needs{…}`. Its kernel has `float factor(norms) const`, evaluated
 // once per tensor or once, and `T emit(T w, T u, T factor) const`; a kernel with neither passes the update through.
+//
+// A stage may also say
+//   float initial_value(i) const                 what slot i of its own holds at first, instead of zero
+//   float learning_rate(t) const                 the rate of step t, for step_result and the check that it is finite
+//   static constexpr bool ends_chain = true      nothing can come after it
+//   static constexpr bool precedes_state = true  nothing with slots can come before it
 
 namespace dovetail::optim {
 
@@ -87,10 +93,13 @@ consteval bool is_reducing() {
 }
 }  // namespace detail
 
+/// A stage that needs the element and its own slots only.
 template <class S>
 concept elementwise_stage = detail::is_elementwise<S>();
+/// A stage that needs norms first. It has no slots.
 template <class S>
 concept reducing_stage = detail::is_reducing<S>();
+/// What a chain is made of.
 template <class S>
 concept stage = elementwise_stage<S> || reducing_stage<S>;
 

@@ -30,9 +30,12 @@ class all_reduce_session;
 ///
 ///     sync::all_reduce{}                                                            // dense
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
-///     sync::all_reduce{compress::sign{}, sync::exchange::gather{}}                  // with a plan of one's own
+///     sync::all_reduce{compress::sign{}, sync::exchange::gather{}}                  // with an exchange of one's own
 ///
-/// A step whose summed gradient is not finite is skipped on every rank alike.
+/// A step whose summed gradient is not finite is skipped on every rank alike: weights and optimizer state stay as they
+/// were. Residuals of error feedback were consumed by then, except in buckets that were not finite on their own rank.
+///
+/// `join` sends nothing: initial weights must be equal on all ranks.
 template <codec Codec = compress::identity, class Exchange = exchange::automatic>
 struct all_reduce {
   Codec codec{};

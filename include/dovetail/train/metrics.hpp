@@ -36,6 +36,7 @@ struct metrics_record {
   std::vector<metric> values;
 };
 
+/// Where a log goes on, and how much of it a crash may lose.
 struct metrics_options {
   std::int64_t resume_at = 0;                   ///< first step to come: records of this step and later ones are dropped
   std::chrono::milliseconds flush_every{1000};  ///< a crash loses at most this much; 0: every record reaches the file

@@ -41,18 +41,18 @@ struct fit_report {
 struct fit_options {
   std::int64_t batch = 32;      ///< samples per rank and micro-batch
   std::int64_t epochs = 1;      ///< counted from the beginning of the training, restored steps included
-  std::int64_t steps = 0;       ///< if positive: stop after so many optimizer steps instead, likewise counted
+  std::int64_t steps = 0;       ///< if positive: stop after so many steps instead, likewise counted, skipped ones too
   std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
   std::uint64_t seed = 0;       ///< of shuffle and dropout
   bool shuffle = true;
-  int threads = 0;              ///< cores per rank; 0: the machine's cores divided by the ranks
+  int threads = 0;              ///< cores per rank; 0: this machine's, by all ranks of the job
   std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then
   std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
   /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.
   std::int64_t max_skipped = 10;
   std::atomic<bool> const* stop = nullptr;            ///< raised by anyone (a signal handler): save and return
   dovetail::trace* trace = nullptr;                   ///< records compute, exchange and steps of this process's ranks
-  std::function<void(step_record const&)> on_step{};  ///< on rank 0, once for every step, every log_every steps
+  std::function<void(step_record const&)> on_step{};  ///< on rank 0, once for every step, in groups of log_every
   std::function<void(saved_state&)> on_save{};        ///< on rank 0: everything that is needed to go on
   /// On rank 0, instead of on_save, when fit gives up. The steps before those that failed may have ruined the weights:
   /// keep this state apart from the last good one.

@@ -59,6 +59,7 @@ inline std::string progress_line(progress_state const& s, int bar = 24) {
   return line + text.data() + (s.step >= s.steps ? "done" : to_clock(s.seconds_left) + " left");
 }
 
+/// How, and how often, a line is drawn.
 struct progress_options {
   bool is_terminal = false;                ///< one line that is redrawn; otherwise a line of its own at every interval
   std::chrono::milliseconds interval{-1};  ///< at least so long between two lines; negative: 100 ms, or 10 s for a file

@@ -22,7 +22,8 @@
 
 namespace dovetail::train {
 
-/// The distributed trainer that five policies make together:
+/// The distributed trainer that a model (a network and its loss), an optimizer, a synchroniser with its codec, and a
+/// world make together:
 ///
 ///     train::trainer t{lenet{}, nn::softmax_cross_entropy{}, optim::adamw{}, sync::all_reduce{}, comm::threads{4}};
 ///     t.fit(data, {.batch = 128, .epochs = 3});
@@ -30,7 +31,8 @@ namespace dovetail::train {
 /// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchroniser, world}`.
 /// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy.
 /// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
-/// Not thread-safe. If fit throws, model and state are those of before the call.
+/// Not thread-safe. If fit throws, model and state are those of before the call. Over MPI every process has a trainer:
+/// all call the same, restore included.
 template <class Model, class Optimizer, class Sync, class World>
 class trainer {
   DOVETAIL_REQUIRE(model<Model>,
@@ -50,7 +52,8 @@ class trainer {
       : trainer(Model{std::move(network), std::move(loss)}, std::move(opt), std::move(sync), std::forward<World>(w)) {}
 
   /// Trains until options.epochs or options.steps have been made since the beginning, and goes on from where an
-  /// earlier fit or restore left off. Throws what a rank threw first; numeric_error when the training diverges.
+  /// earlier fit or restore left off. Throws what a rank threw first (over MPI in that rank's process; in the others
+  /// rank_lost with its text); numeric_error when the training diverges.
   template <data::dataset Dataset>
   DOVETAIL_COLD fit_report fit(Dataset const& data, fit_options const& options = {}) {
     require(options.batch >= 1, "fit: batch is ", options.batch, ": it must be at least 1 sample per rank");
