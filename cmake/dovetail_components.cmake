@@ -56,6 +56,10 @@ macro(dovetail_component component)
     if(_dovetail_libraries)
       add_library(dovetail::${component} INTERFACE IMPORTED GLOBAL)
       target_link_libraries(dovetail::${component} INTERFACE dovetail::dovetail ${_dovetail_libraries})
+      if("${component}" STREQUAL "onednn")
+        set_property(TARGET dovetail::onednn APPEND PROPERTY INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${DOVETAIL_DNNL_INCLUDE})
+        set_property(TARGET dovetail::onednn APPEND PROPERTY INTERFACE_INCLUDE_DIRECTORIES ${DOVETAIL_DNNL_INCLUDE})
+      endif()
       if("${component}" STREQUAL "cuda")
         # Rules use std::get and std::array, constexpr functions that nvcc otherwise takes for the host's; warning 186 is
         # a loop over no slots. CMake before 3.29 may not know that this nvcc has C++20, and then says nothing.

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# check.sh PROGRAM: the demonstration given what it cannot work with. It must end by itself, with an exit code that is
-# not 0 and no signal, and the last line of what it says must name the trouble.
+# check.sh CHAR_RNN LENET: the examples given what they cannot work with. They must end by themselves, with an exit code
+# that is not 0 and no signal, and what they say last, in one line, must name the trouble.
 set -eu
-program=$1
+program=$1 lenet=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -54,4 +54,33 @@ mkdir -p "$work/resumed"
 echo "not a checkpoint" > "$work/resumed/dense.safetensors"
 refuses 'dense\.safetensors' --text "$work/text.c" --out "$work/resumed" --resume
 [ "$(cat "$work/resumed/dense.safetensors")" = "not a checkpoint" ] || { echo "a refused checkpoint was touched"; failed=1; }
+
+# What a run with bad input says is one line, and it leaves the files of the run before as they were.
+"$program" --text "$work/text.c" --out "$work/good" --steps 2 --batch 1 --ranks 1 > /dev/null 2>&1
+cp -r "$work/good" "$work/before"
+refuses 'use a batch of at most' --text "$work/text.c" --out "$work/good" --batch 100000
+refuses 'learning rate of step 1 is nan' --text "$work/text.c" --out "$work/good" --lr nan
+"$program" --text "$work/nowhere" --out "$work/good" > /dev/null 2> "$work/stderr" || true
+[ "$(wc -l < "$work/stderr")" = 1 ] || { echo "FAILED   not one line:"; cat "$work/stderr"; failed=1; }
+diff -r "$work/before" "$work/good" || { echo "FAILED   bad input changed what an earlier run had left"; failed=1; }
+
+refuses_images() {  # expected regular expression, arguments…
+  expected=$1
+  shift
+  status=0
+  said=$(timeout 60 "$lenet" "$@" 2>&1 > /dev/null) || status=$?
+  if [ "$status" = 1 ] && [ "$(printf '%s\n' "$said" | wc -l)" = 1 ] && printf '%s\n' "$said" | grep -Eq "$expected"; then
+    echo "ok       lenet $*: $said"
+  else
+    failed=1
+    echo "FAILED   lenet $*: exit code $status, '$said', expected '$expected'"
+  fi
+}
+mkdir images
+refuses_images 'images/train-images-idx3-ubyte.* put the four IDX files' images
+for split in train t10k; do
+  printf 'nonsense, and more than a header of sixteen bytes' > images/$split-images-idx3-ubyte
+  printf '\0\0\10\1\0\0\0\0' > images/$split-labels-idx1-ubyte
+done
+refuses_images 'images/train-images-idx3-ubyte.*magic' images
 exit "$failed"
