@@ -77,7 +77,7 @@ refuses_images() {  # expected regular expression, arguments…
   fi
 }
 mkdir images
-refuses_images 'images/train-images-idx3-ubyte.* put the four IDX files' images
+refuses_images 'train-images-idx3-ubyte.* put the four IDX files' images
 for split in train t10k; do
   printf 'nonsense, and more than a header of sixteen bytes' > images/$split-images-idx3-ubyte
   printf '\0\0\10\1\0\0\0\0' > images/$split-labels-idx1-ubyte
