@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -48,7 +49,11 @@ class threads {
       try {
         f(c);
       } catch (std::exception const& e) {
-        found.add(std::current_exception(), dynamic_cast<comm_error const*>(&e) != nullptr);
+        bool const about_others = dynamic_cast<comm_error const*>(&e) != nullptr;
+        found.add(std::current_exception(), about_others);
+        // A rank that missed another one in a part of the world must not be named in its stead: that one is on its way.
+        for (int i = 0; about_others && i < 100 && !group->broken; ++i)
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
         group->fail(r, false, message("rank ", r, " threw: ", e.what()));
       } catch (...) {
         found.add(std::current_exception(), false);

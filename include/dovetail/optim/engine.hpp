@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <functional>
 #include <span>
 #include <tuple>
 #include <utility>
@@ -16,21 +15,13 @@
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/state.hpp>
+#include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
 
 // Runs a plan on the host. One loop per pass; its body is the chain's own functions, inlined, on machine registers.
 // An element's bits depend on its values only: not on its position, the tensor's size or memory, or on threads.
 
 namespace dovetail::optim {
-
-/// How a step is run; no option changes its result, except `combine`.
-struct step_options {
-  int threads = 1;  ///< cores to use; small steps use fewer
-  /// Called between passes with this process's sums of squares, so that ranks that hold parts of the parameters can
-  /// add them (all_reduce) and norms stay those of the whole. Per-tensor norms: (update, weight) of every tensor, so
-  /// every rank must list the same tensors, where it has none of a tensor as an empty one; otherwise one such pair.
-  std::function<void(std::span<double>)> combine = {};
-};
 
 namespace detail {
 

@@ -15,6 +15,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>

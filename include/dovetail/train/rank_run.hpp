@@ -14,6 +14,7 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/data/loader.hpp>
+#include <dovetail/optim/step_options.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/saved_state.hpp>
 
