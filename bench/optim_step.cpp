@@ -158,7 +158,7 @@ int main(int argc, char** argv) {
        {"momentum built with -O2 is within 10 % of a loop by hand built for this machine", "momentum/plain",
         "momentum/by_hand", 1.10},
        {"AdamW built with -O2 is within 15 % of itself built for this machine", "adamw/plain", "adamw/native", 1.15},
-       {"LAMB built with -O2 is within 30 % of itself built for this machine", "lamb/plain", "lamb/native", 1.30},
+       {"LAMB built with -O2 is within 40 % of itself built for this machine", "lamb/plain", "lamb/native", 1.4},
        {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
        {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain", 1.15},
        {"AdamW over 1000 tensors is 3 times as fast as libtorch's", "adamw/1000_scattered", "adamw/libtorch",

@@ -42,6 +42,15 @@ struct must_precede_state {
   static constexpr bool holds = !(precedes_state<S> && has_slots<Before>);
 };
 
+template <class Before, class S>
+struct must_not_repeat {
+  DOVETAIL_REQUIRE(!(reducing_stage<S> && evaluated_once<Before>),
+                   "the stage before this one replaces what its update is made of, so it cannot be evaluated again "
+                   "behind a reduction: move the reduction before it",
+                   S, Before);
+  static constexpr bool holds = !(reducing_stage<S> && evaluated_once<Before>);
+};
+
 template <class... Stages>
 consteval bool all_stages() {
   return (must_be_a_stage<Stages>::holds && ...);
@@ -55,7 +64,9 @@ consteval bool in_order(std::index_sequence<I...>) {
            (must_be_in_order<std::conditional_t<(I / n < I % n), std::tuple_element_t<I / n, list>, void>,
                              std::tuple_element_t<I % n, list>>::holds &&
             must_precede_state<std::conditional_t<(I / n < I % n), std::tuple_element_t<I / n, list>, void>,
-                               std::tuple_element_t<I % n, list>>::holds)) &&
+                               std::tuple_element_t<I % n, list>>::holds &&
+            must_not_repeat<std::conditional_t<(I / n < I % n), std::tuple_element_t<I / n, list>, void>,
+                            std::tuple_element_t<I % n, list>>::holds)) &&
           ...);
 }
 template <class... Stages>

@@ -129,6 +129,105 @@ struct cosine {
   }
 };
 
+/// initial × factor^(step / every): ExponentialLR with every 1, SINGA's and optax's exponential decay.
+struct exponential {
+  float initial = 0.1f;
+  float factor = 0.95f;
+  std::int64_t every = 1;
+  float operator()(std::int64_t step) const {
+    double const x = static_cast<double>(step) / static_cast<double>(every);
+    return static_cast<float>(initial * std::pow(static_cast<double>(factor), x));
+  }
+};
+
+/// From `from` at step 0 to `to` at step `steps` as the power `power` of what is left, and `to` from then on.
+struct polynomial {
+  float from = 1e-3f, to = 0;
+  std::int64_t steps = 1;
+  float power = 1;
+  float operator()(std::int64_t step) const {
+    if (step >= steps) return to;
+    double const left = 1 - static_cast<double>(step) / static_cast<double>(steps);
+    return static_cast<float>(to + (static_cast<double>(from) - to) * std::pow(left, static_cast<double>(power)));
+  }
+};
+
+/// initial / (1 + decay × step)^power: with power 1 PyTorch's lr_decay of AdaGrad and SINGA's kInverseT, with another
+/// Caffe's and SINGA's kInverse.
+struct inverse_time {
+  float initial = 0.1f;
+  float decay = 1e-4f;
+  float power = 1;
+  float operator()(std::int64_t step) const {
+    double const base = 1 + static_cast<double>(decay) * static_cast<double>(step);
+    return static_cast<float>(initial * std::pow(base, -static_cast<double>(power)));
+  }
+};
+
+/// peak × sqrt(steps / max(step, steps)): behind a warm-up of as many steps, the schedule of the Transformer (Vaswani
+/// et al., NeurIPS 2017, section 5.3).
+struct inverse_sqrt {
+  float peak = 1e-3f;
+  std::int64_t steps = 1;
+  float operator()(std::int64_t step) const {
+    double const at = static_cast<double>(step > steps ? step : steps);
+    return static_cast<float>(peak * std::sqrt(static_cast<double>(steps) / at));
+  }
+};
+
+/// Half cosine waves from `initial` to `final`, the first of `steps` steps, each `growth` times as long as the one
+/// before (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5).
+struct warm_restarts {
+  float initial = 1e-3f;
+  std::int64_t steps = 10;
+  std::int64_t growth = 1;
+  float final = 0;
+  float operator()(std::int64_t step) const {
+    std::int64_t length = steps;
+    if (growth <= 1)
+      step %= length;
+    else
+      for (; step >= length; length *= growth) step -= length;
+    double const x = static_cast<double>(step) / static_cast<double>(length);
+    return static_cast<float>(final +
+                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
+  }
+};
+
+/// Between `low` and `high` in straight lines, `up` steps each way; each peak is `shrink` times as high above `low` as
+/// the one before (Smith, Cyclical Learning Rates, WACV 2017: triangular with shrink 1, triangular2 with 1/2).
+struct cyclical {
+  float low = 1e-4f, high = 1e-2f;
+  std::int64_t up = 2000;
+  float shrink = 1;
+  float operator()(std::int64_t step) const {
+    std::int64_t const cycle = step / (2 * up), inside = step % (2 * up);
+    double const x = static_cast<double>(inside <= up ? inside : 2 * up - inside) / static_cast<double>(up);
+    return static_cast<float>(low + (static_cast<double>(high) - low) * x *
+                                        std::pow(static_cast<double>(shrink), static_cast<double>(cycle)));
+  }
+};
+
+/// One rise from peak / start_divisor to `peak` over the share `rise` of all steps and one fall to a final_divisor-th
+/// of where it began, as half cosine waves (Smith & Topin, Super-Convergence, 2018, with PyTorch's phases).
+struct one_cycle {
+  float peak = 1e-2f;
+  std::int64_t steps = 100;
+  float rise = 0.3f;
+  float start_divisor = 25, final_divisor = 1e4f;
+  float operator()(std::int64_t step) const {
+    double const top = static_cast<double>(rise) * static_cast<double>(steps) - 1,
+                 last = static_cast<double>(steps - 1);
+    double const start = static_cast<double>(peak) / start_divisor, at = static_cast<double>(step);
+    if (at >= last) return static_cast<float>(start / final_divisor);
+    auto const wave = [](double from, double to, double x) {
+      return to + (from - to) * 0.5 * (1 + std::cos(std::numbers::pi * x));
+    };
+    return static_cast<float>(at <= top ? wave(start, peak, at / top)
+                                        : wave(peak, start / final_divisor, (at - top) / (last - top)));
+  }
+};
+
 /// Linear warm-up, then another schedule, which starts to count behind it: during the first `steps` steps the rate
 /// rises in equal parts from `from` (before the first step) to then(0) (in the last of them) (Goyal et al., 2017,
 /// section 2.2).

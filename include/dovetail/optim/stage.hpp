@@ -17,6 +17,11 @@
 //   T emit(T w, T u, T slots…) const             pure: the update this stage passes on; may be evaluated again
 //   void advance([T w,] T u, T& slots…) const    changes the slots, once a step; comes before emit
 //
+// or, when the update depends on what the slots held before this step, both in one, which cannot be evaluated again
+// behind a reduction:
+//
+//   T step(T w, T u, T& slots…) const            changes the slots and returns the update
+//
 // where w is the weight, u the update that the previous stage passed on (the gradient, for the first), and slots are
 // the stage's own arrays, of the parameters' size and zero at first, named by `static constexpr std::array slots{…}`.
 //
@@ -70,6 +75,12 @@ template <class K, std::size_t... I>
 consteval bool can_advance_with_weight(std::index_sequence<I...>) {
   return requires(K const k, simd::tracer t) { k.advance(t, t, (static_cast<void>(I), t)...); };
 }
+template <class K, std::size_t... I>
+consteval bool can_step(std::index_sequence<I...>) {
+  return requires(K const k, simd::tracer t) {
+    { k.step(t, t, (static_cast<void>(I), t)...) } -> std::same_as<simd::tracer>;
+  };
+}
 template <class S>
 using slot_sequence = std::make_index_sequence<slot_count<S>>;
 
@@ -77,7 +88,7 @@ template <class S>
 consteval bool is_elementwise() {
   if constexpr (
       requires { typename kernel_of<S>; } && !requires { S::needs.per_tensor; })
-    return can_emit<kernel_of<S>>(slot_sequence<S>{});
+    return can_emit<kernel_of<S>>(slot_sequence<S>{}) || can_step<kernel_of<S>>(slot_sequence<S>{});
   else
     return false;
 }
@@ -106,6 +117,15 @@ concept stage = elementwise_stage<S> || reducing_stage<S>;
 /// A stage that changes slots, and so cannot be undone when the step turns out to be skipped.
 template <class S>
 inline constexpr bool has_slots = slot_count<S> > 0;
+
+/// A stage whose update depends on slots that it replaces: it is evaluated once a step.
+template <class S>
+inline constexpr bool evaluated_once = [] {
+  if constexpr (elementwise_stage<S>)
+    return !detail::can_emit<kernel_of<S>>(detail::slot_sequence<S>{});
+  else
+    return false;
+}();
 
 /// A reducing stage that passes the update through: the next reduction can share its pass.
 template <class S>
@@ -146,6 +166,8 @@ DOVETAIL_INLINE constexpr T apply_stage(kernel_of<S> const& kernel, T w, T u, [[
       return u;
     else
       return kernel.emit(w, u, factor);
+  } else if constexpr (evaluated_once<S>) {
+    return kernel.step(w, u, slots[I]...);
   } else {
     if constexpr (Advance) {
       if constexpr (can_advance_with_weight<kernel_of<S>>(own))

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The rules against trajectories that PyTorch, optax and transcriptions of the papers made in double precision
+// (goldens/make.py): same weights, same gradients, same hyperparameters. Every case of the file must be known here and
+// every rule here must be in the file.
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <dovetail/optim.hpp>
+
+#include <doctest/doctest.h>
+
+using namespace dovetail;
+
+namespace {
+
+constexpr int steps = 40;
+constexpr float decay = 0.03f;
+
+/// What make.py calls draw(step).
+void draw(std::span<float> x, std::uint64_t step) {
+  for (std::uint64_t i = 0; i < x.size(); ++i) {
+    std::uint64_t h = (i * 7919 + step * 1000003 + 12345) * 2654435761u % (std::uint64_t{1} << 32);
+    h = (h ^ (h >> 15)) * 2246822519u % (std::uint64_t{1} << 32);
+    x[i] = static_cast<float>(static_cast<double>(h >> 8) * 0x1p-23 - 1.0);
+  }
+}
+
+/// Weights after each of the steps asked for.
+using trajectory = std::map<int, std::vector<double>>;
+
+template <class Optimizer>
+std::function<trajectory()> with(Optimizer opt) {
+  return [opt] {
+    arena a({{"a", {3, 5}}, {"b", {7}}, {"c", {1}}});
+    draw(a.weights(), 0);
+    auto& p = a.parameters();
+    auto state = opt.init(p);
+    trajectory seen;
+    for (int t = 1; t <= steps; ++t) {
+      draw(a.gradients(), static_cast<std::uint64_t>(t));
+      opt.step(p, state);
+      seen[t].assign(a.weights().begin(), a.weights().end());
+    }
+    return seen;
+  };
+}
+
+std::map<std::string, std::function<trajectory()>> const rules{
+    {"sgd", with(optim::sgd{.lr = 0.05f, .weight_decay = decay})},
+    {"momentum", with(optim::momentum{.lr = 0.05f, .momentum = 0.8f, .dampening = 0.25f, .weight_decay = decay})},
+    {"nesterov", with(optim::nesterov{.lr = 0.05f, .momentum = 0.8f, .weight_decay = decay})},
+    {"adam", with(optim::adam{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-4f, .weight_decay = decay})},
+    {"adam_default", with(optim::adam{})},
+    {"adamw", with(optim::adamw{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-4f, .weight_decay = decay})},
+    {"adamw_default", with(optim::adamw{})},
+    {"adagrad",
+     with(optim::adagrad{.lr = 0.05f, .initial_accumulator = 0.1f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"adagrad_default", with(optim::adagrad{})},
+    {"adadelta", with(optim::adadelta{.lr = 0.7f, .rho = 0.85f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"adadelta_default", with(optim::adadelta{})},
+    {"rmsprop", with(optim::rmsprop{.lr = 0.02f, .alpha = 0.9f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"rmsprop_default", with(optim::rmsprop{})},
+    {"rmsprop_momentum", with(optim::rmsprop_momentum{
+                             .lr = 0.01f, .alpha = 0.9f, .momentum = 0.7f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"rmsprop_centred", with(optim::rmsprop_centred{
+                            .lr = 0.01f, .alpha = 0.9f, .momentum = 0.7f, .epsilon = 1e-2f, .weight_decay = decay})},
+    {"rprop", with(optim::rprop{
+                  .initial_step = 0.03f, .shrink = 0.4f, .grow = 1.3f, .smallest_step = 1e-3f, .largest_step = 0.1f})},
+    {"rprop_default", with(optim::rprop{})},
+    {"adamax",
+     with(optim::adamax{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"adamax_default", with(optim::adamax{})},
+    {"nadam", with(optim::nadam{.lr = 0.02f,
+                                .beta1 = 0.8f,
+                                .beta2 = 0.95f,
+                                .epsilon = 1e-3f,
+                                .momentum_decay = 0.05f,
+                                .weight_decay = decay})},
+    {"nadam_default", with(optim::nadam{})},
+    {"amsgrad",
+     with(optim::amsgrad{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.9f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"radam", with(optim::radam{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"radam_default", with(optim::radam{})},
+    {"sign_sgd", with(optim::sign_sgd{.lr = 0.02f, .weight_decay = decay})},
+    {"signum", with(optim::signum{.lr = 0.02f, .momentum = 0.8f, .weight_decay = decay})},
+    {"lion", with(optim::lion{.lr = 0.02f, .beta1 = 0.85f, .beta2 = 0.97f, .weight_decay = decay})},
+    {"lion_default", with(optim::lion{})},
+    {"yogi",
+     with(optim::yogi{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .initial_accumulator = 0, .weight_decay = decay})},
+    {"adabelief",
+     with(optim::adabelief{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"adabelief_default", with(optim::adabelief{})},
+    {"adan",
+     with(
+         optim::adan{
+             .lr = 0.02f, .beta1 = 0.9f, .beta2 = 0.8f, .beta3 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"ademamix", with(optim::ademamix{.lr = 0.02f,
+                                      .beta1 = 0.8f,
+                                      .beta2 = 0.95f,
+                                      .beta3 = 0.99f,
+                                      .alpha = 3,
+                                      .epsilon = 1e-3f,
+                                      .weight_decay = decay})},
+    {"ademamix_warm_up", with(optim::ademamix{.lr = 0.02f,
+                                              .beta1 = 0.8f,
+                                              .beta2 = 0.95f,
+                                              .beta3 = 0.99f,
+                                              .alpha = 3,
+                                              .warm_up = 25,
+                                              .epsilon = 1e-3f,
+                                              .weight_decay = decay})},
+    {"lamb", with(optim::lamb{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"qhm", with(optim::qhm{.lr = 0.02f, .nu = 0.6f, .beta = 0.9f, .weight_decay = decay})},
+    {"qhadam", with(optim::qhadam{.lr = 0.02f,
+                                  .nu1 = 0.6f,
+                                  .nu2 = 0.8f,
+                                  .beta1 = 0.9f,
+                                  .beta2 = 0.95f,
+                                  .epsilon = 1e-3f,
+                                  .weight_decay = decay})},
+    {"adabound", with(optim::adabound{.lr = 0.02f,
+                                      .final_ratio = 2,
+                                      .gamma = 0.1f,
+                                      .beta1 = 0.8f,
+                                      .beta2 = 0.95f,
+                                      .epsilon = 1e-3f,
+                                      .weight_decay = decay})},
+    {"adopt", with(optim::adopt{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},
+    {"lars", with(optim::lars{.lr = 0.5f, .momentum = 0.8f, .weight_decay = decay, .trust_coefficient = 0.02f})},
+};
+
+std::map<std::string, optim::schedule> const schedules{
+    {"step_decay", optim::step_decay{.initial = 0.1f, .factor = 0.5f, .every = 7}},
+    {"piecewise", optim::piecewise{{0, 0.1f}, {5, 0.01f}, {20, 0.001f}}},
+    {"exponential", optim::exponential{.initial = 0.1f, .factor = 0.9f}},
+    {"polynomial", optim::polynomial{.from = 0.1f, .to = 0, .steps = 30, .power = 2.5f}},
+    {"linear", optim::linear{.from = 0.1f, .to = 0.025f, .steps = 30}},
+    {"cosine", optim::cosine{.initial = 0.1f, .steps = 39, .final = 0.01f}},
+    {"warm_restarts", optim::warm_restarts{.initial = 0.1f, .steps = 5, .growth = 2, .final = 0.01f}},
+    {"cyclical", optim::cyclical{.low = 0.01f, .high = 0.1f, .up = 6}},
+    {"cyclical_halved", optim::cyclical{.low = 0.01f, .high = 0.1f, .up = 6, .shrink = 0.5f}},
+    {"one_cycle",
+     optim::one_cycle{.peak = 0.1f, .steps = steps + 1, .rise = 0.25f, .start_divisor = 10, .final_divisor = 100}},
+    {"inverse_time", optim::inverse_time{.initial = 0.1f, .decay = 0.2f}},
+    {"inverse_power", optim::inverse_time{.initial = 0.1f, .decay = 0.2f, .power = 0.75f}},
+    {"inverse_sqrt", optim::inverse_sqrt{.peak = 0.1f, .steps = 10}},
+};
+
+}  // namespace
+
+TEST_CASE("every schedule gives PyTorch's rates") {
+  std::ifstream file(DOVETAIL_GOLDENS);
+  REQUIRE(file.is_open());
+  std::size_t found = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("schedule ")) continue;
+    std::istringstream words(line);
+    std::string name, source;
+    words.ignore(9) >> name >> source;
+    REQUIRE_MESSAGE(schedules.contains(name), name, " is in the file, but not here");
+    CAPTURE(name);
+    std::int64_t step = 0;
+    for (double expected; words >> expected; ++step) {
+      CAPTURE(step);
+      CHECK(schedules.at(name)(step) == doctest::Approx(expected).epsilon(1e-6));
+    }
+    CHECK(step == steps);
+    ++found;
+  }
+  CHECK(found == schedules.size());
+}
+
+TEST_CASE("every rule goes the way of PyTorch, optax or the paper in double precision") {
+  std::ifstream file(DOVETAIL_GOLDENS);
+  REQUIRE(file.is_open());
+  std::map<std::string, int> rows;
+  std::string name, source;
+  trajectory ours;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    if (line.starts_with("#") || line.starts_with("schedule ")) continue;
+    if (line.starts_with("case ")) {
+      words.ignore(5) >> name >> source;
+      REQUIRE_MESSAGE(rules.contains(name), name, " is in the file, but not here");
+      ours = rules.at(name)();
+      continue;
+    }
+    CAPTURE(name);
+    CAPTURE(source);
+    int step = 0;
+    words >> step;
+    CAPTURE(step);
+    std::size_t i = 0;
+    double worst = 0;
+    for (double expected; words >> expected; ++i) worst = std::max(worst, std::abs(ours.at(step)[i] - expected));
+    REQUIRE(i == 23);
+    CHECK(worst <= 3e-6);  // weights are below 2: a rounding or so a step
+    ++rows[name];
+  }
+  for (auto const& [rule, run] : rules) CHECK_MESSAGE(rows[rule] == 5, rule, " is here, but not in the file");
+}

@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Writes trajectories.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
+gradients, in double precision. Run by hand when a rule is added:
+
+    python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 numpy
+    env/bin/python make.py > trajectories.txt
+
+Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again.
+Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE",
+then the weights after some steps, one line each; a schedule is a line "schedule NAME SOURCE" with the rate of every step.
+NAME is what goldens.cpp calls the same rule.
+"""
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import torch
+
+jax.config.update("jax_enable_x64", True)
+
+SHAPES = [(3, 5), (7,), (1,)]
+STEPS, SHOWN = 40, (1, 2, 5, 12, 40)
+SIZE = sum(int(np.prod(s)) for s in SHAPES)
+
+
+def f(x):
+    return float(np.float32(x))
+
+
+def draw(step):
+    h = (np.arange(SIZE, dtype=np.uint64) * 7919 + step * 1000003 + 12345) * 2654435761 % 2**32
+    h = (h ^ (h >> np.uint64(15))) * 2246822519 % 2**32
+    return (h >> np.uint64(8)).astype(np.float64) * 2.0**-23 - 1.0
+
+
+def cut(flat):
+    at, parts = 0, []
+    for s in SHAPES:
+        n = int(np.prod(s))
+        parts.append(flat[at:at + n].reshape(s))
+        at += n
+    return parts
+
+
+def show(name, source, rows):
+    print("case", name, source)
+    for step, w in rows:
+        print(step, *(f"{x:.10g}" for x in w))
+
+
+def with_torch(name, make):
+    params = [torch.nn.Parameter(torch.tensor(p)) for p in cut(draw(0))]
+    optimizer, rows = make(params), []
+    for t in range(1, STEPS + 1):
+        for p, g in zip(params, cut(draw(t))):
+            p.grad = torch.tensor(g)
+        optimizer.step()
+        if t in SHOWN:
+            rows.append((t, np.concatenate([p.detach().numpy().ravel() for p in params])))
+    show(name, f"torch-{torch.__version__.split('+')[0]}", rows)
+
+
+def with_optax(name, rule):
+    params = [jnp.asarray(p) for p in cut(draw(0))]
+    state, rows = rule.init(params), []
+    for t in range(1, STEPS + 1):
+        updates, state = rule.update([jnp.asarray(g) for g in cut(draw(t))], state, params)
+        params = optax.apply_updates(params, updates)
+        if t in SHOWN:
+            rows.append((t, np.concatenate([np.asarray(p).ravel() for p in params])))
+    show(name, f"optax-{optax.__version__}", rows)
+
+
+def from_paper(name, update, citation):
+    """update(w, g, t, memory) returns the new weights of one tensor; memory is a dict that it keeps."""
+    params, memories, rows = cut(draw(0)), [{} for _ in SHAPES], []
+    for t in range(1, STEPS + 1):
+        params = [update(w, g, t, m) for w, g, m in zip(params, cut(draw(t)), memories)]
+        if t in SHOWN:
+            rows.append((t, np.concatenate([p.ravel() for p in params])))
+    show(name, citation, rows)
+
+
+def torch_cases():
+    o = torch.optim
+    decay = f(0.03)
+    with_torch("sgd", lambda p: o.SGD(p, lr=f(0.05), weight_decay=decay))
+    with_torch("momentum", lambda p: o.SGD(p, lr=f(0.05), momentum=f(0.8), dampening=f(0.25), weight_decay=decay))
+    with_torch("nesterov", lambda p: o.SGD(p, lr=f(0.05), momentum=f(0.8), nesterov=True, weight_decay=decay))
+    with_torch("adam", lambda p: o.Adam(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-4), weight_decay=decay))
+    with_torch("adam_default", lambda p: o.Adam(p, betas=(f(0.9), f(0.999)), lr=f(1e-3)))
+    with_torch("adamw", lambda p: o.AdamW(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-4), weight_decay=decay))
+    with_torch("adamw_default",
+               lambda p: o.AdamW(p, lr=f(1e-3), betas=(f(0.9), f(0.999)), weight_decay=f(0.01)))
+    with_torch("adagrad", lambda p: o.Adagrad(p, lr=f(0.05), initial_accumulator_value=f(0.1), eps=f(1e-3),
+                                              weight_decay=decay))
+    with_torch("adagrad_default", lambda p: o.Adagrad(p, lr=f(0.01)))
+    with_torch("adadelta", lambda p: o.Adadelta(p, lr=f(0.7), rho=f(0.85), eps=f(1e-3), weight_decay=decay))
+    with_torch("adadelta_default", lambda p: o.Adadelta(p, rho=f(0.9)))
+    with_torch("rmsprop", lambda p: o.RMSprop(p, lr=f(0.02), alpha=f(0.9), eps=f(1e-3), weight_decay=decay))
+    with_torch("rmsprop_default", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.99)))
+    with_torch("rmsprop_momentum", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.9), eps=f(1e-3), momentum=f(0.7),
+                                                       weight_decay=decay))
+    with_torch("rmsprop_centred", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.9), eps=f(1e-2), momentum=f(0.7),
+                                                      centered=True, weight_decay=decay))
+    with_torch("rprop", lambda p: o.Rprop(p, lr=f(0.03), etas=(f(0.4), f(1.3)), step_sizes=(f(1e-3), f(0.1))))
+    with_torch("rprop_default", lambda p: o.Rprop(p, lr=f(0.01), etas=(f(0.5), f(1.2)), step_sizes=(f(1e-6), 50)))
+    with_torch("adamax", lambda p: o.Adamax(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3), weight_decay=decay))
+    with_torch("adamax_default", lambda p: o.Adamax(p, lr=f(2e-3), betas=(f(0.9), f(0.999))))
+    with_torch("nadam", lambda p: o.NAdam(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3), momentum_decay=f(0.05),
+                                          weight_decay=decay))
+    with_torch("nadam_default",
+               lambda p: o.NAdam(p, lr=f(2e-3), betas=(f(0.9), f(0.999)), momentum_decay=f(4e-3)))
+    with_torch("amsgrad", lambda p: o.Adam(p, lr=f(0.02), betas=(f(0.8), f(0.9)), eps=f(1e-3), amsgrad=True,
+                                           weight_decay=decay))
+    with_torch("radam", lambda p: o.RAdam(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3), weight_decay=decay))
+    with_torch("radam_default", lambda p: o.RAdam(p, lr=f(1e-3), betas=(f(0.9), f(0.999))))
+
+
+def optax_cases():
+    decay = f(0.03)
+    lr = f(0.02)
+
+    def decayed(*stages, rate=lr):
+        return optax.chain(*stages, optax.add_decayed_weights(decay), optax.scale_by_learning_rate(rate))
+
+    with_optax("sign_sgd", decayed(optax.scale_by_sign()))
+    with_optax("signum", decayed(optax.ema(f(0.8), debias=False), optax.scale_by_sign()))
+    with_optax("lion", optax.lion(lr, b1=f(0.85), b2=f(0.97), weight_decay=decay))
+    with_optax("lion_default", optax.lion(f(1e-4), b1=f(0.9), b2=f(0.99), weight_decay=0.0))
+    with_optax("yogi", decayed(optax.scale_by_yogi(b1=f(0.8), b2=f(0.95), eps=f(1e-3), initial_accumulator_value=0.0)))
+    with_optax("adabelief",
+               decayed(optax.scale_by_belief(b1=f(0.8), b2=f(0.95), eps=f(1e-3), eps_root=f(1e-3))))
+    with_optax("adabelief_default", optax.adabelief(f(1e-3), b1=f(0.9), b2=f(0.999)))
+    # Not Adan: optax 0.2.6 keeps b2 of the average, as the authors' program does, but weighs the difference by 1 - b2,
+    # which is right only in the paper's notation, where b2 is the share of what is new.
+    with_optax("ademamix", optax.contrib.ademamix(lr, b1=f(0.8), b2=f(0.95), b3=f(0.99), alpha=f(3), eps=f(1e-3),
+                                                  weight_decay=decay))
+    with_optax("lamb", optax.lamb(lr, b1=f(0.8), b2=f(0.95), eps=f(1e-3), weight_decay=decay))
+
+
+def paper_cases():
+    decay, lr = f(0.03), f(0.02)
+
+    def zeros(memory, like, *names):
+        return [memory.setdefault(n, np.zeros_like(like)) for n in names]
+
+    def qhm(nu, beta):
+        def update(w, g, t, memory):
+            d = g + decay * w
+            memory["b"] = beta * zeros(memory, w, "b")[0] + (1 - beta) * d
+            return w - lr * ((1 - nu) * d + nu * memory["b"])
+        return update
+    from_paper("qhm", qhm(f(0.6), f(0.9)), "Ma-Yarats-2019-section-3")
+
+    def qhadam(nu1, nu2, b1, b2, eps):
+        def update(w, g, t, memory):
+            m, v = zeros(memory, w, "m", "v")
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            mhat, vhat = m / (1 - b1**t), v / (1 - b2**t)
+            direction = ((1 - nu1) * g + nu1 * mhat) / (np.sqrt((1 - nu2) * g * g + nu2 * vhat) + eps)
+            return w - lr * (direction + decay * w)
+        return update
+    from_paper("qhadam", qhadam(f(0.6), f(0.8), f(0.9), f(0.95), f(1e-3)), "Ma-Yarats-2019-section-4")
+
+    def adabound(b1, b2, eps, final, gamma):
+        def update(w, g, t, memory):
+            m, v = zeros(memory, w, "m", "v")
+            d = g + decay * w
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d * d
+            low, high = final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))
+            rate = lr * np.sqrt(1 - b2**t) / (1 - b1**t) / (np.sqrt(v) + eps)
+            return w - np.clip(rate, low, high) * m
+        return update
+    from_paper("adabound", adabound(f(0.8), f(0.95), f(1e-3), lr * f(2), f(0.1)), "Luo-2019-algorithm-2")
+
+    def adopt(b1, b2, eps):
+        def update(w, g, t, memory):
+            if t == 1:
+                memory["m"], memory["v"] = np.zeros_like(g), g * g
+                return w - lr * decay * w
+            limit = (t - 1)**0.25
+            scaled = np.clip(g / np.maximum(np.sqrt(memory["v"]), eps), -limit, limit)
+            memory["m"] = b1 * memory["m"] + (1 - b1) * scaled
+            memory["v"] = b2 * memory["v"] + (1 - b2) * g * g
+            return w - lr * (memory["m"] + decay * w)
+        return update
+    from_paper("adopt", adopt(f(0.8), f(0.95), f(1e-3)), "Taniguchi-2024-algorithm-2")
+
+    def ademamix(b1, b2, b3, alpha, horizon, eps):
+        def update(w, g, t, memory):
+            m, v, n = zeros(memory, w, "m", "v", "n")
+            done = min(t / horizon, 1)
+            a = alpha * done
+            kept = min(np.exp(np.log(b1) * np.log(b3) / ((1 - done) * np.log(b3) + done * np.log(b1))), b3)
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            memory["n"] = n = kept * n + (1 - kept) * g
+            direction = (m / (1 - b1**t) + a * n) / (np.sqrt(v / (1 - b2**t)) + eps)
+            return w - lr * (direction + decay * w)
+        return update
+    from_paper("ademamix_warm_up", ademamix(f(0.8), f(0.95), f(0.99), f(3), 25, f(1e-3)), "Pagliardini-2025-algorithm-1")
+
+    def adan(b1, b2, b3, eps):  # in the paper's notation
+        def update(w, g, t, memory):
+            m, v, n = zeros(memory, w, "m", "v", "n")
+            difference = g - memory.get("g", g)
+            memory["g"] = g
+            memory["m"] = m = (1 - b1) * m + b1 * g
+            memory["v"] = v = (1 - b2) * v + b2 * difference
+            memory["n"] = n = (1 - b3) * n + b3 * (g + (1 - b2) * difference)**2
+            mhat, vhat, nhat = m / (1 - (1 - b1)**t), v / (1 - (1 - b2)**t), n / (1 - (1 - b3)**t)
+            return w - lr * ((mhat + (1 - b2) * vhat) / (np.sqrt(nhat) + eps) + decay * w)
+        return update
+    from_paper("adan", adan(1 - f(0.9), 1 - f(0.8), 1 - f(0.95), f(1e-3)), "Xie-2024-algorithm-1")
+
+    def lars(momentum, trust):
+        def update(w, g, t, memory):
+            b, = zeros(memory, w, "b")
+            wn, gn = np.linalg.norm(w), np.linalg.norm(g)
+            rate = trust * wn / (gn + decay * wn)
+            memory["b"] = b = momentum * b + f(0.5) * rate * (g + decay * w)
+            return w - b
+        return update
+    from_paper("lars", lars(f(0.8), f(0.02)), "You-2017-algorithm-1")
+
+
+def schedule_cases():
+    def show_rates(name, initial, make):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=initial)
+        scheduler, rates = make(optimizer), []
+        for _ in range(STEPS):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        print("schedule", name, f"torch-{torch.__version__.split('+')[0]}", *(f"{x:.9g}" for x in rates))
+
+    s = torch.optim.lr_scheduler
+    show_rates("step_decay", f(0.1), lambda o: s.StepLR(o, 7, gamma=f(0.5)))
+    show_rates("piecewise", f(0.1), lambda o: s.MultiStepLR(o, [5, 20], gamma=f(0.1)))
+    show_rates("exponential", f(0.1), lambda o: s.ExponentialLR(o, gamma=f(0.9)))
+    show_rates("polynomial", f(0.1), lambda o: s.PolynomialLR(o, total_iters=30, power=f(2.5)))
+    show_rates("linear", f(0.1), lambda o: s.LinearLR(o, start_factor=1, end_factor=f(0.25), total_iters=30))
+    show_rates("cosine", f(0.1), lambda o: s.CosineAnnealingLR(o, T_max=39, eta_min=f(0.01)))
+    show_rates("warm_restarts", f(0.1), lambda o: s.CosineAnnealingWarmRestarts(o, 5, T_mult=2, eta_min=f(0.01)))
+    show_rates("cyclical", f(0.01), lambda o: s.CyclicLR(o, f(0.01), f(0.1), step_size_up=6, cycle_momentum=False))
+    show_rates("cyclical_halved", f(0.01), lambda o: s.CyclicLR(o, f(0.01), f(0.1), step_size_up=6,
+                                                                mode="triangular2", cycle_momentum=False))
+    show_rates("one_cycle", f(0.1), lambda o: s.OneCycleLR(o, f(0.1), total_steps=STEPS + 1, pct_start=f(0.25),
+                                                           div_factor=10, final_div_factor=100, cycle_momentum=False))
+    # The rest is one formula each.
+    steps = np.arange(STEPS)
+    for name, rates in (("inverse_time", f(0.1) / (1 + f(0.2) * steps)),
+                        ("inverse_power", f(0.1) * (1 + f(0.2) * steps)**-0.75),
+                        ("inverse_sqrt", f(0.1) * np.sqrt(10 / np.maximum(steps, 10)))):
+        print("schedule", name, "formula", *(f"{x:.9g}" for x in rates))
+
+
+print("# make.py:", "weights after steps", *SHOWN, "of", STEPS, "in tensors of shapes", *SHAPES)
+torch_cases()
+optax_cases()
+paper_cases()
+schedule_cases()
+sys.stdout.flush()
