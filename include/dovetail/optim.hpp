@@ -2,6 +2,7 @@
 #pragma once
 // All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads.
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/directions.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/grouped.hpp>
 #include <dovetail/optim/reducing_stages.hpp>

@@ -20,13 +20,14 @@ namespace {
 
 template <class Rule>
 struct bowl_rate;
-#define RULES(rule)                                                                                                  \
-  rule(sgd, 0.1f) rule(momentum, 0.02f) rule(nesterov, 0.02f) rule(adam, 0.05f) rule(adamw, 0.05f) rule(lars, 20.0f) \
-      rule(lamb, 0.05f) rule(sign_sgd, 0.02f) rule(signum, 0.02f) rule(lion, 0.02f) rule(qhm, 0.1f)                  \
-          rule(adagrad, 0.5f) rule(adadelta, 30.0f) rule(rmsprop, 0.02f) rule(rmsprop_momentum, 0.01f)               \
-              rule(rmsprop_centred, 0.02f) rule(rprop, 1.0f) rule(adamax, 0.05f) rule(nadam, 0.05f)                  \
-                  rule(amsgrad, 0.05f) rule(radam, 0.05f) rule(adabound, 0.01f) rule(adabelief, 0.05f)               \
-                      rule(yogi, 0.05f) rule(qhadam, 0.05f) rule(ademamix, 0.02f) rule(adopt, 0.05f) rule(adan, 0.05f)
+#define RULES(rule)                                                                                                    \
+  rule(sgd, 0.1f) rule(momentum, 0.02f) rule(nesterov, 0.02f) rule(adam, 0.05f) rule(adamw, 0.05f) rule(lars, 20.0f)   \
+      rule(lamb, 0.05f) rule(sign_sgd, 0.02f) rule(signum, 0.02f) rule(lion, 0.02f) rule(qhm, 0.1f)                    \
+          rule(adagrad, 0.5f) rule(adadelta, 30.0f) rule(rmsprop, 0.02f) rule(rmsprop_momentum, 0.01f)                 \
+              rule(rmsprop_centred, 0.02f) rule(rprop, 1.0f) rule(adamax, 0.05f) rule(nadam, 0.05f)                    \
+                  rule(amsgrad, 0.05f) rule(radam, 0.05f) rule(adabound, 0.01f) rule(adabelief, 0.05f)                 \
+                      rule(yogi, 0.05f) rule(qhadam, 0.05f) rule(ademamix, 0.02f) rule(adopt, 0.05f) rule(adan, 0.05f) \
+                          rule(schedule_free_sgd, 0.1f) rule(schedule_free_adamw, 0.05f)
 #define DEFINE_RATE(rule, rate)                \
   template <>                                  \
   struct bowl_rate<optim::rule> {              \
@@ -189,7 +190,10 @@ void check_descent() {
   };
   Rule rule{};
   if constexpr (requires { rule.weight_decay; }) rule.weight_decay = 0;
-  rule.lr = optim::cosine{.initial = bowl_rate<Rule>::value, .steps = 1500};
+  if constexpr (requires { rule.lr = optim::cosine{}; })
+    rule.lr = optim::cosine{.initial = bowl_rate<Rule>::value, .steps = 1500};
+  else
+    rule.lr = bowl_rate<Rule>::value;  // schedule-free
   auto state = rule.init(a.parameters());
   double const begin = loss(true);
   for (int t = 0; t < 1500; ++t) {
@@ -200,6 +204,46 @@ void check_descent() {
 }
 
 }  // namespace
+
+TEST_CASE("limiting cases: a policy around a rule that does nothing leaves the rule's bits, or nearly so") {
+  auto const after = [](auto rule) {
+    training t(rule);
+    t.run(1, 8);
+    return std::vector<float>(t.a.weights().begin(), t.a.weights().end());
+  };
+  auto const near = [](std::vector<float> const& a, std::vector<float> const& b) {
+    double worst = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, static_cast<double>(std::abs(a[i] - b[i])));
+    return worst < 1e-6;
+  };
+  optim::adamw const w{.weight_decay = 0};
+  auto const plain = after(w);
+  CHECK(after(optim::adam{}) == plain);  // AdamW without decay is Adam
+  CHECK(after(optim::chain{w, optim::average_weights{}}) == plain);
+  CHECK(after(optim::chain{w, optim::mean_weights{}}) == plain);
+  CHECK(near(after(optim::chain{w, optim::look_ahead{.steps = 1, .alpha = 1}}), plain));
+  CHECK(!near(after(optim::chain{w, optim::look_ahead{.steps = 1, .alpha = 0.5f}}), plain));
+  CHECK(near(after(optim::qhadam{.nu1 = 1, .nu2 = 1, .beta1 = 0.9f}), plain));
+  CHECK(near(after(optim::ademamix{.alpha = 0}), plain));
+  auto const sgd = after(optim::sgd{.lr = 0.01f});
+  CHECK(near(after(optim::qhm{.lr = 0.01f, .nu = 0}), sgd));
+  CHECK(after(optim::momentum{.lr = 0.01f, .momentum = 0}) == sgd);
+  CHECK(after(optim::signum{.momentum = 0}) == after(optim::sign_sgd{}));
+  CHECK(near(after(optim::lion{.lr = 1e-3f, .beta1 = 0, .beta2 = 0}), after(optim::sign_sgd{})));
+  CHECK(near(after(optim::rmsprop_momentum{.momentum = 0}), after(optim::rmsprop{})));
+}
+
+TEST_CASE("averages are asked for by their rule, and only when there are any") {
+  training t(optim::chain{optim::sgd{.lr = 0.1f}, optim::average_weights{.decay = 0.5f}});
+  std::vector<float> out(t.a.parameters().flat_size());
+  CHECK_THROWS_WITH_AS(optim::averaged_weights(t.rule, t.a.parameters(), t.state, out),
+                       doctest::Contains("before the first step"), argument_error);
+  t.run(1, 1);
+  optim::averaged_weights(t.rule, t.a.parameters(), t.state, out);
+  CHECK(same_bits(out, t.a.weights()));  // the average begins with the weights of the first step
+  CHECK_THROWS_WITH_AS(optim::averaged_weights(t.rule, t.a.parameters(), t.state, std::span(out).first(3)),
+                       doctest::Contains("room for 3 weights"), argument_error);
+}
 
 #define CONFORMS(rule, rate) \
   TEST_CASE("conformance: " #rule) { check_rule<optim::rule>(); }

@@ -51,7 +51,41 @@ std::function<trajectory()> with(Optimizer opt) {
   };
 }
 
+/// What the rule's average of the weights is behind each step.
+template <class Optimizer>
+std::function<trajectory()> average_of(Optimizer opt) {
+  return [opt] {
+    arena a({{"a", {3, 5}}, {"b", {7}}, {"c", {1}}});
+    draw(a.weights(), 0);
+    auto& p = a.parameters();
+    auto state = opt.init(p);
+    trajectory seen;
+    std::vector<float> average(p.flat_size());
+    for (int t = 1; t <= steps; ++t) {
+      draw(a.gradients(), static_cast<std::uint64_t>(t));
+      opt.step(p, state);
+      optim::averaged_weights(opt, p, state, average);
+      seen[t].assign(average.begin(), average.end());
+    }
+    return seen;
+  };
+}
+
+optim::momentum const inner{.lr = 0.05f, .momentum = 0.8f, .weight_decay = decay};
+optim::schedule_free_sgd const free_sgd{.lr = 0.1f, .beta = 0.8f, .warm_up = 6, .weight_decay = decay};
+optim::schedule_free_adamw const free_adamw{
+    .lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .warm_up = 6, .weight_decay = decay};
+
 std::map<std::string, std::function<trajectory()>> const rules{
+    {"average_weights", average_of(optim::chain{inner, optim::average_weights{.decay = 0.9f}})},
+    {"mean_weights", average_of(optim::chain{inner, optim::mean_weights{.begin = 2, .every = 3}})},
+    {"look_ahead", with(optim::chain{inner, optim::look_ahead{.steps = 4, .alpha = 0.6f}})},
+    {"schedule_free_sgd", with(free_sgd)},
+    {"schedule_free_sgd_x", average_of(free_sgd)},
+    {"schedule_free_adamw", with(free_adamw)},
+    {"schedule_free_adamw_x", average_of(free_adamw)},
+    {"schedule_free_adamw_default", with(optim::schedule_free_adamw{})},
+    {"schedule_free_adamw_default_x", average_of(optim::schedule_free_adamw{})},
     {"sgd", with(optim::sgd{.lr = 0.05f, .weight_decay = decay})},
     {"momentum", with(optim::momentum{.lr = 0.05f, .momentum = 0.8f, .dampening = 0.25f, .weight_decay = decay})},
     {"nesterov", with(optim::nesterov{.lr = 0.05f, .momentum = 0.8f, .weight_decay = decay})},

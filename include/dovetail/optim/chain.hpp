@@ -31,9 +31,13 @@ struct must_be_a_stage {
 };
 template <class Before, class S>
 struct must_be_in_order {
-  DOVETAIL_REQUIRE(!ends_chain<Before>, "nothing can come after the stage that ends a chain: move this stage before it",
+  static constexpr bool late = ends_chain<Before> && !behind_rate<S>, early = behind_rate<Before> && !behind_rate<S>;
+  DOVETAIL_REQUIRE(!late, "nothing can come after the stage that ends a chain: move this stage before it", S, Before);
+  DOVETAIL_REQUIRE(late || !early,
+                   "the stage before this one works on the change of the weights: move it behind the stage that ends "
+                   "the chain",
                    S, Before);
-  static constexpr bool holds = !ends_chain<Before>;
+  static constexpr bool holds = !late && !early;
 };
 template <class Before, class S>
 struct must_precede_state {

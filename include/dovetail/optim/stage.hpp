@@ -146,6 +146,16 @@ inline constexpr bool ends_chain = [] {
     return false;
 }();
 
+/// A stage behind the end of a chain: its update is the change that the weights are about to take. It may observe the
+/// new weights w + u (averages) or replace the change (lookahead).
+template <class S>
+inline constexpr bool behind_rate = [] {
+  if constexpr (requires { S::behind_rate; })
+    return S::behind_rate;
+  else
+    return false;
+}();
+
 /// A stage that needs state untouched when it decides: it must come before any stage with slots.
 template <class S>
 inline constexpr bool precedes_state = [] {

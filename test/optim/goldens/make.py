@@ -3,7 +3,7 @@
 """Writes trajectories.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
 gradients, in double precision. Run by hand when a rule is added:
 
-    python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 numpy
+    python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 schedulefree==1.4.1 numpy
     env/bin/python make.py > trajectories.txt
 
 Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again.
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
+import schedulefree
 import torch
 
 jax.config.update("jax_enable_x64", True)
@@ -46,6 +47,10 @@ def cut(flat):
     return parts
 
 
+def flat(params):
+    return np.concatenate([p.detach().numpy().ravel() for p in params])
+
+
 def show(name, source, rows):
     print("case", name, source)
     for step, w in rows:
@@ -60,8 +65,77 @@ def with_torch(name, make):
             p.grad = torch.tensor(g)
         optimizer.step()
         if t in SHOWN:
-            rows.append((t, np.concatenate([p.detach().numpy().ravel() for p in params])))
+            rows.append((t, flat(params)))
     show(name, f"torch-{torch.__version__.split('+')[0]}", rows)
+
+
+def averaged(name, source, make, average):
+    """What average(params, optimizer, step) says behind every step, instead of the weights."""
+    params = [torch.nn.Parameter(torch.tensor(p)) for p in cut(draw(0))]
+    optimizer, rows = make(params), []
+    for t in range(1, STEPS + 1):
+        for p, g in zip(params, cut(draw(t))):
+            p.grad = torch.tensor(g)
+        optimizer.step()
+        shown = average(params, optimizer, t)
+        if t in SHOWN:
+            rows.append((t, shown))
+    show(name, source, rows)
+
+
+def averages():
+    decay, torch_version = f(0.03), f"torch-{torch.__version__.split('+')[0]}"
+
+    def momentum(p):
+        return torch.optim.SGD(p, lr=f(0.05), momentum=f(0.8), weight_decay=decay)
+
+    ema, mean = {}, {}
+
+    def exponential(params, optimizer, t):
+        ema["e"] = flat(params) if t == 1 else f(0.9) * ema["e"] + (1 - f(0.9)) * flat(params)
+        return ema["e"]
+
+    def every_third(params, optimizer, t):
+        if t >= 2 and (t - 2) % 3 == 0:
+            mean.setdefault("all", []).append(flat(params))
+        return np.mean(mean["all"], axis=0) if mean else flat(params)
+
+    averaged("average_weights", torch_version, momentum, exponential)
+    averaged("mean_weights", torch_version, momentum, every_third)
+    # Lookahead around torch's momentum: weights, not an average, are shown.
+    slow = {"w": [torch.tensor(p) for p in cut(draw(0))]}
+
+    def look_ahead(params, optimizer, t):
+        if t % 4 == 0:
+            for s, p in zip(slow["w"], params):
+                s.add_(p.detach() - s, alpha=f(0.6))
+                p.data.copy_(s)
+        return flat(params)
+
+    averaged("look_ahead", "Zhang-2019-algorithm-1", momentum, look_ahead)
+
+    def at_x(params, optimizer, t):
+        optimizer.eval()
+        x = flat(params)
+        optimizer.train()
+        return x
+
+    def keep_training(make):
+        def made(params):
+            optimizer = make(params)
+            optimizer.train()
+            return optimizer
+        return made
+
+    sgd = keep_training(lambda p: schedulefree.SGDScheduleFree(p, lr=f(0.1), momentum=f(0.8), weight_decay=decay,
+                                                               warmup_steps=6))
+    adamw = keep_training(lambda p: schedulefree.AdamWScheduleFree(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3),
+                                                                   weight_decay=decay, warmup_steps=6))
+    plain = keep_training(lambda p: schedulefree.AdamWScheduleFree(p, betas=(f(0.9), f(0.999)), lr=f(0.0025)))
+    for name, make in (("schedule_free_sgd", sgd), ("schedule_free_adamw", adamw),
+                       ("schedule_free_adamw_default", plain)):
+        averaged(name, "schedulefree-1.4.1", make, lambda params, optimizer, t: flat(params))
+        averaged(name + "_x", "schedulefree-1.4.1", make, at_x)
 
 
 def with_optax(name, rule):
@@ -263,5 +337,6 @@ print("# make.py:", "weights after steps", *SHOWN, "of", STEPS, "in tensors of s
 torch_cases()
 optax_cases()
 paper_cases()
+averages()
 schedule_cases()
 sys.stdout.flush()

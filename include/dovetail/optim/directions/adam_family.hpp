@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/simd.hpp>
+#include <dovetail/optim/directions/corrections.hpp>
+
+// Adam's relatives.
+// u is the update that arrives, t the step from 1; all operations are elementwise.
+// m^ and v^ are m / (1 - b1^t) and v / (1 - b2^t).
+
+namespace dovetail::optim {
+
+/// m <- b1 m + (1 - b1) u; n <- max(b2 n, |u| + epsilon); u <- m^ / n (Kingma & Ba, ICLR 2015, algorithm 2).
+struct scale_by_adamax {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_inf"};
+
+  struct kernel {
+    float beta1 = 0, rest1 = 0, beta2 = 0, epsilon = 0, correct1 = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& n) const {
+      m = beta1 * m + rest1 * u;
+      n = simd::max(beta2 * n, simd::abs(u) + epsilon);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T n) const {
+      return correct1 * m / n;
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta1, detail::complement(beta1), beta2, epsilon, static_cast<float>(detail::correction(beta1, t))};
+  }
+};
+
+namespace detail {
+/// What Adam's relatives remember: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2.
+struct moments {
+  float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0;
+  template <class T>
+  DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
+    m = beta1 * m + rest1 * u;
+    v = beta2 * v + rest2 * (u * u);
+  }
+};
+DOVETAIL_HD inline moments moments_of(float beta1, float beta2) {
+  return {beta1, complement(beta1), beta2, complement(beta2)};
+}
+DOVETAIL_HD inline float root_correction(float beta, std::int64_t t) {
+  return static_cast<float>(std::sqrt(correction(beta, t)));
+}
+}  // namespace detail
+
+/// Adam's moments; u <- (c0 u + c1 m) / (sqrt(v^) + epsilon) with mu_t = b1 (1 - 0.96^(t momentum_decay) / 2), M_t the
+/// product of mu_1 to mu_t, c0 = (1 - mu_t) / (1 - M_t), c1 = mu_(t+1) / (1 - M_(t+1)) (Dozat, Incorporating Nesterov
+/// Momentum into Adam, 2016, with PyTorch's schedule).
+struct scale_by_nadam {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float momentum_decay = 4e-3f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+
+  struct kernel : detail::moments {
+    float fresh = 0, averaged = 0, correct2 = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
+      return (fresh * u + averaged * m) / (correct2 * simd::sqrt(v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    double const product = momentum_product(t), now = momentum_of(t), next = momentum_of(t + 1);
+    return {detail::moments_of(beta1, beta2), static_cast<float>((1 - now) / (1 - product)),
+            static_cast<float>(next / (1 - product * next)), detail::root_correction(beta2, t), epsilon};
+  }
+
+ private:
+  DOVETAIL_HD double log_ratio() const { return std::log(0.96) * static_cast<double>(momentum_decay); }
+  DOVETAIL_HD double momentum_of(std::int64_t t) const {
+    return static_cast<double>(beta1) * (1 - 0.5 * std::exp(log_ratio() * static_cast<double>(t)));
+  }
+  /// mu_1 … mu_t. With q = 0.96^momentum_decay, log(1 - q^i / 2) = -sum_k (q^i / 2)^k / k, and the sum over i is a
+  /// geometric series: 50 terms instead of t factors.
+  DOVETAIL_HD double momentum_product(std::int64_t t) const {
+    double const r = log_ratio(), n = static_cast<double>(t);
+    double sum = 0, half = 0.5;
+    for (int k = 1; k <= 50; ++k, half *= 0.5) {
+      double const rk = r * k;
+      double const powers = rk == 0 ? n : std::exp(rk) * std::expm1(rk * n) / std::expm1(rk);
+      sum += half / k * powers;
+    }
+    return std::exp(n * std::log(static_cast<double>(beta1)) - sum);
+  }
+};
+
+/// Adam's moments; x <- max(x, v); u <- m^ / (sqrt(x / (1 - b2^t)) + epsilon) (Reddi et al., On the Convergence of Adam
+/// and Beyond, ICLR 2018, algorithm 2, with PyTorch's corrections).
+struct scale_by_amsgrad {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+
+  struct kernel : detail::moments {
+    float correct1 = 0, correct2 = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& x) const {
+      detail::moments::advance(u, m, v);
+      x = simd::max(x, v);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T, T x) const {
+      return correct1 * m / (correct2 * simd::sqrt(x) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {detail::moments_of(beta1, beta2), static_cast<float>(detail::correction(beta1, t)),
+            detail::root_correction(beta2, t), epsilon};
+  }
+};
+
+/// Adam's moments. With r = 2 / (1 - b2) - 1 and r_t = r - 2 t b2^t / (1 - b2^t): u <- m^ while r_t <= 5, then
+/// u <- m^ sqrt((r_t - 4)(r_t - 2) r / ((r - 4)(r - 2) r_t)) sqrt(1 - b2^t) / (sqrt(v) + epsilon) (Liu et al., On the
+/// Variance of the Adaptive Learning Rate and Beyond, ICLR 2020, algorithm 2).
+struct scale_by_radam {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+
+  struct kernel : detail::moments {
+    float correct1 = 0, plain = 0, adaptive = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
+      return correct1 * m * (plain + adaptive / (simd::sqrt(v) + epsilon));
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    double const b2 = static_cast<double>(beta2), n = static_cast<double>(t), b2t = detail::power(b2, t);
+    double const r = 2 / (1 - b2) - 1, rt = r - 2 * n * b2t / (1 - b2t);
+    bool const trusted = rt > 5;
+    double const rectified = trusted ? std::sqrt((rt - 4) * (rt - 2) * r / ((r - 4) * (r - 2) * rt) * (1 - b2t)) : 0;
+    return {detail::moments_of(beta1, beta2), static_cast<float>(detail::correction(beta1, t)), trusted ? 0.0f : 1.0f,
+            static_cast<float>(rectified), epsilon};
+  }
+};
+
+/// Adam's moments; u <- m min(max(c / (sqrt(v) + epsilon), l), h), c = sqrt(1 - b2^t) / (1 - b1^t), with bounds
+/// l = final_ratio (1 - 1 / (gamma t + 1)), h = final_ratio (1 + 1 / (gamma t)) in units of the learning rate (Luo et
+/// al., Adaptive Gradient Methods with Dynamic Bound of Learning Rate, ICLR 2019, algorithm 2).
+struct scale_by_adabound {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float final_ratio = 100;
+  float gamma = 1e-3f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+
+  struct kernel : detail::moments {
+    float correct = 0, low = 0, high = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
+      return m * simd::min(simd::max(correct / (simd::sqrt(v) + epsilon), T(low)), T(high));
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    double const g = static_cast<double>(gamma) * static_cast<double>(t), last = static_cast<double>(final_ratio);
+    return {detail::moments_of(beta1, beta2),
+            static_cast<float>(detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t))),
+            static_cast<float>(last * (1 - 1 / (g + 1))), static_cast<float>(last * (1 + 1 / g)), epsilon};
+  }
+};
+
+/// m <- b1 m + (1 - b1) u; s <- b2 s + (1 - b2)(u - m)^2 + epsilon; u <- m^ / (sqrt(s / (1 - b2^t)) + epsilon) (Zhuang
+/// et al., AdaBelief Optimizer, NeurIPS 2020, algorithm 2).
+struct scale_by_adabelief {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-16f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_var"};
+
+  struct kernel {
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& s) const {
+      m = beta1 * m + rest1 * u;
+      T const surprise = u - m;
+      s = beta2 * s + rest2 * (surprise * surprise) + epsilon;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T s) const {
+      return correct1 * m / (correct2 * simd::sqrt(s) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta1,
+            detail::complement(beta1),
+            beta2,
+            detail::complement(beta2),
+            epsilon,
+            static_cast<float>(detail::correction(beta1, t)),
+            detail::root_correction(beta2, t)};
+  }
+};
+
+/// m <- b1 m + (1 - b1) u; v <- v - (1 - b2) sign(v - u^2) u^2; u <- m^ / (sqrt(v^) + epsilon) (Zaheer et al., Adaptive
+/// Methods for Nonconvex Optimization, NeurIPS 2018, algorithm 2, with Adam's corrections as in optax).
+struct scale_by_yogi {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-3f;
+  float initial_accumulator = 1e-6f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+  constexpr float initial_value(std::size_t slot) const { return slot == 1 ? initial_accumulator : 0; }
+
+  struct kernel {
+    float beta1 = 0, rest1 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
+      m = beta1 * m + rest1 * u;
+      T const square = u * u;
+      v = v - rest2 * (simd::sign(v - square) * square);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
+      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta1,
+            detail::complement(beta1),
+            detail::complement(beta2),
+            epsilon,
+            static_cast<float>(detail::correction(beta1, t)),
+            detail::root_correction(beta2, t)};
+  }
+};
+
+/// Adam's moments; u <- ((1 - nu1) u + nu1 m^) / (sqrt((1 - nu2) u^2 + nu2 v^) + epsilon) (Ma & Yarats, ICLR 2019,
+/// section 4).
+struct scale_by_qhadam {
+  float nu1 = 0.7f, nu2 = 1;
+  float beta1 = 0.995f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+
+  struct kernel : detail::moments {
+    float fresh1 = 0, averaged1 = 0, fresh2 = 0, averaged2 = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
+      return (fresh1 * u + averaged1 * m) / (simd::sqrt(fresh2 * (u * u) + averaged2 * v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {detail::moments_of(beta1, beta2),
+            detail::complement(nu1),
+            static_cast<float>(static_cast<double>(nu1) * detail::correction(beta1, t)),
+            detail::complement(nu2),
+            static_cast<float>(static_cast<double>(nu2) * detail::correction(beta2, t)),
+            epsilon};
+  }
+};
+
+/// Adam's moments and a slow average n <- b3 n + (1 - b3) u; u <- (m^ + alpha n) / (sqrt(v^) + epsilon). Over the first
+/// `warm_up` steps alpha grows linearly and b3 such that its half-life does (Pagliardini et al., The AdEMAMix
+/// Optimizer, ICLR 2025, algorithm 1 and equation 4).
+struct scale_by_ademamix {
+  float beta1 = 0.9f, beta2 = 0.999f, beta3 = 0.9999f;
+  float alpha = 5;
+  std::int64_t warm_up = 0;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq", "exp_avg_slow"};
+
+  struct kernel : detail::moments {
+    float beta3 = 0, rest3 = 0, alpha = 0, correct1 = 0, correct2 = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& n) const {
+      detail::moments::advance(u, m, v);
+      n = beta3 * n + rest3 * u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T v, T n) const {
+      return (correct1 * m + alpha * n) / (correct2 * simd::sqrt(v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    double a = static_cast<double>(alpha), b3 = static_cast<double>(beta3);
+    if (t < warm_up) {
+      double const done = static_cast<double>(t) / static_cast<double>(warm_up);
+      double const from = std::log(static_cast<double>(beta1)), to = std::log(b3);
+      a *= done;
+      b3 = std::min(std::exp(from * to / ((1 - done) * to + done * from)), b3);
+    }
+    return {detail::moments_of(beta1, beta2),
+            static_cast<float>(b3),
+            static_cast<float>(1 - b3),
+            static_cast<float>(a),
+            static_cast<float>(detail::correction(beta1, t)),
+            detail::root_correction(beta2, t),
+            epsilon};
+  }
+};
+
+/// First step: v <- u^2, u <- 0. Then m <- b1 m + (1 - b1) clamp(u / max(sqrt(v), epsilon), (t - 1)^(1/4)) with the v
+/// of before; v <- b2 v + (1 - b2) u^2; u <- m (Taniguchi et al., ADOPT, NeurIPS 2024, algorithm 2 with clipping).
+struct scale_by_adopt {
+  float beta1 = 0.9f, beta2 = 0.9999f;
+  float epsilon = 1e-6f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+
+  struct kernel {
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, limit = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
+      T const scaled = u / simd::max(simd::sqrt(v), T(epsilon));
+      m = beta1 * m + rest1 * simd::max(simd::min(scaled, T(limit)), T(-limit));
+      v = beta2 * v + rest2 * (u * u);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T) const {
+      return m;
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta1,
+            detail::complement(beta1),
+            t == 1 ? 0.0f : beta2,
+            t == 1 ? 1.0f : detail::complement(beta2),
+            static_cast<float>(std::pow(static_cast<double>(t - 1), 0.25)),
+            epsilon};
+  }
+};
+
+/// With d = u - (the gradient before), 0 at first: m <- b1 m + (1 - b1) u; c <- b2 c + (1 - b2) d;
+/// n <- b3 n + (1 - b3)(u + b2 d)^2; u <- (m^ + b2 c^) / (sqrt(n^) + epsilon) (Xie et al., Adan, TPAMI 2024,
+/// algorithm 1, each average corrected as in Adam).
+struct scale_by_adan {
+  float beta1 = 0.98f, beta2 = 0.92f, beta3 = 0.99f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg", "exp_avg_diff", "exp_avg_sq", "previous_grad"};
+
+  struct kernel {
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, beta3 = 0, rest3 = 0, epsilon = 0;
+    float changes = 0, correct1 = 0, correct2 = 0, correct3 = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& c, T& n, T& before) const {
+      T const d = changes * (u - before), looked_ahead = u + beta2 * d;
+      m = beta1 * m + rest1 * u;
+      c = beta2 * c + rest2 * d;
+      n = beta3 * n + rest3 * (looked_ahead * looked_ahead);
+      before = u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T m, T c, T n, T) const {
+      return (correct1 * m + correct2 * c) / (correct3 * simd::sqrt(n) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta1,
+            detail::complement(beta1),
+            beta2,
+            detail::complement(beta2),
+            beta3,
+            detail::complement(beta3),
+            epsilon,
+            t == 1 ? 0.0f : 1.0f,
+            static_cast<float>(detail::correction(beta1, t)),
+            static_cast<float>(static_cast<double>(beta2) * detail::correction(beta2, t)),
+            detail::root_correction(beta3, t)};
+  }
+};
+
+}  // namespace dovetail::optim

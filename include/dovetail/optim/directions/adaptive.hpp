@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/simd.hpp>
+#include <dovetail/optim/directions/corrections.hpp>
+
+// Steps scaled by the gradients of before, without momentum.
+// u is the update that arrives, t the step from 1; all operations are elementwise.
+
+namespace dovetail::optim {
+
+/// s <- s + u^2; u <- u / (sqrt(s) + epsilon) (Duchi et al., JMLR 2011, section 1.1, diagonal).
+struct scale_by_adagrad {
+  float initial_accumulator = 0;
+  float epsilon = 1e-10f;
+  static constexpr std::array slots{"sum"};
+  constexpr float initial_value(std::size_t) const { return initial_accumulator; }
+
+  struct kernel {
+    float epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& s) const {
+      s = s + u * u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T s) const {
+      return u / (simd::sqrt(s) + epsilon);
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {epsilon}; }
+};
+
+/// v <- rho v + (1 - rho) u^2; d = u sqrt(a + epsilon) / sqrt(v + epsilon) with the a of before;
+/// a <- rho a + (1 - rho) d^2; u <- d (Zeiler, ADADELTA, 2012, algorithm 1).
+struct scale_by_adadelta {
+  float rho = 0.9f;
+  float epsilon = 1e-6f;
+  static constexpr std::array slots{"square_avg", "acc_delta"};
+
+  struct kernel {
+    float rho = 0, rest = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T step(T, T u, T& v, T& a) const {
+      v = rho * v + rest * (u * u);
+      T const d = simd::sqrt(a + epsilon) / simd::sqrt(v + epsilon) * u;
+      a = rho * a + rest * (d * d);
+      return d;
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t) const { return {rho, detail::complement(rho), epsilon}; }
+};
+
+/// v <- alpha v + (1 - alpha) u^2; u <- u / (sqrt(v) + epsilon) (Tieleman & Hinton, lecture 6.5, 2012).
+struct scale_by_rms {
+  float alpha = 0.99f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"square_avg"};
+
+  struct kernel {
+    float alpha = 0, rest = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
+      v = alpha * v + rest * (u * u);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
+      return u / (simd::sqrt(v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t) const { return {alpha, detail::complement(alpha), epsilon}; }
+};
+
+/// v <- beta v + (1 - beta) u^2; u <- u / (sqrt(v / (1 - beta^t)) + epsilon): Adam's direction without momentum.
+struct scale_by_corrected_rms {
+  float beta = 0.999f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"exp_avg_sq"};
+
+  struct kernel {
+    float beta = 0, rest = 0, correct = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
+      v = beta * v + rest * (u * u);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
+      return u / (correct * simd::sqrt(v) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    return {beta, detail::complement(beta), static_cast<float>(std::sqrt(detail::correction(beta, t))), epsilon};
+  }
+};
+
+/// v <- alpha v + (1 - alpha) u^2; a <- alpha a + (1 - alpha) u; u <- u / (sqrt(v - a^2) + epsilon) (Graves, Generating
+/// Sequences With Recurrent Neural Networks, 2013, equations 38 to 40). A variance that rounding made negative counts
+/// as 0.
+struct scale_by_centred_rms {
+  float alpha = 0.99f;
+  float epsilon = 1e-8f;
+  static constexpr std::array slots{"square_avg", "grad_avg"};
+
+  struct kernel {
+    float alpha = 0, rest = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& v, T& a) const {
+      v = alpha * v + rest * (u * u);
+      a = alpha * a + rest * u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T v, T a) const {
+      return u / (simd::sqrt(simd::max(v - a * a, T(0.0f))) + epsilon);
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t) const { return {alpha, detail::complement(alpha), epsilon}; }
+};
+
+/// s <- clamp(s grow) where u keeps the sign of the gradient before, clamp(s shrink) where it has turned (that gradient
+/// is then forgotten); u <- sign(u) s (Riedmiller & Braun, ICNN 1993, without backtracking).
+struct scale_by_rprop {
+  float initial_step = 1e-2f;
+  float shrink = 0.5f, grow = 1.2f;
+  float smallest_step = 1e-6f, largest_step = 50;
+  static constexpr std::array slots{"prev", "step_size"};
+  constexpr float initial_value(std::size_t slot) const { return slot == 1 ? initial_step : 0; }
+
+  struct kernel {
+    float shrink = 0, grow = 0, smallest = 0, largest = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& before, T& s) const {
+      T const turn = u * before;
+      T const factor = simd::select(turn > 0.0f, T(grow), simd::select(turn < 0.0f, T(shrink), T(1.0f)));
+      s = simd::max(simd::min(s * factor, T(largest)), T(smallest));
+      before = simd::select(turn < 0.0f, T(0.0f), u);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T before, T s) const {
+      return simd::sign(before) * s;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {shrink, grow, smallest_step, largest_step}; }
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/optim/directions/adam_family.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Adam's relatives.
+
+namespace dovetail::optim {
+
+/// AdaMax (Kingma & Ba, ICLR 2015, algorithm 2): Adam with the infinity norm. 1 pass, 28 bytes.
+struct adamax {
+  schedule lr = 2e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_adamax, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_adamax{beta1, beta2, epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// NAdam (Dozat, ICLR workshop 2016): Adam with Nesterov's momentum, whose strength grows with the steps. 1 pass, 28
+/// bytes.
+struct nadam {
+  schedule lr = 2e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float momentum_decay = 4e-3f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_nadam, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_nadam{beta1, beta2, epsilon, momentum_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// AMSGrad (Reddi et al., ICLR 2018): Adam with the largest second moment so far. 1 pass, 36 bytes.
+struct amsgrad {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_amsgrad, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_amsgrad{beta1, beta2, epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// RAdam (Liu et al., ICLR 2020): Adam that waits until its second moment can be trusted. 1 pass, 28 bytes.
+struct radam {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_radam, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_radam{beta1, beta2, epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// AdaBound (Luo et al., ICLR 2019): Adam whose rates per weight are held between bounds that close around
+/// final_rate, so that it ends as SGD. 1 pass, 28 bytes.
+struct adabound {
+  schedule lr = 1e-3f;
+  float final_ratio = 100;  ///< the SGD rate at the end, as a multiple of lr
+  float gamma = 1e-3f;      ///< how fast the bounds close
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_adabound, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_adabound{beta1, beta2, epsilon, final_ratio, gamma},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// AdaBelief (Zhuang et al., NeurIPS 2020): Adam with the variance of gradients about their mean. Weight decay is
+/// decoupled. 1 pass, 28 bytes.
+struct adabelief {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-16f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_adabelief, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_adabelief{beta1, beta2, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Yogi (Zaheer et al., NeurIPS 2018): Adam whose second moment moves by at most (1 - beta2) g^2 a step. Weight decay
+/// is decoupled. 1 pass, 28 bytes.
+struct yogi {
+  schedule lr = 1e-2f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-3f;
+  float initial_accumulator = 1e-6f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_yogi, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_yogi{beta1, beta2, epsilon, initial_accumulator}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// QHAdam (Ma & Yarats, ICLR 2019, section 4): Adam with quasi-hyperbolic averages of both moments. Weight decay is
+/// decoupled. 1 pass, 28 bytes.
+struct qhadam {
+  schedule lr = 1e-3f;
+  float nu1 = 0.7f, nu2 = 1;
+  float beta1 = 0.995f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_qhadam, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_qhadam{nu1, nu2, beta1, beta2, epsilon}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// AdEMAMix (Pagliardini et al., ICLR 2025): AdamW with a second, slow average of gradients. 1 pass, 36 bytes.
+struct ademamix {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f, beta3 = 0.9999f;
+  float alpha = 5;           ///< weight of the slow average
+  std::int64_t warm_up = 0;  ///< steps over which alpha and beta3 reach their values; 0: at once
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_ademamix, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_ademamix{beta1, beta2, beta3, alpha, warm_up, epsilon}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// ADOPT (Taniguchi et al., NeurIPS 2024, algorithm 2, with clipping): Adam that divides by the second moment before
+/// this gradient enters it, and so converges with any beta2. The first step only measures. Weight decay is decoupled.
+/// 1 pass, 28 bytes.
+struct adopt {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.9999f;
+  float epsilon = 1e-6f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_adopt, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_adopt{beta1, beta2, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Adan (Xie et al., TPAMI 2024, algorithm 1): moments of the gradient and of its change. The betas are what is kept,
+/// as in the authors' program. Weight decay is decoupled. 1 pass, 44 bytes.
+struct adan {
+  schedule lr = 1e-3f;
+  float beta1 = 0.98f, beta2 = 0.92f, beta3 = 0.99f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_adan, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_adan{beta1, beta2, beta3, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim

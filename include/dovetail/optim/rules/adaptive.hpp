@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+
+#include <dovetail/optim/directions/adaptive.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Rules that scale each weight's step by its gradients of before.
+
+namespace dovetail::optim {
+
+/// AdaGrad (Duchi et al., JMLR 2011): s <- s + g'^2, w <- w - lr g' / (sqrt(s) + epsilon), g' = g + weight_decay w.
+/// PyTorch's lr_decay is the schedule inverse_time. 1 pass, 20 bytes.
+struct adagrad {
+  schedule lr = 1e-2f;
+  float initial_accumulator = 0;
+  float epsilon = 1e-10f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_adagrad, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_adagrad{initial_accumulator, epsilon},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// AdaDelta (Zeiler, 2012): steps in the units of the weights. 1 pass, 28 bytes.
+struct adadelta {
+  schedule lr = 1;
+  float rho = 0.9f;
+  float epsilon = 1e-6f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_adadelta, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_adadelta{rho, epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// RMSprop (Tieleman & Hinton, Coursera lecture 6.5, 2012): v <- alpha v + (1 - alpha) g'^2,
+/// w <- w - lr g' / (sqrt(v) + epsilon), g' = g + weight_decay w. 1 pass, 20 bytes.
+struct rmsprop {
+  schedule lr = 1e-2f;
+  float alpha = 0.99f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_rms, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_rms{alpha, epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// RMSprop with momentum: b <- momentum b + g' / (sqrt(v) + epsilon), w <- w - lr b. 1 pass, 28 bytes.
+struct rmsprop_momentum {
+  schedule lr = 1e-2f;
+  float alpha = 0.99f;
+  float momentum = 0.9f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_rms, accumulate_momentum, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_rms{alpha, epsilon}, accumulate_momentum{momentum},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Centred RMSprop (Graves, 2013, equations 38 to 45): divides by the square root of v - a^2, a the running mean of
+/// gradients, with momentum behind it. 1 pass, 36 bytes.
+struct rmsprop_centred {
+  schedule lr = 1e-2f;
+  float alpha = 0.99f;
+  float momentum = 0;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_centred_rms, accumulate_momentum, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_centred_rms{alpha, epsilon}, accumulate_momentum{momentum},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Rprop (Riedmiller & Braun, 1993; the variant that forgets a gradient whose sign has turned, as in PyTorch): each
+/// weight has a step of its own, which grows while the gradient keeps its sign. For full batches. `lr` scales all
+/// steps. 1 pass, 28 bytes.
+struct rprop {
+  float initial_step = 1e-2f;
+  float shrink = 0.5f, grow = 1.2f;
+  float smallest_step = 1e-6f, largest_step = 50;
+  schedule lr = 1;
+
+  using rule = chain<scale_by_rprop, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_rprop{initial_step, shrink, grow, smallest_step, largest_step}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/optim/averaging.hpp>
+#include <dovetail/optim/directions/adaptive.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Rules that need no schedule.
+
+namespace dovetail::optim {
+
+/// Schedule-free SGD (Defazio et al., NeurIPS 2024). No schedule; averaged_weights gives the weights to use. 1 pass, 20
+/// bytes.
+struct schedule_free_sgd {
+  float lr = 1;
+  float beta = 0.9f;
+  std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, schedule_free>;
+  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, schedule_free{lr, beta, warm_up}}; }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Schedule-free AdamW (Defazio et al., NeurIPS 2024, algorithm 1). No schedule; averaged_weights gives the weights to
+/// use. 1 pass, 28 bytes.
+struct schedule_free_adamw {
+  float lr = 2.5e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_corrected_rms, add_decayed_weights, schedule_free>;
+  constexpr rule stages() const {
+    return {scale_by_corrected_rms{beta2, epsilon}, add_decayed_weights{weight_decay},
+            schedule_free{lr, beta1, warm_up}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim

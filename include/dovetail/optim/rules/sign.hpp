@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+
+#include <dovetail/optim/directions/sign.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Rules of signs and averages.
+
+namespace dovetail::optim {
+
+/// signSGD (Bernstein et al., ICML 2018): w <- w - lr (sign(g) + weight_decay w). 1 pass, 12 bytes.
+struct sign_sgd {
+  schedule lr = 1e-3f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_sign{}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Signum (Bernstein et al., ICML 2018, algorithm 2): m <- momentum m + (1 - momentum) g,
+/// w <- w - lr (sign(m) + weight_decay w). 1 pass, 20 bytes.
+struct signum {
+  schedule lr = 1e-3f;
+  float momentum = 0.9f;
+  float weight_decay = 0;
+
+  using rule = chain<accumulate_average, scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {accumulate_average{momentum}, scale_by_sign{}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Lion (Chen et al., NeurIPS 2023): w <- w - lr (sign(b1 m + (1 - b1) g) + weight_decay w), m <- b2 m + (1 - b2) g.
+/// 1 pass, 20 bytes.
+struct lion {
+  schedule lr = 1e-4f;
+  float beta1 = 0.9f, beta2 = 0.99f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_lion, add_decayed_weights, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_lion{beta1, beta2}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// QHM (Ma & Yarats, ICLR 2019, section 3): b <- beta b + (1 - beta) g', w <- w - lr ((1 - nu) g' + nu b),
+/// g' = g + weight_decay w. 1 pass, 20 bytes.
+struct qhm {
+  schedule lr = 1e-3f;
+  float nu = 0.7f, beta = 0.999f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_qhm, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_qhm{nu, beta}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim
