@@ -25,23 +25,10 @@ outcome run(Rule const& rule, int steps, int poisoned) {
 }  // namespace
 
 outcome on_host(int rule, int steps, int poisoned) {
-  switch (rule) {
-    case 0:
-      return run(sgd(), steps, poisoned);
-    case 1:
-      return run(momentum(), steps, poisoned);
-    case 2:
-      return run(nesterov(), steps, poisoned);
-    case 3:
-      return run(adam(), steps, poisoned);
-    case 4:
-      return run(adamw(), steps, poisoned);
-    case 5:
-      return run(lars(), steps, poisoned);
-    case 6:
-      return run(lamb(), steps, poisoned);
-    default:
-      return run(clipped(), steps, poisoned);
-  }
+#define DOVETAIL_RUN(number, name) \
+  if (rule == number) return run(name(), steps, poisoned);
+  DOVETAIL_TEST_RULES(DOVETAIL_RUN)
+#undef DOVETAIL_RUN
+  throw argument_error("there is no such rule");
 }
 }  // namespace test

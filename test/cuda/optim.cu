@@ -209,14 +209,9 @@ int run() {
   cudaStream_t stream{};
   gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   gpu::device const d{0, stream};
-  check_rule("sgd", 0, test::sgd(), d);
-  check_rule("momentum", 1, test::momentum(), d);
-  check_rule("nesterov", 2, test::nesterov(), d);
-  check_rule("adam", 3, test::adam(), d);
-  check_rule("adamw on a cosine", 4, test::adamw(), d);
-  check_rule("lars", 5, test::lars(), d);
-  check_rule("lamb", 6, test::lamb(), d);
-  check_rule("clipped adamw", 7, test::clipped(), d);
+#define DOVETAIL_CHECK(number, name) check_rule(#name, number, test::name(), d);
+  DOVETAIL_TEST_RULES(DOVETAIL_CHECK)
+#undef DOVETAIL_CHECK
   check_skip(d);
   check_graph("adamw", test::adamw(), d);
   check_graph("clipped adamw", test::clipped(), d);

@@ -32,6 +32,63 @@ inline auto clipped() {
                       optim::adamw{.lr = optim::linear{.from = 0.02f, .to = 0.001f, .steps = 40}, .epsilon = 1e-3f}};
 }
 
+inline auto lion() { return optim::lion{.lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.95f, .weight_decay = 0.02f}; }
+inline auto adadelta() { return optim::adadelta{.lr = 0.5f, .rho = 0.8f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto rprop() { return optim::rprop{.initial_step = 0.01f, .shrink = 0.4f, .grow = 1.3f}; }
+inline auto centred() {
+  return optim::rmsprop_centred{.lr = 0.01f, .alpha = 0.9f, .momentum = 0.5f, .epsilon = 1e-2f, .weight_decay = 0.02f};
+}
+inline auto nadam() { return optim::nadam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto radam() { return optim::radam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto ademamix() {
+  return optim::ademamix{.lr = 0.01f, .beta2 = 0.95f, .beta3 = 0.99f, .warm_up = 10, .epsilon = 1e-3f};
+}
+inline auto adopt() { return optim::adopt{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto adan() { return optim::adan{.lr = 0.01f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto schedule_free() {
+  return optim::schedule_free_adamw{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .warm_up = 5, .weight_decay = 0.02f};
+}
+inline auto averaged() {
+  return optim::chain{optim::adamw{.lr = 0.01f, .epsilon = 1e-3f}, optim::look_ahead{.steps = 4},
+                      optim::average_weights{.decay = 0.9f}};
+}
+inline auto sign_sgd() { return optim::sign_sgd{.lr = 0.01f, .weight_decay = 0.02f}; }
+inline auto signum() { return optim::signum{.lr = 0.01f, .momentum = 0.8f, .weight_decay = 0.02f}; }
+inline auto qhm() { return optim::qhm{.lr = 0.01f, .nu = 0.6f, .beta = 0.9f, .weight_decay = 0.02f}; }
+inline auto adagrad() {
+  return optim::adagrad{.lr = 0.02f, .initial_accumulator = 0.1f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto rmsprop() { return optim::rmsprop{.lr = 0.01f, .alpha = 0.9f, .epsilon = 1e-2f, .weight_decay = 0.02f}; }
+inline auto adamax() {
+  return optim::adamax{.lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto amsgrad() {
+  return optim::amsgrad{.lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto adabound() {
+  return optim::adabound{.lr = 0.01f, .final_ratio = 2, .gamma = 0.1f, .beta2 = 0.95f, .epsilon = 1e-3f};
+}
+inline auto adabelief() {
+  return optim::adabelief{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto yogi() { return optim::yogi{.lr = 0.01f, .beta2 = 0.95f, .weight_decay = 0.02f}; }
+inline auto qhadam() {
+  return optim::qhadam{.lr = 0.01f, .nu2 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto schedule_free_sgd() {
+  return optim::schedule_free_sgd{.lr = 0.05f, .beta = 0.8f, .warm_up = 5, .weight_decay = 0.02f};
+}
+
+// By number: 0 to 7 are named in the tests.
+#define DOVETAIL_TEST_RULES(RULE)                                                                                    \
+  RULE(0, sgd)                                                                                                       \
+  RULE(1, momentum) RULE(2, nesterov) RULE(3, adam) RULE(4, adamw) RULE(5, lars) RULE(6, lamb) RULE(7, clipped)      \
+      RULE(8, lion) RULE(9, adadelta) RULE(10, rprop) RULE(11, centred) RULE(12, nadam) RULE(13, radam)              \
+          RULE(14, ademamix) RULE(15, adopt) RULE(16, adan) RULE(17, schedule_free) RULE(18, averaged)               \
+              RULE(19, sign_sgd) RULE(20, signum) RULE(21, qhm) RULE(22, adagrad) RULE(23, rmsprop) RULE(24, adamax) \
+                  RULE(25, amsgrad) RULE(26, adabound) RULE(27, adabelief) RULE(28, yogi) RULE(29, qhadam)           \
+                      RULE(30, schedule_free_sgd)
+
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};
 inline std::size_t total() {

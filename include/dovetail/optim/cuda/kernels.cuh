@@ -25,17 +25,18 @@ inline constexpr int threads = 256;
 
 // ---- before the first pass: this step's constants
 
-/// What stands for a stage in device code: the stage, or, if it has a schedule, only a mark.
+/// What stands for a stage in device code: the stage, or, if it holds a schedule, only a mark.
 template <class Stage>
 struct rate_of {};
 template <class Stage>
 auto for_device(Stage const& s) {
-  if constexpr (requires { s.learning_rate(std::int64_t{1}); })
-    return rate_of<Stage>{};
-  else {
-    static_assert(std::is_trivially_copyable_v<Stage>,
-                  "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable");
+  if constexpr (std::is_trivially_copyable_v<Stage>) {
     return s;
+  } else {
+    static_assert(
+        requires { s.learning_rate(std::int64_t{1}); },
+        "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable");
+    return rate_of<Stage>{};
   }
 }
 template <class Stage>
