@@ -15,6 +15,19 @@ static_assert(optim::adam::passes == 1 && optim::adam::bytes_per_parameter == 28
 static_assert(optim::adamw::passes == 1 && optim::adamw::bytes_per_parameter == 28);
 static_assert(optim::lars::passes == 2 && optim::lars::bytes_per_parameter == 28);
 static_assert(optim::lamb::passes == 2 && optim::lamb::bytes_per_parameter == 40);
+// What their comments and docs/optimizers.md say of the others.
+template <class... Rules>
+constexpr bool cost(std::size_t bytes) {
+  return ((Rules::passes == 1 && Rules::bytes_per_parameter == bytes) && ...);
+}
+static_assert(cost<optim::sign_sgd>(12));
+static_assert(
+    cost<optim::signum, optim::lion, optim::qhm, optim::adagrad, optim::rmsprop, optim::schedule_free_sgd>(20));
+static_assert(
+    cost<optim::adadelta, optim::rmsprop_momentum, optim::rprop, optim::adamax, optim::nadam, optim::radam,
+         optim::adabound, optim::adabelief, optim::yogi, optim::qhadam, optim::adopt, optim::schedule_free_adamw>(28));
+static_assert(cost<optim::rmsprop_centred, optim::amsgrad, optim::ademamix>(36));
+static_assert(cost<optim::adan>(44));
 using clipped_adamw = decltype(optim::chain{optim::clip_by_global_norm{}, optim::adamw{}});
 static_assert(clipped_adamw::passes == 2 && clipped_adamw::bytes_per_parameter == 32);
 static_assert(optim::adamw::bytes_per_parameter_with<optim::gradient::half<bf16>>() == 26);

@@ -115,6 +115,22 @@ TEST_CASE("on another number of ranks a run goes on, and residuals keep their su
   CHECK(residuals >= 2);
 }
 
+TEST_CASE("another batch size goes on in the same place of the same epoch, short last batches counted as they are") {
+  comm::threads world(1);
+  train::saved_state saved;
+  train::trainer first{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::sgd{},
+                       sync::all_reduce{}, world};
+  auto const keep = [&](train::saved_state& s) { saved = s; };
+  // 61 samples are 13 batches of 5: after them a new epoch begins, also for batches of 10, of which there are 7.
+  first.fit(test::images(), {.batch = 5, .steps = 13, .on_save = keep});
+  train::trainer second{test::images_net{}, nn::softmax_cross_entropy{}, optim::sgd{}, sync::all_reduce{}, world};
+  second.restore(saved);
+  std::vector<std::int64_t> epochs;
+  second.fit(test::images(),
+             {.batch = 10, .steps = 21, .on_step = [&](train::step_record const& r) { epochs.push_back(r.epoch); }});
+  CHECK(epochs == std::vector<std::int64_t>{1, 1, 1, 1, 1, 1, 1, 2});
+}
+
 TEST_CASE("a checkpoint of something else is refused before anything changes") {
   comm::threads const world(2);
   sync::all_reduce const dense{};

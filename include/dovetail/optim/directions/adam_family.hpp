@@ -52,9 +52,6 @@ struct moments {
 DOVETAIL_HD inline moments moments_of(float beta1, float beta2) {
   return {beta1, complement(beta1), beta2, complement(beta2)};
 }
-DOVETAIL_HD inline float root_correction(float beta, std::int64_t t) {
-  return static_cast<float>(std::sqrt(correction(beta, t)));
-}
 }  // namespace detail
 
 /// Adam's moments; u <- (c0 u + c1 m) / (sqrt(v^) + epsilon) with mu_t = b1 (1 - 0.96^(t momentum_decay) / 2), M_t the

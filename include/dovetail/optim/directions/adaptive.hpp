@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -93,7 +92,7 @@ struct scale_by_corrected_rms {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta, detail::complement(beta), static_cast<float>(std::sqrt(detail::correction(beta, t))), epsilon};
+    return {beta, detail::complement(beta), detail::root_correction(beta, t), epsilon};
   }
 };
 
