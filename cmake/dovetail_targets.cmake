@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # The interface targets, used by this build, by add_subdirectory and, through the package's config file, by
-# find_package(dovetail COMPONENTS mpi onednn io). The core needs a compiler and threads.
+# find_package(dovetail COMPONENTS mpi onednn lapack io). The core needs a compiler and threads.
 #
 #   dovetail::dovetail   everything that needs no dependency
 #   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
 #   dovetail::onednn     nn/onednn/…       (oneDNN 2)
+#   dovetail::lapack     optim/matrix/…    (BLAS, LAPACK)
 #   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
 find_package(Threads REQUIRED)
@@ -20,7 +21,7 @@ if(NOT TARGET dovetail::dovetail)
 endif()
 
 include(${CMAKE_CURRENT_LIST_DIR}/dovetail_components.cmake)
-foreach(component IN ITEMS mpi onednn io cuda)
+foreach(component IN ITEMS mpi onednn lapack io cuda)
   dovetail_component(${component} QUIET)
   if(NOT dovetail_${component}_FOUND)
     message(STATUS "dovetail: ${dovetail_NOT_FOUND_MESSAGE}")

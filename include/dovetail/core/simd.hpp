@@ -107,30 +107,30 @@ DOVETAIL_INLINE pack min(pack a, pack b) { return select(b < a, b, a); }
 DOVETAIL_INLINE pack max(pack a, pack b) { return select(a < b, b, a); }
 DOVETAIL_INLINE pack sign(pack a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
 
-/// A sum of squares in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so the sum
-/// is finite exactly when all the elements were.
-struct square_sum {
+/// A sum of products in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so a sum of
+/// squares is finite exactly when all the elements were.
+struct product_sum {
 #if defined(__AVX__)
   __m256d sum = _mm256_setzero_pd();
-  DOVETAIL_INLINE void add(pack a) {
-    __m256d const x = _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v)));
-    __m256d const y = _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1));
-    sum = _mm256_add_pd(sum, _mm256_add_pd(_mm256_mul_pd(x, x), _mm256_mul_pd(y, y)));
+  DOVETAIL_INLINE static __m256d low(pack a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v))); }
+  DOVETAIL_INLINE static __m256d high(pack a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1)); }
+  DOVETAIL_INLINE void add(pack a, pack b) {
+    sum = _mm256_add_pd(sum, _mm256_add_pd(_mm256_mul_pd(low(a), low(b)), _mm256_mul_pd(high(a), high(b))));
   }
   double total() const { return (sum[0] + sum[1]) + (sum[2] + sum[3]); }
 #elif defined(__SSE2__)
   __m128d sum = _mm_setzero_pd();
-  DOVETAIL_INLINE void add(pack a) {
-    __m128d const x = _mm_cvtps_pd(__m128(a.v)), y = _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v)));
-    sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(x, x), _mm_mul_pd(y, y)));
+  DOVETAIL_INLINE static __m128d low(pack a) { return _mm_cvtps_pd(__m128(a.v)); }
+  DOVETAIL_INLINE static __m128d high(pack a) { return _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v))); }
+  DOVETAIL_INLINE void add(pack a, pack b) {
+    sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(low(a), low(b)), _mm_mul_pd(high(a), high(b))));
   }
   double total() const { return sum[0] + sum[1]; }
 #else
   typedef double vector __attribute__((vector_size(8 * pack_lanes)));
   vector sums{};
-  DOVETAIL_INLINE void add(pack a) {
-    auto const x = __builtin_convertvector(a.v, vector);
-    sums += x * x;
+  DOVETAIL_INLINE void add(pack a, pack b) {
+    sums += __builtin_convertvector(a.v, vector) * __builtin_convertvector(b.v, vector);
   }
   double total() const {
     double t = 0;

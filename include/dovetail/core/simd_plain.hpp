@@ -83,10 +83,10 @@ DOVETAIL_INLINE pack min(pack const& a, pack const& b) { return select(b < a, b,
 DOVETAIL_INLINE pack max(pack const& a, pack const& b) { return select(a < b, b, a); }
 DOVETAIL_INLINE pack sign(pack const& a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
 
-struct square_sum {
+struct product_sum {
   double sums[pack_lanes] = {};
-  DOVETAIL_INLINE void add(pack const& a) {
-    for (int i = 0; i < pack_lanes; ++i) sums[i] += static_cast<double>(a.v[i]) * static_cast<double>(a.v[i]);
+  DOVETAIL_INLINE void add(pack const& a, pack const& b) {
+    for (int i = 0; i < pack_lanes; ++i) sums[i] += static_cast<double>(a.v[i]) * static_cast<double>(b.v[i]);
   }
   double total() const {
     double t = 0;

@@ -27,7 +27,12 @@ template <class S>
 struct must_be_a_stage {
   DOVETAIL_REQUIRE(stage<S>,
                    "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const", S);
-  static constexpr bool holds = stage<S>;
+  static constexpr bool uncalled = reducing_stage<S> && passes_through<S> && requires { &kernel_of<S>::factor; };
+  DOVETAIL_REQUIRE(!uncalled,
+                   "this stage's factor cannot be called: it takes the norms, or the sums of its measure, then its "
+                   "scalars as double&",
+                   S);
+  static constexpr bool holds = stage<S> && !uncalled;
 };
 template <class Before, class S>
 struct must_be_in_order {
@@ -146,8 +151,9 @@ class chain {
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
     state s(parameters, plan, std::move(group_of));
-    std::size_t slot = 0;
-    std::apply([&](auto const&... stage) { (set_initial_values(stage, s, slot), ...); }, stages_);
+    std::size_t index = 0, slot = 0, scalar = 0;
+    std::apply([&](auto const&... stage) { (set_initial_state(stage, parameters, s, index++, slot, scalar), ...); },
+               stages_);
     return s;
   }
 
@@ -174,6 +180,7 @@ class chain {
       require(all_finite({&rate, 1}), "optimizer: the learning rate of step ", t, " is ", rate,
               ": nothing was changed; give a finite number or a schedule that returns one");
       kernels[g] = groups[g].prepare(t);
+      begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
     detail::engine<flow, Groups, Source> engine(kernels, parameters, s, source, options);
     step_result r;
@@ -181,7 +188,7 @@ class chain {
     r.skipped = !engine.run();
     if (!r.skipped) s.set_steps(t);
     r.step = s.steps();
-    if (plan.pass[0].reduces && plan.pass[0].end == 0) r.gradient_norm = std::sqrt(engine.first_sum());
+    if (plan.pass[0].update_norm && plan.pass[0].end == 0) r.gradient_norm = std::sqrt(engine.first_sum());
     return r;
   }
 
@@ -197,13 +204,27 @@ class chain {
 
  private:
   typename flow::kernels prepare(std::int64_t t) const {
-    return std::apply([&](auto const&... stage) { return typename flow::kernels(stage.prepare(t)...); }, stages_);
+    return std::apply([&](auto const&... stage) { return typename flow::kernels(detail::prepare(stage, t)...); },
+                      stages_);
+  }
+  /// Tells kernels what their stages remember of all tensors together.
+  template <std::size_t... S>
+  static void begin(typename flow::kernels& k, state const& s, std::index_sequence<S...>) {
+    (detail::begin_stage<typename flow::template stage<S>>(
+         std::get<S>(k), [&](std::size_t c) { return s.scalar(flow::first_scalar[S] + c)[0]; }),
+     ...);
   }
   template <class S>
-  static void set_initial_values(S const& stage, state& s, std::size_t& slot) {
+  static void set_initial_state(S const& stage, parameter_list const& parameters, state& s, std::size_t index,
+                                std::size_t& slot, std::size_t& scalar) {
     for (std::size_t i = 0; i < slot_count<S>; ++i, ++slot)
       if constexpr (requires { stage.initial_value(i); })
         for (float& x : s.slot(slot)) x = stage.initial_value(i);
+    for (std::size_t i = 0; i < scalar_count<S>; ++i, ++scalar)
+      if constexpr (requires { stage.initial_scalar(i); })
+        for (double& x : s.scalar(scalar)) x = stage.initial_scalar(i);
+    if constexpr (requires { stage.arrays(shape{}); })
+      for (std::size_t i = 0; i < parameters.size(); ++i) s.set_arrays(index, i, stage.arrays(parameters[i].shape));
   }
   detail::flattened<Parts...> stages_;
 };

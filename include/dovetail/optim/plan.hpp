@@ -10,28 +10,38 @@
 
 #include <dovetail/optim/stage.hpp>
 
-// From a list of stages to passes over memory. The chain is cut where a stage needs a reduction: the pass before it
-// reads what the reduction depends on, and the pass behind it evaluates the earlier stages again (their emit is pure)
-// instead of storing what they had passed on. Which arrays a pass touches is not declared by anybody: each pass is
-// evaluated once with simd::tracer, at compile time.
+// From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
+// they depend on, and the pass behind it evaluates the earlier stages again (their emit is pure) instead of storing what
+// they had passed on. Only in front of a tensorwise stage the update is stored, and the passes behind it read it instead
+// of the gradient. Which arrays a pass touches is not declared by anybody: each pass is evaluated once with
+// simd::tracer, at compile time.
 
 namespace dovetail::optim {
 
 inline constexpr std::size_t max_slots = 16, max_passes = 8;
 
-/// The arrays of a step, as bits of a mask: the weights, the gradient, then the slots of all stages in order.
-inline constexpr std::uint64_t weight_bit = 1, gradient_bit = 2;
+/// The arrays of a step, as bits of a mask: the weights, the gradient, the slots of all stages in order, and the update
+/// that is stored for tensorwise stages.
+inline constexpr std::uint64_t weight_bit = 1, gradient_bit = 2, update_bit = std::uint64_t{1} << 63;
 constexpr std::uint64_t slot_bit(std::size_t slot) { return std::uint64_t{4} << slot; }
 
 /// One pass over memory.
 struct pass_plan {
   std::uint64_t reads = 0, writes = 0;  ///< masks of arrays
+  std::size_t begin = 0;                ///< first stage that this pass evaluates
   std::size_t advance_from = 0;         ///< stages [advance_from, end) advance in this pass, those before only emit
   std::size_t end = 0;                  ///< first stage that this pass does not evaluate
-  bool reduces = false;                 ///< ends in a reduction of the update that reaches stage `end`
-  bool applies = false;                 ///< the last pass: adds the update to the weights
-  bool can_skip = false;                ///< nothing has been written when this pass ends
-  reduction needs{};
+  bool reduces = false;                 ///< ends in sums of the update that reaches stage `end`
+  bool stores = false;                  ///< stores the update, which stages [end, tensorwise_end) then map
+  std::size_t tensorwise_end = 0;
+  bool from_update = false;  ///< begins with the stored update instead of the gradient
+  bool applies = false;      ///< the last pass: adds the update to the weights
+  bool can_skip = false;     ///< nothing has been written when this pass ends
+  // What a reducing pass adds up: the squares of the update and of the weights, then what a stage measures itself.
+  bool per_tensor = false, update_norm = false, weight_norm = false;
+  std::size_t measured = 0;
+  constexpr std::size_t own_sums() const { return std::size_t{update_norm} + std::size_t{weight_norm}; }
+  constexpr std::size_t sums() const { return own_sums() + measured; }
 };
 
 /// What a step costs, before it runs. Printable.
@@ -39,10 +49,26 @@ struct plan {
   std::size_t stages = 0, slots = 0, passes = 0;
   std::array<pass_plan, max_passes> pass{};
   std::array<char const*, max_slots> slot_names{};
-  /// The pass whose reduction stage i waits for.
+  /// The pass whose sums stage i waits for.
   std::array<std::size_t, 32> point{};
+  std::size_t factors = 0;    ///< numbers that all reducing stages make of their sums
+  std::size_t scalars = 0;    ///< numbers that reducing stages remember
+  std::size_t tensorwise = 0; ///< tensorwise stages
+  bool by_tensor = false;     ///< from the first tensorwise stage on, the step can go tensor by tensor
+  std::array<char const*, max_slots> scalar_names{};
+  std::array<bool, max_slots> scalar_per_tensor{};
 
-  /// Bytes that one step moves per parameter, if reading the gradient costs `gradient` bytes.
+  /// The largest number of sums of a pass.
+  constexpr std::size_t sums() const {
+    std::size_t most = 0;
+    for (std::size_t p = 0; p < passes; ++p)
+      if (pass[p].reduces && pass[p].sums() > most) most = pass[p].sums();
+    return most;
+  }
+  constexpr bool reduces() const { return sums() > 0; }
+
+  /// Bytes that one step moves per parameter, if reading the gradient costs `gradient` bytes. What tensorwise stages
+  /// do themselves is not in it.
   constexpr double bytes(double gradient = 4) const {
     double sum = 0;
     for (std::size_t p = 0; p < passes; ++p) {
@@ -57,6 +83,7 @@ struct plan {
     auto const list = [&](std::uint64_t mask) {
       if (mask & weight_bit) out << " weight";
       if (mask & gradient_bit) out << " gradient";
+      if (mask & update_bit) out << " update";
       for (std::size_t s = 0; s < p.slots; ++s)
         if (mask & slot_bit(s)) out << ' ' << p.slot_names[s];
     };
@@ -67,7 +94,10 @@ struct plan {
       out << "; writes";
       if (!p.pass[i].writes) out << " nothing";
       list(p.pass[i].writes);
-      if (p.pass[i].reduces) out << (p.pass[i].needs.per_tensor ? "; norms per tensor" : "; global norm");
+      if (p.pass[i].reduces)
+        out << (p.pass[i].measured ? "; sums" : p.pass[i].per_tensor ? "; norms" : "; global norm")
+            << (p.pass[i].per_tensor ? " per tensor" : p.pass[i].measured ? " over all tensors" : "");
+      if (p.pass[i].stores) out << "; then tensor by tensor";
       out << '\n';
     }
     return out;
@@ -76,27 +106,47 @@ struct plan {
 
 namespace detail {
 
+/// 0, the first count, the sum of the first two, …
+template <std::size_t... Counts>
+consteval auto running_sum() {
+  std::array<std::size_t, sizeof...(Counts) + 1> first{};
+  std::size_t const counts[] = {Counts..., 0};
+  for (std::size_t i = 0; i < sizeof...(Counts); ++i) first[i + 1] = first[i] + counts[i];
+  return first;
+}
+
+/// A tensorwise stage with work that ranks can divide.
+template <class S>
+inline constexpr bool solves = requires { &S::solve; };
+
 template <class... Stages>
 struct flow {
   static constexpr std::size_t stages = sizeof...(Stages);
   static constexpr std::size_t slots = (std::size_t{0} + ... + slot_count<Stages>);
+  static constexpr std::size_t factors = (std::size_t{0} + ... + factor_count<Stages>);
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>
   using stage = std::tuple_element_t<I, std::tuple<Stages...>>;
 
-  /// First slot of each stage.
-  static constexpr std::array<std::size_t, stages + 1> first_slot = [] {
-    std::array<std::size_t, stages + 1> first{};
-    std::size_t const counts[] = {slot_count<Stages>..., 0};
-    for (std::size_t i = 0; i < stages; ++i) first[i + 1] = first[i] + counts[i];
-    return first;
-  }();
+  /// First slot, factor and scalar of each stage.
+  static constexpr auto first_slot = running_sum<slot_count<Stages>...>();
+  static constexpr auto first_factor = running_sum<factor_count<Stages>...>();
+  static constexpr auto first_scalar = running_sum<scalar_count<Stages>...>();
 
-  /// The update that reaches stage `End`, from the gradient `u`; stages from `From` on advance their slots.
-  /// `factors` has one entry per stage.
-  template <std::size_t From, std::size_t End, class T>
+  /// The update that reaches stage `End`, from the update `u` that reaches stage `Begin`; stages from `From` on advance
+  /// their slots. `factors` has those of all stages.
+  template <std::size_t Begin, std::size_t From, std::size_t End, class T>
   DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slots, T const* factors) {
-    return run_stages<From>(k, w, u, slots, factors, std::make_index_sequence<End>{});
+    return run_stages<Begin, From>(k, w, u, slots, factors, std::make_index_sequence<End - Begin>{});
+  }
+  /// Advances stage S, which update `u` has reached, and gives the terms of the sums that it measures.
+  template <std::size_t S, class T>
+  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slots) {
+    advance_stage<stage<S>>(std::get<S>(k), w, u, slots + first_slot[S], slot_sequence<stage<S>>{});
+    return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
+      return std::get<S>(k).measure(w, u, slots[first_slot[S] + I]...);
+    }
+    (slot_sequence<stage<S>>{});
   }
 
   /// Where the chain is cut.
@@ -104,31 +154,53 @@ struct flow {
     plan p;
     p.stages = stages;
     p.slots = slots;
-    constexpr bool reducing[] = {reducing_stage<Stages>..., false}, through[] = {passes_through<Stages>..., false};
+    p.factors = factors;
+    p.scalars = first_scalar[stages];
+    constexpr bool reducing[] = {reducing_stage<Stages>..., false}, through[] = {passes_through<Stages>..., false},
+                   whole[] = {tensorwise_stage<Stages>..., false}, solving[] = {solves<Stages>..., false};
+    constexpr std::size_t measures[] = {measure_count<Stages>..., 0};
     constexpr reduction needs[] = {needs_of<Stages>()..., reduction{}};
-    std::size_t from = 0;
+    std::size_t begin = 0, from = 0;
+    bool stored = false;
     for (std::size_t i = 0; i < stages; ++i) {
+      if (whole[i]) {
+        ++p.tensorwise;
+        pass_plan* pass = &p.pass[p.passes];
+        if (stored && begin == i)
+          --pass;  // two in a row: nothing comes between them
+        else
+          *pass = {.begin = begin, .advance_from = from, .end = i, .stores = true, .from_update = stored}, ++p.passes;
+        if (!stored) p.by_tensor = true;
+        if (solving[i]) p.by_tensor = false;
+        pass->tensorwise_end = begin = from = i + 1;
+        stored = true;
+      }
       if (!reducing[i]) continue;
+      if (stored) p.by_tensor = false;
       pass_plan& pass = p.pass[p.passes];
-      pass.advance_from = from;
-      pass.end = from = i;
-      pass.reduces = true;
+      pass = {.begin = begin, .advance_from = from, .end = i, .reduces = true, .from_update = stored};
       for (;; ++i) {  // consecutive reductions of the same update share the pass
         p.point[i] = p.passes;
-        pass.needs.per_tensor |= needs[i].per_tensor;
-        pass.needs.weight_norm |= needs[i].weight_norm;
+        pass.end = i;
+        pass.per_tensor |= needs[i].per_tensor;
+        pass.update_norm |= measures[i] == 0;
+        pass.weight_norm |= needs[i].weight_norm;
+        pass.measured = measures[i];
         if (!through[i] || !reducing[i + 1]) break;
       }
+      from = i + 1;
       ++p.passes;
     }
-    p.pass[p.passes++] = {.advance_from = from, .end = stages, .applies = true};
+    p.pass[p.passes++] = {
+        .begin = begin, .advance_from = from, .end = stages, .from_update = stored, .applies = true};
     return p;
   }
 
   /// The whole plan: cut, then traced.
   static constexpr plan make() {
     constexpr plan p = cut();
-    static_assert(slots <= max_slots && stages <= 32 && p.passes <= max_passes, "this chain is too long");
+    static_assert(slots <= max_slots && stages <= 32 && p.passes <= max_passes && p.scalars <= max_slots,
+                  "this chain is too long");
     return trace(p, std::make_index_sequence<p.passes>{});
   }
 
@@ -140,44 +212,56 @@ struct flow {
     else
       return {};
   }
-  template <std::size_t From, class T, std::size_t... I>
+  template <std::size_t Begin, std::size_t From, class T, std::size_t... I>
   DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,
                                                 [[maybe_unused]] T* slots, [[maybe_unused]] T const* factors,
                                                 std::index_sequence<I...>) {
-    ((u = apply_stage<stage<I>, (I >= From)>(std::get<I>(k), w, u, slots + first_slot[I], factors[I],
-                                             slot_sequence<stage<I>>{})),
+    ((u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
+          std::get<Begin + I>(k), w, u, slots + first_slot[Begin + I], factors + first_factor[Begin + I],
+          slot_sequence<stage<Begin + I>>{}, std::make_index_sequence<factor_count<stage<Begin + I>>>{})),
      ...);
     return u;
   }
   template <std::size_t... P>
   static constexpr plan trace(plan p, std::index_sequence<P...>) {
     std::uint64_t written = 0;
-    ((trace_pass<cut().pass[P].advance_from, cut().pass[P].end>(p.pass[P], written)), ...);
-    std::size_t n = 0;
-    (name_slots<Stages>(p, n), ...);
+    (trace_pass<P>(p.pass[P], written), ...);
+    std::size_t slot = 0, scalar = 0;
+    (name_state<Stages>(p, slot, scalar), ...);
     return p;
   }
-  template <std::size_t From, std::size_t End>
+  template <std::size_t P>
   static constexpr void trace_pass(pass_plan& pass, std::uint64_t& written) {
+    constexpr pass_plan known = cut().pass[P];
     kernels k{};
-    simd::tracer slot[slots + 1]{}, factors[stages + 1]{};
+    simd::tracer slot[slots + 1]{}, f[factors + 1]{};
     for (std::size_t s = 0; s < slots; ++s) slot[s] = simd::tracer::input(static_cast<int>(s) + 2);
-    auto const u = run<From, End>(k, simd::tracer::input(0), simd::tracer::input(1), slot, factors);
-    pass.reads = u.inputs;
-    if (pass.applies || pass.needs.weight_norm) pass.reads |= weight_bit;
+    auto const w = simd::tracer::input(0), g = simd::tracer::input(known.from_update ? 63 : 1);
+    auto const u = run<known.begin, known.advance_from, known.end>(k, w, g, slot, f);
+    // The last pass and one that stores need the update itself, sums what they are made of.
+    if (!pass.reduces || pass.update_norm) pass.reads = u.inputs;
+    if (pass.weight_norm || pass.applies) pass.reads |= weight_bit;
+    if constexpr (known.measured > 0)
+      for (auto const& term : measure<known.end>(k, w, u, slot)) pass.reads |= term.a.inputs | term.b.inputs;
     if (pass.applies) pass.writes |= weight_bit;
+    if (pass.stores) pass.writes |= update_bit;
     for (std::size_t s = 0; s < slots; ++s)
       if (!slot[s].untouched || slot[s].inputs != slot_bit(s)) {
         pass.writes |= slot_bit(s);
         pass.reads |= slot[s].inputs;
       }
     written |= pass.writes;
-    pass.can_skip = pass.reduces && written == 0;
+    pass.can_skip = pass.reduces && pass.update_norm && written == 0;
   }
   template <class S>
-  static constexpr void name_slots(plan& p, std::size_t& n) {
-    if constexpr (has_slots<S>)
-      for (auto const* name : S::slots) p.slot_names[n++] = name;
+  static constexpr void name_state(plan& p, std::size_t& slot, std::size_t& scalar) {
+    if constexpr (slot_count<S> > 0)
+      for (auto const* name : S::slots) p.slot_names[slot++] = name;
+    if constexpr (scalar_count<S> > 0)
+      for (auto const* name : S::scalars) {
+        p.scalar_per_tensor[scalar] = S::needs.per_tensor;
+        p.scalar_names[scalar++] = name;
+      }
   }
 };
 

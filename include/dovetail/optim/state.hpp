@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,6 +12,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 
@@ -18,8 +20,9 @@ namespace dovetail::optim {
 /// depend on the number of threads.
 inline constexpr std::size_t reduction_block = 4096;
 
-/// What an optimizer remembers: how many steps were applied, and the slots of its rule, each an array over the flat
-/// index space. A value: copyable, comparable, saved and loaded by parameter name.
+/// What an optimizer remembers: how many steps were applied; the slots of its rule, each an array over the flat index
+/// space; the scalars of reducing stages, one per tensor or one for all; the arrays of tensorwise stages, of any shape.
+/// A value: copyable, comparable, saved and loaded by parameter name.
 class state {
  public:
   state() = default;
@@ -29,20 +32,16 @@ class state {
       : group_(std::move(group_of)) {
     for (auto const& x : parameters) tensors_.push_back({x.name, x.shape});
     for (std::size_t s = 0; s < p.slots; ++s) {
-      std::string name = p.slot_names[s];
-      for (std::size_t before = 0; before < s; ++before)  // two stages with the same slot name in one chain
-        if (slot_names_[before] == name) name += message('_', s);
-      slot_names_.push_back(std::move(name));
+      slot_names_.push_back(unused_name(p.slot_names[s]));
       slots_.emplace_back(parameters.flat_size());
     }
-    scratch_.first_block.push_back(0);
-    if (p.passes > 1) {
-      for (auto const& x : parameters)
-        scratch_.first_block.push_back(scratch_.first_block.back() +
-                                       (x.size() + reduction_block - 1) / reduction_block);
-      scratch_.blocks = buffer<double>(2 * scratch_.first_block.back());
-      scratch_.tensors = buffer<double>(2 * parameters.size() * (p.passes - 1));
+    for (std::size_t s = 0; s < p.scalars; ++s) {
+      scalar_names_.push_back(unused_name(p.scalar_names[s]));
+      scalars_.emplace_back(p.scalar_per_tensor[s] ? parameters.size() : 1);
+      scalar_per_tensor_.push_back(p.scalar_per_tensor[s]);
     }
+    if (p.tensorwise) arrays_.resize(p.stages * parameters.size());
+    make_room(parameters, p);
   }
 
   /// Steps applied so far.
@@ -54,18 +53,57 @@ class state {
   /// Slot s over the flat index space.
   std::span<float> slot(std::size_t s) { return slots_[s].span(); }
   std::span<float const> slot(std::size_t s) const { return slots_[s].span(); }
+  /// Scalar s of a reducing stage: one per tensor, or one.
+  std::span<double> scalar(std::size_t s) { return scalars_[s].span(); }
+  std::span<double const> scalar(std::size_t s) const { return scalars_[s].span(); }
+  std::string const& scalar_name(std::size_t s) const { return scalar_names_[s]; }
+  /// What tensorwise stage `stage` remembers of tensor i.
+  std::span<tensor_array> arrays(std::size_t stage, std::size_t i) { return arrays_[stage * tensors_.size() + i]; }
+  std::span<tensor_array const> arrays(std::size_t stage, std::size_t i) const {
+    return arrays_[stage * tensors_.size() + i];
+  }
+  void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
+    auto& list = arrays_[stage * tensors_.size() + i];
+    for (auto const& a : layout) {
+      auto name = unused_name(a.name);
+      for (std::size_t before = 0; before < stage; ++before)  // two stages of one kind
+        for (auto const& other : arrays(before, i))
+          if (other.name == name) name += message('_', stage);
+      list.push_back({std::move(name), a.shape, buffer<float>(static_cast<std::size_t>(a.shape.size()))});
+    }
+  }
   /// Group of tensor i.
   std::uint32_t group(std::size_t i) const { return group_[i]; }
 
-  /// "<prefix><parameter>.<slot>" with the parameter's shape, and "<prefix>step".
+  /// Bytes of state, all tensors together.
+  std::size_t bytes() const {
+    std::size_t n = 0;
+    for (auto const& s : slots_) n += s.size() * sizeof(float);
+    for (auto const& s : scalars_) n += s.size() * sizeof(double);
+    for (auto const& list : arrays_)
+      for (auto const& a : list) n += a.values.size() * sizeof(float);
+    return n;
+  }
+
+  /// "<prefix><parameter>.<slot>" with the parameter's shape, or that of an array or a scalar; "<prefix><scalar>" of all
+  /// tensors, and "<prefix>step".
   std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
     list.push_back(make_named_tensor(prefix + "step", step_));
+    for (std::size_t s = 0; s < scalars_.size(); ++s)
+      if (!scalar_per_tensor_[s]) list.push_back(make_named_tensor(prefix + scalar_names_[s], scalars_[s][0]));
     std::size_t at = 0;
-    for (auto const& [name, shape] : tensors_) {
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      auto const& [name, shape] = tensors_[i];
       auto const n = static_cast<std::size_t>(shape.size());
       for (std::size_t s = 0; s < slots_.size(); ++s)
         list.push_back(make_named_tensor(message(prefix, name, '.', slot_names_[s]), slot(s).subspan(at, n), shape));
+      for (std::size_t s = 0; s < scalars_.size(); ++s)
+        if (scalar_per_tensor_[s])
+          list.push_back(make_named_tensor(message(prefix, name, '.', scalar_names_[s]), scalars_[s][i]));
+      for (std::size_t a = i; a < arrays_.size(); a += tensors_.size())
+        for (auto& x : arrays_[a])
+          list.push_back(make_named_tensor(message(prefix, name, '.', x.name), x.values.span(), x.shape));
       at += n;
     }
     return list;
@@ -87,28 +125,61 @@ class state {
     }
     for (auto const g : group_)
       require(g < groups, "optimizer state was made for an optimizer with more groups: make it with this one's init()");
-    require(p.passes == 1 || scratch_.tensors.size() == 2 * tensors_.size() * (p.passes - 1),
+    require(scalars_.size() == p.scalars && scratch_.tensors.size() == p.sums() * tensors_.size() &&
+                arrays_.size() == (p.tensorwise ? p.stages * tensors_.size() : 0),
             "optimizer state was made for a rule of other passes: make the state with this optimizer's init()");
   }
 
   friend bool operator==(state const& a, state const& b) {
     return a.step_ == b.step_ && a.tensors_ == b.tensors_ && a.slot_names_ == b.slot_names_ && a.slots_ == b.slots_ &&
+           a.scalar_names_ == b.scalar_names_ && a.scalars_ == b.scalars_ && a.arrays_ == b.arrays_ &&
            a.group_ == b.group_;
   }
 
-  /// Room for partial sums, so that a step allocates nothing; no part of the value.
+  /// Room of a step, so that it allocates nothing; no part of the value.
   struct scratch {
     std::vector<std::size_t> first_block;  ///< per tensor, then the number of blocks
-    buffer<double> blocks;                 ///< per block: sums of squares of update and weight
-    buffer<double> tensors;                ///< per pass and tensor: the same
+    buffer<double> blocks;                 ///< per block: the sums of a pass
+    buffer<double> tensors;                ///< per tensor: the same
+    buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
+    buffer<float> update;                  ///< what tensorwise stages map
+    std::vector<float> work;               ///< theirs
   };
   scratch& room() { return scratch_; }
 
  private:
+  /// Two stages with the same name in one chain.
+  std::string unused_name(std::string name) const {
+    for (auto const& before : slot_names_)
+      if (before == name) return name + message('_', slot_names_.size());
+    for (auto const& before : scalar_names_)
+      if (before == name) return name + message('_', slot_names_.size() + scalar_names_.size());
+    return name;
+  }
+  void make_room(parameter_list const& parameters, plan const& p) {
+    scratch_.first_block.push_back(0);
+    if (p.reduces()) {
+      for (auto const& x : parameters)
+        scratch_.first_block.push_back(scratch_.first_block.back() +
+                                       (x.size() + reduction_block - 1) / reduction_block);
+      scratch_.blocks = buffer<double>(p.sums() * scratch_.first_block.back());
+      scratch_.tensors = buffer<double>(p.sums() * parameters.size());
+      scratch_.factors = buffer<float>(p.factors * parameters.size());
+    }
+    if (p.tensorwise) {
+      std::size_t most = 0;
+      for (auto const& x : parameters) most = std::max(most, x.size());
+      scratch_.update = buffer<float>(p.by_tensor ? most : parameters.flat_size());
+    }
+  }
+
   std::int64_t step_ = 0;
   std::vector<named_shape> tensors_;
-  std::vector<std::string> slot_names_;
+  std::vector<std::string> slot_names_, scalar_names_;
   std::vector<buffer<float>> slots_;
+  std::vector<buffer<double>> scalars_;
+  std::vector<bool> scalar_per_tensor_;
+  std::vector<std::vector<tensor_array>> arrays_;  // per stage and tensor
   std::vector<std::uint32_t> group_;
   scratch scratch_;
 };

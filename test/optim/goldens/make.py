@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Writes trajectories.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
+"""Writes trajectories.txt, or with the argument "matrix" matrix.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
 gradients, in double precision. Run by hand when a rule is added:
 
     python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 schedulefree==1.4.1 numpy
-    env/bin/python make.py > trajectories.txt
+    env/bin/python make.py > trajectories.txt; env/bin/python make.py matrix > matrix.txt
 
 Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again.
 Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE",
@@ -23,7 +23,8 @@ import torch
 
 jax.config.update("jax_enable_x64", True)
 
-SHAPES = [(3, 5), (7,), (1,)]
+MATRIX = sys.argv[1:] == ["matrix"]
+SHAPES = [(4, 4), (6, 3), (7,)] if MATRIX else [(3, 5), (7,), (1,)]
 STEPS, SHOWN = 40, (1, 2, 5, 12, 40)
 SIZE = sum(int(np.prod(s)) for s in SHAPES)
 
@@ -192,6 +193,11 @@ def torch_cases():
     with_torch("amsgrad", lambda p: o.Adam(p, lr=f(0.02), betas=(f(0.8), f(0.9)), eps=f(1e-3), amsgrad=True,
                                            weight_decay=decay))
     with_torch("radam", lambda p: o.RAdam(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3), weight_decay=decay))
+    with_torch("adafactor", lambda p: o.Adafactor(p, lr=f(0.02), beta2_decay=f(-0.7), eps=(f(1.1920929e-7), f(0.01)),
+                                                  d=1.25, weight_decay=decay))
+    with_torch("adafactor_relative_step", lambda p: o.Adafactor(p, lr=f(0.3), eps=(f(1.1920929e-7), f(1e-3))))
+    with_torch("adafactor_default",
+               lambda p: o.Adafactor(p, lr=f(1e-2), beta2_decay=f(-0.8), eps=(f(1.1920929e-7), f(1e-3))))
     with_torch("radam_default", lambda p: o.RAdam(p, lr=f(1e-3), betas=(f(0.9), f(0.999))))
 
 
@@ -214,6 +220,13 @@ def optax_cases():
     # which is right only in the paper's notation, where b2 is the share of what is new.
     with_optax("ademamix", optax.contrib.ademamix(lr, b1=f(0.8), b2=f(0.95), b3=f(0.99), alpha=f(3), eps=f(1e-3),
                                                   weight_decay=decay))
+    with_optax("novograd", optax.novograd(lr, b1=f(0.8), b2=f(0.7), eps=f(1e-3), weight_decay=decay))
+    with_optax("novograd_default", optax.novograd(f(1e-2), b1=f(0.95), b2=f(0.98), eps=f(1e-8)))
+    with_optax("prodigy_corrected", optax.contrib.prodigy(f(0.9), betas=(f(0.8), f(0.95)), eps=f(1e-3), estim_lr0=f(0.01),
+                                                estim_lr_coef=f(1.5), weight_decay=decay))
+    with_optax("sm3", decayed(optax.scale_by_sm3(b1=f(0.8), b2=1.0, eps=f(1e-4)), rate=f(0.05)))
+    with_optax("sm3_default", optax.sm3(f(0.1), momentum=f(0.9)))
+    with_optax("centralize", optax.chain(optax.centralize(), optax.sgd(f(0.05))))
     with_optax("lamb", optax.lamb(lr, b1=f(0.8), b2=f(0.95), eps=f(1e-3), weight_decay=decay))
 
 
@@ -291,6 +304,47 @@ def paper_cases():
         return update
     from_paper("adan", adan(1 - f(0.9), 1 - f(0.8), 1 - f(0.95), f(1e-3)), "Xie-2024-algorithm-1")
 
+    def larc(momentum, trust, rate):
+        def update(w, g, t, memory):
+            b, = zeros(memory, w, "b")
+            wn, gn = np.linalg.norm(w), np.linalg.norm(g)
+            local = min(trust * wn / (gn + decay * wn + f(1e-8)) / rate, 1)
+            memory["b"] = b = momentum * b + local * (g + decay * w)
+            return w - rate * b
+        return update
+    from_paper("larc", larc(f(0.8), f(0.05), f(0.05)), "Apex-LARC")
+
+    def lans(b1, b2, eps):
+        def update(w, g, t, memory):
+            m, v = zeros(memory, w, "m", "v")
+            g = g / np.linalg.norm(g)
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            root = np.sqrt(v / (1 - b2**t)) + eps
+            r, c = m / (1 - b1**t) / root + decay * w, g / root + decay * w
+            phi = np.linalg.norm(w)
+            d = phi * (b1 * r / np.linalg.norm(r) + (1 - b1) * c / np.linalg.norm(c))
+            return w - lr * d
+        return update
+    from_paper("lans", lans(f(0.8), f(0.95), f(1e-3)), "Zheng-2020-algorithm-2")
+
+    def row_wise(eps):
+        def update(w, g, t, memory):
+            d = g + decay * w
+            rows = d.reshape(d.shape[0] if d.ndim > 1 else 1, -1)
+            memory["s"] = memory.get("s", 0) + (rows**2).mean(axis=1, keepdims=True)
+            return w - lr * (rows / (np.sqrt(memory["s"]) + eps)).reshape(w.shape)
+        return update
+    from_paper("row_wise_adagrad", row_wise(f(1e-3)), "Mudigere-2022-section-4.1.4")
+
+    def adaptive_clipping(clipping, eps):
+        def update(w, g, t, memory):
+            rows, weights = (x.reshape(x.shape[0] if x.ndim > 1 else 1, -1) for x in (g, w))
+            norm = np.linalg.norm(rows, axis=1, keepdims=True)
+            limit = clipping * np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), eps)
+            return w - lr * np.where(norm > limit, rows * limit / norm, rows).reshape(w.shape)
+        return update
+    from_paper("clip_adaptively", adaptive_clipping(f(0.5), f(1e-3)), "Brock-2021-equation-3")
+
     def lars(momentum, trust):
         def update(w, g, t, memory):
             b, = zeros(memory, w, "b")
@@ -300,6 +354,127 @@ def paper_cases():
             return w - b
         return update
     from_paper("lars", lars(f(0.8), f(0.02)), "You-2017-algorithm-1")
+
+
+def prodigy_without_correction():
+    """As the authors' program does by default, which optax does not."""
+    b1, b2, eps, decay, rate, d0 = f(0.8), f(0.95), f(1e-3), f(0.03), f(0.9), f(0.01)
+    b3, d, r = f(np.sqrt(b2)), f(0.01), 0.0
+    first = w = draw(0)
+    m, v, s, rows = np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE), []
+    for t in range(1, STEPS + 1):
+        g = draw(t)
+        m, v, s = b1 * m + (1 - b1) * d * g, b2 * v + (1 - b2) * (d * g)**2, b3 * s + d / d0 * rate * d * g
+        r = b3 * r + d / d0 * rate * d * (g @ (first - w))
+        before, d = d, max(d, 1.5 * r / np.abs(s).sum())
+        w = w - rate * before * (m / (np.sqrt(v) + d * eps) + decay * w)
+        if t in SHOWN:
+            rows.append((t, w))
+    show("prodigy", "Mishchenko-Defazio-2024", rows)
+
+
+def transposed_optax(name, rule):
+    """optax has matrices {in, out}: it is given the transposes."""
+    params = [jnp.asarray(p.T) for p in cut(draw(0))[:2]]
+    vector = cut(draw(0))[2]
+    state, rows = rule.init(params), []
+    for t in range(1, STEPS + 1):
+        updates, state = rule.update([jnp.asarray(g.T) for g in cut(draw(t))[:2]], state, params)
+        params = optax.apply_updates(params, updates)
+        if t in SHOWN:
+            rows.append((t, np.concatenate([np.asarray(p).T.ravel() for p in params] + [vector])))
+    show(name, f"optax-{optax.__version__}", rows)
+
+
+def matrix_cases():
+    decay, lr = f(0.03), f(0.02)
+    transposed_optax("muon_without_nesterov", optax.contrib.muon(lr, beta=f(0.8), eps=f(1e-7), ns_coeffs=(
+        f(3.4445), f(-4.7750), f(2.0315)), weight_decay=decay, nesterov=False))
+
+    def as_matrix(x):
+        return x.reshape(x.shape[0], -1) if x.ndim > 1 else x.reshape(1, -1)
+
+    def muon(momentum, steps):
+        def update(w, g, t, memory):
+            memory["b"] = b = momentum * memory.get("b", 0) + (1 - momentum) * g
+            x = as_matrix((1 - momentum) * g + momentum * b)
+            x = x / (np.linalg.norm(x) + f(1e-7))
+            tall = x.shape[0] > x.shape[1]
+            x = x.T if tall else x
+            for _ in range(steps):
+                a = x @ x.T
+                x = f(3.4445) * x + (f(-4.7750) * a + f(2.0315) * a @ a) @ x
+            x = x.T if tall else x
+            o = max(1, x.shape[0] / x.shape[1])**0.5 * x.reshape(w.shape)
+            return w - lr * (o + decay * w)
+        return update
+    from_paper("muon", muon(f(0.9), 5), "Jordan-2024")
+    from_paper("muon_3", muon(f(0.9), 3), "Jordan-2024")
+
+    def root(a, ridge):
+        values, vectors = np.linalg.eigh(a)
+        return vectors @ np.diag((np.maximum(values, 0) + ridge * values[-1])**-0.25) @ vectors.T
+
+    def shampoo(momentum, beta2, ridge, interval, block, grafting):
+        def precondition(g, t, memory):
+            out = np.empty_like(g)
+            for i in range(0, g.shape[0], block):
+                for j in range(0, g.shape[1], block):
+                    u = g[i:i + block, j:j + block]
+                    l, r = memory.get((i, j), (0, 0))
+                    fresh = 1 if beta2 == 1 else 1 - beta2
+                    memory[i, j] = l, r = beta2 * l + fresh * u @ u.T, beta2 * r + fresh * u.T @ u
+                    if t == 1 or t % interval == 0:
+                        memory["roots", i, j] = root(l, ridge), root(r, ridge)
+                    a, b = memory["roots", i, j]
+                    out[i:i + block, j:j + block] = a @ u @ b
+            return out
+
+        def update(w, g, t, memory):
+            kept, fresh = (1, 1) if grafting == "adagrad" else (f(0.999), 1 - f(0.999))
+            memory["s"] = kept * memory.get("s", 0) + fresh * g * g
+            other = g / (np.sqrt(memory["s"]) + f(1e-10)) if grafting in ("adagrad", "rmsprop") else g
+            if g.ndim < 2:
+                u = other
+            else:
+                u = precondition(g, t, memory)
+                if grafting != "none":
+                    u = u * np.linalg.norm(other) / np.linalg.norm(u)
+            memory["m"] = m = momentum * memory.get("m", 0) + u
+            return w - lr * (m + decay * w)
+        return update
+    for name, arguments in (("shampoo", (f(0.9), 1, f(1e-3), 4, 1024, "adagrad")),
+                            ("shampoo_blocks", (f(0.5), f(0.95), f(1e-3), 3, 3, "rmsprop")),
+                            ("shampoo_sgd", (f(0.5), f(0.95), f(1e-3), 1, 4, "sgd")),
+                            ("shampoo_plain", (0, 1, f(1e-3), 1, 1024, "none"))):
+        from_paper(name, shampoo(*arguments), "Gupta-2018-algorithm-1;Anil-2020")
+
+    def soap(b1, b2, b3, eps, interval, largest):
+        def update(w, g, t, memory):
+            x = as_matrix(g)
+            sides = [w.ndim > 1 and n <= largest for n in x.shape]
+            if t == 1:
+                memory["m"], memory["v"] = np.zeros_like(x), np.zeros_like(x)
+                memory["l"], memory["r"] = (1 - b3) * x @ x.T, (1 - b3) * x.T @ x
+                memory["p"], memory["q"] = (np.linalg.eigh(s)[1][:, ::-1] if used else np.eye(len(s))
+                                            for s, used in zip((memory["l"], memory["r"]), sides))
+                return w - lr * decay * w
+            p, q, n = memory["p"], memory["q"], t - 1
+            memory["m"] = m = b1 * memory["m"] + (1 - b1) * x
+            memory["v"] = v = b2 * memory["v"] + (1 - b2) * (p.T @ x @ q)**2
+            d = p @ ((p.T @ m @ q / (1 - b1**n)) / (np.sqrt(v / (1 - b2**n)) + eps)) @ q.T
+            memory["l"], memory["r"] = b3 * memory["l"] + (1 - b3) * x @ x.T, b3 * memory["r"] + (1 - b3) * x.T @ x
+            if n % interval == 0:
+                for s, basis, used in (("l", "p", sides[0]), ("r", "q", sides[1])):
+                    if used:
+                        o, upper = np.linalg.qr(memory[s] @ memory[basis])
+                        memory[basis] = o * np.sign(np.diag(upper))
+            return w - lr * (d.reshape(w.shape) + decay * w)
+        return update
+    # Only bases that the first gradient determines: a side longer than the other has arbitrary vectors in its null space.
+    from_paper("soap", soap(f(0.9), f(0.95), f(0.95), f(1e-3), 5, 5), "Vyas-2025-algorithm-3")
+    from_paper("soap_every_step", soap(0, f(0.9), f(0.8), f(1e-3), 1, 5), "Vyas-2025-algorithm-3")
+    from_paper("soap_one_side", soap(f(0.9), f(0.95), f(0.95), f(1e-3), 5, 3), "Vyas-2025-algorithm-3")
 
 
 def schedule_cases():
@@ -334,9 +509,13 @@ def schedule_cases():
 
 
 print("# make.py:", "weights after steps", *SHOWN, "of", STEPS, "in tensors of shapes", *SHAPES)
-torch_cases()
-optax_cases()
-paper_cases()
-averages()
-schedule_cases()
+if MATRIX:
+    matrix_cases()
+else:
+    torch_cases()
+    optax_cases()
+    paper_cases()
+    prodigy_without_correction()
+    averages()
+    schedule_cases()
 sys.stdout.flush()

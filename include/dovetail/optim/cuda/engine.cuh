@@ -65,7 +65,7 @@ void queue_pass(state& s) {
   // Runs over several tensors would mix their sums, or their factors.
   constexpr bool by_tensor = [] {
     bool b = Flow::make().pass[P].reduces;
-    for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].needs.per_tensor;
+    for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].per_tensor;
     return b;
   }();
   auto const& pieces = by_tensor ? a.tensors : a.runs;
@@ -75,14 +75,13 @@ void queue_pass(state& s) {
     check_launch("a pass of an optimizer");
   }
   if constexpr (all.pass[P].reduces) {
-    double* const sums = a.sums + 2 * a.tensor_count * P;
     if (a.tensor_count) {
-      add_pieces<Flow>
-          <<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count, a.partials, sums);
+      add_pieces<Flow><<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
+                                                                       all.pass[P].sums(), a.partials, a.sums);
       check_launch("an optimizer's sums");
     }
     decide<Flow, P>
-        <<<1, threads, 0, stream>>>(kernels, a.tensor_count, sums, a.totals + 2 * P, a.factors, s.record_data());
+        <<<1, threads, 0, stream>>>(kernels, a.tensor_count, a.sums, a.totals, s.scalars(), a.factors, s.record_data());
     check_launch("an optimizer's norms");
   }
 }
@@ -103,9 +102,11 @@ template <class Optimizer>
 state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {}) {
   using chain = detail::chain_of<Optimizer>;
   using flow = detail::flow_of<Optimizer>;
+  static_assert(flow::make().tensorwise == 0,
+                "optim::cuda: this rule has a tensorwise stage, which only the host's engine runs");
   state s(parameters, chain::plan, sizeof(typename flow::kernels), d);
   auto const c = detail::as_chain(optimizer);
-  std::size_t slot = 0;
+  std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
     for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
@@ -115,6 +116,8 @@ state init(Optimizer const& optimizer, parameter_list const& parameters, dovetai
                                                                static_cast<float>(stage.initial_value(i)));
           detail::check_launch("a slot's first value");
         }
+    for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)
+      if constexpr (requires { stage.initial_scalar(i); }) s.set_scalar(scalar, stage.initial_scalar(i));
   };
   std::apply([&](auto const&... stage) { (fill(stage), ...); }, c.parts());
   refresh(optimizer, s);
@@ -139,7 +142,7 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
   }
   auto const stages =
       std::apply([](auto const&... stage) { return std::tuple(detail::for_device(stage)...); }, c.parts());
-  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(stages, s.rates_data(), s.record_data(),
+  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(stages, s.rates_data(), s.record_data(), s.scalars(),
                                                         reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
   detail::check_launch("an optimizer's constants");
   [&]<std::size_t... P>(std::index_sequence<P...>) { (detail::queue_pass<flow, P>(s), ...); }

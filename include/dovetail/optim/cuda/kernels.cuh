@@ -50,7 +50,7 @@ __device__ kernel_of<Stage> prepare_one(rate_of<Stage> const&, std::int64_t, flo
 
 /// One thread. Counts the step as applied; `decide` takes that back when it skips.
 template <class Flow, class... Parts>
-__global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, step_record* record,
+__global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, step_record* record, scalar_array scalars,
                         typename Flow::kernels* kernels) {
   std::int64_t const done = record->steps, t = done + 1;
   std::int64_t i = 0;
@@ -64,6 +64,9 @@ __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, st
   float const lr = rates->value[static_cast<std::size_t>(i)];
   [&]<std::size_t... S>(std::index_sequence<S...>) {
     ((std::get<S>(*kernels) = prepare_one(std::get<S>(stages), t, lr)), ...);
+    (optim::detail::begin_stage<typename Flow::template stage<S>>(
+         std::get<S>(*kernels), [&](std::size_t c) { return scalars.of(Flow::first_scalar[S] + c)[0]; }),
+     ...);
   }
   (std::make_index_sequence<sizeof...(Parts)>{});
   record->steps = t;
@@ -90,19 +93,29 @@ struct pass_body {
   using kernels = typename Flow::kernels;
 
   kernels k;
-  float factors[Flow::stages + 1];
+  float factors[Flow::factors + 1];
   float *weight, *slot[slots + 1];
   float const* gradient;
-  double update_sum = 0, weight_sum = 0;
+  double sum[pass.sums() + 1] = {};
 
   /// The chain on one element; `w` and `s` are changed as the pass writes them.
   __device__ __forceinline__ void element(float& w, float g, float* s) {
-    float const u = Flow::template run<pass.advance_from, pass.end>(k, w, g, s, factors);
-    if constexpr (pass.reduces) {
-      update_sum += static_cast<double>(u) * static_cast<double>(u);
-      if constexpr (pass.needs.weight_norm) weight_sum += static_cast<double>(w) * static_cast<double>(w);
+    float const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, g, s, factors);
+    if constexpr (pass.update_norm) add<0>(u, u);
+    if constexpr (pass.weight_norm) add<pass.update_norm>(w, w);
+    if constexpr (pass.measured > 0) {
+      auto const terms = Flow::template measure<pass.end>(k, w, u, s);
+      [&]<std::size_t... M>(std::index_sequence<M...>) {
+        (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...);
+      }
+      (std::make_index_sequence<pass.measured>{});
     }
     if constexpr (pass.applies) w = w + u;
+  }
+
+  template <std::size_t I>
+  __device__ __forceinline__ void add(float a, float b) {
+    sum[I] += static_cast<double>(a) * static_cast<double>(b);
   }
 
   __device__ __forceinline__ void one(std::size_t i) {
@@ -170,7 +183,7 @@ struct pass_body {
   }
 };
 
-/// Pass P over all pieces; `partials` gets two sums per piece if the pass reduces.
+/// Pass P over all pieces; `partials` gets its sums per piece if the pass reduces.
 template <class Flow, std::size_t P>
 __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const* kernels, float const* factors,
                                                     step_record const* record, piece const* pieces, std::size_t count,
@@ -183,83 +196,108 @@ __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const
     body_type body{};
     body.k = *kernels;
     if constexpr (P > 0)
-      for (std::size_t s = 0; s < Flow::stages; ++s) body.factors[s] = factors[c.tensor * Flow::stages + s];
+      for (std::size_t f = 0; f < Flow::factors; ++f) body.factors[f] = factors[c.tensor * Flow::factors + f];
     body.weight = c.weight;
     body.gradient = c.gradient;
     body_type::each_slot([&](auto n) { body.slot[n] = slots.data[n] + c.slot; });
     body.run(c.count);
     if constexpr (body_type::pass.reduces) {
       using reduce = cub::BlockReduce<double, threads>;
-      __shared__ typename reduce::TempStorage room[2];
-      double const u = reduce(room[0]).Sum(body.update_sum);
-      double w = 0;
-      if constexpr (body_type::pass.needs.weight_norm) w = reduce(room[1]).Sum(body.weight_sum);
-      if (threadIdx.x == 0) {
-        partials[2 * p] = u;
-        partials[2 * p + 1] = w;
+      __shared__ typename reduce::TempStorage room;
+      constexpr std::size_t count = body_type::pass.sums();
+      for (std::size_t k = 0; k < count; ++k) {
+        double const total = reduce(room).Sum(body.sum[k]);
+        if (threadIdx.x == 0) partials[count * p + k] = total;
+        __syncthreads();  // the room is used again
       }
-      __syncthreads();  // the rooms are used again
     }
   }
 }
 
 // ---- between two passes. All sums run in one order, whatever the device: a step's bits are the same in every run.
 
-/// Sums x[first], x[first + 2], … of pairs [begin, end) over a block; the result is thread 0's.
+/// The sum of x[stride i] over i in [begin, end) by a block; the result is thread 0's.
 template <int Threads>
-__device__ double sum_pairs(double const* x, std::size_t begin, std::size_t end) {
+__device__ double sum_strided(double const* x, std::size_t begin, std::size_t end, std::size_t stride) {
   using reduce = cub::BlockReduce<double, Threads>;
   __shared__ typename reduce::TempStorage room;
   double s = 0;
-  for (std::size_t i = begin + threadIdx.x; i < end; i += Threads) s += x[2 * i];
+  for (std::size_t i = begin + threadIdx.x; i < end; i += Threads) s += x[stride * i];
   double const total = reduce(room).Sum(s);
   __syncthreads();
   return total;
 }
 
-/// A block per tensor: its pieces' partial sums.
+/// A block per tensor: its pieces' partial sums, `count` of each.
 template <class Flow>
 __global__ __launch_bounds__(threads) void add_pieces(step_record const* record, std::size_t const* first,
-                                                      std::size_t tensors, double const* partials, double* sums) {
+                                                      std::size_t tensors, std::size_t count, double const* partials,
+                                                      double* sums) {
   if (record->skipped) return;
-  for (std::size_t i = blockIdx.x; i < tensors; i += gridDim.x) {
-    double const u = sum_pairs<threads>(partials, first[i], first[i + 1]);
-    double const w = sum_pairs<threads>(partials + 1, first[i], first[i + 1]);
-    if (threadIdx.x == 0) {
-      sums[2 * i] = u;
-      sums[2 * i + 1] = w;
+  for (std::size_t i = blockIdx.x; i < tensors; i += gridDim.x)
+    for (std::size_t k = 0; k < count; ++k) {
+      double const s = sum_strided<threads>(partials + k, first[i], first[i + 1], count);
+      if (threadIdx.x == 0) sums[count * i + k] = s;
     }
-  }
 }
 
-/// The factor of stage S behind pass P for one tensor.
+/// The factors of stage S behind pass P for one tensor. What is remembered per tensor changes here; what is remembered
+/// of all tensors together is written to `next`.
 template <class Flow, std::size_t P, std::size_t S>
-__device__ __forceinline__ void decide_factor(typename Flow::kernels const& k, double const* sums, double const* totals,
-                                              std::size_t tensor, float* row) {
+__device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, double const* sums,
+                                               double const* totals, std::size_t tensor, scalar_array scalars,
+                                               float* row, double* next) {
   using stage = typename Flow::template stage<S>;
   constexpr plan all = Flow::make();
-  if constexpr (reducing_stage<stage> && !passes_through<stage>)
+  if constexpr (factor_count<stage> > 0)
     if constexpr (all.point[S] == P) {
-      double const* const s = stage::needs.per_tensor ? sums + 2 * tensor : totals;
-      row[S] = std::get<S>(k).factor(norms{sqrt(s[0]), sqrt(s[1])});
+      constexpr std::size_t count = all.pass[P].sums(), own = measure_count<stage> > 0 ? all.pass[P].own_sums() : 0;
+      constexpr std::size_t held = scalar_count<stage>;
+      constexpr bool per_tensor = stage::needs.per_tensor;
+      double now[held + 1];
+      for (std::size_t c = 0; c < held; ++c) now[c] = scalars.of(Flow::first_scalar[S] + c)[per_tensor ? tensor : 0];
+      auto const factors = optim::detail::factor_of<stage>(
+          std::get<S>(k), (per_tensor ? sums + count * tensor : totals) + own, now, std::make_index_sequence<held>{});
+      float* const to = row + Flow::first_factor[S];
+      if constexpr (std::is_arithmetic_v<std::remove_const_t<decltype(factors)>>)
+        *to = static_cast<float>(factors);
+      else
+        for (std::size_t f = 0; f < factors.size(); ++f) to[f] = factors[f];
+      for (std::size_t c = 0; c < held; ++c)
+        if (per_tensor)
+          scalars.of(Flow::first_scalar[S] + c)[tensor] = now[c];
+        else if (tensor == 0)
+          next[Flow::first_scalar[S] + c] = now[c];
     }
 }
 
-/// One block: the sums over all tensors, the decision to skip, and the factors that pass P's norms decide.
+/// Keeps what stage S now remembers of all tensors together.
+template <class Flow, std::size_t P, std::size_t S>
+__device__ __forceinline__ void keep_scalars(double const* next, scalar_array scalars) {
+  using stage = typename Flow::template stage<S>;
+  if constexpr (factor_count<stage> > 0)
+    if constexpr (Flow::make().point[S] == P && !stage::needs.per_tensor)
+      for (std::size_t c = 0; c < scalar_count<stage>; ++c)
+        scalars.of(Flow::first_scalar[S] + c)[0] = next[Flow::first_scalar[S] + c];
+}
+
+/// One block: the sums over all tensors, the decision to skip, and the factors that pass P's sums decide.
 template <class Flow, std::size_t P>
 __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* kernels, std::size_t tensors,
-                                                  double const* sums, double* totals, float* factors,
-                                                  step_record* record) {
+                                                  double const* sums, double* totals, scalar_array scalars,
+                                                  float* factors, step_record* record) {
   constexpr plan all = Flow::make();
+  constexpr std::size_t count = all.pass[P].sums();
   __shared__ bool skip;
+  __shared__ double next[max_slots];
   if (record->skipped) return;
-  double const u = sum_pairs<threads>(sums, 0, tensors);
-  double const w = sum_pairs<threads>(sums + 1, 0, tensors);
+  for (std::size_t k = 0; k < count; ++k) {
+    double const total = sum_strided<threads>(sums + k, 0, tensors, count);
+    if (threadIdx.x == 0) totals[k] = total;
+  }
   if (threadIdx.x == 0) {
-    totals[0] = u;
-    totals[1] = w;
-    skip = all.pass[P].can_skip && !isfinite(u);
-    if (P == 0 && all.pass[0].end == 0) record->gradient_norm = sqrt(u);
+    skip = all.pass[P].can_skip && !isfinite(totals[0]);
+    if (P == 0 && all.pass[0].end == 0 && all.pass[0].update_norm) record->gradient_norm = sqrt(totals[0]);
     if (skip) {
       record->skipped = 1;
       record->steps -= 1;
@@ -268,7 +306,12 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   __syncthreads();
   if (skip) return;
   for (std::size_t i = threadIdx.x; i < tensors; i += threads) [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (decide_factor<Flow, P, S>(*kernels, sums, totals, i, factors + i * Flow::stages), ...);
+      (decide_factors<Flow, P, S>(*kernels, sums, totals, i, scalars, factors + i * Flow::factors, next), ...);
+    }
+  (std::make_index_sequence<Flow::stages>{});
+  __syncthreads();
+  if (threadIdx.x == 0 && tensors) [&]<std::size_t... S>(std::index_sequence<S...>) {
+      (keep_scalars<Flow, P, S>(next, scalars), ...);
     }
   (std::make_index_sequence<Flow::stages>{});
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +35,15 @@ struct rate_table {
   std::array<float, room> value{};
 };
 
+namespace detail {
+/// What reducing stages remember: `stride` numbers of each, one per tensor or only the first.
+struct scalar_array {
+  double* data;
+  std::size_t stride;
+  DOVETAIL_HD double* of(std::size_t scalar) const { return data + scalar * stride; }
+};
+}  // namespace detail
+
 /// One piece of state in device memory.
 struct device_tensor {
   std::string name;
@@ -58,11 +68,13 @@ class state {
     record_ = dovetail::cuda::device_buffer<step_record>(std::vector{step_record{}});
     rates_ = dovetail::cuda::device_buffer<rate_table>(1);
     kernels_ = dovetail::cuda::device_buffer<std::byte>(kernel_bytes);
-    if (p.passes > 1) {
-      sums_ = dovetail::cuda::device_buffer<double>(2 * parameters.size() * (p.passes - 1));
-      totals_ = dovetail::cuda::device_buffer<double>(2 * (p.passes - 1));
-      factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.stages);
+    if (p.reduces()) {
+      sums_ = dovetail::cuda::device_buffer<double>(p.sums() * parameters.size());
+      totals_ = dovetail::cuda::device_buffer<double>(p.sums());
+      factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.factors);
     }
+    scalar_stride_ = std::max<std::size_t>(1, parameters.size());
+    scalars_ = dovetail::cuda::device_buffer<double>(p.scalars * scalar_stride_);
   }
 
   dovetail::cuda::device const& device() const { return device_; }
@@ -73,11 +85,11 @@ class state {
     device_.wait();
     auto const runs = make_pieces(parameters, begin_, true);
     runs_ = dovetail::cuda::device_buffer<piece>(runs.pieces);
-    if (plan_.passes > 1) {
+    if (plan_.reduces()) {
       auto const tensors = make_pieces(parameters, begin_, false);
       tensors_ = dovetail::cuda::device_buffer<piece>(tensors.pieces);
       first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first);
-      partials_ = dovetail::cuda::device_buffer<double>(2 * tensors.pieces.size());
+      partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size());
     }
     parameters_ = parameters;
   }
@@ -110,12 +122,14 @@ class state {
     h.set_steps(record().steps);
     copy_slots(h,
                [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].download(device_, there, at); });
+    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.download(device_, h.scalar(c), c * scalar_stride_);
     return h;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
     h.check(parameters_, plan_);
     copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
+    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
@@ -153,6 +167,10 @@ class state {
   step_record* record_data() { return record_.data(); }
   rate_table* rates_data() { return rates_.data(); }
   std::byte* kernels_data() { return kernels_.data(); }
+  detail::scalar_array scalars() { return {scalars_.data(), scalar_stride_}; }
+  void set_scalar(std::size_t c, double value) {
+    scalars_.upload(device_, std::vector<double>(scalar_stride_, value), c * scalar_stride_);
+  }
   float* slot_data(std::size_t s) { return slots_[s].data(); }
   std::size_t slot_size() const { return begin_.back(); }
 
@@ -208,7 +226,8 @@ class state {
   std::vector<dovetail::cuda::device_buffer<float>> slots_;
   dovetail::cuda::device_buffer<piece> runs_, tensors_;
   dovetail::cuda::device_buffer<std::size_t> first_;
-  dovetail::cuda::device_buffer<double> partials_, sums_, totals_;
+  dovetail::cuda::device_buffer<double> partials_, sums_, totals_, scalars_;
+  std::size_t scalar_stride_ = 1;
   dovetail::cuda::device_buffer<float> factors_;
   dovetail::cuda::device_buffer<step_record> record_;
   dovetail::cuda::device_buffer<rate_table> rates_;

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include <dovetail/core/error.hpp>
+
+// The dense algebra of second-order rules, by whichever BLAS and LAPACK the program is linked with (OpenBLAS, MKL,
+// reference): CMake's dovetail::lapack. Matrices are row-major. Products are in single precision, decompositions in
+// double: roots of nearly singular matrices need it. How many cores are used is the library's own setting
+// (OPENBLAS_NUM_THREADS).
+
+extern "C" {
+// Under names of their own, so that they agree with any other declaration in a program. The last arguments are the
+// lengths of strings that Fortran compilers pass.
+void dovetail_sgemm(char const* transa, char const* transb, int const* m, int const* n, int const* k,
+                    float const* alpha, float const* a, int const* lda, float const* b, int const* ldb,
+                    float const* beta, float* c, int const* ldc, std::size_t, std::size_t) __asm__("sgemm_");
+void dovetail_ssyrk(char const* uplo, char const* trans, int const* n, int const* k, float const* alpha, float const* a,
+                    int const* lda, float const* beta, float* c, int const* ldc, std::size_t,
+                    std::size_t) __asm__("ssyrk_");
+void dovetail_dsyevd(char const* jobz, char const* uplo, int const* n, double* a, int const* lda, double* w,
+                     double* work, int const* lwork, int* iwork, int const* liwork, int* info, std::size_t,
+                     std::size_t) __asm__("dsyevd_");
+void dovetail_dgeqrf(int const* m, int const* n, double* a, int const* lda, double* tau, double* work, int const* lwork,
+                     int* info) __asm__("dgeqrf_");
+void dovetail_dorgqr(int const* m, int const* n, int const* k, double* a, int const* lda, double const* tau,
+                     double* work, int const* lwork, int* info) __asm__("dorgqr_");
+}
+
+namespace dovetail::optim::lapack {
+
+/// How a product's factor is used.
+enum class as : char { it_is = 'N', transposed = 'T' };
+
+namespace detail {
+inline int to_int(std::size_t n) {
+  require(n <= static_cast<std::size_t>(std::numeric_limits<int>::max()), "lapack: a dimension of ", n,
+          " is beyond what BLAS takes");
+  return static_cast<int>(n);
+}
+inline void check_info(int info, char const* what, std::size_t n) {
+  require(info == 0, "lapack: ", what, " of order ", n, " failed with info ", info,
+          ": the matrix holds numbers that are not finite, or the iteration did not converge");
+}
+}  // namespace detail
+
+/// C <- alpha op(A) op(B) + beta C with C {m, n} and k what is summed over; `stride_…` elements from row to row.
+inline void multiply(as op_a, as op_b, std::size_t m, std::size_t n, std::size_t k, float alpha, float const* a,
+                     std::size_t stride_a, float const* b, std::size_t stride_b, float beta, float* c,
+                     std::size_t stride_c) {
+  if (m == 0 || n == 0) return;
+  // Row-major C is column-major C^T = op(B)^T op(A)^T.
+  char const ta = static_cast<char>(op_a), tb = static_cast<char>(op_b);
+  int const rows = detail::to_int(m), columns = detail::to_int(n), depth = detail::to_int(k),
+            lda = detail::to_int(stride_a), ldb = detail::to_int(stride_b), ldc = detail::to_int(stride_c);
+  dovetail_sgemm(&tb, &ta, &columns, &rows, &depth, &alpha, b, &ldb, a, &lda, &beta, c, &ldc, 1, 1);
+}
+
+/// C <- alpha A A^T + beta C (or A^T A), C {n, n} in whole; A {n, k} (or {k, n}).
+inline void gram(as op, std::size_t n, std::size_t k, float alpha, float const* a, std::size_t stride, float beta,
+                 float* c) {
+  if (n == 0) return;
+  char const upper = 'L', t = op == as::it_is ? 'T' : 'N';  // column-major lower is row-major upper
+  int const order = detail::to_int(n), depth = detail::to_int(k), lda = detail::to_int(stride);
+  dovetail_ssyrk(&upper, &t, &order, &depth, &alpha, a, &lda, &beta, c, &order, 1, 1);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i + 1; j < n; ++j) c[j * n + i] = c[i * n + j];
+}
+
+/// A symmetric matrix A = V diag(values) V^T: eigenvalues ascending, the eigenvectors as the rows of `vectors`.
+struct eigen_system {
+  std::vector<double> values, vectors;
+};
+inline eigen_system eigen(std::span<float const> a, std::size_t n) {
+  require(a.size() == n * n, "lapack::eigen: ", a.size(), " elements for a matrix of order ", n);
+  eigen_system e{std::vector<double>(n), {a.begin(), a.end()}};
+  if (n == 0) return e;
+  char const job = 'V', upper = 'U';
+  int const order = detail::to_int(n);
+  int info = 0, size = -1, isize = -1, best_i = 0;
+  double best = 0;
+  dovetail_dsyevd(&job, &upper, &order, e.vectors.data(), &order, e.values.data(), &best, &size, &best_i, &isize, &info,
+                  1, 1);
+  size = static_cast<int>(best);
+  isize = best_i;
+  std::vector<double> work(static_cast<std::size_t>(size));
+  std::vector<int> iwork(static_cast<std::size_t>(isize));
+  dovetail_dsyevd(&job, &upper, &order, e.vectors.data(), &order, e.values.data(), work.data(), &size, iwork.data(),
+                  &isize, &info, 1, 1);
+  detail::check_info(info, "an eigenvalue problem", n);
+  return e;
+}
+
+/// out <- (A + ridge max(largest eigenvalue, tiny) I)^power for a symmetric positive semidefinite A {n, n}. Eigenvalues
+/// that rounding made negative count as 0.
+inline void power(std::span<float const> a, std::size_t n, double exponent, double ridge, std::span<float> out) {
+  if (n == 0) return;
+  auto e = eigen(a, n);
+  double const largest = std::max(e.values.back(), 1e-30);
+  std::vector<float> left(n * n), right(e.vectors.begin(), e.vectors.end());
+  for (std::size_t i = 0; i < n; ++i) {
+    double const f = std::pow(std::max(e.values[i], 0.0) + ridge * largest, exponent);
+    for (std::size_t j = 0; j < n; ++j) left[i * n + j] = static_cast<float>(f * e.vectors[i * n + j]);
+  }
+  multiply(as::transposed, as::it_is, n, n, n, 1, left.data(), n, right.data(), n, 0, out.data(), n);
+}
+
+/// The orthogonal factor of the QR decomposition of A {n, n}, whose diagonal of R is made positive.
+inline void orthogonal_factor(std::span<double> a, std::size_t n) {
+  if (n == 0) return;
+  // LAPACK sees columns: it is given A^T's columns, the rows of A^T being the columns of A.
+  std::vector<double> columns(n * n), tau(n), sign(n);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) columns[j * n + i] = a[i * n + j];
+  int const order = detail::to_int(n);
+  int info = 0, size = -1;
+  double best = 0, other = 0;
+  dovetail_dgeqrf(&order, &order, columns.data(), &order, tau.data(), &best, &size, &info);
+  dovetail_dorgqr(&order, &order, &order, columns.data(), &order, tau.data(), &other, &size, &info);
+  size = static_cast<int>(std::max(best, other));
+  std::vector<double> work(static_cast<std::size_t>(size));
+  dovetail_dgeqrf(&order, &order, columns.data(), &order, tau.data(), work.data(), &size, &info);
+  detail::check_info(info, "a QR decomposition", n);
+  for (std::size_t i = 0; i < n; ++i) sign[i] = columns[i * n + i] < 0 ? -1 : 1;
+  dovetail_dorgqr(&order, &order, &order, columns.data(), &order, tau.data(), work.data(), &size, &info);
+  detail::check_info(info, "the orthogonal factor", n);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = 0; j < n; ++j) a[i * n + j] = sign[j] * columns[j * n + i];
+}
+
+}  // namespace dovetail::optim::lapack

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+
+#include <dovetail/optim/directions/row_wise.hpp>
+#include <dovetail/optim/directions/sign.hpp>
+#include <dovetail/optim/matrix/lapack.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensorwise.hpp>
+
+namespace dovetail::optim {
+
+/// u <- sqrt(max(1, rows / columns)) U V^T for u = U S V^T, nearly: `iterations` of X <- a X + b X X^T X + c (X X^T)^2 X
+/// from X = u / (|u| + epsilon), whose coefficients bring all singular values near 1 quickly instead of exactly
+/// (Jordan et al., Muon, 2024). Tensors of more dimensions are matrices of the first and all others; of a vector it is
+/// u / |u|. Each tensor's work is done by one rank.
+struct orthogonalize {
+  int iterations = 5;
+  float a = 3.4445f, b = -4.7750f, c = 2.0315f;
+  float epsilon = 1e-7f;
+  static constexpr bool tensorwise = true;
+
+  static double cost(shape const& s) {
+    double const rows = static_cast<double>(tensor_update::rows_of(s));
+    double const columns = rows > 0 ? static_cast<double>(s.size()) / rows : 0;
+    return rows * columns * std::min(rows, columns);
+  }
+  static std::span<float> solution(tensor_update const& t) { return t.update; }
+  void solve(tensor_update const& t) const {
+    std::size_t const m = t.rows(), n = t.columns(), k = std::min(m, n);
+    auto const x = t.update;
+    double const norm = std::sqrt(detail::sum_of_squares(x));
+    detail::scale(x, 1 / (norm + static_cast<double>(epsilon)));
+    auto const work = t.work(2 * k * k + m * n);
+    float *const g = work.data(), *const h = g + k * k, *const y = h + k * k;
+    for (int i = 0; i < iterations; ++i) {
+      using lapack::as;
+      bool const wide = m <= n;
+      lapack::gram(wide ? as::it_is : as::transposed, k, wide ? n : m, 1, x.data(), n, 0, g);  // X X^T, or X^T X
+      std::copy(g, g + k * k, h);
+      lapack::multiply(as::it_is, as::it_is, k, k, k, c, g, k, g, k, b, h, k);  // b G + c G^2
+      std::copy(x.begin(), x.end(), y);
+      if (wide)
+        lapack::multiply(as::it_is, as::it_is, m, n, k, 1, h, k, x.data(), n, a, y, n);
+      else
+        lapack::multiply(as::it_is, as::it_is, m, n, k, 1, x.data(), n, h, k, a, y, n);
+      std::copy(y, y + m * n, x.begin());
+    }
+    detail::scale(x, std::sqrt(std::max(1.0, static_cast<double>(m) / static_cast<double>(n))));
+  }
+};
+
+/// Muon (Jordan et al., 2024): b <- momentum b + (1 - momentum) u, w <- w - lr (O + weight_decay w), O the orthogonalised
+/// (1 - momentum) u + momentum b. For the matrices of hidden layers; give embeddings, the last layer and vectors to
+/// AdamW with optim::mixed. State: 4 bytes per weight.
+struct muon {
+  schedule lr = 0.02f;
+  float momentum = 0.95f;
+  bool nesterov = true;
+  int iterations = 5;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_qhm, orthogonalize, add_decayed_weights, scale_by_learning_rate>;
+  rule stages() const {
+    return {scale_by_qhm{nesterov ? momentum : 1, momentum}, orthogonalize{.iterations = iterations},
+            add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/grouped.hpp>
+#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+namespace dovetail::optim {
+
+/// Leaves parameters as they are: for groups of optim::mixed that are not trained.
+struct frozen {
+  struct state_type {
+    std::int64_t steps = 0;
+    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_tensor(prefix + "step", steps)}; }
+    friend bool operator==(state_type const&, state_type const&) = default;
+  };
+  static constexpr int passes = 0;
+  static constexpr std::size_t bytes_per_parameter = 0;
+
+  state_type init(parameter_list const&) const { return {}; }
+  step_result step(parameter_list const&, state_type& s, step_options const& = {}) const { return {.step = ++s.steps}; }
+  template <gradient_source Source>
+  step_result step(parameter_list const& p, state_type& s, Source const&, step_options const& = {}) const {
+    return step(p, s);
+  }
+};
+
+namespace detail {
+/// The gradients of some tensors of a list.
+template <gradient_source Source>
+struct subset_source {
+  Source const* all;
+  parameter_list const* list;
+  std::size_t const* index;
+
+  double bytes() const { return all->bytes(); }
+  static void check(parameter_list const&) {}  // the whole list was checked
+  auto at(parameter_list const&, std::size_t i) const { return all->at(*list, index[i]); }
+};
+}  // namespace detail
+
+/// Several rules, each for its own parameters: the first group whose predicate holds, `rest` if there is none; decided
+/// once, by init. Norms and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that is
+/// not trained:
+///
+///     optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"encoder.*"}, optim::frozen{}},
+///                  optim::group{[](auto, shape const& s) { return s.rank == 2; }, optim::muon{}}}
+template <class Rest, class... Groups>
+class mixed {
+  static constexpr std::size_t count = 1 + sizeof...(Groups);
+
+  template <class Rule>
+  struct part {
+    std::vector<std::size_t> index;  ///< of its parameters in the whole list
+    parameter_list list;             ///< those, as they were last seen; no part of the value
+    decltype(std::declval<Rule const&>().init(std::declval<parameter_list const&>())) state;
+    friend bool operator==(part const& a, part const& b) { return a.index == b.index && a.state == b.state; }
+  };
+
+ public:
+  struct state_type {
+    std::tuple<part<Rest>, part<decltype(Groups::rule)>...> parts;
+
+    /// Each rule's state by parameter, in groups from 1 on below "<prefix>group<i>.".
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      std::vector<named_tensor> all;
+      std::size_t i = 0;
+      std::apply(
+          [&](auto&... p) {
+            ((void)([&] {
+               for (auto& t : p.state.tensors(i ? message(prefix, "group", i, '.') : prefix))
+                 all.push_back(std::move(t));
+               ++i;
+             }()),
+             ...);
+          },
+          parts);
+      return all;
+    }
+    friend bool operator==(state_type const&, state_type const&) = default;
+  };
+
+  mixed(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
+
+  state_type init(parameter_list const& parameters) const {
+    state_type s;
+    std::vector<std::size_t> group_of;
+    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.shape));
+    each([&]<std::size_t G>() {
+      auto& part = std::get<G>(s.parts);
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (group_of[i] == G) part.index.push_back(i);
+      part.list = sublist(parameters, part.index);
+      part.state = rule<G>().init(part.list);
+    });
+    return s;
+  }
+
+  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
+    return step(parameters, s, gradient::dense{}, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state_type& s, Source const& source,
+                   step_options const& options = {}) const {
+    source.check(parameters);
+    step_result all;
+    each([&]<std::size_t G>() {
+      auto& part = std::get<G>(s.parts);
+      if (moved(parameters, part.list, part.index)) part.list = sublist(parameters, part.index);
+      detail::subset_source<Source> const own{&source, &parameters, part.index.data()};
+      step_result const r = rule<G>().step(part.list, part.state, own, options);
+      if constexpr (G == 0) all = r;
+      all.skipped = all.skipped || r.skipped;
+    });
+    if constexpr (count > 1) all.gradient_norm = -1;
+    return all;
+  }
+
+  /// 0 for the rest, i for the i-th group (from 1).
+  std::size_t group_index(std::string_view name, shape const& s) const {
+    std::size_t found = 0;
+    each([&]<std::size_t G>() {
+      if constexpr (G > 0)
+        if (!found && std::get<G>(rules_).predicate(name, s)) found = G;
+    });
+    return found;
+  }
+
+ private:
+  template <class F>
+  static void each(F const& f) {
+    [&]<std::size_t... G>(std::index_sequence<G...>) { (f.template operator()<G>(), ...); }
+    (std::make_index_sequence<count>{});
+  }
+  template <std::size_t G>
+  auto const& rule() const {
+    if constexpr (G == 0)
+      return std::get<0>(rules_);
+    else
+      return std::get<G>(rules_).rule;
+  }
+  static parameter_list sublist(parameter_list const& all, std::vector<std::size_t> const& index) {
+    parameter_list list;
+    for (auto const i : index) list.add(all[i].name, all[i].weight, all[i].gradient, all[i].shape);
+    return list;
+  }
+  /// False if the list still is what the caller passes: a step then allocates nothing.
+  static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {
+    for (std::size_t k = 0; k < index.size(); ++k) {
+      require(index[k] < all.size(), "optim::mixed: the state was made for more parameters than the ", all.size(),
+              " that the list has: call init() again");
+      auto const &now = all[index[k]], &was = list[k];
+      if (now.weight.data() != was.weight.data() || now.gradient.data() != was.gradient.data() ||
+          now.weight.size() != was.weight.size() || now.name != was.name)
+        return true;
+    }
+    return false;
+  }
+  std::tuple<Rest, Groups...> rules_;
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/optim/directions/factored.hpp>
+#include <dovetail/optim/directions/row_wise.hpp>
+#include <dovetail/optim/directions/sign.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Rules that remember a number per row and column instead of one per weight. Their update is stored between two passes,
+// in room for the largest tensor.
+
+namespace dovetail::optim {
+
+/// min(largest, 1 / sqrt(t)), t the step from 1: Adafactor's rate (Shazeer & Stern, ICML 2018, section 8).
+struct relative_step {
+  float largest = 1e-2f;
+  float operator()(std::int64_t step) const {
+    return std::min(largest, static_cast<float>(1 / std::sqrt(static_cast<double>(step + 1))));
+  }
+};
+
+/// Adafactor (Shazeer & Stern, ICML 2018) as in PyTorch: steps relative to the size of each tensor. Weight decay is
+/// decoupled and follows the same rate. State: n + m numbers for a matrix {n, m}.
+struct adafactor {
+  schedule lr = relative_step{};
+  float decay = -0.8f;
+  float epsilon = 1.1920929e-7f;
+  float smallest_rms = 1e-3f;
+  float clipping = 1;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_adafactor, add_decayed_weights, scale_by_learning_rate>;
+  rule stages() const {
+    return {scale_by_adafactor{decay, epsilon, smallest_rms, clipping}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// SM3 (Anil et al., NeurIPS 2019) with momentum: m <- b m + (1 - b) u, w <- w - lr m. State: the momentum, and n + m
+/// numbers for a matrix {n, m}. Wants a warm-up.
+struct sm3 {
+  schedule lr = 0.1f;
+  float momentum = 0.9f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_sm3, accumulate_average, add_decayed_weights, scale_by_learning_rate>;
+  rule stages() const {
+    return {scale_by_sm3{epsilon}, accumulate_average{momentum}, add_decayed_weights{weight_decay},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Row-wise AdaGrad (Mudigere et al., ISCA 2022), for embedding tables: one number per row. Weight decay is coupled.
+struct row_wise_adagrad {
+  schedule lr = 1e-2f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_row_wise_adagrad, scale_by_learning_rate>;
+  rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_row_wise_adagrad{epsilon}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim

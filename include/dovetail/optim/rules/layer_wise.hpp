@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <limits>
+
+#include <dovetail/optim/directions/layer_wise.hpp>
+#include <dovetail/optim/rules/named.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/stages.hpp>
+
+// Rules with a rate per tensor, beside LARS and LAMB, and one that finds its own.
+
+namespace dovetail::optim {
+
+/// NovoGrad (Ginsburg et al., 2019): momentum of gradients that each tensor's own running norm has scaled:
+/// m <- b1 m + u / (sqrt(v) + epsilon) + weight_decay w, w <- w - lr m. 2 passes, 24 bytes, and one number per tensor.
+struct novograd {
+  schedule lr = 1e-2f;
+  float beta1 = 0.95f, beta2 = 0.98f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+
+  using rule = chain<scale_by_layer_rms, add_decayed_weights, accumulate_momentum, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_layer_rms{beta2, epsilon}, add_decayed_weights{weight_decay}, accumulate_momentum{beta1},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// LARC (NVIDIA Apex, 2018): LARS whose rate per tensor never exceeds lr, with momentum. `lr` is one number: the stage
+/// compares with it. 2 passes, 28 bytes.
+struct larc {
+  float lr = 0.1f;
+  float momentum = 0.9f;
+  float weight_decay = 0;
+  float trust_coefficient = 0.02f;
+  float epsilon = 1e-8f;
+
+  using rule = chain<scale_by_clipped_lars_trust_ratio, accumulate_momentum, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_clipped_lars_trust_ratio{lr, trust_coefficient, weight_decay, epsilon},
+            accumulate_momentum{momentum}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// LANS (Zheng et al., 2020): LAMB on normalised gradients, with Nesterov's look ahead. 3 passes, 48 bytes.
+struct lans {
+  schedule lr = 1e-3f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-6f;
+  float weight_decay = 0.01f;
+  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();  ///< bounds of phi
+
+  using rule = chain<normalize_per_tensor, scale_by_lans, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {normalize_per_tensor{}, scale_by_lans{beta1, beta2, epsilon, weight_decay, min_norm, max_norm},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+/// Prodigy (Mishchenko & Defazio, ICML 2024): AdamW that finds its own rate; `lr` is a factor around it, 1 unless
+/// annealed. 2 passes, 56 bytes.
+struct prodigy {
+  schedule lr = 1;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+  float initial_d = 1e-6f;  ///< the first rate: small, but not 0
+  float coefficient = 1;    ///< what the estimated rate is multiplied by
+  bool bias_correction = false;
+
+  using rule = chain<scale_by_prodigy, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_prodigy{beta1, beta2, 0, epsilon, weight_decay, initial_d, coefficient, bias_correction},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
+}  // namespace dovetail::optim
