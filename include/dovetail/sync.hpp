@@ -3,3 +3,4 @@
 // When and how replicas agree.
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/shard.hpp>

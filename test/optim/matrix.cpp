@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Rules that precondition matrices: against transcriptions of their papers (goldens/make.py), and where the answer is
 // known.
+#include "conformance.hpp"
 #include "goldens.hpp"
 
+#include <algorithm>
+#include <atomic>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <dovetail/optim/matrix.hpp>
+#include <dovetail/sync.hpp>
 
 using namespace golden;
 
@@ -53,19 +58,15 @@ std::map<std::string, run> const rules{
                               .interval = 5,
                               .largest = 5,
                               .weight_decay = decay})},
-    {"soap_every_step", with(optim::chain{optim::scale_by_soap{.beta1 = 0,
-                                                               .beta2 = 0.9f,
-                                                               .shampoo_beta = 0.8f,
-                                                               .epsilon = 1e-3f,
-                                                               .interval = 1,
-                                                               .largest = 5},
-                                          optim::add_decayed_weights{decay}, optim::scale_by_learning_rate{0.02f}})},
-    {"soap_one_side", with(optim::chain{optim::scale_by_soap{.beta1 = 0.9f,
-                                                             .beta2 = 0.95f,
-                                                             .epsilon = 1e-3f,
-                                                             .interval = 5,
-                                                             .largest = 3},
-                                        optim::add_decayed_weights{decay}, optim::scale_by_learning_rate{0.02f}})},
+    {"soap_every_step",
+     with(optim::chain{
+         optim::scale_by_soap{
+             .beta1 = 0, .beta2 = 0.9f, .shampoo_beta = 0.8f, .epsilon = 1e-3f, .interval = 1, .largest = 5},
+         optim::add_decayed_weights{decay}, optim::scale_by_learning_rate{0.02f}})},
+    {"soap_one_side",
+     with(optim::chain{
+         optim::scale_by_soap{.beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-3f, .interval = 5, .largest = 3},
+         optim::add_decayed_weights{decay}, optim::scale_by_learning_rate{0.02f}})},
 };
 
 }  // namespace
@@ -73,3 +74,99 @@ std::map<std::string, run> const rules{
 TEST_CASE("every matrix rule goes the way of its paper in double precision") {
   compare(DOVETAIL_GOLDENS, {{"a", {4, 4}}, {"b", {6, 3}}, {"c", {7}}}, rules, 1e-5);
 }
+
+namespace {
+
+/// Counts the tensors that it worked on.
+struct counted : optim::scale_by_soap {
+  std::atomic<int>* solved = nullptr;
+  void solve(optim::tensor_update const& t) const {
+    ++*solved;
+    optim::scale_by_soap::solve(t);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("ranks divide the work of matrix rules and get the same weights as one") {
+  std::vector<arena::tensor> const tensors{{"a", {9, 5}}, {"b", {9}}, {"c", {5, 17}}, {"d", {4, 4}}, {"e", {0, 3}}};
+  auto const train = [&](int ranks, auto const& check) {
+    std::vector<std::vector<float>> weights(static_cast<std::size_t>(ranks));
+    comm::threads(ranks).run([&](auto& c) {
+      std::atomic<int> solved = 0;
+      optim::chain const rule{counted{{.interval = 2}, &solved}, optim::scale_by_learning_rate{0.01f}};
+      arena a(tensors);
+      draw(a.weights(), 0);
+      auto session = sync::all_reduce{}.join(a.parameters(), rule, c);
+      for (std::uint64_t t = 1; t <= 6; ++t) {
+        session.begin();
+        draw(a.gradients(), t);
+        for (float& g : a.gradients()) g *= c.rank() == 0 ? 1.0f : 0.0f;  // the sum is the gradient of one rank
+        CHECK(!session.step().skipped);
+      }
+      check(solved.load());
+      weights[static_cast<std::size_t>(c.rank())].assign(a.weights().begin(), a.weights().end());
+    });
+    for (auto const& w : weights) CHECK(w == weights[0]);
+    return weights[0];
+  };
+  // Bases are renewed in steps 1, 4 and 6, of three tensors.
+  auto const alone = train(1, [](int solved) { CHECK(solved == 9); });
+  CHECK(train(2, [](int solved) { CHECK(solved <= 6); }) == alone);
+  CHECK(train(3, [](int solved) { CHECK(solved == 3); }) == alone);
+  CHECK(train(5, [](int solved) { CHECK(solved <= 3); }) == alone);
+}
+
+TEST_CASE(
+    "known answers: what preconditioning leaves of matrices that need none, or that it can turn into the identity") {
+  auto const step = [](auto const& rule, std::vector<float> gradient, shape s, int steps = 1) {
+    arena a({{"w", s}});
+    auto state = rule.init(a.parameters());
+    for (int t = 0; t < steps; ++t) {
+      std::copy(gradient.begin(), gradient.end(), a.gradients().begin());
+      rule.step(a.parameters(), state);
+    }
+    return std::vector<float>(a.weights().begin(), a.weights().end());
+  };
+  auto const near = [](std::vector<float> const& a, std::vector<float> const& b, double tolerance) {
+    double worst = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, static_cast<double>(std::abs(a[i] - b[i])));
+    return worst <= tolerance;
+  };
+  optim::scale_by_learning_rate const rate{-1.0f};  // weights begin at 0: they become the update
+  // One step of Shampoo with full matrices: (G G^T)^-1/4 G (G^T G)^-1/4 = U V^T of G = U S V^T, whatever S.
+  std::vector<float> const g{3, 1, 0, 2, 0, -1, 1, 4, 5}, scaled{300, 100, 0, 200, 0, -100, 100, 400, 500};
+  optim::chain const shampoo{optim::scale_by_shampoo{.epsilon = 1e-12f, .grafting = optim::graft::none}, rate};
+  auto const u = step(shampoo, g, {3, 3});
+  CHECK(near(step(shampoo, scaled, {3, 3}), u, 1e-4));
+  for (std::size_t i = 0; i < 3; ++i)
+    for (std::size_t j = 0; j < 3; ++j) {
+      double dot = 0;
+      for (std::size_t k = 0; k < 3; ++k) dot += static_cast<double>(u[3 * i + k] * u[3 * j + k]);
+      CHECK(dot == doctest::Approx(i == j ? 1 : 0).epsilon(1e-4));
+    }
+  // Muon's iteration ends near the same matrix: its coefficients leave singular values between 0.7 and 1.2.
+  CHECK(near(step(optim::chain{optim::orthogonalize{}, rate}, g, {3, 3}), u, 0.35));
+  // With coefficients that converge, at that matrix.
+  CHECK(
+      near(step(optim::chain{optim::orthogonalize{.iterations = 30, .a = 15.f / 8, .b = -10.f / 8, .c = 3.f / 8}, rate},
+                g, {3, 3}),
+           u, 1e-4));
+  // SOAP in the eigenbasis of a diagonal gradient is Adam, one step late; with no side preconditioned always.
+  std::vector<float> const diagonal{2, 0, 0, 0, -1, 0, 0, 0, 3};
+  optim::chain const adam{optim::scale_by_adam{.beta1 = 0.95f, .beta2 = 0.95f}, rate};
+  CHECK(near(step(optim::chain{optim::scale_by_soap{}, rate}, diagonal, {3, 3}, 4), step(adam, diagonal, {3, 3}, 3),
+             1e-5));
+  CHECK(
+      near(step(optim::chain{optim::scale_by_soap{.largest = 2}, rate}, g, {3, 3}, 4), step(adam, g, {3, 3}, 3), 1e-5));
+  // Blocks as large as the matrix are no blocks.
+  auto const blocks = [&](std::int64_t n) {
+    return step(optim::chain{optim::scale_by_shampoo{.block = n}, rate}, g, {3, 3}, 3);
+  };
+  CHECK(blocks(3) == blocks(1024));
+  CHECK(blocks(2) != blocks(3));
+}
+
+CONFORMANCE(muon, 0.02f)
+CONFORMANCE(shampoo, 0.05f)
+CONFORMANCE(soap, 0.05f)

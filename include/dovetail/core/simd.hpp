@@ -107,8 +107,8 @@ DOVETAIL_INLINE pack min(pack a, pack b) { return select(b < a, b, a); }
 DOVETAIL_INLINE pack max(pack a, pack b) { return select(a < b, b, a); }
 DOVETAIL_INLINE pack sign(pack a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
 
-/// A sum of products in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so a sum of
-/// squares is finite exactly when all the elements were.
+/// A sum of products in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so a sum
+/// of squares is finite exactly when all the elements were.
 struct product_sum {
 #if defined(__AVX__)
   __m256d sum = _mm256_setzero_pd();

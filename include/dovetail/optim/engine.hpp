@@ -52,8 +52,9 @@ class engine {
     if constexpr (P == all.passes) {
       return true;
     } else if constexpr (all.pass[P].stores && all.by_tensor) {
-      for (std::size_t i = 0; i < parameters_.size(); ++i)
-        [&]<std::size_t... Q>(std::index_sequence<Q...>) { (run_on_tensor<P + Q>(i), ...); }
+      for (std::size_t i = 0; i < parameters_.size(); ++i) [&]<std::size_t... Q>(std::index_sequence<Q...>) {
+          (run_on_tensor<P + Q>(i), ...);
+        }
       (std::make_index_sequence<all.passes - P>{});
       return true;
     } else {
@@ -96,8 +97,8 @@ class engine {
       std::size_t end = std::min(r.end, parameters_.offset(i + 1));
       for (++i; end < r.end && joins<P>(first, i, weight, input, end - at); ++i)
         end = std::min(r.end, parameters_.offset(i + 1));
-      loop<P>::run(groups_[state_.group(first)], factors_of(first),
-                   {weight, input, slots_at(at), update_at(first, at)}, end - at);
+      loop<P>::run(groups_[state_.group(first)], factors_of(first), {weight, input, slots_at(at), update_at(first, at)},
+                   end - at);
       at = end;
       while (at < r.end && parameters_.offset(i + 1) == at) ++i;  // empty tensors
     }
@@ -162,9 +163,9 @@ class engine {
   template <std::size_t P, std::size_t S>
   void decide(double const* tensors, double const* total) {
     using stage = typename Flow::template stage<S>;
-    if constexpr (factor_count<stage> > 0)
+    if constexpr (factor_count < stage >> 0)
       if constexpr (all.point[S] == P) {
-        constexpr std::size_t count = all.pass[P].sums(), own = measure_count<stage> > 0 ? all.pass[P].own_sums() : 0;
+        constexpr std::size_t count = all.pass[P].sums(), own = measure_count < stage >> 0 ? all.pass[P].own_sums() : 0;
         constexpr std::size_t scalars = scalar_count<stage>;
         std::array<double, scalars + 1> before{}, now{};
         auto const remember = [&](std::array<double, scalars + 1>& x, std::size_t i) {

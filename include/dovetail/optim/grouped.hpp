@@ -82,10 +82,15 @@ class grouped {
 
   grouped(Rule rest, Groups... groups) : rest_(std::move(rest)), groups_(std::move(groups)...) {}
 
-  state init(parameter_list const& parameters) const {
+  state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
+  state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+    return as_chain(rest_).init(parameters, std::move(group_of));
+  }
+  /// group_index of every parameter.
+  std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {
     std::vector<std::uint32_t> group_of;
     for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.shape));
-    return as_chain(rest_).init(parameters, std::move(group_of));
+    return group_of;
   }
   step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);

@@ -50,8 +50,8 @@ struct subset_source {
 }  // namespace detail
 
 /// Several rules, each for its own parameters: the first group whose predicate holds, `rest` if there is none; decided
-/// once, by init. Norms and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that is
-/// not trained:
+/// once, by init. Norms and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that
+/// is not trained:
 ///
 ///     optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"encoder.*"}, optim::frozen{}},
 ///                  optim::group{[](auto, shape const& s) { return s.rank == 2; }, optim::muon{}}}
@@ -89,6 +89,9 @@ class mixed {
     }
     friend bool operator==(state_type const&, state_type const&) = default;
   };
+
+  /// Predicates see shapes, and rules may need whole tensors: sync::shard does not divide them.
+  static constexpr bool whole_tensors = true;
 
   mixed(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
 

@@ -11,9 +11,9 @@
 #include <dovetail/optim/stage.hpp>
 
 // From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
-// they depend on, and the pass behind it evaluates the earlier stages again (their emit is pure) instead of storing what
-// they had passed on. Only in front of a tensorwise stage the update is stored, and the passes behind it read it instead
-// of the gradient. Which arrays a pass touches is not declared by anybody: each pass is evaluated once with
+// they depend on, and the pass behind it evaluates the earlier stages again (their emit is pure) instead of storing
+// what they had passed on. Only in front of a tensorwise stage the update is stored, and the passes behind it read it
+// instead of the gradient. Which arrays a pass touches is not declared by anybody: each pass is evaluated once with
 // simd::tracer, at compile time.
 
 namespace dovetail::optim {
@@ -51,10 +51,10 @@ struct plan {
   std::array<char const*, max_slots> slot_names{};
   /// The pass whose sums stage i waits for.
   std::array<std::size_t, 32> point{};
-  std::size_t factors = 0;    ///< numbers that all reducing stages make of their sums
-  std::size_t scalars = 0;    ///< numbers that reducing stages remember
-  std::size_t tensorwise = 0; ///< tensorwise stages
-  bool by_tensor = false;     ///< from the first tensorwise stage on, the step can go tensor by tensor
+  std::size_t factors = 0;     ///< numbers that all reducing stages make of their sums
+  std::size_t scalars = 0;     ///< numbers that reducing stages remember
+  std::size_t tensorwise = 0;  ///< tensorwise stages
+  bool by_tensor = false;      ///< from the first tensorwise stage on, the step can go tensor by tensor
   std::array<char const*, max_slots> scalar_names{};
   std::array<bool, max_slots> scalar_per_tensor{};
 
@@ -95,8 +95,12 @@ struct plan {
       if (!p.pass[i].writes) out << " nothing";
       list(p.pass[i].writes);
       if (p.pass[i].reduces)
-        out << (p.pass[i].measured ? "; sums" : p.pass[i].per_tensor ? "; norms" : "; global norm")
-            << (p.pass[i].per_tensor ? " per tensor" : p.pass[i].measured ? " over all tensors" : "");
+        out << (p.pass[i].measured     ? "; sums"
+                : p.pass[i].per_tensor ? "; norms"
+                                       : "; global norm")
+            << (p.pass[i].per_tensor ? " per tensor"
+                : p.pass[i].measured ? " over all tensors"
+                                     : "");
       if (p.pass[i].stores) out << "; then tensor by tensor";
       out << '\n';
     }
@@ -117,7 +121,9 @@ consteval auto running_sum() {
 
 /// A tensorwise stage with work that ranks can divide.
 template <class S>
-inline constexpr bool solves = requires { &S::solve; };
+inline constexpr bool solves = requires {
+  &S::solve;
+};
 
 template <class... Stages>
 struct flow {
@@ -158,7 +164,7 @@ struct flow {
     p.scalars = first_scalar[stages];
     constexpr bool reducing[] = {reducing_stage<Stages>..., false}, through[] = {passes_through<Stages>..., false},
                    whole[] = {tensorwise_stage<Stages>..., false}, solving[] = {solves<Stages>..., false};
-    constexpr std::size_t measures[] = {measure_count<Stages>..., 0};
+    constexpr std::size_t measures[] = {measure_count<Stages>..., 0}, advances[] = {slot_count<Stages>..., 0};
     constexpr reduction needs[] = {needs_of<Stages>()..., reduction{}};
     std::size_t begin = 0, from = 0;
     bool stored = false;
@@ -186,13 +192,12 @@ struct flow {
         pass.update_norm |= measures[i] == 0;
         pass.weight_norm |= needs[i].weight_norm;
         pass.measured = measures[i];
-        if (!through[i] || !reducing[i + 1]) break;
+        if (!through[i] || !reducing[i + 1] || advances[i + 1]) break;  // slots must not change before a skip
       }
       from = i + 1;
       ++p.passes;
     }
-    p.pass[p.passes++] = {
-        .begin = begin, .advance_from = from, .end = stages, .from_update = stored, .applies = true};
+    p.pass[p.passes++] = {.begin = begin, .advance_from = from, .end = stages, .from_update = stored, .applies = true};
     return p;
   }
 
@@ -255,9 +260,9 @@ struct flow {
   }
   template <class S>
   static constexpr void name_state(plan& p, std::size_t& slot, std::size_t& scalar) {
-    if constexpr (slot_count<S> > 0)
+    if constexpr (slot_count < S >> 0)
       for (auto const* name : S::slots) p.slot_names[slot++] = name;
-    if constexpr (scalar_count<S> > 0)
+    if constexpr (scalar_count < S >> 0)
       for (auto const* name : S::scalars) {
         p.scalar_per_tensor[scalar] = S::needs.per_tensor;
         p.scalar_names[scalar++] = name;

@@ -27,10 +27,10 @@
 // where w is the weight, u the update that the previous stage passed on (the gradient, for the first), and slots are
 // the stage's own arrays, of the parameters' size and zero at first, named by `static constexpr std::array slots{…}`.
 //
-// A *reducing* stage says `static constexpr reduction needs{…}`. Its kernel has `factor(norms)`, evaluated once per tensor
-// or once for all, and `T emit(T w, T u, T slots…, T factors…) const`; a kernel with neither passes the update through.
-// factor returns a float, or a std::array of several. The stage may have slots, which advance before it measures; a
-// kernel may measure other sums than the norms, and remember numbers from step to step:
+// A *reducing* stage says `static constexpr reduction needs{…}`. Its kernel has `factor(norms)`, evaluated once per
+// tensor or once for all, and `T emit(T w, T u, T slots…, T factors…) const`; a kernel with neither passes the update
+// through. factor returns a float, or a std::array of several. The stage may have slots, which advance before it
+// measures; a kernel may measure other sums than the norms, and remember numbers from step to step:
 //
 //   std::array<product<T>, K> measure(T w, T u, T slots…) const    the terms of K sums; factor gets the sums instead
 //   static constexpr std::array scalars{…}       their names; factor's further arguments, `double&`, zero at first, one
@@ -72,7 +72,9 @@ DOVETAIL_INLINE constexpr product<T> square(T x) {
 
 /// A stage that maps the update of one tensor as a whole (optim/tensorwise.hpp).
 template <class S>
-concept tensorwise_stage = requires { S::tensorwise; };
+concept tensorwise_stage = requires {
+  S::tensorwise;
+};
 
 namespace detail {
 /// What stands for a tensorwise stage among the kernels of a step.
@@ -138,7 +140,7 @@ template <class K, std::size_t... I>
 consteval std::size_t measured(std::index_sequence<I...>) {
   if constexpr (requires(K const k, simd::tracer t) { k.measure(t, t, (static_cast<void>(I), t)...); })
     return std::tuple_size_v<decltype(std::declval<K const&>().measure(simd::tracer{}, simd::tracer{},
-                                                                      (static_cast<void>(I), simd::tracer{})...))>;
+                                                                       (static_cast<void>(I), simd::tracer{})...))>;
   else
     return 0;
 }
@@ -197,7 +199,7 @@ namespace detail {
 template <class S, std::size_t... I>
 DOVETAIL_HD constexpr auto factor_of(kernel_of<S> const& kernel, double const* sums, double* scalars,
                                      std::index_sequence<I...>) {
-  if constexpr (measure_count<S> > 0) {
+  if constexpr (measure_count < S >> 0) {
     std::array<double, measure_count<S>> measured{};
     for (std::size_t i = 0; i < measure_count<S>; ++i) measured[i] = sums[i];
     return kernel.factor(measured, scalars[I]...);
@@ -269,8 +271,7 @@ namespace detail {
 /// Tells a kernel what its stage remembers of all tensors together; `scalar(c)` is scalar c.
 template <class S, class Scalar>
 DOVETAIL_HD constexpr void begin_stage([[maybe_unused]] kernel_of<S>& kernel, [[maybe_unused]] Scalar const& scalar) {
-  if constexpr (scalar_count<S> > 0)
-    [&]<std::size_t... C>(std::index_sequence<C...>) {
+  if constexpr (scalar_count < S >> 0) [&]<std::size_t... C>(std::index_sequence<C...>) {
       if constexpr (requires { kernel.begin(scalar(C)...); }) kernel.begin(scalar(C)...);
     }
   (std::make_index_sequence<scalar_count<S>>{});

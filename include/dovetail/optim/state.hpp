@@ -72,6 +72,15 @@ class state {
       list.push_back({std::move(name), a.shape, buffer<float>(static_cast<std::size_t>(a.shape.size()))});
     }
   }
+  /// f(tensor, own values, other's values) for the arrays of two states of the same rule and tensors; one of them may
+  /// hold only some of the tensors.
+  template <class F>
+  void each_array(state& other, F const& f) {
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      for (std::size_t k = 0; k < arrays_[a].size(); ++k)
+        f(a % tensors_.size(), arrays_[a][k].values.span(), std::span<float const>(other.arrays_[a][k].values.span()));
+  }
+  std::size_t scalars() const { return scalars_.size(); }
   /// Group of tensor i.
   std::uint32_t group(std::size_t i) const { return group_[i]; }
 
@@ -85,8 +94,8 @@ class state {
     return n;
   }
 
-  /// "<prefix><parameter>.<slot>" with the parameter's shape, or that of an array or a scalar; "<prefix><scalar>" of all
-  /// tensors, and "<prefix>step".
+  /// "<prefix><parameter>.<slot>" with the parameter's shape, or that of an array or a scalar; "<prefix><scalar>" of
+  /// all tensors, and "<prefix>step".
   std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
     list.push_back(make_named_tensor(prefix + "step", step_));

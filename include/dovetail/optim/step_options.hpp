@@ -5,8 +5,8 @@
 
 namespace dovetail::optim {
 
-/// How the work of tensorwise stages is divided among ranks that hold the same parameters and gradients: each tensor's is
-/// done by one rank.
+/// How the work of tensorwise stages is divided among ranks that hold the same parameters and gradients: each tensor's
+/// is done by one rank.
 struct work_division {
   int rank = 0, ranks = 1;
   /// In place: rank r has the elements from first[r] to first[r + 1], and all get all. Every rank calls it alike.

@@ -75,7 +75,11 @@ class all_reduce_session {
  public:
   DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters,
                                    Optimizer const& opt, Communicator& comm)
-      : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), rank_(comm.rank()) {
+      : parameters_(&parameters),
+        optimizer_(opt),
+        state_(opt.init(parameters)),
+        rank_(comm.rank()),
+        ranks_(comm.size()) {
     gradients_ = parameters.flat_gradients();
     if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
       staging_ = buffer<float>(parameters.flat_size());
@@ -108,7 +112,7 @@ class all_reduce_session {
 
   /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
   /// them; they do not change its result.
-  optim::step_result step(optim::step_options const& options = {}) {
+  optim::step_result step(optim::step_options options = {}) {
     ready(0);
     bool finite = true;
     for (std::size_t i = 0; i < launched_; ++i) {
@@ -120,6 +124,9 @@ class all_reduce_session {
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
+    // Replicas are equal: what tensorwise stages have to work out, each does a part of.
+    options.division = {rank_, ranks_,
+                        [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
       return last_ = optimizer_.step(*parameters_, state_, options);
     else
@@ -160,6 +167,21 @@ class all_reduce_session {
       slot.finite = all_finite(values);
     });
   }
+  /// What one rank has of `all`, for all of them (optim::work_division).
+  void gather(std::span<float> all, std::span<std::size_t const> first) {
+    auto const r = static_cast<std::size_t>(rank_);
+    auto const own = std::as_bytes(std::span<float const>(all).subspan(first[r], first[r + 1] - first[r]));
+    auto done = owner_->submit([this, own, all](Communicator& c) {
+      trace_span const gathering(trace_, "gather optimizer's work", "comm", rank_, own.size());
+      std::vector<std::byte> parts;
+      c.all_gather_v(own, parts);
+      require(parts.size() == all.size_bytes(),
+              "sync::all_reduce: the ranks divided the optimizer's work differently: ",
+              "their parameters or hyperparameters are not the same");
+      std::copy(parts.begin(), parts.end(), std::as_writable_bytes(all).begin());
+    });
+    done.wait();
+  }
   void stage(range part) {
     for (std::size_t i = 0; i < parameters_->size(); ++i)
       if (parameters_->offset(i) >= part.begin && parameters_->offset(i) < part.end) {
@@ -182,7 +204,7 @@ class all_reduce_session {
   std::vector<bucket_slot> buckets_;
   std::size_t launched_ = 0;
   optim::step_result last_;
-  int rank_ = 0;
+  int rank_ = 0, ranks_ = 1;
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.
   std::optional<comm::async<Communicator>> owner_;

@@ -38,7 +38,7 @@ class bucket_exchange {
     int const pieces = each ? ranks + 1 : 1;  // every rank's shard, and the sum of the own one, encoded once more
     pieces_.reserve(static_cast<std::size_t>(pieces));
     for (int i = 0; i < pieces; ++i) {
-      auto const r = each ? shard(part.size(), ranks, i < ranks ? i : rank) : range{0, part.size()};
+      auto const r = each ? dovetail::shard(part.size(), ranks, i < ranks ? i : rank) : range{0, part.size()};
       auto tensors = tensors_in(parameters, {part.begin + r.begin, part.begin + r.end});
       auto state = codec_.init({values.subspan(r.begin, r.size()), tensors});
       pieces_.push_back({r, std::move(tensors), std::move(state)});

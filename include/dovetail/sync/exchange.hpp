@@ -45,11 +45,11 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
       operations = static_cast<std::uint64_t>(compress::rounds_of<Codec>);
       for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
         std::uint64_t const total = compress::wire_size(codec, b, round);
-        bytes += total + (others - 1) * shard(total / element, ranks, rank).size() * element;
+        bytes += total + (others - 1) * dovetail::shard(total / element, ranks, rank).size() * element;
       }
     }
   } else if (p == plan::two_phase) {
-    bytes = 2 * others * codec.wire_size(shard(b.size(), ranks, 0).size());
+    bytes = 2 * others * codec.wire_size(dovetail::shard(b.size(), ranks, 0).size());
     operations = 2;
   } else {
     bytes = others * compress::wire_size(codec, b);

@@ -105,9 +105,7 @@ struct pass_body {
     if constexpr (pass.weight_norm) add<pass.update_norm>(w, w);
     if constexpr (pass.measured > 0) {
       auto const terms = Flow::template measure<pass.end>(k, w, u, s);
-      [&]<std::size_t... M>(std::index_sequence<M...>) {
-        (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...);
-      }
+      [&]<std::size_t... M>(std::index_sequence<M...>) { (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...); }
       (std::make_index_sequence<pass.measured>{});
     }
     if constexpr (pass.applies) w = w + u;
@@ -249,9 +247,9 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, 
                                                float* row, double* next) {
   using stage = typename Flow::template stage<S>;
   constexpr plan all = Flow::make();
-  if constexpr (factor_count<stage> > 0)
+  if constexpr (factor_count < stage >> 0)
     if constexpr (all.point[S] == P) {
-      constexpr std::size_t count = all.pass[P].sums(), own = measure_count<stage> > 0 ? all.pass[P].own_sums() : 0;
+      constexpr std::size_t count = all.pass[P].sums(), own = measure_count < stage >> 0 ? all.pass[P].own_sums() : 0;
       constexpr std::size_t held = scalar_count<stage>;
       constexpr bool per_tensor = stage::needs.per_tensor;
       double now[held + 1];
@@ -275,7 +273,7 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, 
 template <class Flow, std::size_t P, std::size_t S>
 __device__ __forceinline__ void keep_scalars(double const* next, scalar_array scalars) {
   using stage = typename Flow::template stage<S>;
-  if constexpr (factor_count<stage> > 0)
+  if constexpr (factor_count < stage >> 0)
     if constexpr (Flow::make().point[S] == P && !stage::needs.per_tensor)
       for (std::size_t c = 0; c < scalar_count<stage>; ++c)
         scalars.of(Flow::first_scalar[S] + c)[0] = next[Flow::first_scalar[S] + c];

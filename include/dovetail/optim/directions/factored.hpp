@@ -38,22 +38,26 @@ struct scale_by_adafactor {
     auto const divide = [floor](simd::pack u, simd::pack v) { return u / simd::sqrt(simd::max(v, floor)); };
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
-      detail::map(v, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, v, t.update);
+      detail::map(
+          v, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, v, t.update);
       detail::map(t.update, divide, t.update, v);
     } else {
       auto const rows = t.array(0), columns = t.array(1);
       float const per_row = fresh / static_cast<float>(t.rows());
-      detail::map(columns, [=](simd::pack x) { return kept * x; }, columns);
+      detail::map(
+          columns, [=](simd::pack x) { return kept * x; }, columns);
       for (std::size_t r = 0; r < t.rows(); ++r) {
         auto const u = t.row(r);
         double const mean = detail::sum_of_squares(u) / static_cast<double>(t.columns());
         rows[r] = kept * rows[r] + fresh * static_cast<float>(mean);
-        detail::map(columns, [=](simd::pack x, simd::pack y) { return x + per_row * (y * y); }, columns, u);
+        detail::map(
+            columns, [=](simd::pack x, simd::pack y) { return x + per_row * (y * y); }, columns, u);
       }
       double const mean = std::max(detail::sum(rows) / static_cast<double>(t.rows()), static_cast<double>(epsilon));
       detail::each_row(t, [&](std::size_t r) {
         auto const share = static_cast<float>(rows[r] / mean);
-        detail::map(t.row(r), [=](simd::pack u, simd::pack c) { return divide(u, share * c); }, t.row(r), columns);
+        detail::map(
+            t.row(r), [=](simd::pack u, simd::pack c) { return divide(u, share * c); }, t.row(r), columns);
       });
     }
     double const n = static_cast<double>(t.update.size());
@@ -79,7 +83,8 @@ struct scale_by_sm3 {
     };
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
-      detail::map(v, [](simd::pack x, simd::pack u) { return x + u * u; }, v, t.update);
+      detail::map(
+          v, [](simd::pack x, simd::pack u) { return x + u * u; }, v, t.update);
       detail::map(t.update, divide, t.update, v);
       return;
     }
@@ -90,9 +95,11 @@ struct scale_by_sm3 {
     for (std::size_t r = 0; r < t.rows(); ++r) {
       auto const u = t.row(r);
       float const row = rows[r];
-      detail::map(v, [row](simd::pack c, simd::pack x) { return simd::min(c, row) + x * x; }, columns, u);
+      detail::map(
+          v, [row](simd::pack c, simd::pack x) { return simd::min(c, row) + x * x; }, columns, u);
       detail::map(u, divide, u, v);
-      detail::map(most, [](simd::pack a, simd::pack b) { return simd::max(a, b); }, most, v);
+      detail::map(
+          most, [](simd::pack a, simd::pack b) { return simd::max(a, b); }, most, v);
       rows[r] = detail::largest(v);
     }
     std::copy(most.begin(), most.end(), columns.begin());

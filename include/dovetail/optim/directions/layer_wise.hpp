@@ -12,8 +12,8 @@
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/stage.hpp>
 
-// Directions that depend on sums over each tensor, or over all, beyond the norms of reducing_stages.hpp. u is the update
-// that arrives, w the weight, t the step from 1; |x| is the L2 norm. A norm of 0 gives the factor 1.
+// Directions that depend on sums over each tensor, or over all, beyond the norms of reducing_stages.hpp. u is the
+// update that arrives, w the weight, t the step from 1; |x| is the L2 norm. A norm of 0 gives the factor 1.
 
 namespace dovetail::optim {
 
@@ -31,8 +31,8 @@ struct normalize_per_tensor {
   constexpr kernel prepare(std::int64_t) const { return {}; }
 };
 
-/// v <- beta v + (1 - beta) |u|^2, one number per tensor, in the first step |u|^2; u <- u / (sqrt(v) + epsilon) (Ginsburg
-/// et al., NovoGrad, 2019, algorithm 1).
+/// v <- beta v + (1 - beta) |u|^2, one number per tensor, in the first step |u|^2; u <- u / (sqrt(v) + epsilon)
+/// (Ginsburg et al., NovoGrad, 2019, algorithm 1).
 struct scale_by_layer_rms {
   float beta = 0.98f;
   float epsilon = 1e-8f;
@@ -126,10 +126,10 @@ struct scale_by_lans {
 };
 
 /// Adam that finds its own rate d (Mishchenko & Defazio, Prodigy, ICML 2024, algorithm 4, as in the authors' program):
-/// m <- b1 m + (1 - b1) d u; v <- b2 v + (1 - b2) d^2 u^2; s <- b3 s + d^2 u / d0; r <- b3 r + d^2 <u, w0 - w> / d0, with
-/// w0 the first weights, <> and |s|_1 over all tensors; d' = max(d, coefficient r / |s|_1);
-/// u <- d (m / (sqrt(v) + d' epsilon) + weight_decay w); d <- d'. With bias_correction u and what is added to s and r are
-/// also multiplied by sqrt(1 - b2^t) / (1 - b1^t), as optax does.
+/// m <- b1 m + (1 - b1) d u; v <- b2 v + (1 - b2) d^2 u^2; s <- b3 s + d^2 u / d0; r <- b3 r + d^2 <u, w0 - w> / d0,
+/// with w0 the first weights, <> and |s|_1 over all tensors; d' = max(d, coefficient r / |s|_1); u <- d (m / (sqrt(v) +
+/// d' epsilon) + weight_decay w); d <- d'. With bias_correction u and what is added to s and r are also multiplied by
+/// sqrt(1 - b2^t) / (1 - b1^t), as optax does.
 struct scale_by_prodigy {
   float beta1 = 0.9f, beta2 = 0.999f;
   float beta3 = 0;  ///< 0: sqrt(beta2)

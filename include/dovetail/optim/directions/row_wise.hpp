@@ -14,9 +14,9 @@
 #include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
-// Stages that work row by row. A row is what belongs to one output: of a dense weight {out, in} its row, of a convolution
-// {out, in, height, width} its filter, of an embedding the vector of a word; a vector (a bias) is one row. u is the
-// update that arrives, w the weight; |x| is the L2 norm.
+// Stages that work row by row. A row is what belongs to one output: of a dense weight {out, in} its row, of a
+// convolution {out, in, height, width} its filter, of an embedding the vector of a word; a vector (a bias) is one row.
+// u is the update that arrives, w the weight; |x| is the L2 norm.
 
 namespace dovetail::optim {
 
@@ -31,7 +31,8 @@ void each_row(tensor_update const& t, F const& f) {
 }
 inline void scale(std::span<float> x, double factor) {
   auto const f = static_cast<float>(factor);
-  map(x, [f](simd::pack u) { return f * u; }, x);
+  map(
+      x, [f](simd::pack u) { return f * u; }, x);
 }
 }  // namespace detail
 
@@ -60,7 +61,8 @@ struct centralize {
     if (t.shape.rank < 2) return;
     detail::each_row(t, [&](std::size_t r) {
       auto const mean = static_cast<float>(detail::sum(t.row(r)) / static_cast<double>(t.columns()));
-      detail::map(t.row(r), [mean](simd::pack u) { return u - mean; }, t.row(r));
+      detail::map(
+          t.row(r), [mean](simd::pack u) { return u - mean; }, t.row(r));
     });
   }
 };
@@ -83,8 +85,9 @@ struct scale_by_row_wise_adagrad {
   }
 };
 
-/// Gaussian noise of variance eta / (1 + t)^gamma on every element, t the step from 0 (Neelakantan et al., Adding Gradient
-/// Noise Improves Learning for Very Deep Networks, 2015, equation 1). The same numbers on every rank and thread count.
+/// Gaussian noise of variance eta / (1 + t)^gamma on every element, t the step from 0 (Neelakantan et al., Adding
+/// Gradient Noise Improves Learning for Very Deep Networks, 2015, equation 1). The same numbers on every rank and
+/// thread count.
 struct add_noise {
   float eta = 0.01f;
   float gamma = 0.55f;

@@ -15,8 +15,8 @@
 
 namespace dovetail::optim {
 
-/// u <- sqrt(max(1, rows / columns)) U V^T for u = U S V^T, nearly: `iterations` of X <- a X + b X X^T X + c (X X^T)^2 X
-/// from X = u / (|u| + epsilon), whose coefficients bring all singular values near 1 quickly instead of exactly
+/// u <- sqrt(max(1, rows / columns)) U V^T for u = U S V^T, nearly: `iterations` of X <- a X + b X X^T X + c (X X^T)^2
+/// X from X = u / (|u| + epsilon), whose coefficients bring all singular values near 1 quickly instead of exactly
 /// (Jordan et al., Muon, 2024). Tensors of more dimensions are matrices of the first and all others; of a vector it is
 /// u / |u|. Each tensor's work is done by one rank.
 struct orthogonalize {
@@ -55,9 +55,9 @@ struct orthogonalize {
   }
 };
 
-/// Muon (Jordan et al., 2024): b <- momentum b + (1 - momentum) u, w <- w - lr (O + weight_decay w), O the orthogonalised
-/// (1 - momentum) u + momentum b. For the matrices of hidden layers; give embeddings, the last layer and vectors to
-/// AdamW with optim::mixed. State: 4 bytes per weight.
+/// Muon (Jordan et al., 2024): b <- momentum b + (1 - momentum) u, w <- w - lr (O + weight_decay w), O the
+/// orthogonalised (1 - momentum) u + momentum b. For the matrices of hidden layers; give embeddings, the last layer and
+/// vectors to AdamW with optim::mixed. State: 4 bytes per weight.
 struct muon {
   schedule lr = 0.02f;
   float momentum = 0.95f;

@@ -24,8 +24,8 @@ enum class graft { none, sgd, adagrad, rmsprop };
 /// Shampoo (Gupta et al., ICML 2018, algorithm 1; blocks, intervals and grafting: Anil et al., Scalable Second Order
 /// Optimization for Deep Learning, 2020): L <- b L + c u u^T, R <- b R + c u^T u with b = beta2, c = 1 - beta2, or both
 /// 1 if beta2 is 1; u <- L^-1/4 u R^-1/4, in blocks of at most `block` rows and columns, whose roots are renewed every
-/// `interval` steps; then the length of `grafting`. Tensors of more dimensions are matrices of the first and all others;
-/// a vector takes the grafted update as it is. Each tensor's roots are worked out by one rank.
+/// `interval` steps; then the length of `grafting`. Tensors of more dimensions are matrices of the first and all
+/// others; a vector takes the grafted update as it is. Each tensor's roots are worked out by one rank.
 struct scale_by_shampoo {
   float beta2 = 1;
   float epsilon = 1e-6f;  ///< ridge, as a share of the largest eigenvalue
@@ -122,9 +122,11 @@ struct scale_by_shampoo {
     auto const s = t.array(t.shape.rank < 2 ? 0 : 2);
     bool const sums = grafting == graft::adagrad;
     float const kept = sums ? 1 : graft_beta2, fresh = sums ? 1 : 1 - graft_beta2, e = graft_epsilon;
-    detail::map(s, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, s, t.update);
+    detail::map(
+        s, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, s, t.update);
     auto const out = t.shape.rank < 2 ? t.update : t.work(t.update.size());
-    detail::map(out, [e](simd::pack u, simd::pack x) { return u / (simd::sqrt(x) + e); }, t.update, s);
+    detail::map(
+        out, [e](simd::pack u, simd::pack x) { return u / (simd::sqrt(x) + e); }, t.update, s);
     return std::sqrt(detail::sum_of_squares(out));
   }
 };

@@ -69,11 +69,14 @@ struct scale_by_soap {
     std::size_t const size = t.update.size();
     auto const work = t.work(3 * size);
     auto const a = work.first(size), b = work.subspan(size, size), room = work.subspan(2 * size);
-    detail::map(m, [=](simd::pack x, simd::pack u) { return b1 * x + rest1 * u; }, m, t.update);
+    detail::map(
+        m, [=](simd::pack x, simd::pack u) { return b1 * x + rest1 * u; }, m, t.update);
     rotate(t, true, t.update, a, room);
-    detail::map(v, [=](simd::pack x, simd::pack u) { return b2 * x + rest2 * (u * u); }, v, a);
+    detail::map(
+        v, [=](simd::pack x, simd::pack u) { return b2 * x + rest2 * (u * u); }, v, a);
     rotate(t, true, m, b, room);
-    detail::map(b, [=](simd::pack x, simd::pack y) { return correct1 * x / (correct2 * simd::sqrt(y) + e); }, b, v);
+    detail::map(
+        b, [=](simd::pack x, simd::pack y) { return correct1 * x / (correct2 * simd::sqrt(y) + e); }, b, v);
     add_statistics(t);
     rotate(t, false, b, t.update, room);
   }
@@ -106,8 +109,7 @@ struct scale_by_soap {
     if (t.step == 1) {
       auto const e = lapack::eigen(statistic, n);
       for (std::size_t i = 0; i < n; ++i)
-        for (std::size_t j = 0; j < n; ++j)
-          basis[i * n + j] = static_cast<float>(e.vectors[(n - 1 - j) * n + i]);
+        for (std::size_t j = 0; j < n; ++j) basis[i * n + j] = static_cast<float>(e.vectors[(n - 1 - j) * n + i]);
     } else if (n) {
       auto const product = t.work(n * n);
       lapack::multiply(lapack::as::it_is, lapack::as::it_is, n, n, n, 1, statistic.data(), n, basis.data(), n, 0,
