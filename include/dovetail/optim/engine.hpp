@@ -207,14 +207,19 @@ class engine {
   tensor_update view(std::size_t i) {
     auto const& p = parameters_[i];
     std::size_t const at = parameters_.offset(i);
-    return {p.name,
-            p.shape,
-            state_.steps() + 1,
-            options_.threads,
-            p.weight,
-            {update_at(i, at), p.size()},
-            state_.arrays(S, i),
-            state_.room().work};
+    tensor_update t{p.name,
+                    p.shape,
+                    state_.steps() + 1,
+                    options_.threads,
+                    p.weight,
+                    {update_at(i, at), p.size()},
+                    state_.arrays(S, i),
+                    state_.room().work};
+    if (!all.by_tensor && i + 1 < parameters_.size()) {
+      t.next_name = &parameters_[i + 1].name;
+      t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
+    }
+    return t;
   }
   template <std::size_t S>
   void observe(std::size_t i) {

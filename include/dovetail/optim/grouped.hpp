@@ -106,6 +106,15 @@ class grouped {
         groups_);
   }
 
+  static constexpr bool observes = Rule::observes;
+  void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
+    as_chain(rest_).observe(parameters, s, f);
+  }
+  auto pending(parameter_list const& parameters, state& s) const { return as_chain(rest_).pending(parameters, s); }
+  void forget_observed(parameter_list const& parameters, state& s) const {
+    as_chain(rest_).forget_observed(parameters, s);
+  }
+
   /// 0 for the rest, i for the i-th group (from 1).
   std::uint32_t group_index(std::string_view name, shape const& s) const {
     std::uint32_t index = 0, i = 0;

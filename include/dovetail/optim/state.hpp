@@ -153,6 +153,7 @@ class state {
     buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
     buffer<float> update;                  ///< what tensorwise stages map
     std::vector<float> work;               ///< theirs
+    bool observed = false;                 ///< a layer was observed since this state was made
   };
   scratch& room() { return scratch_; }
 
