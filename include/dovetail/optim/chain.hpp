@@ -171,9 +171,9 @@ class chain {
   }
 
   /// One step with several values of hyperparameters; state knows which tensor belongs to which.
-  template <std::size_t Groups, gradient_source Source>
+  template <std::size_t Groups, gradient_source Source, class Store = detail::plain_store>
   static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                                 Source const& source, step_options const& options) {
+                                 Source const& source, step_options const& options, Store const& store = {}) {
     s.check(parameters, plan, Groups);
     source.check(parameters);
     require(!observes || s.room().observed,
@@ -188,7 +188,9 @@ class chain {
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
-    detail::engine<flow, Groups, Source> engine(kernels, parameters, s, source, options);
+    require(!Store::plain || !parameters.has_elsewhere(),
+            "optimizer: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
+    detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, options, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);
     r.skipped = !engine.run();

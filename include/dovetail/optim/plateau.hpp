@@ -17,10 +17,10 @@ enum class better : std::uint8_t { lower, higher };
 /// How reduce_on_plateau reacts; the defaults are PyTorch's.
 struct plateau_options {
   float initial = 1e-3f;
-  float factor = 0.1f;        ///< what the rate is multiplied by
-  std::int64_t patience = 10; ///< measurements without progress that are borne; one more lowers the rate
-  float threshold = 1e-4f;    ///< progress is more than this share of the best
-  std::int64_t cooldown = 0;  ///< measurements behind a reduction that count for nothing
+  float factor = 0.1f;         ///< what the rate is multiplied by
+  std::int64_t patience = 10;  ///< measurements without progress that are borne; one more lowers the rate
+  float threshold = 1e-4f;     ///< progress is more than this share of the best
+  std::int64_t cooldown = 0;   ///< measurements behind a reduction that count for nothing
   float smallest = 0;
   better direction = better::lower;
 };
@@ -38,7 +38,8 @@ struct plateau_options {
 class reduce_on_plateau {
  public:
   /// Throws argument_error for a factor outside (0, 1) or negative numbers.
-  explicit reduce_on_plateau(plateau_options const& options = {}) : options_(options), state_(std::make_shared<state>()) {
+  explicit reduce_on_plateau(plateau_options const& options = {})
+      : options_(options), state_(std::make_shared<state>()) {
     require(options.factor > 0 && options.factor < 1, "reduce_on_plateau: factor is ", options.factor,
             ": it must lie between 0 and 1, or the rate would not fall");
     require(options.patience >= 0 && options.cooldown >= 0 && options.threshold >= 0 && options.smallest >= 0,

@@ -14,15 +14,15 @@
 
 namespace dovetail::optim {
 
-/// Sharpness-aware minimisation (SAM: Foret et al., ICLR 2021, algorithm 1; ASAM: Kwon et al., ICML 2021, equation 9) as
-/// a model around a model: its gradients are those at w + e, where e climbs from w by `rho`:
+/// Sharpness-aware minimisation (SAM: Foret et al., ICLR 2021, algorithm 1; ASAM: Kwon et al., ICML 2021, equation 9)
+/// as a model around a model: its gradients are those at w + e, where e climbs from w by `rho`:
 ///
 ///     e = rho g / |g|                      with `adaptive` off
 ///     e = rho T^2 g / |T g|, T = |w| + eta   with it, elementwise: the same for rescaled weights
 ///
-/// g being this batch's gradient at w, |g| over all tensors. Losses are those at w; weights are w again afterwards, to the
-/// bit. Every rank climbs by its own share of the batch, as in the paper (m-sharpness, section 4.1). Two evaluations of
-/// gradients per step; any optimizer, codec and synchroniser works behind it:
+/// g being this batch's gradient at w, |g| over all tensors. Losses are those at w; weights are w again afterwards, to
+/// the bit. Every rank climbs by its own share of the batch, as in the paper (m-sharpness, section 4.1). Two
+/// evaluations of gradients per step; any optimizer, codec and synchroniser works behind it:
 ///
 ///     train::trainer t{optim::sharpness_aware{model, 0.05f}, optim::adamw{}, sync::all_reduce{}, comm};
 template <class Model>
@@ -99,9 +99,9 @@ struct sharpness_aware {
     if (!(norm > 0) || !std::isfinite(norm)) return;
     simd::pack const step = static_cast<float>(static_cast<double>(rho) / norm);
     each(list, [&](parameter& p, std::size_t) {
-      detail::map(p.weight,
-                  [=](simd::pack w, simd::pack d) { return w + step * (scaled ? (simd::abs(w) + shift) * d : d); },
-                  p.weight, p.gradient);
+      detail::map(
+          p.weight, [=](simd::pack w, simd::pack d) { return w + step * (scaled ? (simd::abs(w) + shift) * d : d); },
+          p.weight, p.gradient);
     });
   }
 };
