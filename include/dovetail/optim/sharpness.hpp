@@ -57,12 +57,14 @@ struct sharpness_aware {
     model.gradients(b, pass);
     return losses;
   }
-  template <class Batch>
-  auto evaluate(Batch const& b, int threads = 1) -> decltype(std::declval<Model&>().evaluate(b, threads)) {
+  template <class Batch, class M = Model>
+  requires requires(M& m, Batch const& b) { m.evaluate(b, 1); }
+  auto evaluate(Batch const& b, int threads = 1) {
     return model.evaluate(b, threads);
   }
-  template <class Batch>
-  auto predict(Batch const& b, int threads = 1) -> decltype(std::declval<Model&>().predict(b, threads)) {
+  template <class Batch, class M = Model>
+  requires requires(M& m, Batch const& b) { m.predict(b, 1); }
+  auto predict(Batch const& b, int threads = 1) {
     return model.predict(b, threads);
   }
 
