@@ -104,10 +104,11 @@ int main(int argc, char** argv) {
 #define RULE(rule) add_rule(#rule, p, optim::rule{});
   RULE(sgd)
   RULE(momentum)
-  RULE(nesterov) RULE(sign_sgd) RULE(signum) RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop)
-      RULE(rmsprop_momentum) RULE(rmsprop_centred) RULE(rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam)
-          RULE(amsgrad) RULE(radam) RULE(adabound) RULE(adabelief) RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt)
-              RULE(adan) RULE(schedule_free_sgd) RULE(schedule_free_adamw)
+  RULE(nesterov)
+  RULE(sign_sgd) RULE(signum) RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum)
+      RULE(rmsprop_centred) RULE(rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam)
+          RULE(adabound) RULE(adabelief) RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan)
+              RULE(schedule_free_sgd) RULE(schedule_free_adamw)
 #undef RULE
                   add_rule("six_stages", p,
                            optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},

@@ -112,7 +112,8 @@ TEST_CASE("a rate that falls on a plateau is shared by its copies, saved, and re
   CHECK(a.weights()[0] == -1.5f);
   optim::reduce_on_plateau other{{.initial = 1, .factor = 0.5f, .patience = 1}};
   auto const from = rate.tensors("p."), to = other.tensors("p.");
-  for (std::size_t i = 0; i < from.size(); ++i) std::copy(from[i].bytes.begin(), from[i].bytes.end(), to[i].bytes.begin());
+  for (std::size_t i = 0; i < from.size(); ++i)
+    std::copy(from[i].bytes.begin(), from[i].bytes.end(), to[i].bytes.begin());
   CHECK(other(0) == 0.5f);
   optim::reduce_on_plateau higher{{.initial = 1, .patience = 0, .direction = optim::better::higher}};
   CHECK(!higher.observe(0.5));

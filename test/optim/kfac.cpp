@@ -318,5 +318,11 @@ TEST_CASE("a rule that learns from layers says so when it is shown none, and whe
                        doctest::Contains("observed at flat index 3"), argument_error);
 }
 
+TEST_CASE("defaults: layers") {
+  optim::kfac const k;  // Martens & Grosse, 2015, section 5: averages that keep 0.95
+  CHECK((k.decay == 0.95f && k.damping == 1e-3f && k.momentum == 0.9f && k.interval == 10));
+  CHECK((optim::ekfac{}.decay == 0.95f));
+}
+
 CONFORMANCE_UNDIVIDED(kfac, 0.02f)
 CONFORMANCE_UNDIVIDED(ekfac, 0.02f)

@@ -59,14 +59,10 @@ struct sharpness_aware {
   }
   template <class Batch, class M = Model>
   requires requires(M& m, Batch const& b) { m.evaluate(b, 1); }
-  auto evaluate(Batch const& b, int threads = 1) {
-    return model.evaluate(b, threads);
-  }
+  auto evaluate(Batch const& b, int threads = 1) { return model.evaluate(b, threads); }
   template <class Batch, class M = Model>
   requires requires(M& m, Batch const& b) { m.predict(b, 1); }
-  auto predict(Batch const& b, int threads = 1) {
-    return model.predict(b, threads);
-  }
+  auto predict(Batch const& b, int threads = 1) { return model.predict(b, threads); }
 
   // Room that grows with the model; no part of the value.
   buffer<float> weights_{}, sums_{};
