@@ -33,7 +33,7 @@ static_assert(optim::larc::passes == 2 && optim::larc::bytes_per_parameter == 28
 static_assert(optim::lans::passes == 3 && optim::lans::bytes_per_parameter == 48);
 static_assert(optim::prodigy::passes == 2 && optim::prodigy::bytes_per_parameter == 56);
 static_assert(optim::adafactor::passes == 2 && optim::adafactor::bytes_per_parameter == 20);
-static_assert(optim::row_wise_adagrad::passes == 2 && optim::row_wise_adagrad::bytes_per_parameter == 20);
+static_assert(optim::row_wise_adagrad::passes == 2 && optim::row_wise_adagrad::bytes_per_parameter == 24);
 using clipped_adamw = decltype(optim::chain{optim::clip_by_global_norm{}, optim::adamw{}});
 static_assert(clipped_adamw::passes == 2 && clipped_adamw::bytes_per_parameter == 32);
 static_assert(optim::adamw::bytes_per_parameter_with<optim::gradient::half<bf16>>() == 26);
