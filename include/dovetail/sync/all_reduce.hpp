@@ -16,6 +16,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
@@ -43,6 +44,7 @@ struct all_reduce {
   Codec codec{};
   Exchange plan{};
   std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least
+  bool measure_noise = false;           ///< squared norms before and after the exchange, for optim::noise_scale
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
@@ -80,7 +82,11 @@ class all_reduce_session {
         optimizer_(opt),
         state_(opt.init(parameters)),
         rank_(comm.rank()),
-        ranks_(comm.size()) {
+        ranks_(comm.size()),
+        measures_(policy.measure_noise) {
+    require(!measures_ || ranks_ > 1,
+            "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
+            "or leave it off");
     gradients_ = parameters.flat_gradients();
     if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
       staging_ = buffer<float>(parameters.flat_size());
@@ -123,15 +129,24 @@ class all_reduce_session {
       return {};
   }
 
+  /// Squared norms of the last step's gradient: this rank's own, and that of all ranks.
+  struct squares {
+    double own = 0, summed = 0;
+  };
+  bool measures_noise() const { return measures_; }
+  squares const& measured() const { return squares_; }
+
   /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
   /// them; they do not change its result.
   optim::step_result step(optim::step_options options = {}) {
     ready(0);
     bool finite = true;
+    squares_.summed = 0;
     for (std::size_t i = 0; i < launched_; ++i) {
       trace_span const waiting(trace_, "wait for exchange", "sync", rank_);
       buckets_[i].done.wait();
       finite = finite && buckets_[i].finite;
+      squares_.summed += buckets_[i].squares;
     }
     launched_ = 0;
     if (!finite) forget_observed();
@@ -168,18 +183,22 @@ class all_reduce_session {
   struct bucket_slot {
     bucket_exchange<Codec> exchange;
     bool finite = true;
+    double squares = 0;
     comm::ticket done{};
   };
 
   void launch() {
+    if (launched_ == 0) squares_.own = 0;
     auto& slot = buckets_[launched_++];
     auto const part = slot.exchange.part();
     if (!staging_.empty()) stage(part);
+    if (measures_) squares_.own += optim::detail::sum_of_squares(gradients_.subspan(part.begin, part.size()));
     slot.done = owner_->submit([this, &slot, part](Communicator& c) {
       trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
       slot.exchange.run(c, values);
       slot.finite = all_finite(values);
+      if (measures_) slot.squares = optim::detail::sum_of_squares(values);
     });
   }
   static constexpr bool observes = [] {
@@ -241,6 +260,8 @@ class all_reduce_session {
   std::size_t launched_ = 0;
   optim::step_result last_;
   int rank_ = 0, ranks_ = 1;
+  bool measures_ = false;
+  squares squares_;
   bool observed_ = false;  ///< since the last step
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.

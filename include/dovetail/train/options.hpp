@@ -7,6 +7,7 @@
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
@@ -18,12 +19,14 @@ struct step_record {
   double loss = 0;         ///< mean per prediction, in nats for cross-entropy
   double accuracy = 0;
   double lr = 0;
+  std::int64_t samples = 0;       ///< over all ranks, in this step
+  double noise_scale = 0;         ///< in samples, if the synchroniser measures it (optim::noise_scale)
   bool skipped = false;           ///< a gradient was not finite, nothing was changed
   double gradient_norm = -1;      ///< if the optimizer computes it; -1 otherwise
   double seconds = 0;             ///< since fit began
   double samples_per_second = 0;  ///< over all ranks, since the previous report
   std::uint64_t bytes_sent = 0;   ///< by this rank in this step's exchange
-  std::int64_t total_steps = 0;   ///< where fit will stop
+  std::int64_t total_steps = 0;   ///< where fit will stop; 0: at the end of an epoch, batches change on the way
 };
 
 /// What a whole call of fit did.
@@ -43,7 +46,10 @@ struct fit_options {
   std::int64_t epochs = 1;      ///< counted from the beginning of the training, restored steps included
   std::int64_t steps = 0;       ///< if positive: stop after so many steps instead, likewise counted, skipped ones too
   std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
-  std::uint64_t seed = 0;       ///< of shuffle and dropout
+  /// If set, their number for the next step instead: optim::increase_batch, noise_batch, coupled_batch or any function
+  /// of what is equal on all ranks. Steps are then reported one by one, whatever log_every says.
+  std::function<std::int64_t(optim::batch_facts const&)> accumulate_at{};
+  std::uint64_t seed = 0;  ///< of shuffle and dropout
   bool shuffle = true;
   int threads = 0;              ///< cores per rank; 0: this machine's, by all ranks of the job
   std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then

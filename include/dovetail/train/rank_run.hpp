@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -14,6 +15,7 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/data/loader.hpp>
+#include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/saved_state.hpp>
@@ -66,6 +68,8 @@ class rank_run {
     restore_own(saved, session_.own(""), found.ranks, comm_.size(), comm_.rank());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
+    if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
+    if (saved.contains(last_name)) saved.restore({last_tensor()});
     if (found.ranks != comm_.size() || found.batch != options_.batch) {
       // As many epochs, and within the last one as many samples, in batches of another size.
       std::int64_t const samples = data_.size(), before = found.ranks * found.batch,
@@ -89,6 +93,8 @@ class rank_run {
       s.add(weights_of(model_.parameters()));
       s.add(session_.replicated(""));
       s.add({at_.tensor()});
+      if (measures()) s.add({noise_.tensor(noise_name)});
+      if (options_.accumulate_at) s.add({last_tensor()});
     }
     return s;
   }
@@ -100,15 +106,17 @@ class rank_run {
                                          .seed = options_.seed,
                                          .shuffle = options_.shuffle,
                                          .start = at_.batches});
-    std::int64_t const per_epoch = loader.steps_per_epoch();
-    total_steps_ = options_.steps > 0 ? options_.steps
-                                      : (options_.epochs * per_epoch + options_.accumulate - 1) / options_.accumulate;
+    total_batches_ = options_.epochs * loader.steps_per_epoch();
+    total_steps_ =
+        options_.steps > 0 ? options_.steps : (total_batches_ + options_.accumulate - 1) / options_.accumulate;
+    if (options_.accumulate_at && !options_.steps) total_steps_ = 0;  // known when they have been made
     begin_ = last_report_ = clock::now();
-    while (at_.step < total_steps_ && !report_.stopped) {
+    while (!finished() && !report_.stopped) {
       skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
       bool const skipped_enough = skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped;
-      bool const last = at_.step == total_steps_ || skipped_enough;
-      if (last || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
+      bool const last = finished() || skipped_enough;
+      // A batch schedule looks at every step, so that an interruption changes nothing.
+      if (last || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
       if (skipped_enough || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
       if (last || report_.stopped || (options_.save_every > 0 && at_.step % options_.save_every == 0))
         save(options_.on_save);
@@ -120,6 +128,29 @@ class rank_run {
 
  private:
   using clock = std::chrono::steady_clock;
+  static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
+  named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
+  bool finished() const {
+    return options_.accumulate_at && !options_.steps ? at_.batches >= total_batches_ : at_.step >= total_steps_;
+  }
+  bool measures() const {
+    if constexpr (requires { session_.measures_noise(); })
+      return session_.measures_noise();
+    else
+      return false;
+  }
+  /// Micro-batches of the next step.
+  std::int64_t accumulate() const {
+    if (!options_.accumulate_at) return options_.accumulate;
+    auto const n = options_.accumulate_at({.step = at_.step,
+                                           .micro_batch = options_.batch * comm_.size(),
+                                           .variance = noise_.variance(),
+                                           .squared_gradient = noise_.squared_gradient(),
+                                           .loss = last_[0],
+                                           .lr = last_[1]});
+    require(n >= 1, "fit: accumulate_at gave ", n, " micro-batches for step ", at_.step + 1, ": it takes at least one");
+    return n;
+  }
   static double seconds_since(clock::time_point t) { return std::chrono::duration<double>(clock::now() - t).count(); }
 
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
@@ -127,10 +158,11 @@ class rank_run {
     session_.begin();
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, window = 0;
+    std::int64_t samples = 0, window = 0, own = 0;
+    std::int64_t const micro_batches = accumulate();
     // The window's count is needed before its first backward: every micro-batch is weighed by the whole window's.
-    for (std::int64_t m = 0; m < options_.accumulate; ++m) window += predictions_at(loader, at_.batches + m);
-    for (std::int64_t m = 0; m < options_.accumulate; ++m) {
+    for (std::int64_t m = 0; m < micro_batches; ++m) window += predictions_at(loader, at_.batches + m);
+    for (std::int64_t m = 0; m < micro_batches; ++m) {
       auto const share = loader.next();
       gradient_pass pass{.scale = session_.gradient_scale(share.view.size * data_.predictions_per_sample(), window),
                          .accumulate = m > 0,
@@ -139,10 +171,11 @@ class rank_run {
                          .rank = static_cast<std::uint32_t>(comm_.rank()),
                          .threads = threads_};
       if constexpr (requires { pass.observe = session_.observer(); }) pass.observe = session_.observer();
-      if (m + 1 == options_.accumulate) pass.ready = [this](std::size_t first) { session_.ready(first); };
+      if (m + 1 == micro_batches) pass.ready = [this](std::size_t first) { session_.ready(first); };
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
       sums += model_.gradients(share.view, pass);
       ++at_.batches;
+      own += share.view.size * data_.predictions_per_sample();
       epoch = share.epoch;
       samples += share.global_predictions / data_.predictions_per_sample();
     }
@@ -157,9 +190,18 @@ class rank_run {
     report_.traffic.operations += moved.operations;
     pending_sums_.insert(pending_sums_.end(),
                          {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)});
+    if constexpr (requires { session_.measured(); })
+      if (measures()) {
+        // The mean gradient of this rank's share, whose size is own / window of the whole.
+        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(window) : 1;
+        pending_sums_.push_back(session_.measured().own / (share * share));
+        pending_squares_.push_back(session_.measured().summed);
+      }
+    last_[1] = static_cast<double>(result.lr);
     pending_.push_back({.step = at_.step,
                         .epoch = epoch,
                         .lr = result.lr,
+                        .samples = samples,
                         .skipped = result.skipped,
                         .gradient_norm = result.gradient_norm,
                         .seconds = seconds_since(begin_),
@@ -188,19 +230,26 @@ class rank_run {
     comm_.all_reduce(std::span<double>(pending_sums_), comm::reduction::sum);
     report_.stopped = pending_sums_.back() > 0;
     double const rate = static_cast<double>(pending_samples_) / std::max(seconds_since(last_report_), 1e-9);
+    std::size_t const width = measures() ? 4 : 3;
     for (std::size_t i = 0; i < pending_.size(); ++i) {
       auto& r = pending_[i];
-      double const count = std::max(pending_sums_[3 * i + 1], 1.0);
-      r.loss = pending_sums_[3 * i] / count;
-      r.accuracy = pending_sums_[3 * i + 2] / count;
+      double const count = std::max(pending_sums_[width * i + 1], 1.0);
+      r.loss = pending_sums_[width * i] / count;
+      r.accuracy = pending_sums_[width * i + 2] / count;
+      if (measures()) {
+        double const ranks = comm_.size(), large = static_cast<double>(r.samples);
+        noise_.add(large / ranks, pending_sums_[width * i + 3] / ranks, large, pending_squares_[i]);
+        r.noise_scale = noise_.value();
+      }
       r.samples_per_second = rate;
       bad_losses_in_a_row_ = std::isfinite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
       if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
     }
-    if (!pending_.empty()) last_loss_ = pending_.back().loss;
+    if (!pending_.empty()) last_[0] = pending_.back().loss;
     pending_.clear();
     pending_sums_.clear();
+    pending_squares_.clear();
     pending_samples_ = 0;
     last_report_ = clock::now();
   }
@@ -235,7 +284,7 @@ class rank_run {
     bool const gradient = skipped_in_a_row_ >= options_.max_skipped;
     throw numeric_error(message(gradient ? "the gradient" : "the loss", " was not finite for ",
                                 gradient ? skipped_in_a_row_ : bad_losses_in_a_row_, " steps in a row, up to step ",
-                                at_.step, " (loss ", last_loss_,
+                                at_.step, " (loss ", last_[0],
                                 "): lower the learning rate or clip the gradient, and go on from the last good state"));
   }
 
@@ -251,10 +300,12 @@ class rank_run {
   std::int64_t total_steps_ = 0;
   clock::time_point begin_, last_report_;
   std::vector<step_record> pending_;
-  std::vector<double> pending_sums_;
+  std::vector<double> pending_sums_, pending_squares_;
+  optim::noise_scale noise_;
   std::int64_t pending_samples_ = 0;
   std::int64_t skipped_in_a_row_ = 0, bad_losses_in_a_row_ = 0;
-  double last_loss_ = 0;
+  std::array<double, 2> last_{};  ///< loss and rate of the last step that was reported
+  std::int64_t total_batches_ = 0;
 };
 
 }  // namespace dovetail::train
