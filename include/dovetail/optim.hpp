@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads.
+// All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads; the
+// rules of optim/matrix.hpp need a BLAS and LAPACK as well, and are included by name.
+#include <dovetail/optim/batch_scaling.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/directions.hpp>
 #include <dovetail/optim/gradient.hpp>
