@@ -37,3 +37,8 @@ if(Torch_FOUND)
   target_link_libraries(bench_optim_step PRIVATE ${TORCH_LIBRARIES})
   target_compile_definitions(bench_optim_step PRIVATE DOVETAIL_BENCH_TORCH=1)
 endif()
+
+# Its figures are accuracies: a plain program.
+if(TARGET dovetail::onednn)
+  dovetail_program(bench_optim_large_batch optim_large_batch.cpp LIBS dovetail::onednn)
+endif()

@@ -277,6 +277,12 @@ TEST_CASE("schedules: values at their corners") {
   CHECK(w(4) == 1.0f);
   CHECK(w(54) == doctest::Approx(0.5));
   CHECK(optim::warm_up{0, optim::constant{3}}(0) == 3.0f);
+  optim::constant_warm_up const low{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}, .rate = 0.01f};
+  CHECK(low(0) == 0.01f);
+  CHECK(low(3) == 0.01f);
+  CHECK(low(4) == 1.0f);
+  CHECK(low(54) == doctest::Approx(0.5));
+  CHECK(optim::schedule(low)(0) == 0.01f);
   optim::piecewise const p{{0, 0.1f}, {10, optim::linear{.from = 1, .to = 0, .steps = 10}}, {30, w}};
   CHECK(p(9) == 0.1f);
   CHECK(p(10) == 1.0f);
@@ -285,6 +291,26 @@ TEST_CASE("schedules: values at their corners") {
   CHECK(p(30) == 0.25f);
   CHECK_THROWS_AS((optim::piecewise{{1, 0.1f}}), argument_error);
   CHECK_THROWS_AS((optim::piecewise{{0, 0.1f}, {5, 1}, {5, 2}}), argument_error);
+}
+
+TEST_CASE("a rate tuned at one batch size is scaled to another as its paper says") {
+  static_assert(optim::linear_scaling{.rate = 0.5f, .batch = 256}(1024) == 2);
+  static_assert(optim::linear_scaling{.rate = 0.5f, .batch = 256}(64) == 0.125f);
+  CHECK(optim::sqrt_scaling{.rate = 0.5f, .batch = 256}(1024) == 1);
+  CHECK(optim::sqrt_scaling{.rate = 0.5f, .batch = 256}(512) == doctest::Approx(std::sqrt(0.5)));
+  // Goyal et al.: 0.1 at 256 images is 3.2 at 8192. LEGW for LSTMs on MNIST: 128 images to 8192, sqrt(64) = 8.
+  CHECK(optim::linear_scaling{.rate = 0.1f, .batch = 256}(8192) == doctest::Approx(3.2));
+  optim::legw const tuned{.rate = 0.01f, .batch = 128, .epochs = 0.25};
+  CHECK(tuned(128) == 0.01f);
+  CHECK(tuned(8192) == doctest::Approx(0.08));
+  CHECK(tuned.epochs_at(8192) == 16);
+  CHECK(tuned.steps(128, 65536) == 128);
+  CHECK(tuned.steps(8192, 65536) == 128);  // the same number of steps at every batch,
+  CHECK(tuned.steps(8192, 60000) == 128);  // but for the last batches of epochs
+  CHECK(tuned.steps(128, 60000) == 117);
+  CHECK_THROWS_WITH_AS(tuned(0), doctest::Contains("tuned at a batch of 128, asked for one of 0"), argument_error);
+  CHECK_THROWS_AS((optim::linear_scaling{.rate = 1, .batch = 0}(8)), argument_error);
+  CHECK_THROWS_AS((void)tuned.steps(-1, 10), argument_error);
 }
 
 TEST_CASE("a schedule is a value, whether its function lies inside or is shared") {

@@ -144,11 +144,13 @@ TEST_CASE("curves become a data file and a script, and gnuplot draws them where 
   auto const stem = f / "loss curve";
   train::write_gnuplot(
       stem, {{"dense \"fp32\"", {{0, 2.5}, {1, std::nan("")}, {2, 1.5}}}, {"top_k_1%", {{0, 2.5}, {2, 1.75}}}},
-      {.title = "LeNet_1", .y = "loss (nats)", .log_y = true});
+      {.title = "LeNet_1", .y = "loss (nats)", .log_y = true, .log2_x = true, .key = "bottom left"});
   auto const data = fixture::read(f / "loss curve.dat");
   CHECK(data == "# \"dense \\\"fp32\\\"\"\n0 2.5\n\n2 1.5\n\n\n# \"top_k_1%\"\n0 2.5\n2 1.75\n\n\n");
   auto const script = fixture::read(f / "loss curve.gp");
   CHECK(script.find("index 1 using 1:2") != std::string::npos);
+  CHECK(script.find("set key bottom left noenhanced\n") != std::string::npos);
+  CHECK(script.find("set logscale y\nset logscale x 2\n") != std::string::npos);
   CHECK(script.find("title \"dense \\\"fp32\\\"\"") != std::string::npos);
   auto const result = train::run_gnuplot(stem);
   if (result.drawn) {

@@ -247,6 +247,18 @@ warm_up(std::int64_t, Then) -> warm_up<Then>;
 template <class Then>
 warm_up(std::int64_t, Then, float) -> warm_up<Then>;
 
+/// A low rate for `steps` steps, then another schedule, which starts to count behind it (He et al., CVPR 2016, section
+/// 4.2: "warm up"; Goyal et al., 2017, section 2.2, constant warm-up).
+template <class Then = constant>
+struct constant_warm_up {
+  std::int64_t steps = 0;
+  Then then{};
+  float rate = 1e-2f;
+  float operator()(std::int64_t step) const { return step < steps ? rate : static_cast<float>(then(step - steps)); }
+};
+template <class Then>
+constant_warm_up(std::int64_t, Then, float) -> constant_warm_up<Then>;
+
 /// Schedules one after the other, each counting from 0 at its own beginning; the last one stays.
 class piecewise {
  public:

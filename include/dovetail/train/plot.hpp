@@ -34,6 +34,8 @@ struct plot_options {
   std::string x = "step";
   std::string y = "loss";
   bool log_y = false;
+  bool log2_x = false;            ///< for powers of two, like batch sizes
+  std::string key = "top right";  ///< where the labels are, in gnuplot's words
 };
 
 namespace detail {
@@ -71,9 +73,10 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
     plot += message(i ? ", \\\n     " : "", name, " index ", std::to_string(i),
                     " using 1:2 with lines linewidth 2 title ", detail::gnuplot_text(curves[i].label));
   std::string script =
-      message("set grid\nset key noenhanced\nset title ", detail::gnuplot_text(options.title),
+      message("set grid\nset key ", options.key, " noenhanced\nset title ", detail::gnuplot_text(options.title),
               " noenhanced\nset xlabel ", detail::gnuplot_text(options.x), " noenhanced\nset ylabel ",
-              detail::gnuplot_text(options.y), " noenhanced\n", options.log_y ? "set logscale y\n" : "");
+              detail::gnuplot_text(options.y), " noenhanced\n", options.log_y ? "set logscale y\n" : "",
+              options.log2_x ? "set logscale x 2\n" : "");
   for (char const* format : {"svg", "png"})
     script += message("set terminal ", format, " size 800,500\nset output ",
                       detail::gnuplot_text(message(stem.filename().string(), '.', format)), '\n', plot, '\n');
