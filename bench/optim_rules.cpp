@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/stored.hpp>
 
 #include "claims.hpp"
 #include "optim_tensors.hpp"
@@ -106,15 +107,14 @@ int main(int argc, char** argv) {
   RULE(momentum)
   RULE(nesterov)
   RULE(sign_sgd)
-  RULE(signum) RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum)
-      RULE(rmsprop_centred) RULE(rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam)
-          RULE(adabound) RULE(adabelief) RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan)
-              RULE(schedule_free_sgd) RULE(schedule_free_adamw)
+  RULE(signum)
+  RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum) RULE(rmsprop_centred) RULE(
+      rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam) RULE(adabound) RULE(adabelief)
+      RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan) RULE(schedule_free_sgd) RULE(schedule_free_adamw)
 #undef RULE
-                  add_rule("six_stages", p,
-                           optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
-                                        optim::scale_by_adam{}, optim::clip_by_value{1},
-                                        optim::scale_by_learning_rate{1e-3f}});
+          add_rule("six_stages", p,
+                   optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
+                                optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}});
   claims.push_back({"a chain of six stages costs no more than Adam", "six_stages", "adam", 1.05});
   // Beyond one pass: no claim, but the figures.
   add_rule("lars", p, optim::lars{});
@@ -133,6 +133,15 @@ int main(int argc, char** argv) {
   add_rule("sm3", m, optim::sm3{});
 
   optim::adamw const adamw{};
+  // Slots in other formats: no claim, but the figures.
+  auto const add_stored = [&](char const* name, double bytes, auto rule) {
+    add(name, bytes, [&p, rule] {
+      auto state = std::make_shared<decltype(rule.init(p))>(rule.init(p));
+      return [&p, rule, state] { rule.step(p, *state); };
+    });
+  };
+  add_stored("adamw/bf16_slots", 20, optim::stored{adamw, optim::bf16_slots{}});
+  add_stored("adamw/8bit_slots", 16, optim::stored{adamw, optim::blockwise_8bit{}});
   add("adamw/1000_scattered", 28, [&] {
     auto state = std::make_shared<optim::state>(adamw.init(scattered.list));
     return [&, state] { adamw.step(scattered.list, *state); };

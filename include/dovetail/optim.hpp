@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads. What
-// few programs use is included by name: other formats of slots and weights (optim/storage.hpp, optim/stored.hpp), and the
-// rules of optim/matrix.hpp, which need a BLAS and LAPACK as well.
+// All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads.
+// What few programs use is included by name: other formats of slots and weights (optim/storage.hpp,
+// optim/storage_kernels.hpp, optim/stored.hpp), and the rules of optim/matrix.hpp, which need a BLAS and LAPACK as
+// well.
 #include <dovetail/optim/batch_scaling.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/optim/chain.hpp>

@@ -33,9 +33,10 @@ __attribute__((visibility("default"))) ways LEVEL() {
 #define GO(rule) go(all, #rule, optim::rule{});
   GO(sgd)
   GO(momentum)
-  GO(nesterov) GO(adam) GO(adamw) GO(lars) GO(lamb) GO(sign_sgd) GO(signum) GO(lion) GO(qhm) GO(adagrad) GO(adadelta)
-      GO(rmsprop) GO(rmsprop_momentum) GO(rmsprop_centred) GO(rprop) GO(adamax) GO(nadam) GO(amsgrad) GO(radam)
-          GO(adabound) GO(adabelief) GO(yogi) GO(qhadam) GO(ademamix) GO(adopt) GO(adan) GO(schedule_free_sgd)
+  GO(nesterov)
+  GO(adam) GO(adamw) GO(lars) GO(lamb) GO(sign_sgd) GO(signum) GO(lion) GO(qhm) GO(adagrad) GO(adadelta) GO(rmsprop)
+      GO(rmsprop_momentum) GO(rmsprop_centred) GO(rprop) GO(adamax) GO(nadam) GO(amsgrad) GO(radam) GO(adabound)
+          GO(adabelief) GO(yogi) GO(qhadam) GO(ademamix) GO(adopt) GO(adan) GO(schedule_free_sgd)
               GO(schedule_free_adamw) GO(novograd) GO(larc) GO(lans) GO(prodigy) GO(adafactor) GO(sm3)
                   GO(row_wise_adagrad)
 #undef GO

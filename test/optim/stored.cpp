@@ -83,6 +83,40 @@ TEST_CASE("8 bits keep an element to an eighth (with signs, too) of itself, and 
   }
 }
 
+TEST_CASE("every processor's loops pack and unpack to the same bits") {
+  auto const& narrow = optim::kernels::at(cpu_level::baseline);
+  for (auto const level : {cpu_level::avx2, cpu_level::avx512}) {
+    if (level > supported_cpu_level()) {
+      MESSAGE("skipped: this processor lacks level ", static_cast<int>(level));
+      continue;
+    }
+    auto const& wide = optim::kernels::at(level);
+    for (std::uint32_t round = 0; round < 50; ++round) {
+      std::vector<float> x(256), a(256), b(256);
+      fill(x, round, std::exp2(static_cast<float>(round % 40) - 20));
+      for (std::size_t i = 0; i < 256; i += 7) x[i] = i % 2 ? 0.0f : x[i] * 1e-9f;
+      if (round % 3 == 0)
+        for (float& v : x) v = std::abs(v);
+      if (round % 10 == 9) x[100] = std::numeric_limits<float>::quiet_NaN();
+      std::vector<std::uint8_t> p(256), q(256);
+      float const s = narrow.pack_8bit(x.data(), round * 99u, p.data()),
+                  t = wide.pack_8bit(x.data(), round * 99u, q.data());
+      CHECK(p == q);
+      CHECK((s == t || (s != s && t != t)));
+      narrow.unpack_8bit(p.data(), s, a.data());
+      wide.unpack_8bit(p.data(), s, b.data());
+      if (s == s) CHECK(same_bits(a, b));
+      std::vector<std::uint16_t> h(256), k(256);
+      narrow.pack_bf16(x.data(), round, h.data());
+      wide.pack_bf16(x.data(), round, k.data());
+      CHECK(h == k);
+      narrow.unpack_bf16(h.data(), a.data());
+      wide.unpack_bf16(h.data(), b.data());
+      CHECK(same_bits(a, b));
+    }
+  }
+}
+
 TEST_CASE("8 bits of zeros, of the very small beside the large, of what is not finite") {
   std::vector<std::uint8_t> codes(4);
   std::vector<float> y(4);

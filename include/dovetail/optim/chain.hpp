@@ -196,7 +196,7 @@ class chain {
     r.skipped = !engine.run();
     if (!r.skipped) s.set_steps(t);
     r.step = s.steps();
-    if (plan.pass[0].update_norm && plan.pass[0].end == 0) r.gradient_norm = std::sqrt(engine.first_sum());
+    if (plan.pass[0].update_norm && plan.pass[0].of_gradient) r.gradient_norm = std::sqrt(engine.first_sum());
     return r;
   }
 

@@ -32,6 +32,7 @@ struct pass_plan {
   std::size_t advance_from = 0;         ///< stages [advance_from, end) advance in this pass, those before only emit
   std::size_t end = 0;                  ///< first stage that this pass does not evaluate
   bool reduces = false;                 ///< ends in sums of the update that reaches stage `end`
+  bool of_gradient = false;             ///< that update is the gradient itself
   bool stores = false;                  ///< stores the update, which stages [end, tensorwise_end) then map
   std::size_t tensorwise_end = 0;
   bool from_update = false;  ///< begins with the stored update instead of the gradient
@@ -185,7 +186,12 @@ struct flow {
       if (!reducing[i]) continue;
       if (stored) p.by_tensor = false;
       pass_plan& pass = p.pass[p.passes];
-      pass = {.begin = begin, .advance_from = from, .end = i, .reduces = true, .from_update = stored};
+      pass = {.begin = begin,
+              .advance_from = from,
+              .end = i,
+              .reduces = true,
+              .of_gradient = i == 0,
+              .from_update = stored};
       for (;; ++i) {  // consecutive reductions of the same update share the pass
         p.point[i] = p.passes;
         pass.end = i;

@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
-#include <array>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
-#include <dovetail/core/philox.hpp>
+#include <dovetail/optim/storage_kernels.hpp>
 
 // How slots and weights are kept between steps (optim/stored.hpp). A step itself is fp32: blocks of elements are
 // unpacked into the first-level cache, the pass runs on them as on any memory, and what it wrote is packed again.
@@ -25,21 +21,25 @@ namespace dovetail::optim {
 inline constexpr std::size_t storage_block = 256;
 
 namespace detail {
-/// 32 random bits for element i of a block: the block's own word of Philox, mixed. Rounding needs no more.
-constexpr std::uint32_t mixed_word(std::uint32_t word, std::uint32_t i) {
-  std::uint32_t h = word + i * 0x9E3779B9u;
-  h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
-  h = (h ^ (h >> 13)) * 0xC2B2AE35u;
-  return h ^ (h >> 16);
+/// Calls f(x, codes) with whole blocks: a tensor's last one is padded with zeros.
+template <class Code, class F>
+float pack_block(std::span<float const> x, Code* codes, F const& f) {
+  if (x.size() == storage_block) return f(x.data(), codes);
+  float values[storage_block] = {};
+  Code room[storage_block];
+  std::copy(x.begin(), x.end(), values);
+  float const scale = f(values, room);
+  std::copy_n(room, x.size(), codes);
+  return scale;
 }
-/// Rounds up with the probability of what is cut off; not finite values stay. E[result] = x.
-constexpr bf16 round_stochastically(float x, std::uint32_t random) {
-  auto const u = std::bit_cast<std::uint32_t>(x);
-  if ((u & 0x7f800000u) == 0x7f800000u) return bf16(x);
-  auto const up = u + (random & 0xffffu);
-  bf16 r;
-  r.bits = static_cast<std::uint16_t>(up >> 16);
-  return r;
+template <class Code, class F>
+void unpack_block(Code const* codes, std::span<float> x, F const& f) {
+  if (x.size() == storage_block) return f(codes, x.data());
+  float values[storage_block];
+  Code room[storage_block] = {};
+  std::copy_n(codes, x.size(), room);
+  f(room, values);
+  std::copy_n(values, x.size(), x.begin());
 }
 }  // namespace detail
 
@@ -62,12 +62,15 @@ struct bf16_slots {
   std::uint64_t seed = 0;
 
   static float encode(std::span<float const> x, bf16* codes, std::uint32_t word) {
-    for (std::size_t i = 0; i < x.size(); ++i)
-      codes[i] = detail::round_stochastically(x[i], detail::mixed_word(word, static_cast<std::uint32_t>(i)));
-    return 1;
+    return detail::pack_block(x, codes, [word](float const* from, bf16* to) {
+      kernels::best().pack_bf16(from, word, reinterpret_cast<std::uint16_t*>(to));
+      return 1.0f;
+    });
   }
   static void decode(bf16 const* codes, float, std::span<float> x) {
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(codes[i]);
+    detail::unpack_block(codes, x, [](bf16 const* from, float* to) {
+      kernels::best().unpack_bf16(reinterpret_cast<std::uint16_t const*>(from), to);
+    });
   }
 };
 
@@ -80,54 +83,14 @@ struct blockwise_8bit {
   using code = std::uint8_t;
   std::uint64_t seed = 0;
 
-  /// A negative scale says that the block has signs.
+  /// A negative scale says that the block has signs; NaN, that something in it was not finite.
   static float encode(std::span<float const> x, std::uint8_t* codes, std::uint32_t word) {
-    float largest = 0;
-    bool negative = false, finite = true;
-    for (float const v : x) {
-      float const a = std::abs(v);
-      largest = a > largest ? a : largest;
-      negative |= v < 0;
-      finite &= a <= std::numeric_limits<float>::max();
-    }
-    if (!finite || largest == 0) {
-      std::fill_n(codes, x.size(), std::uint8_t{0});
-      return finite ? 0 : std::numeric_limits<float>::quiet_NaN();
-    }
-    std::uint32_t const lowest = negative ? 112u << 3 : 96u << 3;  // exponent and mantissa of code 1
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      float const y = std::abs(x[i]) / largest;
-      std::uint32_t const random = detail::mixed_word(word, static_cast<std::uint32_t>(i)) >> 12;  // 20 bits
-      std::uint32_t const bits = (std::bit_cast<std::uint32_t>(y) + random) >> 20;
-      std::uint32_t c;
-      if (std::bit_cast<std::uint32_t>(y) >= lowest << 20)
-        c = bits - lowest + 1;
-      else  // below the smallest number: it, or 0
-        c = y * 0x1p20f > static_cast<float>(random) * std::bit_cast<float>(lowest << 20) ? 1 : 0;
-      codes[i] = static_cast<std::uint8_t>(c | (negative && x[i] < 0 ? 0x80u : 0u));
-    }
-    return negative ? -largest : largest;
+    return detail::pack_block(
+        x, codes, [word](float const* from, std::uint8_t* to) { return kernels::best().pack_8bit(from, word, to); });
   }
   static void decode(std::uint8_t const* codes, float scale, std::span<float> x) {
-    if (scale != scale) return std::fill(x.begin(), x.end(), scale);
-    auto const& values = table(scale < 0);
-    float const size = std::abs(scale);
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = values[codes[i]] * size;
-  }
-
- private:
-  static std::array<float, 256> const& table(bool with_signs) {
-    static constexpr auto make = [](bool s) {
-      std::array<float, 256> t{};
-      for (std::uint32_t c = 0; c < 256; ++c) {
-        std::uint32_t const magnitude = s ? c & 0x7fu : c, lowest = s ? 112u << 3 : 96u << 3;
-        float const v = magnitude ? std::bit_cast<float>((magnitude - 1 + lowest) << 20) : 0.0f;
-        t[c] = s && (c & 0x80u) ? -v : v;
-      }
-      return t;
-    };
-    static constexpr std::array<float, 256> positive = make(false), both = make(true);
-    return with_signs ? both : positive;
+    detail::unpack_block(
+        codes, x, [scale](std::uint8_t const* from, float* to) { kernels::best().unpack_8bit(from, scale, to); });
   }
 };
 
@@ -197,12 +160,10 @@ struct rounded_weights {
 
   void check(parameter_list const& p) const { detail::check_halves(values, p, "rounded_weights"); }
   void load(std::size_t tensor, std::size_t at, std::uint16_t const*, std::span<float> w) const {
-    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(values[tensor][at + i]);
+    bf16_slots::decode(values[tensor].data() + at, 1, w);
   }
   void store(std::size_t tensor, std::size_t at, std::uint16_t*, std::span<float const> w, std::uint32_t word) const {
-    for (std::size_t i = 0; i < w.size(); ++i)
-      values[tensor][at + i] =
-          detail::round_stochastically(w[i], detail::mixed_word(word, static_cast<std::uint32_t>(i)));
+    bf16_slots::encode(w, values[tensor].data() + at, word);
   }
 };
 
