@@ -40,8 +40,7 @@ struct skip_non_finite {
 };
 
 /// u <- u phi(|w|) / |u|, norms of each tensor, phi(x) = min(max(x, min_norm), max_norm) (You et al., Large Batch
-/// Optimization for Deep Learning, ICLR 2020, algorithm 2). The factor is 1 if
-/// phi(|w|) or |u| is 0.
+/// Optimization for Deep Learning, ICLR 2020, algorithm 2). The factor is 1 if phi(|w|) or |u| is 0.
 struct scale_by_trust_ratio {
   float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();  ///< bounds of phi, in units of the weights
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
