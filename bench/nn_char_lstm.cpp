@@ -114,21 +114,12 @@ void pytorch(benchmark::State& state, bench::peer_process& peer, int ranks) {
   rate(state, ranks);
 }
 
-// A Python that has PyTorch, or nothing.
-std::string python_with_torch() {
-  std::vector<std::string> candidates{"python3", "/usr/bin/python3"};
-  if (auto const* named = std::getenv("DOVETAIL_PYTHON")) candidates.insert(candidates.begin(), named);
-  for (auto const& python : candidates)
-    if (std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0) return python;
-  return {};
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   std::vector<std::unique_ptr<bench::peer_process>> peers;
-  if (auto const python = python_with_torch(); !python.empty()) {
+  if (auto const python = bench::python_with_torch(); !python.empty()) {
     for (int ranks : {1, 2}) {
       auto& peer = *peers.emplace_back(std::make_unique<bench::peer_process>(
           std::vector<std::string>{python, DOVETAIL_BENCH_SOURCE "/nn_char_lstm.py", std::to_string(ranks)}));

@@ -12,6 +12,12 @@ dovetail_bench_stepper(native optim_step_library.cpp -O3 -march=native -fno-math
 target_compile_definitions(bench_optim_native PRIVATE MAKE=make_library_native)
 dovetail_bench_stepper(by_hand optim_step_by_hand.cpp -O3 -march=native -fno-math-errno)
 
+dovetail_bench(optim_rules optim_rules.cpp)
+if(TARGET bench_optim_rules)
+  target_compile_options(bench_optim_rules PRIVATE -O2)
+  target_compile_definitions(bench_optim_rules PRIVATE DOVETAIL_BENCH_SOURCE="${CMAKE_CURRENT_SOURCE_DIR}")
+endif()
+
 find_package(Torch QUIET)
 dovetail_bench(optim_step optim_step.cpp LIBS bench_optim_plain bench_optim_native bench_optim_by_hand)
 if(Torch_FOUND)

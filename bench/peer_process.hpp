@@ -63,4 +63,13 @@ class peer_process {
   std::FILE *to_ = nullptr, *from_ = nullptr;
 };
 
+/// A Python that has PyTorch, or nothing.
+inline std::string python_with_torch() {
+  std::vector<std::string> candidates{"python3", "/usr/bin/python3"};
+  if (auto const* named = std::getenv("DOVETAIL_PYTHON")) candidates.insert(candidates.begin(), named);
+  for (auto const& python : candidates)
+    if (std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0) return python;
+  return {};
+}
+
 }  // namespace bench

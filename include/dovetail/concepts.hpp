@@ -52,6 +52,8 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
 /// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
 /// (skip_non_finite or a norm in front); others apply it. Under sync::all_reduce such a step never reaches the rule.
+/// A rule that learns from layers (K-FAC) also says `observes`, and has observe, pending and forget_observed as
+/// optim::chain does; the synchroniser adds up what ranks observed.
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;
@@ -124,6 +126,7 @@ concept world = requires(W& w, void (*f)(int)) {
 /// it returns drives every step of that rank and owns optimizer state, codec state and buckets:
 ///   begin()                        before forward (a parameter server fetches weights here)
 ///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks
+///   observer()                     what gradient_pass::observe must be; may be missing
 ///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
 ///   step()                         completes the exchange and applies the optimizer, in this policy's own order
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name

@@ -40,6 +40,27 @@ inline bool same_bits(std::span<float const> a, std::span<float const> b) {
 }
 inline bool finite(std::span<float const> x) { return all_finite(x); }
 
+/// What backward would show of the matrices of a list, to a rule that learns from layers.
+template <class Rule, class State>
+void show_layers(Rule const& rule, parameter_list const& p, State& state, int t) {
+  if constexpr (optim::detail::observes<Rule>)
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      if (p[i].shape.rank < 2) continue;
+      std::int64_t const rows = 16, out = p[i].shape[0], in = p[i].shape.size() / out;
+      std::vector<float> x(static_cast<std::size_t>(rows * in)), g(static_cast<std::size_t>(rows * out));
+      fill(x, static_cast<std::uint32_t>(1000 + t));
+      fill(g, static_cast<std::uint32_t>(2000 + t));
+      rule.observe(p, state,
+                   layer_factors{.first = p.offset(i),
+                                 .rows = rows,
+                                 .in = in,
+                                 .out = out,
+                                 .inputs = x.data(),
+                                 .output_gradients = g.data(),
+                                 .scale = 0.25f});
+    }
+}
+
 /// An arena of weights, and its optimizer's state, after `steps` steps.
 template <class Rule>
 struct training {
@@ -51,6 +72,7 @@ struct training {
   void run(int from, int to, optim::step_options const& options = {}) {
     for (int t = from; t <= to; ++t) {
       fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
+      show_layers(rule, a.parameters(), state, t);
       rule.step(a.parameters(), state, options);
     }
   }
@@ -93,6 +115,7 @@ void check_rule(entry const& e) {
         auto const g = origin.a.parameters()[i].gradient;
         std::copy(g.begin(), g.end(), apart[i].gradients().begin());
       }
+      show_layers(rule, list, state, t);
       rule.step(list, state);
     }
     for (i = 0; i < apart.size(); ++i) CHECK(same_bits(apart[i].weights(), whole.a.parameters()[i].weight));
@@ -124,6 +147,7 @@ void check_rule(entry const& e) {
     training extreme(rule);
     for (int t = 1; t <= 3; ++t) {
       fill(extreme.a.gradients(), static_cast<std::uint32_t>(100 + t), scale);
+      show_layers(rule, extreme.a.parameters(), extreme.state, t);
       extreme.rule.step(extreme.a.parameters(), extreme.state);
       REQUIRE(finite(extreme.a.weights()));
     }
@@ -142,6 +166,7 @@ void check_rule(entry const& e) {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     fill(poisoned.a.gradients(), 1);
     poisoned.a.gradients()[40] = bad;
+    show_layers(guarded, poisoned.a.parameters(), state, 1);
     CHECK(guarded.step(poisoned.a.parameters(), state).skipped);
     CHECK(same_bits(poisoned.a.weights(), before));
     CHECK(state.steps() == 0);
@@ -156,6 +181,7 @@ void check_rule(entry const& e) {
   std::vector<float> const bias(biased.a.parameters()[1].weight.begin(), biased.a.parameters()[1].weight.end());
   for (int t = 1; t <= 8; ++t) {
     fill(biased.a.gradients(), static_cast<std::uint32_t>(100 + t));
+    show_layers(grouped, biased.a.parameters(), group_state, t);
     grouped.step(biased.a.parameters(), group_state);
   }
   CHECK(same_bits(biased.a.parameters()[1].weight, bias));
@@ -225,12 +251,16 @@ void check_descent(entry const& e) {
   auto state = rule.init(a.parameters());
   double const begin = loss(true);
   for (int t = 0; t < 1500; ++t) {
+    if constexpr (optim::detail::observes<Rule>) state.room().observed = true;  // a vector has no layer to show
     rule.step(a.parameters(), state);
     loss(true);
   }
   CHECK(loss(false) < 1e-3 * begin);
 }
 
+#define CONFORMANCE_UNDIVIDED(rule, rate)                                                             \
+  TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
+  TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, rate}); }
 #define CONFORMANCE(rule, rate)                                                                       \
   TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
   TEST_CASE("sharded: " #rule) { conformance::check_sharded<dovetail::optim::rule>({#rule, rate}); }  \

@@ -9,6 +9,8 @@
 #include <sstream>
 #include <string>
 
+#include <dovetail/optim/plateau.hpp>
+
 using namespace golden;
 
 namespace {
@@ -153,6 +155,14 @@ std::map<std::string, optim::schedule> const schedules{
     {"cyclical_halved", optim::cyclical{.low = 0.01f, .high = 0.1f, .up = 6, .shrink = 0.5f}},
     {"one_cycle",
      optim::one_cycle{.peak = 0.1f, .steps = steps + 1, .rise = 0.25f, .start_divisor = 10, .final_divisor = 100}},
+    {"plateau",
+     [](std::int64_t step) {  // make.py's measurements before it
+       optim::reduce_on_plateau const rate{
+           {.initial = 0.1f, .factor = 0.5f, .patience = 2, .threshold = 0.01f, .cooldown = 3, .smallest = 0.004f}};
+       for (std::int64_t t = 0; t < step; ++t)
+         rate.observe(t < 8 ? 1 / (1 + static_cast<double>(t)) : 0.125 + 0.01 * static_cast<double>(t * 7 % 5));
+       return rate(step);
+     }},
     {"inverse_time", optim::inverse_time{.initial = 0.1f, .decay = 0.2f}},
     {"inverse_power", optim::inverse_time{.initial = 0.1f, .decay = 0.2f, .power = 0.75f}},
     {"inverse_sqrt", optim::inverse_sqrt{.peak = 0.1f, .steps = 10}},

@@ -167,6 +167,18 @@ TEST_CASE(
   CHECK(blocks(2) != blocks(3));
 }
 
+TEST_CASE("defaults: matrices") {
+  optim::muon const m;  // Jordan et al., 2024
+  CHECK((m.stages().learning_rate(1) == 0.02f && m.momentum == 0.95f && m.nesterov && m.iterations == 5));
+  optim::orthogonalize const o;
+  CHECK((o.a == 3.4445f && o.b == -4.7750f && o.c == 2.0315f));
+  optim::shampoo const s;  // Gupta et al., 2018: sums; Anil et al., 2020: blocks of 1024, AdaGrad's lengths
+  CHECK((s.beta2 == 1 && s.block == 1024 && s.grafting == optim::graft::adagrad && s.momentum == 0.9f));
+  optim::soap const p;  // Vyas et al., 2025, section 6: rate 3e-3, betas 0.95, every 10 steps, decay 0.01
+  CHECK((p.stages().learning_rate(1) == 3e-3f && p.beta1 == 0.95f && p.beta2 == 0.95f && p.interval == 10 &&
+         p.weight_decay == 0.01f));
+}
+
 CONFORMANCE(muon, 0.02f)
 CONFORMANCE(shampoo, 0.05f)
 CONFORMANCE(soap, 0.05f)

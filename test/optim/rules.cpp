@@ -28,6 +28,12 @@ static_assert(
          optim::adabound, optim::adabelief, optim::yogi, optim::qhadam, optim::adopt, optim::schedule_free_adamw>(28));
 static_assert(cost<optim::rmsprop_centred, optim::amsgrad, optim::ademamix>(36));
 static_assert(cost<optim::adan>(44));
+static_assert(optim::novograd::passes == 2 && optim::novograd::bytes_per_parameter == 24);
+static_assert(optim::larc::passes == 2 && optim::larc::bytes_per_parameter == 28);
+static_assert(optim::lans::passes == 3 && optim::lans::bytes_per_parameter == 48);
+static_assert(optim::prodigy::passes == 2 && optim::prodigy::bytes_per_parameter == 56);
+static_assert(optim::adafactor::passes == 2 && optim::adafactor::bytes_per_parameter == 20);
+static_assert(optim::row_wise_adagrad::passes == 2 && optim::row_wise_adagrad::bytes_per_parameter == 24);
 using clipped_adamw = decltype(optim::chain{optim::clip_by_global_norm{}, optim::adamw{}});
 static_assert(clipped_adamw::passes == 2 && clipped_adamw::bytes_per_parameter == 32);
 static_assert(optim::adamw::bytes_per_parameter_with<optim::gradient::half<bf16>>() == 26);
@@ -38,36 +44,18 @@ static_assert(optimizer<optim::sgd> && optimizer<optim::momentum> && optimizer<o
 // Weights are below 2 or so, steps about 60: an fp32 trajectory stays this near to the fp64 one.
 constexpr double near = 2e-5;
 
-TEST_CASE("defaults are PyTorch's and the papers'") {
-  CHECK(optim::sgd{}.lr(0) == 1e-3f);
-  CHECK(optim::sgd{}.weight_decay == 0);
-  optim::momentum const m;
-  CHECK(m.lr(0) == 1e-3f);
-  CHECK(m.momentum == 0.9f);
-  CHECK(m.dampening == 0);
-  CHECK(m.weight_decay == 0);
-  CHECK(optim::nesterov{}.momentum == 0.9f);
-  optim::adam const a;
-  CHECK(a.lr(0) == 1e-3f);
-  CHECK(a.beta1 == 0.9f);
-  CHECK(a.beta2 == 0.999f);
-  CHECK(a.epsilon == 1e-8f);
-  CHECK(a.weight_decay == 0);
-  optim::adamw const w;
-  CHECK(w.lr(0) == 1e-3f);
-  CHECK(w.beta1 == 0.9f);
-  CHECK(w.beta2 == 0.999f);
-  CHECK(w.epsilon == 1e-8f);
-  CHECK(w.weight_decay == 0.01f);
-  optim::lars const s;
-  CHECK(s.momentum == 0.9f);
-  CHECK(s.weight_decay == 5e-4f);
-  CHECK(s.trust_coefficient == 1e-3f);
-  optim::lamb const b;
-  CHECK(b.beta1 == 0.9f);
-  CHECK(b.beta2 == 0.999f);
-  CHECK(b.epsilon == 1e-6f);
-  CHECK(b.weight_decay == 0.01f);
+TEST_CASE("rules with a number per row and column remember a thousandth of what Adam does") {
+  arena a({{"w", {1000, 1000}}, {"b", {1000}}});
+  auto const bytes = [&](auto const& rule) { return rule.init(a.parameters()).bytes(); };
+  std::size_t const floats = 4, weights = 1'001'000;
+  CHECK(bytes(optim::adamw{}) == 2 * floats * weights);
+  CHECK(bytes(optim::adafactor{}) == floats * (1000 + 1000 + 1000));  // rows, columns, the vector
+  CHECK(bytes(optim::sm3{}) == floats * (weights + 3000));            // with momentum
+  CHECK(bytes(optim::row_wise_adagrad{}) == floats * (1000 + 1));
+  CHECK(bytes(optim::novograd{}) == floats * weights + 2 * sizeof(double));
+  // What is stored between two passes is room for the largest tensor, not for all.
+  auto state = optim::adafactor{}.init(a.parameters());
+  CHECK(state.room().update.size() == 1'000'000);
 }
 
 TEST_CASE(

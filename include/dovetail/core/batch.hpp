@@ -19,6 +19,17 @@ struct batch {
   std::span<std::int32_t const> targets;
 };
 
+/// What backward knows of a layer y = x W^T + b beyond its gradients: from these, second-order rules learn how weights
+/// interact. `rows` pairs of an input and the gradient of the output; a convolution's inputs are its patches.
+struct layer_factors {
+  std::size_t first = 0;  ///< flat index of W {out, in}; a bias {out} may lie behind it
+  std::int64_t rows = 0, in = 0, out = 0;
+  float const* inputs = nullptr;            ///< rows × in
+  float const* output_gradients = nullptr;  ///< rows × out: scale × d(loss)/dy
+  float scale = 1;                          ///< the pass's
+  std::int64_t positions = 1;               ///< rows that belong to one prediction: the pixels of a convolution
+};
+
 /// What one evaluation of gradients is told by its caller.
 struct gradient_pass {
   float scale =
@@ -31,6 +42,9 @@ struct gradient_pass {
   /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
   /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
   std::function<void(std::size_t first)> ready{};
+  /// Called during backward, before `ready`, for every layer that has factors (dense and convolutional ones of nn); may
+  /// stay empty. The pointers are valid during the call.
+  std::function<void(layer_factors const&)> observe{};
 
   random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
 };

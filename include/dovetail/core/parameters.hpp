@@ -28,7 +28,7 @@ struct parameter {
   std::span<float> gradient;
   dovetail::shape shape;  ///< row-major
 
-  std::size_t size() const { return weight.size(); }
+  std::size_t size() const { return static_cast<std::size_t>(shape.size()); }
 };
 
 /// An ordered list of parameters, in forward order. Concatenated without gaps they form the *flat index space*:
@@ -64,6 +64,16 @@ class parameter_list {
     auto const n = static_cast<std::size_t>(shape.size());
     add(std::move(name), {weight, n}, {gradient, n}, shape);
   }
+
+  /// A tensor whose numbers are not in fp32, or not in this process's memory: weight and gradient are empty spans. For
+  /// optimizers that are told where they are (optim::stored with split_weights, a gradient source).
+  DOVETAIL_COLD void add_elsewhere(std::string name, dovetail::shape shape) {
+    add(std::move(name), {}, {}, dovetail::shape{0});
+    items_.back().shape = shape;
+    flat_size_ += static_cast<std::size_t>(shape.size());
+    has_elsewhere_ = true;
+  }
+  bool has_elsewhere() const { return has_elsewhere_; }
 
   std::size_t size() const { return items_.size(); }
   bool empty() const { return items_.empty(); }
@@ -110,7 +120,7 @@ class parameter_list {
               " where a contiguous tensor has ", expected, ": make it contiguous before it is registered");
   }
   std::span<float> flat(std::span<float> parameter::*member) const {
-    if (items_.empty()) return {};
+    if (items_.empty() || has_elsewhere_) return {};
     float* const first = (items_.front().*member).data();
     for (std::size_t i = 0; i < items_.size(); ++i)
       if ((items_[i].*member).data() != first + offsets_[i]) return {};
@@ -120,6 +130,7 @@ class parameter_list {
   std::vector<parameter> items_;
   std::vector<std::size_t> offsets_;
   std::size_t flat_size_ = 0;
+  bool has_elsewhere_ = false;
   std::vector<std::size_t> by_name_;  // positions in the order of names
 };
 

@@ -103,9 +103,31 @@ DOVETAIL_INLINE pack abs(pack a) {
   auto const r = pack_mask::vector(a.v) & 0x7fffffff;
   return pack::vector(r);
 }
-DOVETAIL_INLINE pack min(pack a, pack b) { return select(b < a, b, a); }
-DOVETAIL_INLINE pack max(pack a, pack b) { return select(a < b, b, a); }
-DOVETAIL_INLINE pack sign(pack a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
+// One instruction each: minps and maxps give their second operand when either is a NaN, or both are zeros.
+DOVETAIL_INLINE pack min(pack a, pack b) {
+#if defined(__AVX__)
+  return pack::vector(_mm256_min_ps(__m256(b.v), __m256(a.v)));
+#elif defined(__SSE2__)
+  return pack::vector(_mm_min_ps(__m128(b.v), __m128(a.v)));
+#else
+  return select(b < a, b, a);
+#endif
+}
+DOVETAIL_INLINE pack max(pack a, pack b) {
+#if defined(__AVX__)
+  return pack::vector(_mm256_max_ps(__m256(b.v), __m256(a.v)));
+#elif defined(__SSE2__)
+  return pack::vector(_mm_max_ps(__m128(b.v), __m128(a.v)));
+#else
+  return select(a < b, b, a);
+#endif
+}
+DOVETAIL_INLINE pack sign(pack a) {
+  pack const one = 1.0f;
+  auto const signs = pack_mask::vector(a.v) & static_cast<std::int32_t>(0x80000000u);
+  auto const r = signs | pack_mask::vector(one.v);
+  return select(abs(a) > 0.0f, pack(pack::vector(r)), a);
+}
 
 /// A sum of products in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so a sum
 /// of squares is finite exactly when all the elements were.

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <dovetail/core/batch.hpp>
 #include <dovetail/nn/convolution_size.hpp>
 #include <dovetail/nn/layer.hpp>
 
@@ -42,6 +47,30 @@ struct conv {
     auto const s = size(c.in, c.batch);
     c.backend.conv_backward_weights(s, c.x, c.dy, c.dw, c.dw + s.weight_count(), c.accumulate);
     if (c.dx) c.backend.conv_backward_data(s, c.weights, c.dy, c.dx);
+  }
+  /// Its inputs are patches: one row for each pixel of the output, in the order of the weights.
+  template <class Backend, class F>
+  static void factors(layer_call<Backend> const& c, F const& f) {
+    auto const s = size(c.in, c.batch);
+    auto const pixels = s.out_height() * s.out_width(), in = c.in[0] * Kernel * Kernel;
+    std::vector<float> patches(static_cast<std::size_t>(c.batch * pixels * in));
+    float* to = patches.data();
+    for (std::int64_t b = 0; b < c.batch; ++b)
+      for (std::int64_t oy = 0; oy < s.out_height(); ++oy)
+        for (std::int64_t ox = 0; ox < s.out_width(); ++ox, to += in)
+          for (std::int64_t ky = 0; ky < Kernel; ++ky)
+            for (std::int64_t kx = 0; kx < Kernel; ++kx) {
+              auto const y = oy * Stride + ky - Padding, x = ox * Stride + kx - Padding;
+              if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;  // padding is zero
+              float const* const from = c.x + ((b * s.height + y) * s.width + x) * s.channels;
+              for (std::int64_t k = 0; k < s.channels; ++k) to[(k * Kernel + ky) * Kernel + kx] = from[k];
+            }
+    f({.rows = c.batch * pixels,
+       .in = in,
+       .out = Filters,
+       .inputs = patches.data(),
+       .output_gradients = c.dy,
+       .positions = pixels});
   }
 
  private:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <dovetail/core/batch.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
@@ -40,6 +41,10 @@ struct dense {
     c.backend.gemm(true, false, n, f, r, c.dy, c.x, c.beta(), c.dw);
     detail::sum_rows(c.dw + n * f, c.dy, static_cast<std::size_t>(r), static_cast<std::size_t>(n), c.accumulate);
     if (c.dx) c.backend.gemm(false, false, r, f, n, c.dy, c.weights, 0.f, c.dx);
+  }
+  template <class Backend, class F>
+  static void factors(layer_call<Backend> const& c, F const& f) {
+    f({.rows = rows(c.in, c.batch), .in = width(c.in), .out = width(c.out), .inputs = c.x, .output_gradients = c.dy});
   }
 };
 

@@ -191,6 +191,13 @@ class basic_network {
       c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
       c.dw = arena_.gradients().data() + plan::offsets[I];
       c.accumulate = pass.accumulate;
+      if constexpr (requires { Layer::factors(c, [](layer_factors const&) {}); })
+        if (pass.observe && b.size > 0)
+          Layer::factors(c, [&](layer_factors f) {
+            f.first = plan::offsets[I];
+            f.scale = pass.scale;
+            pass.observe(f);
+          });
       if (b.size > 0)
         Layer::backward(c);
       else if (!pass.accumulate)

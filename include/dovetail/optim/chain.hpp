@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -168,11 +171,14 @@ class chain {
   }
 
   /// One step with several values of hyperparameters; state knows which tensor belongs to which.
-  template <std::size_t Groups, gradient_source Source>
+  template <std::size_t Groups, gradient_source Source, class Store = detail::plain_store>
   static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                                 Source const& source, step_options const& options) {
+                                 Source const& source, step_options const& options, Store const& store = {}) {
     s.check(parameters, plan, Groups);
     source.check(parameters);
+    require(!observes || s.room().observed,
+            "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
+            "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
     std::int64_t const t = s.steps() + 1;
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
@@ -182,7 +188,9 @@ class chain {
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
-    detail::engine<flow, Groups, Source> engine(kernels, parameters, s, source, options);
+    require(!Store::plain || !parameters.has_elsewhere(),
+            "optimizer: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
+    detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, options, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);
     r.skipped = !engine.run();
@@ -190,6 +198,34 @@ class chain {
     r.step = s.steps();
     if (plan.pass[0].update_norm && plan.pass[0].end == 0) r.gradient_norm = std::sqrt(engine.first_sum());
     return r;
+  }
+
+  /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
+  /// `observe`.
+  static constexpr bool observes = flow::observes;
+  /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
+  void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
+    std::size_t i = 0;
+    while (i < parameters.size() && (parameters.offset(i) != f.first || !parameters[i].size())) ++i;
+    require(i < parameters.size() && parameters[i].size() == static_cast<std::size_t>(f.in * f.out),
+            "optimizer: a layer of ", f.in, " inputs and ", f.out, " outputs was observed at flat index ", f.first,
+            ", where no such tensor begins: observe the model whose parameters init() was given");
+    s.room().observed = true;
+    each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
+  }
+  /// What `observe` has gathered since the last step: sums that ranks add before it. Empty spans are left out.
+  std::vector<std::span<float>> pending(parameter_list const& parameters, state& s) const {
+    std::vector<std::span<float>> all;
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) {
+        if (auto const p = stage.pending(t); !p.empty()) all.push_back(p);
+      });
+    return all;
+  }
+
+  /// Forgets what has been gathered since the last step.
+  void forget_observed(parameter_list const& parameters, state& s) const {
+    for (auto const p : pending(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
   }
 
   /// The learning rate of step t (from 1); 1 without such a stage.
@@ -213,6 +249,23 @@ class chain {
     (detail::begin_stage<typename flow::template stage<S>>(
          std::get<S>(k), [&](std::size_t c) { return s.scalar(flow::first_scalar[S] + c)[0]; }),
      ...);
+  }
+  template <class F>
+  void each_collecting(parameter_list const& parameters, state& s, std::size_t i, F const& f) const {
+    std::size_t index = 0;
+    auto const visit = [&](auto const& stage) {
+      if constexpr (detail::collects<std::remove_cvref_t<decltype(stage)>>) {
+        auto const& p = parameters[i];
+        tensor_update t{p.name, p.shape, s.steps() + 1, 1, p.weight, {}, s.arrays(index, i), s.room().work};
+        if (i + 1 < parameters.size()) {
+          t.next_name = &parameters[i + 1].name;
+          t.next_update = parameters[i + 1].gradient;
+        }
+        f(stage, t);
+      }
+      ++index;
+    };
+    std::apply([&](auto const&... stage) { (visit(stage), ...); }, stages_);
   }
   template <class S>
   static void set_initial_state(S const& stage, parameter_list const& parameters, state& s, std::size_t index,

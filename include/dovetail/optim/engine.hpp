@@ -26,17 +26,23 @@ namespace detail {
 /// A thread gets at least this many elements: about 100 us of work.
 inline constexpr std::size_t grain = std::size_t{1} << 16;
 
+/// Slots and weights in fp32, where the loops find them.
+struct plain_store {
+  static constexpr bool plain = true;
+};
+
 /// One step of a flow with one value of hyperparameters per group. `Lanes` keeps apart what was compiled with other
 /// flags.
-template <class Flow, std::size_t Groups, gradient_source Source, int Lanes = simd::pack::lanes>
+template <class Flow, std::size_t Groups, gradient_source Source, class Store = plain_store,
+          int Lanes = simd::pack::lanes>
 class engine {
  public:
   using kernels = typename Flow::kernels;
   static constexpr plan all = Flow::make();
 
   engine(std::array<kernels, Groups> const& groups, parameter_list const& parameters, state& s, Source const& source,
-         step_options const& options)
-      : groups_(groups), parameters_(parameters), state_(s), source_(source), options_(options) {}
+         step_options const& options, Store const& store = {})
+      : groups_(groups), parameters_(parameters), state_(s), source_(source), options_(options), store_(store) {}
 
   /// False if the step was skipped; state and weights are then as before.
   bool run() { return run_from<0>(); }
@@ -65,19 +71,29 @@ class engine {
   bool run_pass() {
     if constexpr (all.pass[P].reduces) {
       auto const& first_block = state_.room().first_block;
-      parallel_for(options_.threads, first_block.back(), grain / reduction_block, [&](range r) { reduce<P>(r); });
+      parallel_for(options_.threads, first_block.back(), grain / reduction_block, [&](range r) { over_blocks<P>(r); });
       return add_blocks<P>();
     } else {
-      parallel_for(options_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
+      if constexpr (Store::plain)
+        parallel_for(options_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
+      else
+        parallel_for(options_.threads, state_.room().first_block.back(), grain / reduction_block,
+                     [&](range r) { over_blocks<P>(r); });
       if constexpr (all.pass[P].stores) each_tensorwise<P>([&](auto stage) { map_all<stage>(); });
       return true;
     }
   }
   template <std::size_t P>
   void run_on_tensor(std::size_t i) {
-    parallel_for(options_.threads, parameters_[i].size(), grain, [&](range r) {
-      apply<P>({parameters_.offset(i) + r.begin, parameters_.offset(i) + r.end});
-    });
+    auto const& first = state_.room().first_block;
+    if constexpr (Store::plain)
+      parallel_for(options_.threads, parameters_[i].size(), grain, [&](range r) {
+        apply<P>({parameters_.offset(i) + r.begin, parameters_.offset(i) + r.end});
+      });
+    else
+      parallel_for(options_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
+        over_blocks<P>({first[i] + r.begin, first[i] + r.end});
+      });
     if constexpr (all.pass[P].stores)
       each_tensorwise<P>([&](auto stage) {
         observe<stage>(i);
@@ -113,26 +129,32 @@ class engine {
            input.continued_by(n, input_at<P>(i, parameters_.offset(i)));
   }
 
-  /// A reducing pass over blocks r, each within one tensor.
+  /// A pass over blocks r, each within one tensor: one with sums, or one over packed memory.
   template <std::size_t P>
-  void reduce(range r) {
+  void over_blocks(range r) {
     if (r.empty()) return;
     auto& room = state_.room();
     auto const& first = room.first_block;
     auto i = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), r.begin) - first.begin()) - 1;
     for (std::size_t b = r.begin; b < r.end; ++i) {
       if (first[i + 1] == b) continue;  // an empty tensor
-      auto const& k = groups_[state_.group(i)];
-      auto const input = input_at<P>(i, parameters_.offset(i));
       for (; b < std::min(r.end, first[i + 1]); ++b) {
         std::size_t const at = (b - first[i]) * reduction_block;
-        std::size_t const n = std::min(reduction_block, parameters_[i].size() - at);
-        auto const s = loop<P>::run(
-            k, factors_of(i),
-            {parameters_[i].weight.data() + at, input.advanced(at), slots_at(parameters_.offset(i) + at)}, n);
-        std::copy(s.begin(), s.end(), room.blocks.data() + width * b);
+        auto const s = block<P>(i, at, std::min(reduction_block, parameters_[i].size() - at));
+        if constexpr (all.pass[P].reduces) std::copy(s.begin(), s.end(), room.blocks.data() + width * b);
       }
     }
+  }
+  /// n elements of tensor i from `at` on.
+  template <std::size_t P>
+  auto block(std::size_t i, std::size_t at, std::size_t n) {
+    auto const& k = groups_[state_.group(i)];
+    std::size_t const flat = parameters_.offset(i) + at;
+    auto const input = input_at<P>(i, flat);
+    if constexpr (Store::plain)
+      return loop<P>::run(k, factors_of(i), {parameters_[i].weight.data() + at, input, slots_at(flat)}, n);
+    else
+      return store_.template run<loop<P>>(k, factors_of(i), parameters_, i, at, n, input, update_at(i, flat));
   }
 
   /// Adds the blocks of each tensor, then the tensors, in their order, and other ranks' sums where it is asked for;
@@ -207,14 +229,19 @@ class engine {
   tensor_update view(std::size_t i) {
     auto const& p = parameters_[i];
     std::size_t const at = parameters_.offset(i);
-    return {p.name,
-            p.shape,
-            state_.steps() + 1,
-            options_.threads,
-            p.weight,
-            {update_at(i, at), p.size()},
-            state_.arrays(S, i),
-            state_.room().work};
+    tensor_update t{p.name,
+                    p.shape,
+                    state_.steps() + 1,
+                    options_.threads,
+                    p.weight,
+                    {update_at(i, at), p.size()},
+                    state_.arrays(S, i),
+                    state_.room().work};
+    if (!all.by_tensor && i + 1 < parameters_.size()) {
+      t.next_name = &parameters_[i + 1].name;
+      t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
+    }
+    return t;
   }
   template <std::size_t S>
   void observe(std::size_t i) {
@@ -276,6 +303,7 @@ class engine {
   state& state_;
   Source const& source_;
   step_options const& options_;
+  Store const& store_;
   double first_sum_ = 0;
 };
 

@@ -53,7 +53,11 @@ struct dense {
     bool continued_by(std::size_t n, cursor next) const { return next.data == data + n; }
   };
   static constexpr double bytes() { return 4; }
-  static void check(parameter_list const&) {}
+  static void check(parameter_list const& p) {
+    require(!p.has_elsewhere(),
+            "optimizer: gradients of this parameter list are elsewhere: pass the source that has "
+            "them, such as gradient::half");
+  }
   static cursor at(parameter_list const& p, std::size_t i) { return {p[i].gradient.data()}; }
 };
 
@@ -71,7 +75,7 @@ struct scaled {
     bool continued_by(std::size_t n, cursor next) const { return from.continued_by(n, next.from); }
   };
   static constexpr double bytes() { return 4; }
-  static void check(parameter_list const&) {}
+  static void check(parameter_list const& p) { dense::check(p); }
   cursor at(parameter_list const& p, std::size_t i) const { return {dense::at(p, i), factor}; }
 };
 

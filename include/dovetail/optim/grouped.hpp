@@ -98,12 +98,27 @@ class grouped {
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
                    step_options const& options = {}) const {
+    return step_stored(parameters, s, source, options, detail::plain_store{});
+  }
+  /// The same with slots or weights in another format: what optim::stored calls.
+  template <gradient_source Source, class Store>
+  step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_options const& options,
+                          Store const& store) const {
     return std::apply(
         [&](auto const&... g) {
           std::array const chains{as_chain(rest_), as_chain(g.rule)...};
-          return chains[0].step_groups(chains, parameters, s, source, options);
+          return chains[0].step_groups(chains, parameters, s, source, options, store);
         },
         groups_);
+  }
+
+  static constexpr bool observes = Rule::observes;
+  void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
+    as_chain(rest_).observe(parameters, s, f);
+  }
+  auto pending(parameter_list const& parameters, state& s) const { return as_chain(rest_).pending(parameters, s); }
+  void forget_observed(parameter_list const& parameters, state& s) const {
+    as_chain(rest_).forget_observed(parameters, s);
   }
 
   /// 0 for the rest, i for the i-th group (from 1).

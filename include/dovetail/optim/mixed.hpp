@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
@@ -36,6 +40,14 @@ struct frozen {
 };
 
 namespace detail {
+template <class Rule>
+inline constexpr bool observes = [] {
+  if constexpr (requires { Rule::observes; })
+    return static_cast<bool>(Rule::observes);
+  else
+    return false;
+}();
+
 /// The gradients of some tensors of a list.
 template <gradient_source Source>
 struct subset_source {
@@ -127,6 +139,32 @@ class mixed {
     });
     if constexpr (count > 1) all.gradient_norm = -1;
     return all;
+  }
+
+  /// True if one of the rules learns from layers (see chain::observe).
+  static constexpr bool observes = (detail::observes<Rest> || ... || detail::observes<decltype(Groups::rule)>);
+  void observe(parameter_list const& parameters, state_type& s, layer_factors f) const {
+    std::size_t const first = f.first;
+    each([&]<std::size_t G>() {
+      auto& part = std::get<G>(s.parts);
+      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+        for (std::size_t k = 0; k < part.index.size(); ++k)
+          if (parameters.offset(part.index[k]) == first && part.list[k].size()) {
+            f.first = part.list.offset(k);
+            rule<G>().observe(part.list, part.state, f);
+          }
+    });
+  }
+  std::vector<std::span<float>> pending(parameter_list const&, state_type& s) const {
+    std::vector<std::span<float>> all;
+    each([&]<std::size_t G>() {
+      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+        for (auto const p : rule<G>().pending(std::get<G>(s.parts).list, std::get<G>(s.parts).state)) all.push_back(p);
+    });
+    return all;
+  }
+  void forget_observed(parameter_list const& parameters, state_type& s) const {
+    for (auto const p : pending(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
   }
 
   /// 0 for the rest, i for the i-th group (from 1).

@@ -53,6 +53,11 @@ struct pass_loop {
     return s;
   }
 
+  template <class F>
+  DOVETAIL_INLINE static void each_slot(F const& f) {
+    each<slots>(f);
+  }
+
  private:
   /// The rest of fewer than `round` elements goes through the same machine code, on padded copies.
   static sums tail(kernels const& k, float const* f, arrays<slots, Cursor> const& a, std::size_t at, std::size_t n) {
@@ -142,10 +147,6 @@ struct pass_loop {
     return s;
   }
 
-  template <class F>
-  DOVETAIL_INLINE static void each_slot(F const& f) {
-    each<slots>(f);
-  }
   template <std::size_t N, class F>
   DOVETAIL_INLINE static void each(F const& f) {
     [&]<std::size_t... S>(std::index_sequence<S...>) __attribute__((always_inline)) {

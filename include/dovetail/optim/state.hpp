@@ -48,7 +48,7 @@ class state {
   std::int64_t steps() const { return step_; }
   void set_steps(std::int64_t n) { step_ = n; }
 
-  std::size_t slots() const { return slots_.size(); }
+  std::size_t slots() const { return slot_names_.size(); }
   std::string const& slot_name(std::size_t s) const { return slot_names_[s]; }
   /// Slot s over the flat index space.
   std::span<float> slot(std::size_t s) { return slots_[s].span(); }
@@ -83,6 +83,15 @@ class state {
   std::size_t scalars() const { return scalars_.size(); }
   /// Group of tensor i.
   std::uint32_t group(std::size_t i) const { return group_[i]; }
+
+  /// Gives up the slots' memory: for optim::stored, which keeps them in another format.
+  void release_slots() { slots_.clear(); }
+  /// Room for blocks, also for a rule without sums.
+  void make_blocks(parameter_list const& parameters) {
+    if (scratch_.first_block.size() > 1) return;
+    for (auto const& x : parameters)
+      scratch_.first_block.push_back(scratch_.first_block.back() + (x.size() + reduction_block - 1) / reduction_block);
+  }
 
   /// Bytes of state, all tensors together.
   std::size_t bytes() const {
@@ -120,7 +129,7 @@ class state {
 
   /// Throws argument_error unless this state was made for such a parameter list, a rule with `p`'s slots and groups.
   void check(parameter_list const& parameters, plan const& p, std::size_t groups = 1) const {
-    require(slots_.size() == p.slots, "optimizer state has ", slots_.size(), " slots, the rule needs ", p.slots,
+    require(slots() == p.slots, "optimizer state has ", slots(), " slots, the rule needs ", p.slots,
             ": make the state with this optimizer's init()");
     require(tensors_.size() == parameters.size(), "optimizer state was made for ", tensors_.size(),
             " parameters, the list has ", parameters.size(), ": call init() again");
@@ -153,6 +162,7 @@ class state {
     buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
     buffer<float> update;                  ///< what tensorwise stages map
     std::vector<float> work;               ///< theirs
+    bool observed = false;                 ///< a layer was observed since this state was made
   };
   scratch& room() { return scratch_; }
 
@@ -168,9 +178,7 @@ class state {
   void make_room(parameter_list const& parameters, plan const& p) {
     scratch_.first_block.push_back(0);
     if (p.reduces()) {
-      for (auto const& x : parameters)
-        scratch_.first_block.push_back(scratch_.first_block.back() +
-                                       (x.size() + reduction_block - 1) / reduction_block);
+      make_blocks(parameters);
       scratch_.blocks = buffer<double>(p.sums() * scratch_.first_block.back());
       scratch_.tensors = buffer<double>(p.sums() * parameters.size());
       scratch_.factors = buffer<float>(p.factors * parameters.size());

@@ -31,6 +31,11 @@
 //   double cost(shape const&) const                         of solve, in any unit; 0: nothing to be done
 //   bool due(std::int64_t t) const                          false: not in step t
 //
+// A stage that learns from layers' inputs and output gradients also has
+//
+//   void collect(tensor_update const&, layer_factors const&) const      adds to its pending sums; t.update is empty
+//   std::span<float> pending(tensor_update const&) const                those: an array, to be added up over ranks
+//
 // All ranks have equal updates and state, before and after: a saved state does not depend on their number.
 
 namespace dovetail::optim {
@@ -53,10 +58,12 @@ struct tensor_update {
   std::span<float> update;  ///< what the stages before this one made of the gradient
   std::span<tensor_array> arrays;
   std::vector<float>& memory;
+  std::string const* next_name = nullptr;  ///< the tensor behind this one, for a stage with `solve`, or null
+  std::span<float> next_update{};          ///< its update
 
   /// The tensor as a matrix: its first dimension, and all the others; a vector is one row.
   std::size_t rows() const { return rows_of(shape); }
-  std::size_t columns() const { return rows() ? update.size() / rows() : 0; }
+  std::size_t columns() const { return rows() ? static_cast<std::size_t>(shape.size()) / rows() : 0; }
   static std::size_t rows_of(dovetail::shape const& s) { return s.rank < 2 ? 1 : static_cast<std::size_t>(s[0]); }
   /// A row of the update (weights).
   std::span<float> row(std::size_t r) const { return update.subspan(r * columns(), columns()); }
@@ -71,6 +78,12 @@ struct tensor_update {
 };
 
 namespace detail {
+
+/// A stage that learns from layers.
+template <class S>
+inline constexpr bool collects = requires {
+  &S::collect;
+};
 
 /// The cursor of a pass's first load.
 template <class Source, bool Stored>

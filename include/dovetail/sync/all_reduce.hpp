@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -100,6 +101,7 @@ class all_reduce_session {
   void begin() {
     for (std::size_t i = 0; i < launched_; ++i) buckets_[i].done.wait();
     launched_ = 0;
+    forget_observed();
   }
 
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
@@ -108,6 +110,17 @@ class all_reduce_session {
   /// Gradients with flat index >= first are final. Starts the exchange of every bucket that lies above.
   void ready(std::size_t first) {
     while (launched_ < buckets_.size() && buckets_[launched_].exchange.part().begin >= first) launch();
+  }
+
+  /// For gradient_pass::observe: empty unless the optimizer learns from layers' inputs and output gradients.
+  std::function<void(layer_factors const&)> observer() {
+    if constexpr (observes)
+      return [this](layer_factors const& f) {
+        observed_ = true;
+        optimizer_.observe(*parameters_, state_, f);
+      };
+    else
+      return {};
   }
 
   /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
@@ -121,8 +134,10 @@ class all_reduce_session {
       finite = finite && buckets_[i].finite;
     }
     launched_ = 0;
+    if (!finite) forget_observed();
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
+    if constexpr (observes) add_observed();
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
     options.division = {rank_, ranks_,
@@ -167,6 +182,27 @@ class all_reduce_session {
       slot.finite = all_finite(values);
     });
   }
+  static constexpr bool observes = [] {
+    if constexpr (requires { Optimizer::observes; })
+      return static_cast<bool>(Optimizer::observes);
+    else
+      return false;
+  }();
+  void forget_observed() {
+    if constexpr (observes)
+      if (observed_) optimizer_.forget_observed(*parameters_, state_);
+    observed_ = false;
+  }
+  /// Adds up what the ranks have observed.
+  void add_observed() requires(observes) {
+    observed_ = false;
+    auto sums = optimizer_.pending(*parameters_, state_);
+    auto done = owner_->submit([this, &sums](Communicator& c) {
+      trace_span const adding(trace_, "sum what layers showed", "comm", rank_);
+      for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
+    });
+    done.wait();
+  }
   /// What one rank has of `all`, for all of them (optim::work_division).
   void gather(std::span<float> all, std::span<std::size_t const> first) {
     auto const r = static_cast<std::size_t>(rank_);
@@ -205,6 +241,7 @@ class all_reduce_session {
   std::size_t launched_ = 0;
   optim::step_result last_;
   int rank_ = 0, ranks_ = 1;
+  bool observed_ = false;  ///< since the last step
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.
   std::optional<comm::async<Communicator>> owner_;

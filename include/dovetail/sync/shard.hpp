@@ -16,6 +16,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/mixed.hpp>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -60,6 +61,8 @@ struct range_source {
 /// Parts are equal, or what `bounds` says; a rule with tensorwise stages gets whole tensors, as evenly as they allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
+  static_assert(!optim::detail::observes<Optimizer>,
+                "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
 
  public:

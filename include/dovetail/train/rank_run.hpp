@@ -138,6 +138,7 @@ class rank_run {
                          .step = static_cast<std::uint64_t>(at_.batches),
                          .rank = static_cast<std::uint32_t>(comm_.rank()),
                          .threads = threads_};
+      if constexpr (requires { pass.observe = session_.observer(); }) pass.observe = session_.observer();
       if (m + 1 == options_.accumulate) pass.ready = [this](std::size_t first) { session_.ready(first); };
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
       sums += model_.gradients(share.view, pass);

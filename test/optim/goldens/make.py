@@ -500,6 +500,13 @@ def schedule_cases():
                                                                 mode="triangular2", cycle_momentum=False))
     show_rates("one_cycle", f(0.1), lambda o: s.OneCycleLR(o, f(0.1), total_steps=STEPS + 1, pct_start=f(0.25),
                                                            div_factor=10, final_div_factor=100, cycle_momentum=False))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=f(0.1))
+    plateau, rates = s.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, threshold=f(0.01), cooldown=3,
+                                         min_lr=f(0.004)), []
+    for t in range(STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        plateau.step(1 / (1 + t) if t < 8 else 0.125 + 0.01 * (t * 7 % 5))
+    print("schedule", "plateau", f"torch-{torch.__version__.split('+')[0]}", *(f"{x:.9g}" for x in rates))
     # The rest is one formula each.
     steps = np.arange(STEPS)
     for name, rates in (("inverse_time", f(0.1) / (1 + f(0.2) * steps)),

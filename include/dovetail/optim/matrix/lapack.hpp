@@ -31,6 +31,10 @@ void dovetail_dgeqrf(int const* m, int const* n, double* a, int const* lda, doub
                      int* info) __asm__("dgeqrf_");
 void dovetail_dorgqr(int const* m, int const* n, int const* k, double* a, int const* lda, double const* tau,
                      double* work, int const* lwork, int* info) __asm__("dorgqr_");
+void dovetail_dpotrf(char const* uplo, int const* n, double* a, int const* lda, int* info,
+                     std::size_t) __asm__("dpotrf_");
+void dovetail_dpotri(char const* uplo, int const* n, double* a, int const* lda, int* info,
+                     std::size_t) __asm__("dpotri_");
 }
 
 namespace dovetail::optim::lapack {
@@ -109,6 +113,24 @@ inline void power(std::span<float const> a, std::size_t n, double exponent, doub
     for (std::size_t j = 0; j < n; ++j) left[i * n + j] = static_cast<float>(f * e.vectors[i * n + j]);
   }
   multiply(as::transposed, as::it_is, n, n, n, 1, left.data(), n, right.data(), n, 0, out.data(), n);
+}
+
+/// out <- (A + ridge I)^-1 for a symmetric positive semidefinite A {n, n} and a positive ridge, by Cholesky.
+inline void inverse(std::span<float const> a, std::size_t n, double ridge, std::span<float> out) {
+  if (n == 0) return;
+  require(a.size() == n * n && out.size() == n * n, "lapack::inverse: ", a.size(), " elements for a matrix of order ",
+          n);
+  std::vector<double> x(a.begin(), a.end());
+  for (std::size_t i = 0; i < n; ++i) x[i * n + i] += ridge;
+  char const lower = 'L';  // row-major upper
+  int const order = detail::to_int(n);
+  int info = 0;
+  dovetail_dpotrf(&lower, &order, x.data(), &order, &info, 1);
+  detail::check_info(info, "a Cholesky decomposition", n);
+  dovetail_dpotri(&lower, &order, x.data(), &order, &info, 1);
+  detail::check_info(info, "an inverse", n);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i; j < n; ++j) out[i * n + j] = out[j * n + i] = static_cast<float>(x[i * n + j]);
 }
 
 /// The orthogonal factor of the QR decomposition of A {n, n}, whose diagonal of R is made positive.

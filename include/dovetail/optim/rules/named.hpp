@@ -21,6 +21,10 @@ struct bytes_of {
   constexpr operator std::size_t() const { return Rule::bytes_per_parameter; }
 };
 template <class Rule>
+struct observes_of {
+  constexpr operator bool() const { return Rule::observes; }
+};
+template <class Rule>
 struct plan_of {
   constexpr operator optim::plan const&() const { return Rule::plan; }
   constexpr optim::plan const* operator->() const { return &Rule::plan; }
@@ -38,6 +42,19 @@ struct plan_of {
   template <class Source>                                                                                        \
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
     return rule::bytes_per_parameter_with(source);                                                               \
+  }                                                                                                              \
+  static constexpr ::dovetail::optim::detail::observes_of<rule> observes{};                                      \
+  template <std::same_as<::dovetail::layer_factors> Factors>                                                     \
+  void observe(::dovetail::parameter_list const& parameters, state_type& state, Factors const& factors) const {  \
+    stages().observe(parameters, state, factors);                                                                \
+  }                                                                                                              \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
+  auto pending(List const& parameters, state_type& state) const {                                                \
+    return stages().pending(parameters, state);                                                                  \
+  }                                                                                                              \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
+  void forget_observed(List const& parameters, state_type& state) const {                                        \
+    stages().forget_observed(parameters, state);                                                                 \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   state_type init(List const& parameters) const {                                                                \

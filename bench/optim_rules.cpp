@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Every elementwise rule of the library, built with plain -O2, against copying as many bytes, and against a loop that
+// does no more than touch the same arrays; long chains; and AdamW over 1000 tensors against PyTorch's foreach, which
+// takes turns in this run where it can be imported (bench/optim_foreach.py).
+#include <array>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/optim.hpp>
+
+#include "claims.hpp"
+#include "optim_tensors.hpp"
+#include "peer_process.hpp"
+
+using namespace dovetail;
+
+namespace {
+
+using bench::parameters;
+
+/// w += g, and k more arrays likewise: what a rule with k slots cannot avoid.
+void touch(float* w, float const* g, std::vector<buffer<float>>& slots) {
+  constexpr std::size_t lanes = simd::pack::lanes;
+  std::size_t const k = slots.size();
+  auto const loop = [&]<std::size_t... S>(std::index_sequence<S...>) {
+    [[maybe_unused]] std::array<float*, sizeof...(S) + 1> const s{slots[S].data()..., nullptr};
+    for (std::size_t i = 0; i < parameters; i += 4 * lanes)
+      for (std::size_t j = i; j < i + 4 * lanes; j += lanes) {
+        auto const x = simd::pack::load(g + j);
+        (simd::pack(simd::pack::load(s[S] + j) + x).store(s[S] + j), ...);
+        simd::pack(simd::pack::load(w + j) + x).store(w + j);
+      }
+  };
+  if (k == 0) loop(std::make_index_sequence<0>{});
+  if (k == 1) loop(std::make_index_sequence<1>{});
+  if (k == 2) loop(std::make_index_sequence<2>{});
+  if (k == 3) loop(std::make_index_sequence<3>{});
+  if (k == 4) loop(std::make_index_sequence<4>{});
+}
+
+void add(std::string const& name, double bytes, std::function<std::function<void()>()> make) {
+  auto step = std::make_shared<std::function<void()>>();
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [=](benchmark::State& state) {
+                                 if (!*step) {
+                                   *step = make();
+                                   (*step)();  // touches the slots
+                                 }
+                                 for (auto _ : state) (*step)();
+                                 state.SetBytesProcessed(static_cast<std::int64_t>(
+                                     static_cast<double>(state.iterations()) * bytes * double{parameters}));
+                               })
+      ->Iterations(4)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
+}
+
+std::vector<bench::claim> claims;
+
+template <class Rule>
+void add_rule(char const* name, parameter_list const& p, Rule rule = {}) {
+  auto const& plan = static_cast<optim::plan const&>(Rule::plan);
+  add(name, plan.bytes(), [&p, rule] {
+    auto state = std::make_shared<optim::state>(rule.init(p));
+    return [&p, rule, state] { rule.step(p, *state); };
+  });
+  if (plan.passes > 1) return;
+  claims.push_back({message(name, " takes at most 10 % more than copying its ", plan.bytes(), " bytes"), name, "copy",
+                    1.1 * plan.bytes() / 16});
+  auto const slots = static_cast<std::size_t>((plan.bytes() - 12) / 8);
+  if (name != std::string("averaged_adamw"))
+    claims.push_back(
+        {message(name, " takes at most 15 % more than touching its arrays"), name, message("touch/", slots), 1.15});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a peer that dies is an error of its benchmark
+  arena a = bench::flat();
+  auto const& p = a.parameters();
+  bench::thousand scattered(false);
+
+  buffer<float> from(2 * parameters), to(2 * parameters);
+  add("copy", 16, [&] {
+    return [&] {
+      std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
+      benchmark::DoNotOptimize(to.data());
+    };
+  });
+  for (std::size_t k = 0; k <= 4; ++k)
+    add(message("touch/", k), 12 + 8 * static_cast<double>(k), [&, k] {
+      auto slots = std::make_shared<std::vector<buffer<float>>>();
+      for (std::size_t i = 0; i < k; ++i) slots->emplace_back(parameters);
+      return [&, slots] { touch(a.weights().data(), a.gradients().data(), *slots); };
+    });
+
+#define RULE(rule) add_rule(#rule, p, optim::rule{});
+  RULE(sgd)
+  RULE(momentum)
+  RULE(nesterov)
+  RULE(sign_sgd) RULE(signum) RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum)
+      RULE(rmsprop_centred) RULE(rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam)
+          RULE(adabound) RULE(adabelief) RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan)
+              RULE(schedule_free_sgd) RULE(schedule_free_adamw)
+#undef RULE
+                  add_rule("six_stages", p,
+                           optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
+                                        optim::scale_by_adam{}, optim::clip_by_value{1},
+                                        optim::scale_by_learning_rate{1e-3f}});
+  claims.push_back({"a chain of six stages costs no more than Adam", "six_stages", "adam", 1.05});
+  // Beyond one pass: no claim, but the figures.
+  add_rule("lars", p, optim::lars{});
+  add_rule("larc", p, optim::larc{});
+  add_rule("novograd", p, optim::novograd{});
+  add_rule("lamb", p, optim::lamb{});
+  add_rule("lans", p, optim::lans{});
+  add_rule("prodigy", p, optim::prodigy{});
+  arena matrix({{"w", {4096, 4096}}});
+  static_assert(parameters == std::size_t{4096} * 4096);
+  bench::fill(matrix.weights(), 1);
+  bench::fill(matrix.gradients(), 2);
+  auto const& m = matrix.parameters();
+  add_rule("row_wise_adagrad", m, optim::row_wise_adagrad{});
+  add_rule("adafactor", m, optim::adafactor{});
+  add_rule("sm3", m, optim::sm3{});
+
+  optim::adamw const adamw{};
+  add("adamw/1000_scattered", 28, [&] {
+    auto state = std::make_shared<optim::state>(adamw.init(scattered.list));
+    return [&, state] { adamw.step(scattered.list, *state); };
+  });
+  claims.push_back({"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw", 1.15});
+  std::unique_ptr<bench::peer_process> peer;
+  if (auto const python = bench::python_with_torch(); !python.empty()) {
+    std::vector<std::string> command{python, DOVETAIL_BENCH_SOURCE "/optim_foreach.py"};
+    for (auto const& x : scattered.list) command.push_back(std::to_string(x.size()));
+    peer = std::make_unique<bench::peer_process>(command);
+    benchmark::AddCustomContext("peer", peer->version);
+    if (!peer->version.empty())
+      benchmark::RegisterBenchmark("adamw/1000_pytorch_foreach",
+                                   [&](benchmark::State& state) {
+                                     for (auto _ : state) {
+                                       double const s = peer->seconds(1);
+                                       if (s < 0) state.SkipWithError("PyTorch's process has died");
+                                       state.SetIterationTime(s);
+                                     }
+                                   })
+          ->Iterations(4)
+          ->Unit(benchmark::kMillisecond)
+          ->UseManualTime();
+  }
+  claims.push_back({"AdamW over 1000 tensors is 3 times as fast as PyTorch's foreach", "adamw/1000_scattered",
+                    "adamw/1000_pytorch_foreach", 1 / 3.0});
+  return bench::run(argc, argv, claims);
+}

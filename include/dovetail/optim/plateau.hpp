@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/state.hpp>
+
+namespace dovetail::optim {
+
+/// Which way a measurement gets better.
+enum class better : std::uint8_t { lower, higher };
+
+/// How reduce_on_plateau reacts; the defaults are PyTorch's.
+struct plateau_options {
+  float initial = 1e-3f;
+  float factor = 0.1f;         ///< what the rate is multiplied by
+  std::int64_t patience = 10;  ///< measurements without progress that are borne; one more lowers the rate
+  float threshold = 1e-4f;     ///< progress is more than this share of the best
+  std::int64_t cooldown = 0;   ///< measurements behind a reduction that count for nothing
+  float smallest = 0;
+  better direction = better::lower;
+};
+
+/// A learning rate that falls when a measurement, such as the loss on validation data, no longer gets better
+/// (PyTorch's ReduceLROnPlateau with a relative threshold). Copies, also those inside schedules and optimizers, share
+/// one rate: tell any of them what was measured, between two steps or calls of fit, the same on all processes:
+///
+///     optim::reduce_on_plateau rate{{.initial = 0.1f, .patience = 2}};
+///     train::trainer t{model, optim::momentum{.lr = rate}, sync::all_reduce{}, comm};
+///     for (int e = 1; e <= 30; ++e) {
+///       t.fit(data, {.epochs = e});
+///       rate.observe(t.evaluate(validation).mean());
+///     }
+class reduce_on_plateau {
+ public:
+  /// Throws argument_error for a factor outside (0, 1) or negative numbers.
+  explicit reduce_on_plateau(plateau_options const& options = {})
+      : options_(options), state_(std::make_shared<state>()) {
+    require(options.factor > 0 && options.factor < 1, "reduce_on_plateau: factor is ", options.factor,
+            ": it must lie between 0 and 1, or the rate would not fall");
+    require(options.patience >= 0 && options.cooldown >= 0 && options.threshold >= 0 && options.smallest >= 0,
+            "reduce_on_plateau: patience ", options.patience, ", cooldown ", options.cooldown, ", threshold ",
+            options.threshold, " and smallest ", options.smallest, ": none can be negative");
+    state_->rate = static_cast<double>(options.initial);
+    state_->best = worst();
+  }
+
+  float operator()(std::int64_t) const { return static_cast<float>(state_->rate); }
+
+  /// Takes in a measurement; true if it lowered the rate. A NaN is no progress.
+  bool observe(double measured) const {
+    auto& s = *state_;
+    if (improves(measured)) {
+      s.best = measured;
+      s.bad = 0;
+    } else {
+      ++s.bad;
+    }
+    if (s.cooldown > 0) {
+      --s.cooldown;
+      s.bad = 0;
+    }
+    if (s.bad <= options_.patience) return false;
+    double const before = s.rate, lowered = before * static_cast<double>(options_.factor);
+    double const floor = static_cast<double>(options_.smallest);
+    if (double const next = lowered > floor ? lowered : floor; before - next > 1e-8) s.rate = next;
+    s.cooldown = options_.cooldown;
+    s.bad = 0;
+    return s.rate < before;
+  }
+
+  /// What it has seen so far, to be saved and loaded.
+  std::vector<named_tensor> tensors(std::string const& prefix) {
+    return {make_named_tensor(prefix + "rate", state_->rate), make_named_tensor(prefix + "best", state_->best),
+            make_named_tensor(prefix + "bad", state_->bad), make_named_tensor(prefix + "cooldown", state_->cooldown)};
+  }
+
+ private:
+  struct state {
+    double rate = 0, best = 0;
+    std::int64_t bad = 0, cooldown = 0;
+  };
+  double worst() const {
+    double const infinity = std::numeric_limits<double>::infinity();
+    return options_.direction == better::lower ? infinity : -infinity;
+  }
+  bool improves(double x) const {
+    double const t = static_cast<double>(options_.threshold), best = state_->best;
+    if (best == worst()) return options_.direction == better::lower ? x < best : x > best;
+    return options_.direction == better::lower ? x < best * (1 - t) : x > best * (1 + t);
+  }
+  plateau_options options_;
+  std::shared_ptr<state> state_;
+};
+
+}  // namespace dovetail::optim

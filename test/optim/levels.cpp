@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// The rules built for the plainest processor, and for one with AVX2 and fused multiply-adds: they differ by rounding
+// only.
+#include "levels.hpp"
+
+#include <cmath>
+
+#include <doctest/doctest.h>
+
+TEST_CASE("rules built for wide registers agree with those built for narrow ones") {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    MESSAGE("skipped: this processor has no AVX2 with FMA");
+    return;
+  }
+  auto const narrow = levels::baseline(), wide = levels::avx2();
+  REQUIRE(narrow.size() == wide.size());
+  bool all_equal = true;
+  for (std::size_t i = 0; i < narrow.size(); ++i) {
+    CAPTURE(narrow[i].first);
+    auto const &a = narrow[i].second, &b = wide[i].second;
+    double worst = 0;
+    for (std::size_t k = 0; k < a.size(); ++k) worst = std::max(worst, static_cast<double>(std::abs(a[k] - b[k])));
+    CHECK(worst <= 2e-6);
+    all_equal = all_equal && a == b;
+  }
+  CHECK(!all_equal);  // fused multiply-adds round once: they really ran
+}
