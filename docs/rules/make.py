@@ -58,13 +58,13 @@ class Struct:
         self.header, self.name, self.body = header, name, body
         self.path = header.relative_to(INCLUDE).as_posix()
         self.folder = header.parent.name
-        self.text = joined(comment)
+        self.text, self.comment = joined(comment), comment
         self.attributes = attributes(body)
         chain = re.search(r"using rule = chain<(.*?)>;", body, re.S)
         self.chain = re.findall(r"\w+", chain[1]) if chain else []
         self.is_rule = bool(re.search(r"^  DOVETAIL_OPTIMIZER$", body, re.M))
         self.is_stage = bool(re.search(r"^  \w+ kernel prepare\(|^  static constexpr bool tensorwise = true", body, re.M))
-        self.is_schedule = bool(re.search(r"^  .*float operator\(\)\(std::int64_t step\) const", body, re.M))
+        self.is_schedule = bool(re.search(r"^  .*float operator\(\)\(std::int64_t(?: step)?\) const", body, re.M))
         self.source = (citations(self.text) or [""])[0]
 
 
@@ -143,6 +143,17 @@ def read_headers():
         if s.folder not in FOLDERS:
             sys.exit(f"make.py: {s.path}: add the folder '{s.folder}' to FOLDERS, with its header and target")
     return structs, notes
+
+
+def closure(header):
+    """All headers that a header includes."""
+    found, left = set(), [header]
+    while left:
+        one = left.pop()
+        if one not in found:
+            found.add(one)
+            left += re.findall(r"#include <(dovetail/.*)>", (INCLUDE / one).read_text(encoding="utf-8"))
+    return found
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------
@@ -330,6 +341,7 @@ class Pages:
         self.rules = sorted((s for s in structs.values() if s.is_rule), key=lambda s: (
             s.folder != "rules", s.header.stem != "base", s.header.stem, s.body and self.position(s)))
         self.old = {p.name: p.read_text(encoding="utf-8") for p in sorted(HERE.glob("*.md"))}
+        self.included = closure("dovetail/optim.hpp")
         self.home = {}  # of structs that a page describes
         for name, text in self.old.items():
             for what in re.findall(r"^<!-- make: struct (\w+) -->$", text, re.M):
@@ -470,6 +482,8 @@ class Pages:
             return "No attributes."
         lines = ["| attribute | type | default | meaning |", "|---|---|---|---|"]
         for a in s.attributes:
+            if a.name.endswith("_"):  # room, no part of the value
+                continue
             meaning = a.meaning or self.common_meaning(s, a)
             if not meaning:
                 complain(s.path, f"nothing says what {s.name}::{a.name} means: give it a comment ///<")
@@ -490,15 +504,26 @@ class Pages:
         return MEANINGS.get(a.name, "") if s.is_rule else ""
 
     def struct(self, s):
-        text = without_citations(s.text)
-        said, formula = sentences(text), []
-        while said and is_formula(said[0]):
-            formula.append(said.pop(0))
-        parts = []
-        if formula:
-            parts.append(formula_block([statements(" ".join(formula))]))
-        if said:
-            parts.append(prose(" ".join(said)))
+        parts, runs = [], []
+        for line in s.comment:  # what is indented stays as it is
+            kind = line.startswith("    ") if line.strip() else None
+            if kind is not None and runs and runs[-1][0] == kind:
+                runs[-1][1].append(line)
+            elif kind is not None:
+                runs.append((kind, [line]))
+        for indented, lines in runs:
+            if indented:
+                parts.append(formula_block(line[4:] for line in lines))
+                continue
+            said, formula = sentences(without_citations(" ".join(lines))), []
+            while said and is_formula(said[0]):
+                formula.append(said.pop(0))
+            if formula:
+                parts.append(formula_block([statements(" ".join(formula))]))
+            if said:
+                parts.append(prose(" ".join(said)))
+        if s.path not in self.included:
+            parts.append(f"`#include <{s.path}>`")
         if citations(s.text):
             parts.append(prose("Source: " + "; ".join(citations(s.text)) + "."))
         if s.attributes:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads.
-// Those of optim/matrix.hpp, which need BLAS and LAPACK, are for programs that name it.
+// For programs that name them: optim/matrix.hpp, which needs BLAS and LAPACK; optim/stored.hpp and optim/storage.hpp,
+// optim/loss_scale.hpp, optim/plateau.hpp and optim/sharpness.hpp.
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/directions.hpp>
 #include <dovetail/optim/gradient.hpp>
