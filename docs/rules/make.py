@@ -38,8 +38,8 @@ MEANINGS = {
     "beta2": "share of the average of squares that a step keeps",
     "epsilon": "added to the root in the denominator, in units of the gradient",
 }
-CONVENTIONS = ("w is the weight, g the gradient, t the step from 1; u is the update that reaches a stage, at first g, and "
-               "`u <-` what it passes on, at last to be added to w; b1, b2, b3 are beta1, beta2, beta3.")
+CONVENTIONS = ("w is the weight, g the gradient, t the step from 1; u is the update that reaches a stage, at first g, "
+               "and `u <-` what it passes on, at last to be added to w; b1, b2, b3 are beta1, beta2, beta3.")
 
 problems = []
 
@@ -63,7 +63,8 @@ class Struct:
         chain = re.search(r"using rule = chain<(.*?)>;", body, re.S)
         self.chain = re.findall(r"\w+", chain[1]) if chain else []
         self.is_rule = bool(re.search(r"^  DOVETAIL_OPTIMIZER$", body, re.M))
-        self.is_stage = bool(re.search(r"^  \w+ kernel prepare\(|^  static constexpr bool tensorwise = true", body, re.M))
+        self.is_tensorwise = bool(re.search(r"^  static constexpr bool tensorwise = true", body, re.M))
+        self.is_stage = self.is_tensorwise or bool(re.search(r"^  \w+ kernel prepare\(", body, re.M))
         self.is_schedule = bool(re.search(r"^  .*float operator\(\)\(std::int64_t(?: step)?\) const", body, re.M))
         self.source = (citations(self.text) or [""])[0]
 
@@ -99,8 +100,9 @@ def attributes(body):
         if line == " private:":
             break
         m = re.fullmatch(r"  ((?:\w+::)*\w+(?:<[^;=]*>)?) (\w+(?: = |\{|;|,).*?;?)(?:\s*///< (.*))?", line)
-        if not m or m[1] in ("using", "static", "constexpr", "return", "friend", "explicit", "struct", "template", "class",
-                             "state", "step_result") or not m[2].endswith(";"):
+        no_types = ("using", "static", "constexpr", "return", "friend", "explicit", "struct", "template", "class",
+                    "state", "step_result")
+        if not m or m[1] in no_types or not m[2].endswith(";"):
             continue
         meaning = m[3] or ""
         for more in lines[at + 1:]:
@@ -215,10 +217,10 @@ def split_formula(text):
             words[-1] += " " + s
         else:
             words.append(s)
-    return re.sub(r":(?=$)", ".", " ".join(words)), formula
+    return re.sub(r":$", ".", " ".join(words)), formula
 
 
-# --- what the compiler says --------------------------------------------------------------------------------------------
+# --- what the compiler says -------------------------------------------------------------------------------------------
 
 
 class Cost:
@@ -229,7 +231,8 @@ class Cost:
 def measure(structs, compiler):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        (folder / "headers.inc").write_text("".join(f"#include <{h}>\n" for h, _ in FOLDERS.values()), encoding="utf-8")
+        includes = "".join(f"#include <{header}>\n" for header, _ in FOLDERS.values())
+        (folder / "headers.inc").write_text(includes, encoding="utf-8")
         with open(folder / "list.inc", "w", encoding="utf-8") as out:
             for s in structs.values():
                 if s.is_rule:
@@ -262,7 +265,8 @@ def measure(structs, compiler):
             if m[2] == "step":
                 continue
             shape = tuple(int(x) for x in m[1].split(", "))
-            cost.state.setdefault((m[2], int(m[4])), {}).setdefault(len(shape), []).append((shape, int(m[3]) // int(m[4])))
+            sizes = cost.state.setdefault((m[2], int(m[4])), {})
+            sizes.setdefault(len(shape), []).append((shape, int(m[3]) // int(m[4])))
     return costs
 
 
@@ -315,7 +319,8 @@ def state_text(cost):
         names = ", ".join(f"`{r[0]}`" for r in rows)
         each = ", each the size of the weights" if len(rows) > 1 else ", the size of the weights"
         return f"State: {names}{each}; {sum(r[3] for r in rows)} bytes per parameter."
-    lines = ["State, in numbers:", "", "| name | of a matrix {n, m} | of a vector {n} | bytes of each |", "|---|---|---|---|"]
+    lines = ["State, in numbers:", "", "| name | of a matrix {n, m} | of a vector {n} | bytes of each |",
+             "|---|---|---|---|"]
     for name, matrix, vector, size, own in rows:
         for_all = "" if own else " for all tensors"
         lines.append(f"| `{name}` | {matrix}{for_all} | {vector}{for_all} | {size} |")
@@ -327,19 +332,20 @@ def state_cell(cost):
     for name, matrix, _, _, own in state_of(cost):
         if matrix == "0":
             continue
-        size = "" if matrix == "n m" else " (1)" if matrix == "1" and not own else " (1 per tensor)" if matrix == "1" else f" ({matrix})"
+        per_tensor = " per tensor" if own and matrix == "1" else ""
+        size = "" if matrix == "n m" else f" ({matrix}{per_tensor})"
         cells.append(f"`{name}`{size}")
     return ", ".join(cells)
 
 
-# --- pages -------------------------------------------------------------------------------------------------------------
+# --- pages ------------------------------------------------------------------------------------------------------------
 
 
 class Pages:
     def __init__(self, structs, notes, costs):
         self.structs, self.notes, self.costs = structs, notes, costs
         self.rules = sorted((s for s in structs.values() if s.is_rule), key=lambda s: (
-            s.folder != "rules", s.header.stem != "base", s.header.stem, s.body and self.position(s)))
+            s.folder != "rules", s.header.stem != "base", s.header.stem, self.position(s)))
         self.old = {p.name: p.read_text(encoding="utf-8") for p in sorted(HERE.glob("*.md"))}
         self.included = closure("dovetail/optim.hpp")
         self.home = {}  # of structs that a page describes
@@ -404,10 +410,12 @@ class Pages:
     def skeleton(s):
         needs = FOLDERS[s.folder][1]
         directive = f"// needs: {needs.split('::')[1]}\n" if needs else ""
-        return (f"# {s.name}\n\n<!-- make: rule {s.name} -->\n<!-- end -->\n\n## When to use it\n\nTODO: where it shines, in "
-                f"one sentence, which the table of all rules repeats. Then more.\n\n<!-- make: details {s.name} -->\n"
-                f"<!-- end -->\n\n## Example\n\n```cpp\n{directive}// run\n#include <{FOLDERS[s.folder][0]}>\n\n"
-                f"int main() {{ return TODO; }}\n```\n\n## See also\n\nTODO\n")
+        return "\n".join([
+            f"# {s.name}", "", f"<!-- make: rule {s.name} -->", "<!-- end -->", "", "## When to use it", "",
+            "TODO: where it shines, in one sentence, which the table of all rules repeats. Then more.", "",
+            f"<!-- make: details {s.name} -->", "<!-- end -->", "", "## Example", "",
+            f"```cpp\n{directive}// run\n#include <{FOLDERS[s.folder][0]}>\n\nint main() {{ return TODO; }}\n```", "",
+            "## See also", "", "TODO", ""])
 
     def source(self, s):
         """The fullest form of every citation of a rule and of its directions."""
@@ -473,7 +481,7 @@ class Pages:
         parts += [wrap(f"As a chain: {links}."), formula_block(lines), prose(" ".join([CONVENTIONS] + extras)),
                   "## Attributes", self.attribute_table(s), "## Cost",
                   formula_block([line.rstrip() for line in self.costs[s.name].plan]), state_text(self.costs[s.name])]
-        if any(re.search(r"bool tensorwise = true", self.structs[x].body) for x in s.chain):
+        if any(self.structs[x].is_tensorwise for x in s.chain):
             parts.append("What the stages that map whole tensors read and write themselves is not in the bytes.")
         return "\n\n".join(parts)
 
@@ -490,8 +498,9 @@ class Pages:
             default = re.sub(r"(?<=[0-9.])f\b", "", a.default).replace("std::numeric_limits<float>::infinity()", "∞")
             default = "" if default == "{}" else default
             cell = f"`{default}`" if default and default != "∞" else default
-            type_ = f"[`schedule`](schedules.md)" if a.type == "schedule" else f"`{a.type}`"
-            lines.append(f"| `{a.name}` | {type_} | {cell} | {prose(meaning).replace(chr(10), ' ').replace('|', chr(92) + '|')} |")
+            type_ = "[`schedule`](schedules.md)" if a.type == "schedule" else f"`{a.type}`"
+            meaning = prose(meaning).replace("\n", " ").replace("|", "\\|")
+            lines.append(f"| `{a.name}` | {type_} | {cell} | {meaning} |")
         return "\n".join(lines)
 
     @staticmethod
@@ -540,7 +549,8 @@ class Pages:
         return "\n\n".join(parts)
 
     def table(self, pages):
-        lines = ["| rule | family | source | passes | bytes | state | where it shines |", "|---|---|---|---|---|---|---|"]
+        lines = ["| rule | family | source | passes | bytes | state | where it shines |",
+                 "|---|---|---|---|---|---|---|"]
         for s in self.rules:
             family = (s.header.stem if s.folder == "rules" else s.folder).replace("_", " ")
             when = re.search(r"^## When to use it\n\n(.*?)(?=\n\n|\Z)", pages[f"{s.name}.md"], re.M | re.S)
