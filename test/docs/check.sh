@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # check.sh REPOSITORY WORK DIGITS [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
-# warning. Its first lines may say `// needs: mpi onednn io cuda` (skipped where one is missing) and `// run` (it is
+# warning. Its first lines may say `// needs: mpi onednn lapack io cuda` (skipped where one is missing) and `// run` (it is
 # also run, alone in an empty folder, and must exit with 0), or `// run with: FOLDER` (it finds images of digits there,
 # drawn by the program DIGITS). Commands of ./run in blocks of shell exist.
 set -eu
@@ -16,8 +16,8 @@ commands=$("$repository/run" help | awk '/^  [a-z]/ { printf " %s ", $1 }')
 cd "$repository"
 (find README.md docs -name '*.md' | LC_ALL=C sort |
   xargs awk -v out="$work/new" -v commands="$commands" -f "$here/extract.awk") > "$work/complaints"
-# Links lead somewhere, and every page is in the index.
-for page in README.md docs/*.md; do
+# Links lead somewhere, and every page is in the index of its folder.
+for page in README.md docs/*.md docs/*/*.md; do
   [ -f "$repository/$page" ] || continue
   # shellcheck disable=SC2016
   sed -n '/^[ \t]*```/,/^[ \t]*```/!p' "$repository/$page" | grep -o '](\([^)#]*\)' | sed 's/^](//' |
@@ -26,7 +26,11 @@ for page in README.md docs/*.md; do
     done
   case $page in
     docs/README.md | README.md) ;;
-    *) grep -q "(${page#docs/})" "$repository/docs/README.md" 2>/dev/null || echo "$page: not in docs/README.md" ;;
+    */*/README.md) grep -q "(${page#docs/})" "$repository/docs/README.md" || echo "$page: not in docs/README.md" ;;
+    *)
+      index=$(dirname "$page")/README.md
+      grep -q "(${page##*/})" "$repository/$index" 2>/dev/null || echo "$page: not in $index"
+      ;;
   esac
 done >> "$work/complaints"
 # Only what changed is compiled again.

@@ -15,7 +15,7 @@ static_assert(optim::adam::passes == 1 && optim::adam::bytes_per_parameter == 28
 static_assert(optim::adamw::passes == 1 && optim::adamw::bytes_per_parameter == 28);
 static_assert(optim::lars::passes == 2 && optim::lars::bytes_per_parameter == 28);
 static_assert(optim::lamb::passes == 2 && optim::lamb::bytes_per_parameter == 40);
-// What their comments and docs/optimizers.md say of the others.
+// What their comments say of the others; what pages say is written by docs/rules/make.py.
 template <class... Rules>
 constexpr bool cost(std::size_t bytes) {
   return ((Rules::passes == 1 && Rules::bytes_per_parameter == bytes) && ...);

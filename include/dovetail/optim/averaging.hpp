@@ -24,7 +24,7 @@ namespace dovetail::optim {
 /// e <- decay e + (1 - decay)(w + u), from w + u of the first step on: the exponential moving average of the weights
 /// (Polyak & Juditsky, 1992; Tarvainen & Valpola, Mean teachers, NeurIPS 2017). u stays.
 struct average_weights {
-  float decay = 0.999f;
+  float decay = 0.999f;  ///< share of the average that a step keeps
   static constexpr std::array slots{"average"};
   static constexpr bool behind_rate = true;
 
@@ -47,8 +47,8 @@ struct average_weights {
 /// the weights along the way (Izmailov et al., Averaging Weights Leads to Wider Optima, UAI 2018, algorithm 1). Before,
 /// e is w + u. u stays.
 struct mean_weights {
-  std::int64_t begin = 1;
-  std::int64_t every = 1;
+  std::int64_t begin = 1;  ///< the first step that counts, from 1
+  std::int64_t every = 1;  ///< steps from one that counts to the next
   static constexpr std::array slots{"mean"};
   static constexpr bool behind_rate = true;
 
@@ -74,8 +74,8 @@ struct mean_weights {
 /// Lookahead (Zhang et al., NeurIPS 2019, algorithm 1): every `steps` steps the slow weights s <- s + alpha (w + u - s)
 /// follow, and the fast ones go back to them, u <- s - w; s begins as the first weights.
 struct look_ahead {
-  std::int64_t steps = 5;
-  float alpha = 0.5f;
+  std::int64_t steps = 5;  ///< of the fast weights for each of the slow ones
+  float alpha = 0.5f;      ///< how much of the way the slow weights follow
   static constexpr std::array slots{"slow"};
   static constexpr bool behind_rate = true;
 
@@ -104,9 +104,9 @@ struct look_ahead {
 /// (r_1^2 + … + r_t^2), r_t the rate, which rises to lr over `warm_up` steps. x is what a model should be judged and
 /// used with: averaged_weights.
 struct schedule_free {
-  float lr = 1;
-  float beta = 0.9f;
-  std::int64_t warm_up = 0;
+  float lr = 1;              ///< learning rate
+  float beta = 0.9f;         ///< where gradients are taken: 0 at z, 1 at x
+  std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
   static constexpr std::array slots{"z"};
   static constexpr bool ends_chain = true;
 

@@ -20,7 +20,7 @@ namespace dovetail::optim {
 
 /// Parameters whose name matches a pattern; * stands for any characters, ? for one: name_matches{"*.bias"}.
 struct name_matches {
-  std::string pattern;
+  std::string pattern;  ///< of the whole name
 
   bool operator()(std::string_view name, shape const&) const { return matches(pattern, name); }
 
@@ -43,7 +43,7 @@ struct name_matches {
 
 /// Parameters of fewer dimensions: rank_below{2} are biases and the scales and shifts of normalisations.
 struct rank_below {
-  int rank = 2;
+  int rank = 2;  ///< the least number of dimensions that is too many
   bool operator()(std::string_view, shape const& s) const { return s.rank < rank; }
 };
 

@@ -13,11 +13,11 @@ namespace dovetail::optim {
 
 /// How a loss scale moves; the defaults are PyTorch's GradScaler's. A static scale: growth and backoff 1.
 struct loss_scale_options {
-  double initial = 65536;
-  double growth = 2;     ///< after `interval` steps in a row that were not skipped
-  double backoff = 0.5;  ///< after a skipped step
-  std::int64_t interval = 2000;
-  double largest = 0x1p127;  ///< growth stops here
+  double initial = 65536;        ///< factor of the first losses
+  double growth = 2;             ///< after `interval` steps in a row that were not skipped
+  double backoff = 0.5;          ///< after a skipped step
+  std::int64_t interval = 2000;  ///< steps without a skip before it grows
+  double largest = 0x1p127;      ///< growth stops here
 };
 
 /// Keeps the gradients of a half-precision backward pass away from zero and from overflow: losses are multiplied by

@@ -16,13 +16,13 @@ enum class better : std::uint8_t { lower, higher };
 
 /// How reduce_on_plateau reacts; the defaults are PyTorch's.
 struct plateau_options {
-  float initial = 1e-3f;
-  float factor = 0.1f;         ///< what the rate is multiplied by
-  std::int64_t patience = 10;  ///< measurements without progress that are borne; one more lowers the rate
-  float threshold = 1e-4f;     ///< progress is more than this share of the best
-  std::int64_t cooldown = 0;   ///< measurements behind a reduction that count for nothing
-  float smallest = 0;
-  better direction = better::lower;
+  float initial = 1e-3f;             ///< rate of the first step
+  float factor = 0.1f;               ///< what the rate is multiplied by
+  std::int64_t patience = 10;        ///< measurements without progress that are borne; one more lowers the rate
+  float threshold = 1e-4f;           ///< progress is more than this share of the best
+  std::int64_t cooldown = 0;         ///< measurements behind a reduction that count for nothing
+  float smallest = 0;                ///< the rate never falls below
+  better direction = better::lower;  ///< of the measurement
 };
 
 /// A learning rate that falls when a measurement, such as the loss on validation data, no longer gets better

@@ -14,7 +14,7 @@ namespace dovetail::optim {
 
 /// u <- u min(1, max_norm / |u|), the norm over all tensors of all groups (Pascanu et al., ICML 2013).
 struct clip_by_global_norm {
-  float max_norm = 1;
+  float max_norm = 1;  ///< the largest norm, in units of the gradient
   static constexpr reduction needs{};
 
   struct kernel {
@@ -40,9 +40,9 @@ struct skip_non_finite {
 };
 
 /// u <- u phi(|w|) / |u|, norms of each tensor, phi(x) = min(max(x, min_norm), max_norm) (You et al., Large Batch
-/// Optimization for Deep Learning, ICLR 2020, algorithm 2). 1 if either norm is 0.
+/// Optimization for Deep Learning, ICLR 2020, algorithm 2). The factor is 1 if phi(|w|) or |u| is 0.
 struct scale_by_trust_ratio {
-  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();
+  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();  ///< bounds of phi, in units of the weights
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
 
   struct kernel {
@@ -59,12 +59,12 @@ struct scale_by_trust_ratio {
   constexpr kernel prepare(std::int64_t) const { return {min_norm, max_norm}; }
 };
 
-/// u <- r (u + weight_decay w) with r = trust_coefficient |w| / (|u| + weight_decay |w|), norms of each tensor (You et
-/// al., Large Batch Training of Convolutional Networks, 2017, algorithm 1). r = 1 if either norm is 0.
+/// u <- r (u + weight_decay w) with r = trust_coefficient |w| / (|u| + weight_decay |w| + epsilon), norms of each
+/// tensor (You et al., Large Batch Training of Convolutional Networks, 2017, algorithm 1). r = 1 if either norm is 0.
 struct scale_by_lars_trust_ratio {
-  float trust_coefficient = 1e-3f;
-  float weight_decay = 0;
-  float epsilon = 0;  ///< added to the denominator
+  float trust_coefficient = 1e-3f;  ///< length of the new update, as a share of |w|
+  float weight_decay = 0;           ///< share of the weight that is added
+  float epsilon = 0;                ///< added to the denominator of r
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
 
   struct kernel {

@@ -90,15 +90,15 @@ class schedule {
 
 /// Always the same rate.
 struct constant {
-  float value = 1e-3f;
+  float value = 1e-3f;  ///< the rate
   constexpr float operator()(std::int64_t) const { return value; }
 };
 
 /// initial × factor^floor(step / every).
 struct step_decay {
-  float initial = 0.1f;
-  float factor = 0.1f;
-  std::int64_t every = 1;
+  float initial = 0.1f;    ///< rate of the first step
+  float factor = 0.1f;     ///< of each drop
+  std::int64_t every = 1;  ///< steps from one drop to the next
   float operator()(std::int64_t step) const {
     return static_cast<float>(initial * std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
   }
@@ -106,8 +106,8 @@ struct step_decay {
 
 /// From `from` at step 0 in a straight line to `to` at step `steps`, and `to` from then on.
 struct linear {
-  float from = 1e-3f, to = 0;
-  std::int64_t steps = 1;
+  float from = 1e-3f, to = 0;  ///< rates at both ends
+  std::int64_t steps = 1;      ///< from one end to the other
   constexpr float operator()(std::int64_t step) const {
     if (step >= steps) return to;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
@@ -118,9 +118,9 @@ struct linear {
 /// Half a cosine wave from `initial` at step 0 to `final` at step `steps`, and `final` from then on
 /// (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5 without restarts).
 struct cosine {
-  float initial = 1e-3f;
-  std::int64_t steps = 1;
-  float final = 0;
+  float initial = 1e-3f;   ///< rate of the first step
+  std::int64_t steps = 1;  ///< until `final` is reached
+  float final = 0;         ///< rate from then on
   float operator()(std::int64_t step) const {
     if (step >= steps) return final;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
@@ -129,11 +129,11 @@ struct cosine {
   }
 };
 
-/// initial × factor^(step / every): ExponentialLR with every 1, SINGA's and optax's exponential decay.
+/// initial × factor^(step / every). With every 1 it is PyTorch's ExponentialLR; SINGA and optax have it as well.
 struct exponential {
-  float initial = 0.1f;
-  float factor = 0.95f;
-  std::int64_t every = 1;
+  float initial = 0.1f;    ///< rate of the first step
+  float factor = 0.95f;    ///< over `every` steps
+  std::int64_t every = 1;  ///< steps that `factor` is meant for
   float operator()(std::int64_t step) const {
     double const x = static_cast<double>(step) / static_cast<double>(every);
     return static_cast<float>(initial * std::pow(static_cast<double>(factor), x));
@@ -142,9 +142,9 @@ struct exponential {
 
 /// From `from` at step 0 to `to` at step `steps` as the power `power` of what is left, and `to` from then on.
 struct polynomial {
-  float from = 1e-3f, to = 0;
-  std::int64_t steps = 1;
-  float power = 1;
+  float from = 1e-3f, to = 0;  ///< rates at both ends
+  std::int64_t steps = 1;      ///< from one end to the other
+  float power = 1;             ///< 1: a straight line; more: lands more softly
   float operator()(std::int64_t step) const {
     if (step >= steps) return to;
     double const left = 1 - static_cast<double>(step) / static_cast<double>(steps);
@@ -152,23 +152,24 @@ struct polynomial {
   }
 };
 
-/// initial / (1 + decay × step)^power: with power 1 PyTorch's lr_decay of AdaGrad and SINGA's kInverseT, with another
-/// Caffe's and SINGA's kInverse.
+/// initial / (1 + decay × step)^power. With power 1 it is PyTorch's lr_decay of AdaGrad and SINGA's kInverseT, with
+/// another one Caffe's and SINGA's kInverse.
 struct inverse_time {
-  float initial = 0.1f;
-  float decay = 1e-4f;
-  float power = 1;
+  float initial = 0.1f;  ///< rate of the first step
+  float decay = 1e-4f;   ///< per step
+  float power = 1;       ///< of the fall
   float operator()(std::int64_t step) const {
     double const base = 1 + static_cast<double>(decay) * static_cast<double>(step);
     return static_cast<float>(initial * std::pow(base, -static_cast<double>(power)));
   }
 };
 
-/// peak × sqrt(steps / max(step, steps)): behind a warm-up of as many steps, the schedule of the Transformer (Vaswani
-/// et al., NeurIPS 2017, section 5.3).
+/// peak × sqrt(steps / max(step, steps)), flat over the first `steps` steps. Times min(1, (step + 1) / steps) it is the
+/// schedule of the Transformer (Vaswani et al., NeurIPS 2017, section 5.3); behind warm_up it would count from 0 again
+/// and stay flat for as long.
 struct inverse_sqrt {
-  float peak = 1e-3f;
-  std::int64_t steps = 1;
+  float peak = 1e-3f;      ///< rate of the first step
+  std::int64_t steps = 1;  ///< before it falls
   float operator()(std::int64_t step) const {
     double const at = static_cast<double>(step > steps ? step : steps);
     return static_cast<float>(peak * std::sqrt(static_cast<double>(steps) / at));
@@ -178,10 +179,10 @@ struct inverse_sqrt {
 /// Half cosine waves from `initial` to `final`, the first of `steps` steps, each `growth` times as long as the one
 /// before (Loshchilov & Hutter, SGDR, ICLR 2017, equation 5).
 struct warm_restarts {
-  float initial = 1e-3f;
-  std::int64_t steps = 10;
-  std::int64_t growth = 1;
-  float final = 0;
+  float initial = 1e-3f;    ///< rate at the beginning of each wave
+  std::int64_t steps = 10;  ///< of the first wave
+  std::int64_t growth = 1;  ///< factor of the length of a wave
+  float final = 0;          ///< rate that each wave falls to
   float operator()(std::int64_t step) const {
     std::int64_t length = steps;
     if (growth <= 1)
@@ -197,9 +198,9 @@ struct warm_restarts {
 /// Between `low` and `high` in straight lines, `up` steps each way; each peak is `shrink` times as high above `low` as
 /// the one before (Smith, Cyclical Learning Rates, WACV 2017: triangular with shrink 1, triangular2 with 1/2).
 struct cyclical {
-  float low = 1e-4f, high = 1e-2f;
-  std::int64_t up = 2000;
-  float shrink = 1;
+  float low = 1e-4f, high = 1e-2f;  ///< the lowest rate, and the first peak
+  std::int64_t up = 2000;           ///< steps from low to high, half a cycle
+  float shrink = 1;                 ///< factor of the height of each peak
   float operator()(std::int64_t step) const {
     std::int64_t const cycle = step / (2 * up), inside = step % (2 * up);
     double const x = static_cast<double>(inside <= up ? inside : 2 * up - inside) / static_cast<double>(up);
@@ -211,10 +212,11 @@ struct cyclical {
 /// One rise from peak / start_divisor to `peak` over the share `rise` of all steps and one fall to a final_divisor-th
 /// of where it began, as half cosine waves (Smith & Topin, Super-Convergence, 2018, with PyTorch's phases).
 struct one_cycle {
-  float peak = 1e-2f;
-  std::int64_t steps = 100;
-  float rise = 0.3f;
-  float start_divisor = 25, final_divisor = 1e4f;
+  float peak = 1e-2f;          ///< the highest rate
+  std::int64_t steps = 100;    ///< of the whole training
+  float rise = 0.3f;           ///< share of the steps until the peak
+  float start_divisor = 25;    ///< the first rate is peak / start_divisor
+  float final_divisor = 1e4f;  ///< the last one is the first one / final_divisor
   float operator()(std::int64_t step) const {
     double const top = static_cast<double>(rise) * static_cast<double>(steps) - 1,
                  last = static_cast<double>(steps - 1);
@@ -233,9 +235,9 @@ struct one_cycle {
 /// section 2.2).
 template <class Then = constant>
 struct warm_up {
-  std::int64_t steps = 0;
-  Then then{};
-  float from = 0;
+  std::int64_t steps = 0;  ///< of the warm-up
+  Then then{};             ///< the schedule behind it
+  float from = 0;          ///< the rate that it rises from
   float operator()(std::int64_t step) const {
     if (step >= steps) return static_cast<float>(then(step - steps));
     double const x = static_cast<double>(step + 1) / static_cast<double>(steps);

@@ -27,10 +27,10 @@ namespace dovetail::optim {
 ///     train::trainer t{optim::sharpness_aware{model, 0.05f}, optim::adamw{}, sync::all_reduce{}, comm};
 template <class Model>
 struct sharpness_aware {
-  Model model;
-  float rho = 0.05f;
-  bool adaptive = false;
-  float eta = 0.01f;  ///< of ASAM: keeps small weights moving
+  Model model;            ///< whose weights are trained
+  float rho = 0.05f;      ///< length of the climb, in units of the weights
+  bool adaptive = false;  ///< ASAM instead of SAM; rho is then ten times as large
+  float eta = 0.01f;      ///< of ASAM: keeps small weights moving
 
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }

@@ -16,7 +16,7 @@ namespace dovetail::optim {
 /// u <- u + weight_decay w. Before the direction it is L2 regularisation, behind it decoupled decay
 /// (Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019).
 struct add_decayed_weights {
-  float weight_decay = 0.01f;
+  float weight_decay = 0.01f;  ///< share of the weight that is added
 
   struct kernel {
     float weight_decay = 0;
@@ -30,7 +30,7 @@ struct add_decayed_weights {
 
 /// u <- min(max(u, -limit), limit). NaN stays NaN.
 struct clip_by_value {
-  float limit = 1;
+  float limit = 1;  ///< the largest size of an element, in units of the gradient
 
   struct kernel {
     float limit = 0;
@@ -44,7 +44,7 @@ struct clip_by_value {
 
 /// u <- factor u.
 struct scale {
-  float factor = 1;
+  float factor = 1;  ///< may be negative
 
   struct kernel {
     float factor = 0;
@@ -58,7 +58,7 @@ struct scale {
 
 /// u <- -lr u: what is added to the weights. Ends a chain.
 struct scale_by_learning_rate {
-  schedule lr = 1e-3f;
+  schedule lr = 1e-3f;  ///< learning rate
   static constexpr bool ends_chain = true;
 
   struct kernel {

@@ -59,7 +59,7 @@ struct fp32_slots {
 struct bf16_slots {
   static constexpr bool plain = false, scaled = false;
   using code = bf16;
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  ///< of the rounding
 
   static float encode(std::span<float const> x, bf16* codes, std::uint32_t word) {
     return detail::pack_block(x, codes, [word](float const* from, bf16* to) {
@@ -81,7 +81,7 @@ struct bf16_slots {
 struct blockwise_8bit {
   static constexpr bool plain = false, scaled = true;
   using code = std::uint8_t;
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  ///< of the rounding
 
   /// A negative scale says that the block has signs; NaN, that something in it was not finite.
   static float encode(std::span<float const> x, std::uint8_t* codes, std::uint32_t word) {

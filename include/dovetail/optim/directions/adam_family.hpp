@@ -12,7 +12,7 @@
 
 // Adam's relatives.
 // u is the update that arrives, t the step from 1; all operations are elementwise.
-// m^ and v^ are m / (1 - b1^t) and v / (1 - b2^t).
+// x^ is an average x whose beginning at 0 is undone: m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
 
 namespace dovetail::optim {
 
@@ -40,7 +40,7 @@ struct scale_by_adamax {
 };
 
 namespace detail {
-/// What Adam's relatives remember: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2.
+/// Adam's moments: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2; m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
 struct moments {
   float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0;
   template <class T>

@@ -12,8 +12,8 @@
 #include <dovetail/optim/tensorwise.hpp>
 
 // Second moments of a matrix kept as numbers per row and column: n + m of them instead of n m. Tensors of more
-// dimensions are matrices of their first dimension and all the others; vectors keep a full moment. u is the update that
-// arrives, w the weight, t the step from 1; rms(x) = |x| / sqrt(number of elements).
+// dimensions are matrices of their first dimension and all the others; vectors keep a full moment. rms(x) is
+// |x| / sqrt(number of elements). u is the update that arrives, w the weight, t the step from 1.
 
 namespace dovetail::optim {
 

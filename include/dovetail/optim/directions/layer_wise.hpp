@@ -60,10 +60,10 @@ struct scale_by_layer_rms {
 /// trust_coefficient |w| / (|u| + weight_decay |w| + epsilon), norms of each tensor, lr the rate that the chain ends
 /// with.
 struct scale_by_clipped_lars_trust_ratio {
-  float lr = 0.1f;
-  float trust_coefficient = 0.02f;
-  float weight_decay = 0;
-  float epsilon = 1e-8f;
+  float lr = 0.1f;                  ///< the rate that the chain ends with
+  float trust_coefficient = 0.02f;  ///< length of a step below that rate, as a share of |w|
+  float weight_decay = 0;           ///< share of the weight that is added
+  float epsilon = 1e-8f;            ///< added to the denominator of r
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
 
   struct kernel {

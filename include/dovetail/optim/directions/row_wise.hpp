@@ -39,8 +39,8 @@ inline void scale(std::span<float> x, double factor) {
 /// Adaptive gradient clipping (Brock et al., High-Performance Large-Scale Image Recognition Without Normalization, ICML
 /// 2021, equation 3): a row with |u| > clipping max(|w|, epsilon) is scaled down to that norm.
 struct clip_adaptively {
-  float clipping = 0.01f;
-  float epsilon = 1e-3f;
+  float clipping = 0.01f;  ///< the largest norm of a row's update, as a share of its weights' norm
+  float epsilon = 1e-3f;   ///< the least norm that weights are taken to have
   static constexpr bool tensorwise = true;
 
   void apply(tensor_update const& t) const {
@@ -89,9 +89,9 @@ struct scale_by_row_wise_adagrad {
 /// Gradient Noise Improves Learning for Very Deep Networks, 2015, equation 1). The same numbers on every rank and
 /// thread count.
 struct add_noise {
-  float eta = 0.01f;
-  float gamma = 0.55f;
-  std::uint64_t seed = 0;
+  float eta = 0.01f;       ///< variance in the first step
+  float gamma = 0.55f;     ///< how fast it falls
+  std::uint64_t seed = 0;  ///< of the numbers, which also depend on the tensor's name and the step
   static constexpr bool tensorwise = true;
 
   void apply(tensor_update const& t) const {

@@ -262,14 +262,15 @@ struct scale_by_ekfac {
   }
 };
 
-/// K-FAC with momentum: m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a layer {out, in}: momentum,
+/// K-FAC (Martens & Grosse, ICML 2015) with momentum, the gradient times the inverse of an approximate Fisher matrix of
+/// each layer: m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a layer {out, in}: momentum,
 /// and 3 ((in + 1)^2 + out^2) numbers.
 struct kfac {
   schedule lr = 1e-2f;
   float momentum = 0.9f;
-  float decay = 0.95f;
-  float damping = 1e-3f;
-  std::int64_t interval = 10;
+  float decay = 0.95f;         ///< share of the averages of factors that a step keeps
+  float damping = 1e-3f;       ///< added to the Fisher matrix: the larger, the shorter and the more like SGD a step is
+  std::int64_t interval = 10;  ///< steps from one renewal of the inverses to the next
   float weight_decay = 0;
 
   using rule = chain<scale_by_kfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
@@ -280,14 +281,15 @@ struct kfac {
   DOVETAIL_OPTIMIZER
 };
 
-/// EKFAC with momentum: m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a layer {out, in}: momentum,
+/// EKFAC (George et al., NeurIPS 2018) with momentum, the gradient scaled in the eigenbases of K-FAC's factors:
+/// m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a layer {out, in}: momentum,
 /// and 3 ((in + 1)^2 + out^2) + 2 out (in + 1) numbers.
 struct ekfac {
   schedule lr = 1e-2f;
   float momentum = 0.9f;
-  float decay = 0.95f;
-  float damping = 1e-3f;
-  std::int64_t interval = 10;
+  float decay = 0.95f;         ///< share of all averages that a step keeps
+  float damping = 1e-3f;       ///< added to the second moments: the larger, the shorter and the more like SGD a step is
+  std::int64_t interval = 10;  ///< steps from one renewal of the bases to the next
   float weight_decay = 0;
 
   using rule = chain<scale_by_ekfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;

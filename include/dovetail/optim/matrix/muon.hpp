@@ -55,14 +55,14 @@ struct orthogonalize {
   }
 };
 
-/// Muon (Jordan et al., 2024): b <- momentum b + (1 - momentum) u, w <- w - lr (O + weight_decay w), O the
-/// orthogonalised (1 - momentum) u + momentum b. For the matrices of hidden layers; give embeddings, the last layer and
-/// vectors to AdamW with optim::mixed. State: 4 bytes per weight.
+/// Muon (Jordan et al., 2024), momentum whose matrices are made orthogonal: b <- momentum b + (1 - momentum) u,
+/// w <- w - lr (O + weight_decay w), O the orthogonalised (1 - momentum) u + momentum b. For the matrices of hidden
+/// layers; give embeddings, the last layer and vectors to AdamW with optim::mixed. State: 4 bytes per weight.
 struct muon {
   schedule lr = 0.02f;
   float momentum = 0.95f;
-  bool nesterov = true;
-  int iterations = 5;
+  bool nesterov = true;  ///< false: b itself is orthogonalised
+  int iterations = 5;    ///< of the orthogonalisation; more come nearer to it
   float weight_decay = 0;
 
   using rule = chain<scale_by_qhm, orthogonalize, add_decayed_weights, scale_by_learning_rate>;

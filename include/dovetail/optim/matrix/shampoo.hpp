@@ -131,16 +131,17 @@ struct scale_by_shampoo {
   }
 };
 
-/// Shampoo with momentum: m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a matrix {n, m} in one block:
-/// 2 (n^2 + m^2) + 2 n m numbers.
+/// Shampoo (Gupta et al., ICML 2018) with momentum, the gradient between the inverse fourth roots of its rows' and its
+/// columns' second moments: m <- momentum m + u, w <- w - lr (m + weight_decay w). State of a matrix {n, m} in one
+/// block: 2 (n^2 + m^2) + 2 n m numbers.
 struct shampoo {
   schedule lr = 1e-2f;
   float momentum = 0.9f;
-  float beta2 = 1;
-  float epsilon = 1e-6f;
-  std::int64_t interval = 10;
-  std::int64_t block = 1024;
-  graft grafting = graft::adagrad;
+  float beta2 = 1;                  ///< share of the second moments that a step keeps; 1: they are sums
+  float epsilon = 1e-6f;            ///< ridge, as a share of the largest eigenvalue
+  std::int64_t interval = 10;       ///< steps from one renewal of the roots to the next
+  std::int64_t block = 1024;        ///< the most rows and columns that are preconditioned together
+  graft grafting = graft::adagrad;  ///< whose length a step has
   float weight_decay = 0;
 
   using rule = chain<scale_by_shampoo, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;

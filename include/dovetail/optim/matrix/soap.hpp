@@ -139,12 +139,14 @@ struct scale_by_soap {
   }
 };
 
-/// SOAP with decoupled weight decay. State of a matrix {n, m}: 2 n m + 2 (n^2 + m^2) numbers.
+/// SOAP (Vyas et al., ICLR 2025), Adam in the eigenbases of Shampoo's second moments. Weight decay is decoupled. State
+/// of a matrix {n, m}: 2 n m + 2 (n^2 + m^2) numbers.
 struct soap {
   schedule lr = 3e-3f;
-  float beta1 = 0.95f, beta2 = 0.95f;
+  float beta1 = 0.95f;
+  float beta2 = 0.95f;  ///< share of the average of squares and of the second moments that a step keeps
   float epsilon = 1e-8f;
-  std::int64_t interval = 10;
+  std::int64_t interval = 10;    ///< steps from one renewal of the bases to the next
   std::int64_t largest = 10000;  ///< dimension that is preconditioned
   float weight_decay = 0.01f;
 

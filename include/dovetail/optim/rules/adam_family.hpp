@@ -15,8 +15,9 @@ namespace dovetail::optim {
 /// AdaMax (Kingma & Ba, ICLR 2015, algorithm 2): Adam with the infinity norm. 1 pass, 28 bytes.
 struct adamax {
   schedule lr = 2e-3f;
-  float beta1 = 0.9f, beta2 = 0.999f;
-  float epsilon = 1e-8f;
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;   ///< share of the largest |g| that a step keeps
+  float epsilon = 1e-8f;  ///< added to |g|
   float weight_decay = 0;
 
   using rule = chain<add_decayed_weights, scale_by_adamax, scale_by_learning_rate>;
@@ -32,7 +33,7 @@ struct nadam {
   schedule lr = 2e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
-  float momentum_decay = 4e-3f;
+  float momentum_decay = 4e-3f;  ///< how fast the momentum grows to beta1
   float weight_decay = 0;
 
   using rule = chain<add_decayed_weights, scale_by_nadam, scale_by_learning_rate>;
@@ -72,7 +73,7 @@ struct radam {
 };
 
 /// AdaBound (Luo et al., ICLR 2019): Adam whose rates per weight are held between bounds that close around
-/// final_rate, so that it ends as SGD. 1 pass, 28 bytes.
+/// final_ratio lr, so that it ends as SGD. 1 pass, 28 bytes.
 struct adabound {
   schedule lr = 1e-3f;
   float final_ratio = 100;  ///< the SGD rate at the end, as a multiple of lr
@@ -94,7 +95,7 @@ struct adabound {
 struct adabelief {
   schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;
-  float epsilon = 1e-16f;
+  float epsilon = 1e-16f;  ///< added to the variance in every step, and to its root
   float weight_decay = 0;
 
   using rule = chain<scale_by_adabelief, add_decayed_weights, scale_by_learning_rate>;
@@ -110,7 +111,7 @@ struct yogi {
   schedule lr = 1e-2f;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-3f;
-  float initial_accumulator = 1e-6f;
+  float initial_accumulator = 1e-6f;  ///< the second moment before the first step
   float weight_decay = 0;
 
   using rule = chain<scale_by_yogi, add_decayed_weights, scale_by_learning_rate>;
@@ -125,7 +126,8 @@ struct yogi {
 /// decoupled. 1 pass, 28 bytes.
 struct qhadam {
   schedule lr = 1e-3f;
-  float nu1 = 0.7f, nu2 = 1;
+  float nu1 = 0.7f;  ///< share of the average, rather than of this gradient, in the numerator
+  float nu2 = 1;     ///< share of the average, rather than of this square, in the denominator
   float beta1 = 0.995f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
@@ -141,7 +143,8 @@ struct qhadam {
 /// AdEMAMix (Pagliardini et al., ICLR 2025): AdamW with a second, slow average of gradients. 1 pass, 36 bytes.
 struct ademamix {
   schedule lr = 1e-3f;
-  float beta1 = 0.9f, beta2 = 0.999f, beta3 = 0.9999f;
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float beta3 = 0.9999f;     ///< share of the slow average that a step keeps
   float alpha = 5;           ///< weight of the slow average
   std::int64_t warm_up = 0;  ///< steps over which alpha and beta3 reach their values; 0: at once
   float epsilon = 1e-8f;
@@ -161,7 +164,7 @@ struct ademamix {
 struct adopt {
   schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.9999f;
-  float epsilon = 1e-6f;
+  float epsilon = 1e-6f;  ///< the least that a gradient is divided by
   float weight_decay = 0;
 
   using rule = chain<scale_by_adopt, add_decayed_weights, scale_by_learning_rate>;
@@ -175,7 +178,9 @@ struct adopt {
 /// as in the authors' program. Weight decay is decoupled. 1 pass, 44 bytes.
 struct adan {
   schedule lr = 1e-3f;
-  float beta1 = 0.98f, beta2 = 0.92f, beta3 = 0.99f;
+  float beta1 = 0.98f;  ///< share of the average of gradients that a step keeps
+  float beta2 = 0.92f;  ///< of the average of their changes; also how far the gradient is looked ahead
+  float beta3 = 0.99f;  ///< of the average of squares
   float epsilon = 1e-8f;
   float weight_decay = 0;
 

@@ -11,11 +11,12 @@
 
 namespace dovetail::optim {
 
-/// AdaGrad (Duchi et al., JMLR 2011): s <- s + g'^2, w <- w - lr g' / (sqrt(s) + epsilon), g' = g + weight_decay w.
-/// PyTorch's lr_decay is the schedule inverse_time. 1 pass, 20 bytes.
+/// AdaGrad (Duchi et al., JMLR 2011), gradients over the root of the sum of all their squares so far:
+/// s <- s + g'^2, w <- w - lr g' / (sqrt(s) + epsilon), g' = g + weight_decay w. PyTorch's lr_decay is the schedule
+/// inverse_time. 1 pass, 20 bytes.
 struct adagrad {
   schedule lr = 1e-2f;
-  float initial_accumulator = 0;
+  float initial_accumulator = 0;  ///< the sum before the first step
   float epsilon = 1e-10f;
   float weight_decay = 0;
 
@@ -30,8 +31,8 @@ struct adagrad {
 /// AdaDelta (Zeiler, 2012): steps in the units of the weights. 1 pass, 28 bytes.
 struct adadelta {
   schedule lr = 1;
-  float rho = 0.9f;
-  float epsilon = 1e-6f;
+  float rho = 0.9f;       ///< share of both averages that a step keeps
+  float epsilon = 1e-6f;  ///< added to both averages under their roots
   float weight_decay = 0;
 
   using rule = chain<add_decayed_weights, scale_by_adadelta, scale_by_learning_rate>;
@@ -41,11 +42,11 @@ struct adadelta {
   DOVETAIL_OPTIMIZER
 };
 
-/// RMSprop (Tieleman & Hinton, Coursera lecture 6.5, 2012): v <- alpha v + (1 - alpha) g'^2,
-/// w <- w - lr g' / (sqrt(v) + epsilon), g' = g + weight_decay w. 1 pass, 20 bytes.
+/// RMSprop (Tieleman & Hinton, Coursera lecture 6.5, 2012), gradients over the root of an average of their squares:
+/// v <- alpha v + (1 - alpha) g'^2, w <- w - lr g' / (sqrt(v) + epsilon), g' = g + weight_decay w. 1 pass, 20 bytes.
 struct rmsprop {
   schedule lr = 1e-2f;
-  float alpha = 0.99f;
+  float alpha = 0.99f;  ///< share of the average of squares that a step keeps
   float epsilon = 1e-8f;
   float weight_decay = 0;
 
@@ -56,10 +57,12 @@ struct rmsprop {
   DOVETAIL_OPTIMIZER
 };
 
-/// RMSprop with momentum: b <- momentum b + g' / (sqrt(v) + epsilon), w <- w - lr b. 1 pass, 28 bytes.
+/// RMSprop (Tieleman & Hinton, Coursera lecture 6.5, 2012) with momentum behind it:
+/// v <- alpha v + (1 - alpha) g'^2, b <- momentum b + g' / (sqrt(v) + epsilon), w <- w - lr b, g' = g + weight_decay w.
+/// 1 pass, 28 bytes.
 struct rmsprop_momentum {
   schedule lr = 1e-2f;
-  float alpha = 0.99f;
+  float alpha = 0.99f;  ///< share of the average of squares that a step keeps
   float momentum = 0.9f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
@@ -76,7 +79,7 @@ struct rmsprop_momentum {
 /// gradients, with momentum behind it. 1 pass, 36 bytes.
 struct rmsprop_centred {
   schedule lr = 1e-2f;
-  float alpha = 0.99f;
+  float alpha = 0.99f;  ///< share of both averages that a step keeps
   float momentum = 0;
   float epsilon = 1e-8f;
   float weight_decay = 0;
@@ -93,10 +96,11 @@ struct rmsprop_centred {
 /// weight has a step of its own, which grows while the gradient keeps its sign. For full batches. `lr` scales all
 /// steps. 1 pass, 28 bytes.
 struct rprop {
-  float initial_step = 1e-2f;
-  float shrink = 0.5f, grow = 1.2f;
-  float smallest_step = 1e-6f, largest_step = 50;
-  schedule lr = 1;
+  float initial_step = 1e-2f;                      ///< of every weight, in units of the weights
+  float shrink = 0.5f;                             ///< factor of a step when the sign of the gradient has turned
+  float grow = 1.2f;                               ///< factor of a step when it has stayed
+  float smallest_step = 1e-6f, largest_step = 50;  ///< bounds of every step
+  schedule lr = 1;                                 ///< factor of all steps
 
   using rule = chain<scale_by_rprop, scale_by_learning_rate>;
   constexpr rule stages() const {

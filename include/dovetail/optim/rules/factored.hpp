@@ -19,7 +19,7 @@ namespace dovetail::optim {
 
 /// min(largest, 1 / sqrt(t)), t the step from 1: Adafactor's rate (Shazeer & Stern, ICML 2018, section 8).
 struct relative_step {
-  float largest = 1e-2f;
+  float largest = 1e-2f;  ///< rate of the first 1 / largest^2 steps
   float operator()(std::int64_t step) const {
     return std::min(largest, static_cast<float>(1 / std::sqrt(static_cast<double>(step + 1))));
   }
@@ -28,11 +28,11 @@ struct relative_step {
 /// Adafactor (Shazeer & Stern, ICML 2018) as in PyTorch: steps relative to the size of each tensor. Weight decay is
 /// decoupled and follows the same rate. State: n + m numbers for a matrix {n, m}.
 struct adafactor {
-  schedule lr = relative_step{};
-  float decay = -0.8f;
-  float epsilon = 1.1920929e-7f;
-  float smallest_rms = 1e-3f;
-  float clipping = 1;
+  schedule lr = relative_step{};  ///< in units of each tensor's own size
+  float decay = -0.8f;            ///< the averages keep 1 - t^decay in step t
+  float epsilon = 1.1920929e-7f;  ///< the least mean of squares
+  float smallest_rms = 1e-3f;     ///< the least size that a tensor is taken to have
+  float clipping = 1;             ///< the largest rms of an update, before the tensor's size
   float weight_decay = 0;
 
   using rule = chain<scale_by_adafactor, add_decayed_weights, scale_by_learning_rate>;
@@ -43,12 +43,13 @@ struct adafactor {
   DOVETAIL_OPTIMIZER
 };
 
-/// SM3 (Anil et al., NeurIPS 2019) with momentum: m <- b m + (1 - b) u, w <- w - lr m. State: the momentum, and n + m
-/// numbers for a matrix {n, m}. Wants a warm-up.
+/// SM3 (Anil et al., NeurIPS 2019), AdaGrad with one number per row and column, and momentum: m <- b m + (1 - b) u,
+/// w <- w - lr (m + weight_decay w) with b = momentum. State: the momentum, and n + m numbers for a matrix
+/// {n, m}. Wants a warm-up.
 struct sm3 {
   schedule lr = 0.1f;
   float momentum = 0.9f;
-  float epsilon = 1e-8f;
+  float epsilon = 1e-8f;  ///< added under the root
   float weight_decay = 0;
 
   using rule = chain<scale_by_sm3, accumulate_average, add_decayed_weights, scale_by_learning_rate>;

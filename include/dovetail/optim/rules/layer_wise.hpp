@@ -16,7 +16,8 @@ namespace dovetail::optim {
 /// m <- b1 m + u / (sqrt(v) + epsilon) + weight_decay w, w <- w - lr m. 2 passes, 24 bytes, and one number per tensor.
 struct novograd {
   schedule lr = 1e-2f;
-  float beta1 = 0.95f, beta2 = 0.98f;
+  float beta1 = 0.95f;  ///< share of the momentum that a step keeps
+  float beta2 = 0.98f;  ///< share of each tensor's average of squared norms that a step keeps
   float epsilon = 1e-8f;
   float weight_decay = 0;
 
@@ -31,11 +32,11 @@ struct novograd {
 /// LARC (NVIDIA Apex, 2018): LARS whose rate per tensor never exceeds lr, with momentum. `lr` is one number: the stage
 /// compares with it. 2 passes, 28 bytes.
 struct larc {
-  float lr = 0.1f;
+  float lr = 0.1f;  ///< the largest rate; a number, no schedule
   float momentum = 0.9f;
-  float weight_decay = 0;
-  float trust_coefficient = 0.02f;
-  float epsilon = 1e-8f;
+  float weight_decay = 0;           ///< coupled, and part of the trust ratio
+  float trust_coefficient = 0.02f;  ///< length of a step below the largest rate, as a share of |w|
+  float epsilon = 1e-8f;            ///< added to the denominator of the trust ratio
 
   using rule = chain<scale_by_clipped_lars_trust_ratio, accumulate_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -50,7 +51,7 @@ struct lans {
   schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-6f;
-  float weight_decay = 0.01f;
+  float weight_decay = 0.01f;                                             ///< inside both normalised directions
   float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();  ///< bounds of phi
 
   using rule = chain<normalize_per_tensor, scale_by_lans, scale_by_learning_rate>;
@@ -64,13 +65,13 @@ struct lans {
 /// Prodigy (Mishchenko & Defazio, ICML 2024): AdamW that finds its own rate; `lr` is a factor around it, 1 unless
 /// annealed. 2 passes, 56 bytes.
 struct prodigy {
-  schedule lr = 1;
+  schedule lr = 1;  ///< factor of the rate that it finds
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
-  float weight_decay = 0;
-  float initial_d = 1e-6f;  ///< the first rate: small, but not 0
-  float coefficient = 1;    ///< what the estimated rate is multiplied by
-  bool bias_correction = false;
+  float weight_decay = 0;        ///< decoupled: a step also takes lr d weight_decay of each weight away
+  float initial_d = 1e-6f;       ///< the first rate: small, but not 0
+  float coefficient = 1;         ///< what the estimated rate is multiplied by
+  bool bias_correction = false;  ///< Adam's corrections, which also slow the first steps down
 
   using rule = chain<scale_by_prodigy, scale_by_learning_rate>;
   constexpr rule stages() const {

@@ -12,11 +12,11 @@
 
 namespace dovetail::optim {
 
-/// Schedule-free SGD (Defazio et al., NeurIPS 2024). No schedule; averaged_weights gives the weights to use. 1 pass, 20
-/// bytes.
+/// Schedule-free SGD (Defazio et al., NeurIPS 2024): no schedule, but an average of the weights, which averaged_weights
+/// gives. 1 pass, 20 bytes.
 struct schedule_free_sgd {
   float lr = 1;
-  float beta = 0.9f;
+  float beta = 0.9f;         ///< where gradients are taken: 0 at z, 1 at the average
   std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
   float weight_decay = 0;
 
@@ -25,11 +25,12 @@ struct schedule_free_sgd {
   DOVETAIL_OPTIMIZER
 };
 
-/// Schedule-free AdamW (Defazio et al., NeurIPS 2024, algorithm 1). No schedule; averaged_weights gives the weights to
-/// use. 1 pass, 28 bytes.
+/// Schedule-free AdamW (Defazio et al., NeurIPS 2024, algorithm 1): no schedule, but an average of the weights, which
+/// averaged_weights gives. 1 pass, 28 bytes.
 struct schedule_free_adamw {
   float lr = 2.5e-3f;
-  float beta1 = 0.9f, beta2 = 0.999f;
+  float beta1 = 0.9f;  ///< where gradients are taken: 0 at z, 1 at the average
+  float beta2 = 0.999f;
   float epsilon = 1e-8f;
   std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
   float weight_decay = 0;

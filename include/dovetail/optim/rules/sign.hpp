@@ -11,7 +11,8 @@
 
 namespace dovetail::optim {
 
-/// signSGD (Bernstein et al., ICML 2018): w <- w - lr (sign(g) + weight_decay w). 1 pass, 12 bytes.
+/// signSGD (Bernstein et al., ICML 2018), a step of lr in every weight:
+/// w <- w - lr (sign(g) + weight_decay w). 1 pass, 12 bytes.
 struct sign_sgd {
   schedule lr = 1e-3f;
   float weight_decay = 0;
@@ -23,8 +24,8 @@ struct sign_sgd {
   DOVETAIL_OPTIMIZER
 };
 
-/// Signum (Bernstein et al., ICML 2018, algorithm 2): m <- momentum m + (1 - momentum) g,
-/// w <- w - lr (sign(m) + weight_decay w). 1 pass, 20 bytes.
+/// Signum (Bernstein et al., ICML 2018, algorithm 2), the sign of an average of gradients:
+/// m <- momentum m + (1 - momentum) g, w <- w - lr (sign(m) + weight_decay w). 1 pass, 20 bytes.
 struct signum {
   schedule lr = 1e-3f;
   float momentum = 0.9f;
@@ -38,11 +39,12 @@ struct signum {
   DOVETAIL_OPTIMIZER
 };
 
-/// Lion (Chen et al., NeurIPS 2023): w <- w - lr (sign(b1 m + (1 - b1) g) + weight_decay w), m <- b2 m + (1 - b2) g.
-/// 1 pass, 20 bytes.
+/// Lion (Chen et al., NeurIPS 2023), the sign of an average of gradients in which the newest counts more:
+/// w <- w - lr (sign(b1 m + (1 - b1) g) + weight_decay w), m <- b2 m + (1 - b2) g. 1 pass, 20 bytes.
 struct lion {
   schedule lr = 1e-4f;
-  float beta1 = 0.9f, beta2 = 0.99f;
+  float beta1 = 0.9f;   ///< share of the average, rather than of this gradient, in the step
+  float beta2 = 0.99f;  ///< share of the average that a step keeps
   float weight_decay = 0;
 
   using rule = chain<scale_by_lion, add_decayed_weights, scale_by_learning_rate>;
@@ -52,11 +54,12 @@ struct lion {
   DOVETAIL_OPTIMIZER
 };
 
-/// QHM (Ma & Yarats, ICLR 2019, section 3): b <- beta b + (1 - beta) g', w <- w - lr ((1 - nu) g' + nu b),
-/// g' = g + weight_decay w. 1 pass, 20 bytes.
+/// QHM (Ma & Yarats, ICLR 2019, section 3), a mean of plain SGD and momentum: b <- beta b + (1 - beta) g',
+/// w <- w - lr ((1 - nu) g' + nu b), g' = g + weight_decay w. 1 pass, 20 bytes.
 struct qhm {
   schedule lr = 1e-3f;
-  float nu = 0.7f, beta = 0.999f;
+  float nu = 0.7f;      ///< share of the momentum, rather than of this gradient, in the step
+  float beta = 0.999f;  ///< share of the momentum that a step keeps
   float weight_decay = 0;
 
   using rule = chain<add_decayed_weights, scale_by_qhm, scale_by_learning_rate>;
