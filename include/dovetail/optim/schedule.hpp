@@ -253,9 +253,9 @@ warm_up(std::int64_t, Then, float) -> warm_up<Then>;
 /// 4.2: "warm up"; Goyal et al., 2017, section 2.2, constant warm-up).
 template <class Then = constant>
 struct constant_warm_up {
-  std::int64_t steps = 0;
-  Then then{};
-  float rate = 1e-2f;
+  std::int64_t steps = 0;  ///< with the low rate
+  Then then{};             ///< the schedule behind them
+  float rate = 1e-2f;      ///< of those steps
   float operator()(std::int64_t step) const { return step < steps ? rate : static_cast<float>(then(step - steps)); }
 };
 template <class Then>
