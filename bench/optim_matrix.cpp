@@ -192,12 +192,12 @@ int main(int argc, char** argv) {
     auto const* r = std::getenv("RATE");
     return r ? std::strtof(r, nullptr) : otherwise;
   };
-  add("adamw", optim::adamw{.lr = rate(2e-3f)});
-  add("momentum", optim::momentum{.lr = rate(0.1f)});
-  add("muon", hidden_matrices(optim::muon{.lr = rate(0.02f)}, 2e-3f));
-  add("shampoo", optim::shampoo{.lr = rate(5e-3f), .beta2 = 0.95f, .grafting = optim::graft::rmsprop});
-  add("soap", optim::soap{.lr = rate(5e-3f)});
-  add("kfac", optim::kfac{.lr = rate(0.05f), .damping = 0.01f});
-  add("ekfac", optim::ekfac{.lr = rate(0.05f), .damping = 0.01f});
+  add("adamw", optim::adamw{.lr = rate(5e-3f)});
+  add("momentum", optim::momentum{.lr = rate(0.2f)});
+  add("muon", hidden_matrices(optim::muon{.lr = rate(0.05f)}, 5e-3f));
+  add("shampoo", optim::shampoo{.lr = rate(5e-4f), .beta2 = 0.95f, .grafting = optim::graft::rmsprop});
+  add("soap", optim::soap{.lr = rate(1e-2f)});
+  add("kfac", optim::kfac{.lr = rate(0.01f), .damping = 0.01f});
+  add("ekfac", optim::ekfac{.lr = rate(0.01f), .damping = 0.01f});
   return bench::run(argc, argv, {});
 }

@@ -78,23 +78,40 @@ inline auto qhadam() {
 inline auto schedule_free_sgd() {
   return optim::schedule_free_sgd{.lr = 0.05f, .beta = 0.8f, .warm_up = 5, .weight_decay = 0.02f};
 }
+inline auto rmsprop_momentum() {
+  return optim::rmsprop_momentum{.lr = 0.01f, .alpha = 0.9f, .momentum = 0.5f, .epsilon = 1e-2f, .weight_decay = 0.02f};
+}
+// Sums of a stage's own, numbers that it remembers, several factors.
+inline auto novograd() {
+  return optim::novograd{.lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.9f, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto larc() {
+  return optim::larc{.lr = 0.05f, .momentum = 0.8f, .weight_decay = 0.02f, .trust_coefficient = 0.05f};
+}
+inline auto lans() { return optim::lans{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto prodigy() {
+  return optim::prodigy{.beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f, .initial_d = 0.01f};
+}
+inline auto guarded_prodigy() { return optim::chain{optim::skip_non_finite{}, prodigy()}; }
 
 // By number: 0 to 7 are named in the tests.
-#define DOVETAIL_TEST_RULES(RULE)                                                                                     \
-  RULE(0, sgd)                                                                                                        \
-  RULE(1, momentum)                                                                                                   \
-  RULE(2, nesterov)                                                                                                   \
-  RULE(3, adam)                                                                                                       \
-  RULE(4, adamw)                                                                                                      \
-  RULE(5, lars)                                                                                                       \
-  RULE(6, lamb)                                                                                                       \
-  RULE(7, clipped)                                                                                                    \
-  RULE(8, lion)                                                                                                       \
-  RULE(9, adadelta)                                                                                                   \
-  RULE(10, rprop) RULE(11, centred) RULE(12, nadam) RULE(13, radam) RULE(14, ademamix) RULE(15, adopt) RULE(16, adan) \
-      RULE(17, schedule_free) RULE(18, averaged) RULE(19, sign_sgd) RULE(20, signum) RULE(21, qhm) RULE(22, adagrad)  \
-          RULE(23, rmsprop) RULE(24, adamax) RULE(25, amsgrad) RULE(26, adabound) RULE(27, adabelief) RULE(28, yogi)  \
-              RULE(29, qhadam) RULE(30, schedule_free_sgd)
+#define DOVETAIL_TEST_RULES(RULE)                                                                                    \
+  RULE(0, sgd)                                                                                                       \
+  RULE(1, momentum)                                                                                                  \
+  RULE(2, nesterov)                                                                                                  \
+  RULE(3, adam)                                                                                                      \
+  RULE(4, adamw)                                                                                                     \
+  RULE(5, lars)                                                                                                      \
+  RULE(6, lamb)                                                                                                      \
+  RULE(7, clipped)                                                                                                   \
+  RULE(8, lion)                                                                                                      \
+  RULE(9, adadelta)                                                                                                  \
+  RULE(10, rprop)                                                                                                    \
+  RULE(11, centred) RULE(12, nadam) RULE(13, radam) RULE(14, ademamix) RULE(15, adopt) RULE(16, adan)                \
+      RULE(17, schedule_free) RULE(18, averaged) RULE(19, sign_sgd) RULE(20, signum) RULE(21, qhm) RULE(22, adagrad) \
+          RULE(23, rmsprop) RULE(24, adamax) RULE(25, amsgrad) RULE(26, adabound) RULE(27, adabelief) RULE(28, yogi) \
+              RULE(29, qhadam) RULE(30, schedule_free_sgd) RULE(31, rmsprop_momentum) RULE(32, novograd)             \
+                  RULE(33, larc) RULE(34, lans) RULE(35, prodigy) RULE(36, guarded_prodigy)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};
