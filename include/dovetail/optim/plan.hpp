@@ -267,9 +267,9 @@ struct flow {
   }
   template <class S>
   static constexpr void name_state(plan& p, std::size_t& slot, std::size_t& scalar) {
-    if constexpr (slot_count < S >> 0)
+    if constexpr (has_any<slot_count<S>>)
       for (auto const* name : S::slots) p.slot_names[slot++] = name;
-    if constexpr (scalar_count < S >> 0)
+    if constexpr (has_any<scalar_count<S>>)
       for (auto const* name : S::scalars) {
         p.scalar_per_tensor[scalar] = S::needs.per_tensor;
         p.scalar_names[scalar++] = name;

@@ -113,6 +113,10 @@ inline constexpr std::size_t scalar_count = [] {
 }();
 
 namespace detail {
+/// Spelled out because clang-format 19 takes `count<S> > 0` apart.
+template <std::size_t Count>
+inline constexpr bool has_any = Count != 0;
+
 template <class K, std::size_t... I>
 consteval bool can_emit(std::index_sequence<I...>) {
   return requires(K const k, simd::tracer t) {
@@ -132,6 +136,10 @@ consteval bool can_step(std::index_sequence<I...>) {
   return requires(K const k, simd::tracer t) {
     { k.step(t, t, (static_cast<void>(I), t)...) } -> std::same_as<simd::tracer>;
   };
+}
+template <class K, std::size_t... I>
+consteval bool can_begin(std::index_sequence<I...>) {
+  return sizeof...(I) > 0 && requires(K k, double x) { k.begin((static_cast<void>(I), x)...); };
 }
 template <class S>
 using slot_sequence = std::make_index_sequence<slot_count<S>>;
@@ -199,7 +207,7 @@ namespace detail {
 template <class S, std::size_t... I>
 DOVETAIL_HD constexpr auto factor_of(kernel_of<S> const& kernel, double const* sums, double* scalars,
                                      std::index_sequence<I...>) {
-  if constexpr (measure_count < S >> 0) {
+  if constexpr (has_any<measure_count<S>>) {
     std::array<double, measure_count<S>> measured{};
     for (std::size_t i = 0; i < measure_count<S>; ++i) measured[i] = sums[i];
     return kernel.factor(measured, scalars[I]...);
@@ -268,13 +276,15 @@ inline constexpr bool precedes_state = [] {
 
 namespace detail {
 
+template <class K, class Scalar, std::size_t... C>
+DOVETAIL_HD constexpr void begin_with(K& kernel, Scalar const& scalar, std::index_sequence<C...>) {
+  kernel.begin(scalar(C)...);
+}
 /// Tells a kernel what its stage remembers of all tensors together; `scalar(c)` is scalar c.
 template <class S, class Scalar>
 DOVETAIL_HD constexpr void begin_stage([[maybe_unused]] kernel_of<S>& kernel, [[maybe_unused]] Scalar const& scalar) {
-  if constexpr (scalar_count < S >> 0) [&]<std::size_t... C>(std::index_sequence<C...>) {
-      if constexpr (requires { kernel.begin(scalar(C)...); }) kernel.begin(scalar(C)...);
-    }
-  (std::make_index_sequence<scalar_count<S>>{});
+  constexpr auto own = std::make_index_sequence<scalar_count<S>>{};
+  if constexpr (can_begin<kernel_of<S>>(own)) begin_with(kernel, scalar, own);
 }
 
 /// Advances the slots of one stage.
