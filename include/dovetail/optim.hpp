@@ -2,7 +2,8 @@
 #pragma once
 // All of optim/: optimizers that are compiled to the fewest passes over memory. Needs a C++20 compiler and threads.
 // For those who name them: optim/matrix.hpp, and the methods that see all parameters as one vector, optim/lbfgs.hpp
-// with optim/minimize.hpp, optim/line_search.hpp, optim/curvature_pairs.hpp and optim/flat_vectors.hpp.
+// with optim/minimize.hpp, optim/line_search.hpp, optim/stochastic_lbfgs.hpp, optim/curvature_pairs.hpp and
+// optim/flat_vectors.hpp.
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/directions.hpp>
 #include <dovetail/optim/gradient.hpp>
