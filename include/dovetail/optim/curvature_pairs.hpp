@@ -115,9 +115,11 @@ class curvature_pairs {
         simd::pack sum = 0.0f;
         for (auto const& [c, v] : coefficients_)
           sum = sum + c * load(std::span<float const>(v + part.begin, part.size()));
+        float* const to = out.data() + part.begin + i;
+        if (length == static_cast<std::size_t>(simd::pack::lanes)) return sum.store(to);
         float room[simd::pack::lanes];
         sum.store(room);
-        std::copy_n(room, length, out.data() + part.begin + i);
+        std::copy_n(room, length, to);
       });
     });
   }
