@@ -7,6 +7,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -97,13 +98,72 @@ struct hessian_free {
   /// (|diagonal| + damping)^preconditioner_power (section 4.7).
   template <objective F, curvature_product Product>
   hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
-                           std::span<float const> diagonal = {}, step_options const& options = {}) const;
+                           std::span<float const> diagonal = {}, step_options const& options = {}) const {
+    require(state.direction_.size() == parameters.flat_size() &&
+                (diagonal.empty() || diagonal.size() == parameters.flat_size()),
+            "hessian_free: a state of ", state.direction_.size(), " and a diagonal of ", diagonal.size(),
+            " elements for ", parameters.flat_size(), " parameters: call init() again");
+    trials<std::remove_reference_t<F>> t(f, parameters, options);
+    t.begin();
+    if (t.r.gradient_norm > 0) {
+      try {
+        auto const kept = solve(product, t, state, diagonal);
+        choose(t, kept, state.damping_);
+      } catch (...) {
+        t.go_back();
+        throw;
+      }
+      if (!t.r.accepted) std::fill(state.direction_.begin(), state.direction_.end(), 0.0f);
+      if (!(t.r.ratio >= 0.25)) state.damping_ *= 1.5;
+      if (t.r.ratio > 0.75) state.damping_ *= 2.0 / 3.0;
+    }
+    t.r.damping = state.damping_;
+    ++state.step_;
+    return t.r;
+  }
 
  private:
+  /// An iterate of conjugate gradients, and the damped model's value there; 0: it is the gradient instead.
   struct iterate {
     buffer<float> x;
     double value;
   };
+  struct iterates {
+    std::vector<iterate> list;
+    bool bends_down = false;  ///< negative curvature ended them
+  };
+
+  /// The weights that a step starts from, and the loss elsewhere.
+  template <class F>
+  struct trials {
+    F& f;
+    parameter_list& p;
+    step_options const& options;
+    buffer<float> weights{p.flat_size()}, downhill{p.flat_size()};
+    hessian_free_result r{};
+
+    trials(F& objective, parameter_list& list, step_options const& o) : f(objective), p(list), options(o) {}
+
+    void begin() {
+      detail::gather(p, &parameter::weight, weights.span());
+      r.before = r.loss = f(p);
+      r.evaluations = 1;
+      detail::gather(p, &parameter::gradient, downhill.span());
+      detail::map_vectors(
+          options, downhill.span(), [](simd::pack u) { return -u; }, downhill.span());
+      r.gradient_norm = std::sqrt(detail::inner_product(downhill.span(), downhill.span(), options));
+      require<numeric_error>(std::isfinite(r.loss) && std::isfinite(r.gradient_norm), "hessian_free: the loss is ",
+                             r.loss, " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
+    }
+    double at(double length, std::span<float const> d) {
+      detail::move_to(p, weights.span(), length, d, options);
+      ++r.evaluations;
+      double const loss = f(p);
+      return std::isfinite(loss) ? loss : std::numeric_limits<double>::infinity();
+    }
+    void go_back() { detail::scatter(weights.span(), p, &parameter::weight); }
+  };
+
   static buffer<float> inverted(std::span<float const> diagonal, double damping, double power) {
     buffer<float> inverse(diagonal.size());
     for (std::size_t i = 0; i < inverse.size(); ++i) {
@@ -112,110 +172,74 @@ struct hessian_free {
     }
     return inverse;
   }
-};
 
-template <objective F, curvature_product Product>
-hessian_free_result hessian_free::step(F&& f, Product&& product, parameter_list& p, state_type& state,
-                                       std::span<float const> diagonal, step_options const& options) const {
-  std::size_t const n = p.flat_size();
-  require(state.direction_.size() == n && (diagonal.empty() || diagonal.size() == n), "hessian_free: a state of ",
-          state.direction_.size(), " and a diagonal of ", diagonal.size(), " elements for ", n,
-          " parameters: call init() again");
-  hessian_free_result r;
-  buffer<float> weights(n), downhill(n);
-  auto const b = downhill.span();
-  detail::gather(p, &parameter::weight, weights.span());
-  auto const loss_at = [&](double length, std::span<float const> x) {
-    detail::move_to(p, weights.span(), length, x, options);
-    ++r.evaluations;
-    double const loss = f(p);
-    return std::isfinite(loss) ? loss : std::numeric_limits<double>::infinity();
-  };
-  auto const back = [&] { detail::scatter(weights.span(), p, &parameter::weight); };
-
-  r.before = r.loss = f(p);
-  r.evaluations = 1;
-  detail::gather(p, &parameter::gradient, b);
-  detail::map_vectors(
-      options, b, [](simd::pack u) { return -u; }, b);
-  r.gradient_norm = std::sqrt(detail::inner_product(b, b, options));
-  require<numeric_error>(std::isfinite(r.loss) && std::isfinite(r.gradient_norm), "hessian_free: the loss is ", r.loss,
-                         " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
-  r.damping = state.damping_;
-  if (r.gradient_norm == 0) return r;
-
-  // Solve. Iterates 1, 2, 3, 5, 7, 10, … are kept, and the last one.
-  auto const lambda = static_cast<float>(state.damping_);
-  auto const damped = [&](std::span<float const> v, std::span<float> out) {
-    product(v, out);
+  /// Conjugate gradients from the direction of before, which the last iterate replaces. Of the iterates, 1, 2, 3, 4, 6,
+  /// 8, 11, … and the last one are kept.
+  template <class Product, class F>
+  iterates solve(Product&& product, trials<F>& t, state_type& state, std::span<float const> diagonal) const {
+    auto const lambda = static_cast<float>(state.damping_), start = static_cast<float>(decay);
+    auto const damped = [&](std::span<float const> v, std::span<float> out) {
+      product(v, out);
+      detail::map_vectors(
+          t.options, out, [lambda](simd::pack u, simd::pack w) { return u + lambda * w; }, out, v);
+    };
+    auto const x = state.direction_.span();
     detail::map_vectors(
-        options, out, [lambda](simd::pack u, simd::pack w) { return u + lambda * w; }, out, v);
-  };
-  auto const x = state.direction_.span();
-  auto const start = static_cast<float>(decay);
-  detail::map_vectors(
-      options, x, [start](simd::pack u) { return start * u; }, x);
-  std::vector<iterate> kept;
-  double next = 1;
-  int iterations = 0;
-  auto const keep = [&](std::span<float const> at, double value) {
-    kept.push_back({buffer<float>(n), value});
-    std::copy(at.begin(), at.end(), kept.back().x.begin());
-  };
-  auto const inverse = inverted(diagonal, state.damping_, preconditioner_power);
-  try {
-    auto const s =
-        solver.solve(damped, b, inverse.span(), x, options, [&](int i, std::span<float const> at, double value) {
-          iterations = i;
-          if (i < next) return;
-          next = std::ceil(1.3 * i);
-          keep(at, value);
-        });
-    r.products = s.products;
-    if (kept.empty() || kept.back().value != s.value) keep(x, s.value);
-    if (!(kept.back().value < 0) || (s.negative_curvature && iterations == 0)) {
+        t.options, x, [start](simd::pack u) { return start * u; }, x);
+    iterates kept;
+    auto const keep = [&](std::span<float const> at, double value) {
+      kept.list.push_back({buffer<float>(at.size()), value});
+      std::copy(at.begin(), at.end(), kept.list.back().x.begin());
+    };
+    int made = 0, next = 1;
+    auto const inverse = inverted(diagonal, state.damping_, preconditioner_power);
+    auto const s = solver.solve(damped, t.downhill.span(), inverse.span(), x, t.options,
+                                [&](int i, std::span<float const> at, double value) {
+                                  made = i;
+                                  if (i < next) return;
+                                  next = static_cast<int>(std::ceil(1.3 * i));
+                                  keep(at, value);
+                                });
+    t.r.products = s.products;
+    kept.bends_down = s.negative_curvature;
+    if (!(s.value < 0) || (s.negative_curvature && made == 0)) {
       // The model gives no new step: along the gradient, with more damping next time.
-      std::copy(b.begin(), b.end(), kept.back().x.begin());
-      kept.back().value = 0;
+      kept.list.clear();
+      keep(t.downhill.span(), 0);
       std::fill(x.begin(), x.end(), 0.0f);
+    } else if (kept.list.empty() || kept.list.back().value != s.value) {
+      keep(x, s.value);
     }
-    // Go back while an earlier iterate is better.
-    double loss = loss_at(1, kept.back().x.span());
-    while (kept.size() > 1) {
-      double const earlier = loss_at(1, kept[kept.size() - 2].x.span());
+    return kept;
+  }
+
+  /// Goes to the best of the iterates and along it, or back.
+  template <class F>
+  void choose(trials<F>& t, iterates const& kept, double lambda) const {
+    std::size_t last = kept.list.size() - 1;
+    double loss = t.at(1, kept.list[last].x.span());
+    for (; last > 0; --last) {  // while an earlier one is better
+      double const earlier = t.at(1, kept.list[last - 1].x.span());
       if (!(earlier < loss || std::isinf(loss))) break;
       loss = earlier;
-      kept.pop_back();
     }
-    // Shorten the step until the loss falls.
-    auto const d = kept.back().x.span();
-    double const slope = -detail::inner_product(b, d, options);
-    double const undamped = kept.back().value - 0.5 * state.damping_ * detail::inner_product(d, d, options);
-    r.ratio = kept.back().value < 0 ? (loss - r.before) / undamped : 0;
+    auto const d = kept.list[last].x.span();
+    double const model = kept.list[last].value;
+    double const slope = -detail::inner_product(t.downhill.span(), d, t.options);
+    double const undamped = model - 0.5 * lambda * detail::inner_product(d, d, t.options);
+    t.r.ratio = model < 0 ? (loss - t.r.before) / undamped : 0;
     double length = 1;
-    for (int k = 0; k < backtracks && !(loss <= r.before + decrease * length * slope && loss < r.before); ++k)
-      loss = loss_at(length *= std::isfinite(loss) ? 0.8 : 0.1, d);
+    for (int k = 0; k < backtracks && !(loss <= t.r.before + decrease * length * slope && loss < t.r.before); ++k)
+      loss = t.at(length *= std::isfinite(loss) ? 0.8 : 0.1, d);
     // Where the model bends down, nothing says how far: twice as far as long as that is better.
-    if (s.negative_curvature && length == 1 && loss < r.before)
-      for (double further; length < 1e3 && (further = loss_at(2 * length, d)) < loss; length *= 2) loss = further;
-    r.accepted = loss < r.before;
-    if (r.accepted) {
-      detail::move_to(p, weights.span(), length, d, options);
-      r.loss = loss;
-      r.length = length;
-    } else {
-      back();
-      std::fill(x.begin(), x.end(), 0.0f);
-    }
-  } catch (...) {
-    back();
-    throw;
+    if (kept.bends_down && length == 1 && loss < t.r.before)
+      for (double further; length < 1e3 && (further = t.at(2 * length, d)) < loss; length *= 2) loss = further;
+    t.r.accepted = loss < t.r.before;
+    if (!t.r.accepted) return t.go_back();
+    detail::move_to(t.p, t.weights.span(), length, d, t.options);
+    t.r.loss = loss;
+    t.r.length = length;
   }
-  if (!(r.ratio >= 0.25)) state.damping_ *= 1.5;
-  if (r.ratio > 0.75) state.damping_ *= 2.0 / 3.0;
-  r.damping = state.damping_;
-  ++state.step_;
-  return r;
-}
+};
 
 }  // namespace dovetail::optim
