@@ -108,9 +108,10 @@ int main(int argc, char** argv) {
   RULE(nesterov)
   RULE(sign_sgd)
   RULE(signum)
-  RULE(lion) RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum) RULE(rmsprop_centred) RULE(
-      rprop) RULE(adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam) RULE(adabound) RULE(adabelief)
-      RULE(yogi) RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan) RULE(schedule_free_sgd) RULE(schedule_free_adamw)
+  RULE(lion)
+  RULE(qhm) RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum) RULE(rmsprop_centred) RULE(rprop) RULE(
+      adam) RULE(adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam) RULE(adabound) RULE(adabelief) RULE(yogi)
+      RULE(qhadam) RULE(ademamix) RULE(adopt) RULE(adan) RULE(schedule_free_sgd) RULE(schedule_free_adamw)
 #undef RULE
           add_rule("six_stages", p,
                    optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},

@@ -4,3 +4,4 @@
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
 #include <dovetail/sync/shard.hpp>
+#include <dovetail/sync/summed.hpp>

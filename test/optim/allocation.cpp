@@ -6,6 +6,7 @@
 #include <new>
 
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
 
@@ -44,4 +45,18 @@ TEST_CASE("a step allocates nothing, reductions and groups included") {
   CHECK(steps(optim::chain{optim::clip_by_global_norm{}, optim::lamb{}}) == 0);
   CHECK(steps(optim::grouped{optim::momentum{},
                              optim::group{optim::rank_below{2}, optim::momentum{.weight_decay = 1}}}) == 0);
+}
+
+TEST_CASE("a step of stochastic L-BFGS allocates nothing, whether or not it makes a pair") {
+  arena a({{"a.weight", {100, 100}}, {"a.bias", {100}}});
+  optim::stochastic_lbfgs const opt{.history = 3, .interval = 2, .signal = 0};
+  auto s = opt.init(a.parameters());
+  std::size_t const before = allocations;
+  for (int t = 1; t <= 14; ++t) {
+    for (std::size_t i = 0; i < a.gradients().size(); ++i)
+      a.gradients()[i] = a.weights()[i] + static_cast<float>((i * 7 + static_cast<std::size_t>(t)) % 5);
+    opt.step(a.parameters(), s);
+  }
+  CHECK(allocations == before);
+  CHECK(s.pairs() == 3);
 }

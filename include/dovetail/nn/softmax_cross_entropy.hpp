@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/loss.hpp>
@@ -64,6 +66,32 @@ struct softmax_cross_entropy {
     }
     sums.count = p.rows();
     return sums;
+  }
+
+  /// The gradient of -log softmax(z)[target], with the target drawn from softmax(z), has the Hessian of the loss as its
+  /// covariance: the Fisher information of the model is its Gauss-Newton matrix.
+  static constexpr bool is_log_likelihood = true;
+
+  /// out = scale H v, row by row: H = diag(s) - s sᵀ is the Hessian of a prediction's loss in its logits, s = softmax.
+  /// v and out are rows × classes, as p.logits; they may be the same.
+  void curvature(predictions const& p, float scale, float const* v, float* out) const {
+    for (std::int64_t r = 0; r < p.rows(); ++r) {
+      auto const x = p.row(r);
+      float const* const from = v + r * p.classes;
+      float* const to = out + r * p.classes;
+      double const most = static_cast<double>(*std::max_element(x.begin(), x.end()));
+      double sum = 0, mean = 0;
+      for (std::size_t j = 0; j < x.size(); ++j) {
+        double const e = std::exp(static_cast<double>(x[j]) - most);
+        sum += e;
+        mean += e * static_cast<double>(from[j]);
+      }
+      mean /= sum;
+      for (std::size_t j = 0; j < x.size(); ++j) {
+        double const s = std::exp(static_cast<double>(x[j]) - most) / sum;
+        to[j] = static_cast<float>(static_cast<double>(scale) * s * (static_cast<double>(from[j]) - mean));
+      }
+    }
   }
 };
 

@@ -3,6 +3,7 @@
 // The directions beyond Adam's, as stages: each turns the gradient into an update by the paper's formula.
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/directions/adaptive.hpp>
+#include <dovetail/optim/directions/curvature.hpp>
 #include <dovetail/optim/directions/factored.hpp>
 #include <dovetail/optim/directions/layer_wise.hpp>
 #include <dovetail/optim/directions/row_wise.hpp>

@@ -187,7 +187,7 @@ class engine {
     using stage = typename Flow::template stage<S>;
     if constexpr (factor_count < stage >> 0)
       if constexpr (all.point[S] == P) {
-        constexpr std::size_t count = all.pass[P].sums(), own = measure_count < stage >> 0 ? all.pass[P].own_sums() : 0;
+        constexpr std::size_t count = all.pass[P].sums(), own = measures<stage> ? all.pass[P].own_sums() : 0;
         constexpr std::size_t scalars = scalar_count<stage>;
         std::array<double, scalars + 1> before{}, now{};
         auto const remember = [&](std::array<double, scalars + 1>& x, std::size_t i) {

@@ -5,6 +5,7 @@
 #include <dovetail/optim/rules/adam_family.hpp>
 #include <dovetail/optim/rules/adaptive.hpp>
 #include <dovetail/optim/rules/base.hpp>
+#include <dovetail/optim/rules/curvature.hpp>
 #include <dovetail/optim/rules/factored.hpp>
 #include <dovetail/optim/rules/layer_wise.hpp>
 #include <dovetail/optim/rules/schedule_free.hpp>

@@ -203,6 +203,9 @@ inline constexpr std::size_t measure_count = [] {
 }();
 
 namespace detail {
+template <class S>
+inline constexpr bool measures = has_any<measure_count<S>>;
+
 /// The factors of a reducing stage, from its sums (those it measures, or the squares of update and weight) and scalars.
 template <class S, std::size_t... I>
 DOVETAIL_HD constexpr auto factor_of(kernel_of<S> const& kernel, double const* sums, double* scalars,

@@ -101,9 +101,8 @@ using cursor_of = typename cursor_type<Source, Stored>::type;
 inline std::vector<int> owners(std::span<double const> costs, int ranks) {
   std::vector<std::size_t> order(costs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return costs[a] != costs[b] ? costs[a] > costs[b] : a < b;
-  });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return costs[a] != costs[b] ? costs[a] > costs[b] : a < b; });
   std::vector<double> load(static_cast<std::size_t>(ranks));
   std::vector<int> owner(costs.size());
   for (auto const i : order) {

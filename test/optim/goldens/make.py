@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Writes trajectories.txt, or with the argument "matrix" matrix.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
+"""Writes trajectories.txt, or with the argument "matrix" matrix.txt, "curvature" curvature.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
 gradients, in double precision. Run by hand when a rule is added:
 
     python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 schedulefree==1.4.1 numpy
     env/bin/python make.py > trajectories.txt; env/bin/python make.py matrix > matrix.txt
+    env/bin/python make.py curvature > curvature.txt
 
 Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again.
 Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE",
@@ -23,8 +24,8 @@ import torch
 
 jax.config.update("jax_enable_x64", True)
 
-MATRIX = sys.argv[1:] == ["matrix"]
-SHAPES = [(4, 4), (6, 3), (7,)] if MATRIX else [(3, 5), (7,), (1,)]
+MATRIX, CURVATURE = sys.argv[1:] == ["matrix"], sys.argv[1:] == ["curvature"]
+SHAPES = [(4, 4), (6, 3), (7,)] if MATRIX else [(2, 3, 2, 2), (3, 5), (7,)] if CURVATURE else [(3, 5), (7,), (1,)]
 STEPS, SHOWN = 40, (1, 2, 5, 12, 40)
 SIZE = sum(int(np.prod(s)) for s in SHAPES)
 
@@ -477,6 +478,53 @@ def matrix_cases():
     from_paper("soap_one_side", soap(f(0.9), f(0.95), f(0.95), f(1e-3), 5, 3), "Vyas-2025-algorithm-3")
 
 
+def curvature_cases():
+    """Rules that are given an estimate of the Hessian's diagonal, draw(1000 + t), before step t, every few steps."""
+    decay = f(0.03)
+
+    def blocks(d, average):  # Yao et al., equation 10: the mean over a block, in each of its elements
+        axes = {"none": (), "kernel": tuple(range(2, d.ndim)), "row": tuple(range(1, d.ndim))}[average]
+        return np.broadcast_to(d.mean(axis=axes, keepdims=True), d.shape) if axes else d
+
+    def follow(name, citation, every, update):
+        params, memories, rows, d = cut(draw(0)), [{} for _ in SHAPES], [], None
+        for t in range(1, STEPS + 1):
+            if (t - 1) % every == 0:
+                d = cut(draw(1000 + t))
+            params = [update(w, g, h, t, m, (t - 1) % every == 0)
+                      for w, g, h, m in zip(params, cut(draw(t)), d, memories)]
+            if t in SHOWN:
+                rows.append((t, np.concatenate([p.ravel() for p in params])))
+        show(name, citation, rows)
+
+    def adahessian(lr, b1, b2, eps, wd, average):
+        def update(w, g, d, t, m, _):
+            d = blocks(d, average)
+            m["m"] = b1 * m.get("m", 0) + (1 - b1) * g
+            m["v"] = b2 * m.get("v", 0) + (1 - b2) * d * d
+            mhat, vhat = m["m"] / (1 - b1**t), m["v"] / (1 - b2**t)
+            return w - lr * (mhat / (np.sqrt(vhat) + eps) + wd * w)
+        return update
+
+    def sophia(lr, b1, b2, gamma, eps, rho, wd):
+        def update(w, g, d, t, m, observed):
+            if observed:
+                m["h"] = b2 * m.get("h", 0) + (1 - b2) * d
+            m["m"] = b1 * m.get("m", 0) + (1 - b1) * g
+            return w - lr * wd * w - lr * np.clip(m["m"] / np.maximum(gamma * m["h"], eps), -rho, rho)
+        return update
+
+    paper = "Yao-2021-algorithm-1"
+    follow("adahessian", paper, 3, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), decay, "kernel"))
+    follow("adahessian_row", paper, 1, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), decay, "row"))
+    follow("adahessian_none", paper, 5, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), 0, "none"))
+    follow("adahessian_default", paper, 2, adahessian(f(0.15), f(0.9), f(0.999), f(1e-4), 0, "kernel"))
+    paper = "Liu-2024-algorithm-3"
+    follow("sophia", paper, 3, sophia(f(0.02), f(0.8), f(0.7), f(2), f(1e-3), f(0.5), decay))
+    follow("sophia_unclipped", paper, 4, sophia(f(0.02), f(0.8), f(0.7), f(1), f(1), f(9), decay))
+    follow("sophia_default", paper, 10, sophia(f(1e-3), f(0.96), f(0.99), f(0.05), f(1e-12), 1, f(0.1)))
+
+
 def schedule_cases():
     def show_rates(name, initial, make):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=initial)
@@ -518,6 +566,8 @@ def schedule_cases():
 print("# make.py:", "weights after steps", *SHOWN, "of", STEPS, "in tensors of shapes", *SHAPES)
 if MATRIX:
     matrix_cases()
+elif CURVATURE:
+    curvature_cases()
 else:
     torch_cases()
     optax_cases()

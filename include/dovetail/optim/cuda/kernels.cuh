@@ -249,7 +249,8 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, 
   constexpr plan all = Flow::make();
   if constexpr (factor_count < stage >> 0)
     if constexpr (all.point[S] == P) {
-      constexpr std::size_t count = all.pass[P].sums(), own = measure_count < stage >> 0 ? all.pass[P].own_sums() : 0;
+      constexpr std::size_t count = all.pass[P].sums(),
+                            own = optim::detail::measures<stage> ? all.pass[P].own_sums() : 0;
       constexpr std::size_t held = scalar_count<stage>;
       constexpr bool per_tensor = stage::needs.per_tensor;
       double now[held + 1];

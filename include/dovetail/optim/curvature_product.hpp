@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/philox.hpp>
+#include <dovetail/optim/flat_vectors.hpp>
+#include <dovetail/optim/minimize.hpp>
+
+// Curvature without a matrix: products of the Hessian, or of what stands for it, with vectors.
+
+namespace dovetail::optim {
+
+/// Called with a vector v over the flat index space, it writes A v into `out`, for a symmetric matrix A of curvatures
+/// at the present weights. It may overwrite the gradients of the parameters; weights are as before when it returns.
+template <class C>
+concept curvature_product = requires(C& c, std::span<float const> v, std::span<float> out) {
+  c(v, out);
+};
+
+namespace detail {
+
+/// Calls f(step) with the weights moved to w + step v and to w - step v, and puts w back, also when f throws. The step
+/// balances what float loses in a central difference, eps |f| / step, with step^2 f''' (Andrei, Accelerated conjugate
+/// gradient algorithm with finite difference Hessian/vector product approximation, J. Comput. Appl. Math. 2009, has the
+/// square root for one-sided differences): step = cbrt(eps)(1 + |w|) / |v|. Returns it; 0 if v is.
+template <class F>
+double move_both_ways(parameter_list const& p, std::span<float const> v, std::span<float> w,
+                      step_options const& options, F const& f) {
+  gather(p, &parameter::weight, w);
+  vector_pair const wanted[]{{w.data(), w.data()}, {v.data(), v.data()}};
+  double sums[2];
+  inner_products(w.size(), wanted, sums, options);
+  if (!(sums[1] > 0)) return 0;
+  double const step = 0.00492156660115 * (1 + std::sqrt(sums[0])) / std::sqrt(sums[1]);
+  if (!std::isfinite(step) || step > 1e30) return 0;  // v vanishes in single precision
+  struct restore {
+    parameter_list const& p;
+    std::span<float> w;
+    ~restore() { scatter(w, p, &parameter::weight); }
+  } const at_the_end{p, w};
+  for (double const way : {step, -step}) {
+    move_to(p, w, way, v, options);
+    f(way);
+  }
+  return step;
+}
+
+}  // namespace detail
+
+/// The product of an objective's Hessian with a vector, by a central difference of gradients: two evaluations a
+/// product. Errors are some 1e-5 of the largest curvature times |v| for smooth objectives of ordinary scale. Overwrites
+/// the gradients. Memory: 2 floats per parameter. Refers to the objective and the list.
+template <class Objective>
+class hessian_product {
+ public:
+  hessian_product(Objective& f, parameter_list& p, step_options options = {})
+      : f_(&f), p_(&p), options_(std::move(options)), weights_(p.flat_size()), gradient_(p.flat_size()) {}
+
+  void operator()(std::span<float const> v, std::span<float> out) {
+    require(v.size() == p_->flat_size() && out.size() == v.size(), "hessian_product: vectors of ", v.size(), " and ",
+            out.size(), " elements for ", p_->flat_size(), " parameters");
+    double const step = detail::move_both_ways(*p_, v, weights_.span(), options_, [&](double way) {
+      static_cast<void>((*f_)(*p_));
+      detail::gather(*p_, &parameter::gradient, way > 0 ? out : gradient_.span());
+    });
+    auto const factor = static_cast<float>(step > 0 ? 0.5 / step : 0);
+    if (step == 0) std::fill(out.begin(), out.end(), 0.0f);
+    detail::map_vectors(
+        options_, out, [factor](simd::pack a, simd::pack b) { return factor * (a - b); }, out, gradient_.span());
+  }
+
+ private:
+  Objective* f_;
+  parameter_list* p_;
+  step_options options_;
+  buffer<float> weights_, gradient_;
+};
+
+/// Fills z with -1 and 1, each as likely as the other (Rademacher): bits of a stream.
+inline void draw_signs(random_stream const& stream, std::span<float> z) {
+  for (std::size_t i = 0; i < z.size(); i += 128) {
+    auto const words = stream.words(static_cast<std::uint32_t>(i / 128));
+    for (std::size_t k = 0; k < 128 && i + k < z.size(); ++k) z[i + k] = words[k / 32] >> (k % 32) & 1u ? 1.0f : -1.0f;
+  }
+}
+
+/// Hutchinson's estimate of the diagonal of a matrix: the mean over `samples` of z * A z, elementwise, z of signs
+/// (Bekas, Kokiopoulou & Saad, Appl. Numer. Math. 2007). Unbiased; its variance per sample is that of the off-diagonal
+/// part: the sum over the row of their squares. `stream` names the draw: give the step's number, so that no two are
+/// alike; ranks that share a product need the same.
+template <curvature_product Product>
+void hutchinson_diagonal(Product&& product, random_stream stream, std::span<float> diagonal, int samples = 1) {
+  require(samples > 0, "hutchinson_diagonal: ", samples, " samples: at least one is needed");
+  buffer<float> z(diagonal.size()), az(diagonal.size());
+  std::fill(diagonal.begin(), diagonal.end(), 0.0f);
+  auto const share = 1 / static_cast<float>(samples);
+  std::uint32_t const first = stream.tensor;
+  for (int k = 0; k < samples; ++k) {
+    stream.tensor = first + static_cast<std::uint32_t>(k);
+    draw_signs(stream, z.span());
+    product(std::span<float const>(z.span()), az.span());
+    detail::map(
+        diagonal, [share](simd::pack d, simd::pack a, simd::pack b) { return d + share * (a * b); }, diagonal, z.span(),
+        az.span());
+  }
+}
+
+/// The Gauss-Newton-Bartlett estimate of a diagonal: count × g², g the mean gradient over `count` predictions for
+/// targets that were drawn from the model itself (nn::sampled_gradients), as it lies in the parameters (Liu et al.,
+/// Sophia, ICLR 2024, algorithm 2). Unbiased for the Gauss-Newton matrix of the mean of a negative log-likelihood.
+inline void bartlett_diagonal(parameter_list const& p, std::int64_t count, std::span<float> diagonal) {
+  require(diagonal.size() == p.flat_size(), "bartlett_diagonal: room for ", diagonal.size(), " elements, there are ",
+          p.flat_size(), " parameters");
+  detail::gather(p, &parameter::gradient, diagonal);
+  detail::map(
+      diagonal, [n = static_cast<float>(count)](simd::pack g) { return n * (g * g); }, diagonal);
+}
+
+}  // namespace dovetail::optim

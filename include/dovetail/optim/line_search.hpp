@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+// How far to go along a direction.
+
+namespace dovetail::optim {
+
+/// A point along a direction: the step, the loss there and the loss's derivative along the direction. A loss or slope
+/// that is not finite counts as an infinite loss.
+struct line_point {
+  double step = 0, value = 0, slope = 0;
+
+  bool finite() const { return std::isfinite(value) && std::isfinite(slope); }
+};
+
+/// Where a line search ended. `wolfe`: both conditions hold there; otherwise it is the best point that was seen which
+/// decreases the loss enough, or, if there was none, the start.
+struct line_result {
+  line_point at;
+  bool wolfe = false;
+  int trials = 0;
+};
+
+namespace detail {
+/// The minimum of the cubic that has the values and slopes of two points (Nocedal & Wright, equation 3.59), the middle
+/// between low and high where there is none, and never outside of these.
+inline double cubic_minimum(line_point const& a, line_point const& b, double low, double high) {
+  double const chord = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
+  double const square = chord * chord - a.slope * b.slope;
+  double at = std::numeric_limits<double>::quiet_NaN();
+  if (square >= 0) {
+    double const root = std::copysign(std::sqrt(square), b.step - a.step);
+    at = b.step - (b.step - a.step) * (b.slope + root - chord) / (b.slope - a.slope + 2 * root);
+  }
+  return std::isfinite(at) ? std::clamp(at, low, high) : 0.5 * (low + high);
+}
+}  // namespace detail
+
+/// Finds a step that meets the strong Wolfe conditions: f(step) <= f(0) + decrease step f'(0), and |f'(step)| <=
+/// curvature |f'(0)| (Nocedal & Wright, Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6), by cubic
+/// interpolation that is kept inside the bracket and halves it when it does not shrink by itself. Small `curvature`
+/// makes the search exact. Values that are not finite shorten the step.
+struct strong_wolfe {
+  double decrease = 1e-4;
+  double curvature = 0.9;
+  int trials = 30;
+  double longest = 1e10;
+
+  /// `at(step)` gives the line_point of a step; `start` is that of step 0, with a negative slope; `first` is tried
+  /// first.
+  template <class Phi>
+  line_result search(Phi&& at, line_point const& start, double first) const {
+    line_result r{start};
+    line_point before = start;
+    double step = first;
+    while (r.trials < trials) {
+      auto const now = at(step);
+      ++r.trials;
+      if (!now.finite() || !descends(start, now) || (r.trials > 1 && now.value >= before.value))
+        return zoom(at, start, before, now, r);
+      if (flat(start, now)) return {now, true, r.trials};
+      if (now.slope >= 0) return zoom(at, start, now, before, r);
+      r.at = now;
+      if (step >= longest) break;
+      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest);
+      step = detail::cubic_minimum(before, now, low, high);
+      // A slope that grows on the way down says nothing of where it ends.
+      if (now.slope <= before.slope) step = high;
+      before = now;
+    }
+    return r;
+  }
+
+ private:
+  bool descends(line_point const& start, line_point const& p) const {
+    return p.value <= start.value + decrease * p.step * start.slope;
+  }
+  bool flat(line_point const& start, line_point const& p) const {
+    return std::abs(p.slope) <= -curvature * start.slope;
+  }
+  /// Between `low`, which descends and whose slope points to `high`, lie points that meet both conditions.
+  template <class Phi>
+  line_result zoom(Phi&& at, line_point const& start, line_point low, line_point high, line_result r) const {
+    bool shrunk = true;
+    while (r.trials < trials) {
+      double const left = std::min(low.step, high.step), right = std::max(low.step, high.step), width = right - left;
+      if (!(width > 1e-12 * right)) break;
+      double const margin = 1e-3 * width;
+      double const step = !high.finite() ? low.step + 0.1 * (high.step - low.step)
+                          : shrunk       ? detail::cubic_minimum(low, high, left + margin, right - margin)
+                                         : 0.5 * (left + right);
+      auto const now = at(step);
+      ++r.trials;
+      if (!now.finite() || !descends(start, now) || now.value >= low.value) {
+        high = now;
+      } else {
+        if (flat(start, now)) return {now, true, r.trials};
+        if (now.slope * (high.step - low.step) >= 0) high = low;
+        low = now;
+      }
+      shrunk = std::abs(high.step - low.step) <= 0.66 * width;
+    }
+    r.at = low;
+    return r;
+  }
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/optim/curvature_pairs.hpp>
+#include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/schedule.hpp>
+#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+namespace dovetail::optim {
+
+/// Stochastic L-BFGS: w <- w - lr H g, with one gradient per step. H is the inverse BFGS matrix of the last `history`
+/// pairs, begun at 1/gamma. A pair comes every `interval` steps: the differences of the weights' and of the gradients'
+/// means over these steps and over the `interval` steps before, as the mean of gradients of a quadratic is the gradient
+/// at the mean weights, with less noise (averages: Byrd et al., SIAM J. Optim. 2016, algorithm 1). Pairs are damped so
+/// that H stays positive definite whatever the noise (Wang, Ma, Goldfarb & Liu, SdLBFGS, SIAM J. Optim. 2017,
+/// equations 3.9 to 3.11): gamma = max(y·y / s·y, smallest_curvature), y <- theta y + (1 - theta) gamma s with
+/// theta = 0.75 gamma s·s / (gamma s·s - s·y) where s·y < 0.25 gamma s·s, otherwise 1. A pair whose y is not longer
+/// than `signal` times its standard error, which the spread of the gradients within both intervals tells, is left out:
+/// where noise hides the curvature, this is SGD.
+///
+/// g includes weight_decay w. Until there is a pair, and whenever H g is longer than max_growth |g|, the step is along
+/// g (of that length). A step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over
+/// parts go through step_options::combine) and on any gradient source. The same bits on any number of threads. State:
+/// 2 history + 4 floats per parameter, and 2 more of room; no step allocates, on one thread.
+struct stochastic_lbfgs {
+  schedule lr = 0.3f;
+  std::size_t history = 10;
+  std::int64_t interval = 20;
+  float smallest_curvature = 0.1f;  ///< in the units of the Hessian
+  float signal = 1.5f;              ///< norm of a difference of gradients over its standard error, at least
+  float max_growth = 10;            ///< of |H g| / |g|
+  float weight_decay = 0;
+
+  /// Elementwise but for sums: ranks may divide tensors.
+  static constexpr bool whole_tensors = false;
+
+  /// Pairs, the means of the interval before and the sums of this one. Copyable, comparable, saved by name.
+  class state_type {
+   public:
+    state_type() = default;
+    state_type(parameter_list const& parameters, std::size_t history)
+        : pairs_(parameters.flat_size(), history),
+          weight_sum_(parameters.flat_size()),
+          gradient_sum_(parameters.flat_size()),
+          weight_mean_(parameters.flat_size()),
+          gradient_mean_(parameters.flat_size()),
+          gradient_(parameters.flat_size()),
+          room_(parameters.flat_size()) {
+      for (auto const& p : parameters) layout_.push_back({p.name, p.shape});
+    }
+    std::int64_t steps() const { return step_; }
+    void set_steps(std::int64_t n) { step_ = n; }
+    /// Pairs that H is made of.
+    std::size_t pairs() const { return pairs_.size(); }
+
+    /// "<prefix><parameter>.s0", … with the parameter's shape; "<prefix>step", "<prefix>pairs", and the products.
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      std::vector<named_tensor> list{
+          make_named_tensor(prefix + "step", step_),         make_named_tensor(prefix + "pairs", pairs_.pushed()),
+          make_named_tensor(prefix + "gamma", gamma_),       make_named_tensor(prefix + "squares", squares_),
+          make_named_tensor(prefix + "variance", variance_), make_named_tensor(prefix + "products", pairs_.gram())};
+      std::size_t at = 0;
+      for (auto const& [name, shape] : layout_) {
+        auto const n = static_cast<std::size_t>(shape.size());
+        auto const add = [&](std::string const& what, std::span<float> all) {
+          list.push_back(make_named_tensor(message(prefix, name, '.', what), all.subspan(at, n), shape));
+        };
+        add("weight_sum", weight_sum_.span());
+        add("gradient_sum", gradient_sum_.span());
+        add("weight_mean", weight_mean_.span());
+        add("gradient_mean", gradient_mean_.span());
+        for (std::size_t k = 0; k < pairs_.capacity(); ++k) {
+          add(message('s', k), pairs_.s(k));
+          add(message('y', k), pairs_.y(k));
+        }
+        at += n;
+      }
+      return list;
+    }
+    friend bool operator==(state_type const& a, state_type const& b) {
+      return a.step_ == b.step_ && a.gamma_ == b.gamma_ && a.squares_ == b.squares_ && a.variance_ == b.variance_ &&
+             a.layout_ == b.layout_ && a.pairs_ == b.pairs_ && a.weight_sum_ == b.weight_sum_ &&
+             a.gradient_sum_ == b.gradient_sum_ && a.weight_mean_ == b.weight_mean_ &&
+             a.gradient_mean_ == b.gradient_mean_;
+    }
+
+   private:
+    friend stochastic_lbfgs;
+    void check(parameter_list const& p, std::size_t history) const {
+      bool same = p.size() == layout_.size() && pairs_.capacity() == history;
+      for (std::size_t i = 0; same && i < p.size(); ++i)
+        same = p[i].name == layout_[i].name && p[i].shape.size() == layout_[i].shape.size();
+      require(same, "stochastic_lbfgs: the state was made for other parameters or another history than ", history,
+              ": call init() again");
+    }
+
+    std::vector<named_shape> layout_;
+    std::int64_t step_ = 0;
+    double gamma_ = 1;
+    double squares_ = 0;   // sum of |g|^2 in this interval
+    double variance_ = 0;  // of the mean gradient of the interval before
+    detail::curvature_pairs pairs_;
+    buffer<float> weight_sum_, gradient_sum_, weight_mean_, gradient_mean_;
+    buffer<float> gradient_, room_;  // of a step; no part of the value
+  };
+
+  state_type init(parameter_list const& parameters) const {
+    require(history > 0 && interval > 0 && smallest_curvature > 0 && max_growth > 0, "stochastic_lbfgs: history ",
+            history, ", interval ", interval, ", smallest_curvature ", smallest_curvature, ", max_growth ", max_growth,
+            ": all of them must be positive");
+    return {parameters, history};
+  }
+
+  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
+    return step(parameters, s, gradient::dense{}, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state_type& s, Source const& source,
+                   step_options const& options = {}) const {
+    s.check(parameters, history);
+    source.check(parameters);
+    step_result r{.step = s.step_, .lr = lr(s.step_)};
+    require(std::isfinite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
+            ": nothing was changed; give a finite number or a schedule that returns one");
+    auto const g = s.gradient_.span();
+    read(parameters, source, g);
+    double const norm = std::sqrt(detail::inner_product(g, g, options));
+    if (!std::isfinite(norm)) {
+      r.skipped = true;
+      return r;
+    }
+    r.gradient_norm = norm;
+    s.squares_ = (s.step_ % interval == 0 ? 0 : s.squares_) + norm * norm;
+    observe(parameters, s, options);
+    move(parameters, s, r, options);
+    r.step = ++s.step_;
+    return r;
+  }
+
+ private:
+  /// The gradient of the regularised loss, as a vector.
+  template <gradient_source Source>
+  void read(parameter_list const& parameters, Source const& source, std::span<float> g) const {
+    constexpr std::size_t lanes = simd::pack::lanes;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto const cursor = source.at(parameters, i);
+      auto const w = parameters[i].weight;
+      float* const to = g.data() + parameters.offset(i);
+      std::size_t const n = w.size(), whole = n - n % lanes;
+      for (std::size_t k = 0; k < whole; k += lanes) cursor.load(k).store(to + k);
+      if (whole < n) {
+        alignas(64) std::byte room[64];
+        float last[lanes];
+        cursor.advanced(whole).padded(n - whole, room).load(0).store(last);
+        std::copy_n(last, n - whole, to + whole);
+      }
+      if (weight_decay != 0)
+        detail::map(
+            std::span<float>(to, n), [d = weight_decay](simd::pack x, simd::pack v) { return x + d * v; },
+            std::span<float const>(to, n), std::span<float const>(w));
+    }
+  }
+
+  /// Adds weights and gradient to the means; at the end of an interval makes a pair.
+  void observe(parameter_list const& parameters, state_type& s, step_options const& options) const {
+    bool const begins = s.step_ % interval == 0;
+    float const keep = begins ? 0.0f : 1.0f, share = 1.0f / static_cast<float>(interval);
+    auto const add = [keep, share](simd::pack sum, simd::pack x) { return keep * sum + share * x; };
+    auto const weights = s.weight_sum_.span(), gradients = s.gradient_sum_.span();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto const part = weights.subspan(parameters.offset(i), parameters[i].size());
+      detail::map_vectors(options, part, add, part, parameters[i].weight);
+    }
+    detail::map_vectors(options, gradients, add, gradients, s.gradient_.span());
+    if ((s.step_ + 1) % interval != 0) return;
+    auto const minus = [](simd::pack a, simd::pack b) { return a - b; };
+    bool const first = s.step_ + 1 == interval;
+    // How far the mean gradient is from what it would be on all data: from the spread of those that it is made of.
+    double const n = static_cast<double>(interval), mean = detail::inner_product(gradients, gradients, options);
+    double const variance = interval > 1 ? std::max(0.0, s.squares_ / n - mean) / (n - 1) : 0;
+    auto const ds = s.weight_mean_.span(), dy = s.gradient_mean_.span();  // the means of before become the differences
+    detail::map_vectors(options, ds, minus, weights, ds);
+    detail::map_vectors(options, dy, minus, gradients, dy);
+    if (!first) learn(s, ds, dy, variance + s.variance_, options);
+    s.variance_ = variance;
+    std::copy(weights.begin(), weights.end(), ds.begin());
+    std::copy(gradients.begin(), gradients.end(), dy.begin());
+  }
+
+  /// Damps a pair and remembers it, unless the weights did not move.
+  void learn(state_type& s, std::span<float const> ds, std::span<float> dy, double variance,
+             step_options const& options) const {
+    detail::vector_pair const wanted[]{{ds.data(), dy.data()}, {ds.data(), ds.data()}, {dy.data(), dy.data()}};
+    double sums[3];
+    detail::inner_products(ds.size(), wanted, sums, options);
+    auto const [sy, ss, yy] = sums;
+    if (yy < static_cast<double>(signal) * static_cast<double>(signal) * variance) return;
+    double const smallest = static_cast<double>(smallest_curvature);
+    double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest, 1e12);
+    // Beyond these, floats would no longer hold what the damped difference is made of.
+    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e30 && yy < 1e60)) return;
+    if (double const least = 0.25 * gamma * ss; sy < least) {
+      double const theta = 0.75 * gamma * ss / (gamma * ss - sy);
+      auto const a = static_cast<float>(theta), b = static_cast<float>((1 - theta) * gamma);
+      detail::map_vectors(
+          options, dy, [a, b](simd::pack y, simd::pack x) { return a * y + b * x; }, dy, ds);
+    }
+    s.gamma_ = gamma;
+    s.pairs_.push(ds, dy, options);
+  }
+
+  void move(parameter_list const& parameters, state_type& s, step_result const& r, step_options const& options) const {
+    auto const g = s.gradient_.span(), d = s.room_.span();
+    double length = 1;  // of d, as a share of what is wanted
+    if (s.pairs_.size() > 0) {
+      s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
+      double const grown = std::sqrt(detail::inner_product(d, d, options));
+      double const limit = static_cast<double>(max_growth) * r.gradient_norm;
+      if (!std::isfinite(grown))
+        std::copy(g.begin(), g.end(), d.begin());
+      else if (grown > limit)
+        length = limit / grown;
+    } else {
+      std::copy(g.begin(), g.end(), d.begin());
+    }
+    auto const rate = static_cast<float>(static_cast<double>(r.lr) * length);
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      detail::map_vectors(
+          options, parameters[i].weight, [rate](simd::pack w, simd::pack x) { return w - rate * x; },
+          parameters[i].weight, d.subspan(parameters.offset(i), parameters[i].size()));
+  }
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/operation.hpp>
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/parameters.hpp>
+
+namespace dovetail::sync {
+
+/// The sum over ranks of a function of the weights, each rank's on its part of the data, as a function that all of them
+/// call alike: an `objective` (optim/minimize.hpp) gives the sum of losses and of gradients, a `curvature_product`
+/// (optim/curvature_product.hpp) the sum of products. Sums run in rank order, so all ranks get the same bits and decide
+/// alike. Weigh losses by the count of all ranks' data, and start from equal weights.
+///
+///     auto f = sync::summed(loss_of_my_data, comm);    // comm must outlive it
+///     optim::minimize(f, parameters, optim::lbfgs{});
+template <class Function, communicator Communicator>
+class summed_function {
+ public:
+  summed_function(Function f, Communicator& comm) : f_(std::move(f)), comm_(&comm) {}
+
+  double operator()(parameter_list& p) {
+    double loss = f_(p);
+    comm_->all_reduce(std::span<double>(&loss, 1), comm::reduction::sum);
+    if (auto const flat = p.flat_gradients(); !flat.empty() || !p.flat_size()) {
+      comm_->all_reduce(flat, comm::reduction::sum);
+      return loss;
+    }
+    staging_.resize(p.flat_size());  // tensors that lie apart from each other
+    for (std::size_t i = 0; i < p.size(); ++i)
+      std::copy(p[i].gradient.begin(), p[i].gradient.end(),
+                staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)));
+    comm_->all_reduce(std::span<float>(staging_), comm::reduction::sum);
+    for (std::size_t i = 0; i < p.size(); ++i)
+      std::copy_n(staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)), p[i].size(), p[i].gradient.begin());
+    return loss;
+  }
+  void operator()(std::span<float const> v, std::span<float> out) {
+    f_(v, out);
+    comm_->all_reduce(out, comm::reduction::sum);
+  }
+
+ private:
+  Function f_;
+  Communicator* comm_;
+  std::vector<float> staging_;
+};
+
+/// See summed_function.
+template <class Function, communicator Communicator>
+auto summed(Function f, Communicator& comm) {
+  return summed_function<Function, Communicator>(std::move(f), comm);
+}
+
+}  // namespace dovetail::sync
