@@ -74,6 +74,8 @@ int main(int argc, char** argv) {
   };
   row const rows[] = {{"sgd", rule::sgd, optim::sgd::bytes_per_parameter},
                       {"momentum", rule::momentum, optim::momentum::bytes_per_parameter},
+                      {"adam", rule::adam, optim::adam::bytes_per_parameter},
+                      {"six_stages", rule::six_stages, 28},
                       {"adamw", rule::adamw, optim::adamw::bytes_per_parameter},
                       {"clipped_adamw", rule::clipped_adamw, 32},
                       {"lars", rule::lars, optim::lars::bytes_per_parameter},
@@ -116,6 +118,8 @@ int main(int argc, char** argv) {
         "momentum/by_hand", 1.10},
        {"AdamW built with -O2 is within 15 % of itself built for this machine", "adamw/plain", "adamw/native", 1.15},
        {"LAMB built with -O2 is within 40 % of itself built for this machine", "lamb/plain", "lamb/native", 1.4},
+       {"a chain of six stages, built for this machine, costs no more than Adam", "six_stages/native", "adam/native",
+        1.05},
        {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
        {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain", 1.15},
        {"AdamW over 1000 tensors is 3 times as fast as libtorch's", "adamw/1000_scattered", "adamw/libtorch",

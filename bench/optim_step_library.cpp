@@ -33,6 +33,12 @@ __attribute__((visibility("default"))) std::unique_ptr<stepper> MAKE(rule r, dov
       return bind(optim::sgd{}, p, threads);
     case rule::momentum:
       return bind(optim::momentum{}, p, threads);
+    case rule::adam:
+      return bind(optim::adam{}, p, threads);
+    case rule::six_stages:
+      return bind(optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
+                               optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}},
+                  p, threads);
     case rule::adamw:
       return bind(optim::adamw{}, p, threads);
     case rule::clipped_adamw:
