@@ -188,6 +188,28 @@ void check_rule(entry const& e) {
   CHECK(same_bits(biased.a.parameters()[4].weight, whole.a.parameters()[4].weight));
 }
 
+/// An array larger than the second-level cache, on one core and on two.
+template <class Rule>
+void check_large(entry const& e) {
+  CAPTURE(e.name);
+  auto const after = [](int threads) {
+    Rule const rule{};
+    arena a({{"w", {1'500'001}}});
+    fill(a.weights(), 1);
+    auto state = rule.init(a.parameters());
+    if constexpr (optim::detail::observes<Rule>) state.room().observed = true;  // a vector has no layer to show
+    for (std::uint32_t t = 1; t <= 2; ++t) {
+      fill(a.gradients(), 100 + t);
+      rule.step(a.parameters(), state, {.threads = threads});
+    }
+    CHECK(finite(a.weights()));
+    return std::pair(std::vector<float>(a.weights().begin(), a.weights().end()), state);
+  };
+  auto const one = after(1), two = after(2);
+  CHECK(same_bits(one.first, two.first));
+  CHECK(one.second == two.second);
+}
+
 /// Divided among 1 to 5 ranks: the weights of the undivided rule on all of them, and together its state. Sums over
 /// tensors run in another order, in double precision.
 template <class Rule>
@@ -260,10 +282,12 @@ void check_descent(entry const& e) {
 
 #define CONFORMANCE_UNDIVIDED(rule, rate)                                                             \
   TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
+  TEST_CASE("large: " #rule) { conformance::check_large<dovetail::optim::rule>({#rule, rate}); }      \
   TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, rate}); }
 #define CONFORMANCE(rule, rate)                                                                       \
   TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
   TEST_CASE("sharded: " #rule) { conformance::check_sharded<dovetail::optim::rule>({#rule, rate}); }  \
+  TEST_CASE("large: " #rule) { conformance::check_large<dovetail::optim::rule>({#rule, rate}); }      \
   TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, rate}); }
 
 }  // namespace conformance
