@@ -109,13 +109,31 @@ int main(int argc, char** argv) {
   RULE(signum)
   RULE(lion)
   RULE(qhm)
-  RULE(adagrad) RULE(adadelta) RULE(rmsprop) RULE(rmsprop_momentum) RULE(rmsprop_centred) RULE(rprop) RULE(adam) RULE(
-      adamw) RULE(adamax) RULE(nadam) RULE(amsgrad) RULE(radam) RULE(adabound) RULE(adabelief) RULE(yogi) RULE(qhadam)
-      RULE(ademamix) RULE(adopt) RULE(adan) RULE(schedule_free_sgd) RULE(schedule_free_adamw)
+  RULE(adagrad)
+  RULE(adadelta)
+  RULE(rmsprop)
+  RULE(rmsprop_momentum)
+  RULE(rmsprop_centred)
+  RULE(rprop)
+  RULE(adam)
+  RULE(adamw)
+  RULE(adamax)
+  RULE(nadam)
+  RULE(amsgrad)
+  RULE(radam)
+  RULE(adabound)
+  RULE(adabelief)
+  RULE(yogi)
+  RULE(qhadam)
+  RULE(ademamix)
+  RULE(adopt)
+  RULE(adan)
+  RULE(schedule_free_sgd)
+  RULE(schedule_free_adamw)
 #undef RULE
-          add_rule("six_stages", p,
-                   optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
-                                optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}});
+  add_rule("six_stages", p,
+           optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
+                        optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}});
   // 1.0 where registers are wide (bench_optim_step): at 4 lanes the arithmetic of six stages no longer hides.
   claims.push_back(
       {"a chain of six stages, built with -O2, takes at most 60 % more than Adam", "six_stages", "adam", 1.6});

@@ -95,24 +95,44 @@ inline auto prodigy() {
 inline auto guarded_prodigy() { return optim::chain{optim::skip_non_finite{}, prodigy()}; }
 
 // By number: 0 to 7 are named in the tests.
-#define DOVETAIL_TEST_RULES(RULE)                                                                                     \
-  RULE(0, sgd)                                                                                                        \
-  RULE(1, momentum)                                                                                                   \
-  RULE(2, nesterov)                                                                                                   \
-  RULE(3, adam)                                                                                                       \
-  RULE(4, adamw)                                                                                                      \
-  RULE(5, lars)                                                                                                       \
-  RULE(6, lamb)                                                                                                       \
-  RULE(7, clipped)                                                                                                    \
-  RULE(8, lion)                                                                                                       \
-  RULE(9, adadelta)                                                                                                   \
-  RULE(10, rprop)                                                                                                     \
-  RULE(11, centred)                                                                                                   \
-  RULE(12, nadam) RULE(13, radam) RULE(14, ademamix) RULE(15, adopt) RULE(16, adan) RULE(17, schedule_free)           \
-      RULE(18, averaged) RULE(19, sign_sgd) RULE(20, signum) RULE(21, qhm) RULE(22, adagrad) RULE(23, rmsprop)        \
-          RULE(24, adamax) RULE(25, amsgrad) RULE(26, adabound) RULE(27, adabelief) RULE(28, yogi) RULE(29, qhadam)   \
-              RULE(30, schedule_free_sgd) RULE(31, rmsprop_momentum) RULE(32, novograd) RULE(33, larc) RULE(34, lans) \
-                  RULE(35, prodigy) RULE(36, guarded_prodigy)
+#define DOVETAIL_TEST_RULES(RULE) \
+  RULE(0, sgd)                    \
+  RULE(1, momentum)               \
+  RULE(2, nesterov)               \
+  RULE(3, adam)                   \
+  RULE(4, adamw)                  \
+  RULE(5, lars)                   \
+  RULE(6, lamb)                   \
+  RULE(7, clipped)                \
+  RULE(8, lion)                   \
+  RULE(9, adadelta)               \
+  RULE(10, rprop)                 \
+  RULE(11, centred)               \
+  RULE(12, nadam)                 \
+  RULE(13, radam)                 \
+  RULE(14, ademamix)              \
+  RULE(15, adopt)                 \
+  RULE(16, adan)                  \
+  RULE(17, schedule_free)         \
+  RULE(18, averaged)              \
+  RULE(19, sign_sgd)              \
+  RULE(20, signum)                \
+  RULE(21, qhm)                   \
+  RULE(22, adagrad)               \
+  RULE(23, rmsprop)               \
+  RULE(24, adamax)                \
+  RULE(25, amsgrad)               \
+  RULE(26, adabound)              \
+  RULE(27, adabelief)             \
+  RULE(28, yogi)                  \
+  RULE(29, qhadam)                \
+  RULE(30, schedule_free_sgd)     \
+  RULE(31, rmsprop_momentum)      \
+  RULE(32, novograd)              \
+  RULE(33, larc)                  \
+  RULE(34, lans)                  \
+  RULE(35, prodigy)               \
+  RULE(36, guarded_prodigy)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};

@@ -30,17 +30,45 @@ void go(ways& all, char const* name, Rule rule) {
 
 __attribute__((visibility("default"))) ways LEVEL() {
   ways all;
-#define GO(rule) go(all, #rule, optim::rule{});
-  GO(sgd)
-  GO(momentum)
-  GO(nesterov)
-  GO(adam)
-  GO(adamw) GO(lars) GO(lamb) GO(sign_sgd) GO(signum) GO(lion) GO(qhm) GO(adagrad) GO(adadelta) GO(rmsprop)
-      GO(rmsprop_momentum) GO(rmsprop_centred) GO(rprop) GO(adamax) GO(nadam) GO(amsgrad) GO(radam) GO(adabound)
-          GO(adabelief) GO(yogi) GO(qhadam) GO(ademamix) GO(adopt) GO(adan) GO(schedule_free_sgd)
-              GO(schedule_free_adamw) GO(novograd) GO(larc) GO(lans) GO(prodigy) GO(adafactor) GO(sm3)
-                  GO(row_wise_adagrad)
-#undef GO
-                      return all;
+#define RULE(rule) go(all, #rule, optim::rule{});
+  RULE(sgd)
+  RULE(momentum)
+  RULE(nesterov)
+  RULE(adam)
+  RULE(adamw)
+  RULE(lars)
+  RULE(lamb)
+  RULE(sign_sgd)
+  RULE(signum)
+  RULE(lion)
+  RULE(qhm)
+  RULE(adagrad)
+  RULE(adadelta)
+  RULE(rmsprop)
+  RULE(rmsprop_momentum)
+  RULE(rmsprop_centred)
+  RULE(rprop)
+  RULE(adamax)
+  RULE(nadam)
+  RULE(amsgrad)
+  RULE(radam)
+  RULE(adabound)
+  RULE(adabelief)
+  RULE(yogi)
+  RULE(qhadam)
+  RULE(ademamix)
+  RULE(adopt)
+  RULE(adan)
+  RULE(schedule_free_sgd)
+  RULE(schedule_free_adamw)
+  RULE(novograd)
+  RULE(larc)
+  RULE(lans)
+  RULE(prodigy)
+  RULE(adafactor)
+  RULE(sm3)
+  RULE(row_wise_adagrad)
+#undef RULE
+  return all;
 }
 }  // namespace levels

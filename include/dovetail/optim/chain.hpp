@@ -200,6 +200,8 @@ class chain {
     return r;
   }
 
+  /// True if there are tensorwise stages, whose work ranks can divide (step_options::division).
+  static constexpr bool whole_tensors = flow::whole_tensors;
   /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
   /// `observe`.
   static constexpr bool observes = flow::observes;

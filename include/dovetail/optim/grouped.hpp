@@ -112,6 +112,7 @@ class grouped {
         groups_);
   }
 
+  static constexpr bool whole_tensors = Rule::whole_tensors;
   static constexpr bool observes = Rule::observes;
   void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
     as_chain(rest_).observe(parameters, s, f);

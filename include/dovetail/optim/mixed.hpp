@@ -40,14 +40,6 @@ struct frozen {
 };
 
 namespace detail {
-template <class Rule>
-inline constexpr bool observes = [] {
-  if constexpr (requires { Rule::observes; })
-    return static_cast<bool>(Rule::observes);
-  else
-    return false;
-}();
-
 /// The gradients of some tensors of a list.
 template <gradient_source Source>
 struct subset_source {

@@ -131,6 +131,7 @@ struct flow {
   static constexpr std::size_t stages = sizeof...(Stages);
   static constexpr std::size_t slots = (std::size_t{0} + ... + slot_count<Stages>);
   static constexpr std::size_t factors = (std::size_t{0} + ... + factor_count<Stages>);
+  static constexpr bool whole_tensors = (tensorwise_stage<Stages> || ...);
   static constexpr bool observes = (requires { &Stages::collect; } || ...);
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>

@@ -32,13 +32,12 @@ class state {
       : group_(std::move(group_of)) {
     for (auto const& x : parameters) tensors_.push_back({x.name, x.shape});
     for (std::size_t s = 0; s < p.slots; ++s) {
-      slot_names_.push_back(unused_name(p.slot_names[s]));
-      slots_.emplace_back(parameters.flat_size());
+      auto const n = parameters.flat_size();
+      slots_.push_back({unused_name(p.slot_names[s]), shape{static_cast<std::int64_t>(n)}, buffer<float>(n)});
     }
     for (std::size_t s = 0; s < p.scalars; ++s) {
-      scalar_names_.push_back(unused_name(p.scalar_names[s]));
-      scalars_.emplace_back(p.scalar_per_tensor[s] ? parameters.size() : 1);
-      scalar_per_tensor_.push_back(p.scalar_per_tensor[s]);
+      bool const each = p.scalar_per_tensor[s];
+      scalars_.push_back({unused_name(p.scalar_names[s]), each, buffer<double>(each ? parameters.size() : 1)});
     }
     if (p.tensorwise) arrays_.resize(p.stages * parameters.size());
     make_room(parameters, p);
@@ -48,15 +47,15 @@ class state {
   std::int64_t steps() const { return step_; }
   void set_steps(std::int64_t n) { step_ = n; }
 
-  std::size_t slots() const { return slot_names_.size(); }
-  std::string const& slot_name(std::size_t s) const { return slot_names_[s]; }
+  std::size_t slots() const { return slots_.size(); }
+  std::string const& slot_name(std::size_t s) const { return slots_[s].name; }
   /// Slot s over the flat index space.
-  std::span<float> slot(std::size_t s) { return slots_[s].span(); }
-  std::span<float const> slot(std::size_t s) const { return slots_[s].span(); }
+  std::span<float> slot(std::size_t s) { return slots_[s].values.span(); }
+  std::span<float const> slot(std::size_t s) const { return slots_[s].values.span(); }
   /// Scalar s of a reducing stage: one per tensor, or one.
-  std::span<double> scalar(std::size_t s) { return scalars_[s].span(); }
-  std::span<double const> scalar(std::size_t s) const { return scalars_[s].span(); }
-  std::string const& scalar_name(std::size_t s) const { return scalar_names_[s]; }
+  std::span<double> scalar(std::size_t s) { return scalars_[s].values.span(); }
+  std::span<double const> scalar(std::size_t s) const { return scalars_[s].values.span(); }
+  std::string const& scalar_name(std::size_t s) const { return scalars_[s].name; }
   /// What tensorwise stage `stage` remembers of tensor i.
   std::span<tensor_array> arrays(std::size_t stage, std::size_t i) { return arrays_[stage * tensors_.size() + i]; }
   std::span<tensor_array const> arrays(std::size_t stage, std::size_t i) const {
@@ -85,7 +84,10 @@ class state {
   std::uint32_t group(std::size_t i) const { return group_[i]; }
 
   /// Gives up the slots' memory: for optim::stored, which keeps them in another format.
-  void release_slots() { slots_.clear(); }
+  void release_slots() {
+    for (auto& s : slots_) s.values = {};
+    slots_elsewhere_ = true;
+  }
   /// Room for blocks, also for a rule without sums.
   void make_blocks(parameter_list const& parameters) {
     if (scratch_.first_block.size() > 1) return;
@@ -96,8 +98,8 @@ class state {
   /// Bytes of state, all tensors together.
   std::size_t bytes() const {
     std::size_t n = 0;
-    for (auto const& s : slots_) n += s.size() * sizeof(float);
-    for (auto const& s : scalars_) n += s.size() * sizeof(double);
+    for (auto const& s : slots_) n += s.values.size() * sizeof(float);
+    for (auto const& s : scalars_) n += s.values.size() * sizeof(double);
     for (auto const& list : arrays_)
       for (auto const& a : list) n += a.values.size() * sizeof(float);
     return n;
@@ -108,20 +110,21 @@ class state {
   std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
     list.push_back(make_named_tensor(prefix + "step", step_));
-    for (std::size_t s = 0; s < scalars_.size(); ++s)
-      if (!scalar_per_tensor_[s]) list.push_back(make_named_tensor(prefix + scalar_names_[s], scalars_[s][0]));
+    for (auto& s : scalars_)
+      if (!s.per_tensor) list.push_back(make_named_tensor(prefix + s.name, s.values[0]));
     std::size_t at = 0;
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       auto const& [name, shape] = tensors_[i];
       auto const n = static_cast<std::size_t>(shape.size());
-      for (std::size_t s = 0; s < slots_.size(); ++s)
-        list.push_back(make_named_tensor(message(prefix, name, '.', slot_names_[s]), slot(s).subspan(at, n), shape));
-      for (std::size_t s = 0; s < scalars_.size(); ++s)
-        if (scalar_per_tensor_[s])
-          list.push_back(make_named_tensor(message(prefix, name, '.', scalar_names_[s]), scalars_[s][i]));
+      auto const add = [&](std::string const& what, auto&& values, auto const&... of) {
+        list.push_back(make_named_tensor(message(prefix, name, '.', what), values, of...));
+      };
+      for (auto& s : slots_)
+        if (!slots_elsewhere_) add(s.name, s.values.span().subspan(at, n), shape);
+      for (auto& s : scalars_)
+        if (s.per_tensor) add(s.name, s.values[i]);
       for (std::size_t a = i; a < arrays_.size(); a += tensors_.size())
-        for (auto& x : arrays_[a])
-          list.push_back(make_named_tensor(message(prefix, name, '.', x.name), x.values.span(), x.shape));
+        for (auto& x : arrays_[a]) add(x.name, x.values.span(), x.shape);
       at += n;
     }
     return list;
@@ -149,9 +152,8 @@ class state {
   }
 
   friend bool operator==(state const& a, state const& b) {
-    return a.step_ == b.step_ && a.tensors_ == b.tensors_ && a.slot_names_ == b.slot_names_ && a.slots_ == b.slots_ &&
-           a.scalar_names_ == b.scalar_names_ && a.scalars_ == b.scalars_ && a.arrays_ == b.arrays_ &&
-           a.group_ == b.group_;
+    return a.step_ == b.step_ && a.tensors_ == b.tensors_ && a.slots_ == b.slots_ && a.scalars_ == b.scalars_ &&
+           a.arrays_ == b.arrays_ && a.group_ == b.group_;
   }
 
   /// Room of a step, so that it allocates nothing; no part of the value.
@@ -169,10 +171,9 @@ class state {
  private:
   /// Two stages with the same name in one chain.
   std::string unused_name(std::string name) const {
-    for (auto const& before : slot_names_)
-      if (before == name) return name + message('_', slot_names_.size());
-    for (auto const& before : scalar_names_)
-      if (before == name) return name + message('_', slot_names_.size() + scalar_names_.size());
+    auto const taken = [&](auto const& before) { return before.name == name; };
+    if (std::ranges::any_of(slots_, taken) || std::ranges::any_of(scalars_, taken))
+      return name + message('_', slots_.size() + scalars_.size());
     return name;
   }
   void make_room(parameter_list const& parameters, plan const& p) {
@@ -190,12 +191,18 @@ class state {
     }
   }
 
+  struct scalar_array {  // one for all tensors, or one each
+    std::string name;
+    bool per_tensor;
+    buffer<double> values;
+    friend bool operator==(scalar_array const&, scalar_array const&) = default;
+  };
+
   std::int64_t step_ = 0;
   std::vector<named_shape> tensors_;
-  std::vector<std::string> slot_names_, scalar_names_;
-  std::vector<buffer<float>> slots_;
-  std::vector<buffer<double>> scalars_;
-  std::vector<bool> scalar_per_tensor_;
+  std::vector<tensor_array> slots_;
+  bool slots_elsewhere_ = false;
+  std::vector<scalar_array> scalars_;
   std::vector<std::vector<tensor_array>> arrays_;  // per stage and tensor
   std::vector<std::uint32_t> group_;
   scratch scratch_;

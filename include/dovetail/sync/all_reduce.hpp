@@ -155,8 +155,9 @@ class all_reduce_session {
     if constexpr (observes) add_observed();
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
-    options.division = {rank_, ranks_,
-                        [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
+    if constexpr (optim::detail::whole_tensors<Optimizer>)
+      options.division = {rank_, ranks_,
+                          [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
       return last_ = optimizer_.step(*parameters_, state_, options);
     else
@@ -201,12 +202,7 @@ class all_reduce_session {
       if (measures_) slot.squares = optim::detail::sum_of_squares(values);
     });
   }
-  static constexpr bool observes = [] {
-    if constexpr (requires { Optimizer::observes; })
-      return static_cast<bool>(Optimizer::observes);
-    else
-      return false;
-  }();
+  static constexpr bool observes = optim::detail::observes<Optimizer>;
   void forget_observed() {
     if constexpr (observes)
       if (observed_) optimizer_.forget_observed(*parameters_, state_);
@@ -223,7 +219,8 @@ class all_reduce_session {
     done.wait();
   }
   /// What one rank has of `all`, for all of them (optim::work_division).
-  void gather(std::span<float> all, std::span<std::size_t const> first) {
+  void gather(std::span<float> all,
+              std::span<std::size_t const> first) requires(optim::detail::whole_tensors<Optimizer>) {
     auto const r = static_cast<std::size_t>(rank_);
     auto const own = std::as_bytes(std::span<float const>(all).subspan(first[r], first[r + 1] - first[r]));
     auto done = owner_->submit([this, own, all](Communicator& c) {

@@ -24,17 +24,6 @@
 namespace dovetail::sync {
 
 namespace detail {
-/// A rule with tensorwise stages, or one that is not known, gets its tensors whole.
-template <class Optimizer>
-inline constexpr bool needs_whole_tensors = [] {
-  if constexpr (requires { static_cast<optim::plan const&>(Optimizer::plan); })
-    return static_cast<optim::plan const&>(Optimizer::plan).tensorwise > 0;
-  else if constexpr (requires { Optimizer::whole_tensors; })
-    return bool{Optimizer::whole_tensors};
-  else
-    return true;
-}();
-
 /// The gradients of a range of the flat index space.
 template <optim::gradient_source Source>
 struct range_source {
@@ -170,7 +159,7 @@ class sharded {
     std::size_t tensor = 0;
     for (int r = 0; r < ranks; ++r) {
       std::size_t end = dovetail::shard(p.flat_size(), ranks, r).end;
-      if constexpr (detail::needs_whole_tensors<Optimizer>) {  // the boundary between tensors that is nearest
+      if constexpr (optim::detail::whole_tensors<Optimizer>) {  // the boundary between tensors that is nearest
         while (tensor < p.size() && p.offset(tensor) < end) ++tensor;
         std::size_t const above = p.offset(tensor), below = tensor ? p.offset(tensor - 1) : 0;
         end = r + 1 == ranks || above - end <= end - below ? above : below;
@@ -185,7 +174,7 @@ class sharded {
                 std::is_sorted(b.begin(), b.end()),
             "sync::shard: ", b.size(), " bounds for ", comm_->size(), " ranks and ", p.flat_size(),
             " parameters: give one more than there are ranks, ascending from 0 to the number of parameters");
-    if constexpr (detail::needs_whole_tensors<Optimizer>)
+    if constexpr (optim::detail::whole_tensors<Optimizer>)
       for (auto const x : b) {
         std::size_t i = 0;
         while (p.offset(i) < x) ++i;

@@ -25,6 +25,10 @@ struct observes_of {
   constexpr operator bool() const { return Rule::observes; }
 };
 template <class Rule>
+struct whole_tensors_of {
+  constexpr operator bool() const { return Rule::whole_tensors; }
+};
+template <class Rule>
 struct plan_of {
   constexpr operator optim::plan const&() const { return Rule::plan; }
   constexpr optim::plan const* operator->() const { return &Rule::plan; }
@@ -43,6 +47,7 @@ struct plan_of {
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
     return rule::bytes_per_parameter_with(source);                                                               \
   }                                                                                                              \
+  static constexpr ::dovetail::optim::detail::whole_tensors_of<rule> whole_tensors{};                            \
   static constexpr ::dovetail::optim::detail::observes_of<rule> observes{};                                      \
   template <std::same_as<::dovetail::layer_factors> Factors>                                                     \
   void observe(::dovetail::parameter_list const& parameters, state_type& state, Factors const& factors) const {  \
