@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The rules built for the plainest processor, and for one with AVX2 and fused multiply-adds: they differ by rounding
-// only.
+// The rules built for the plainest processor, with wider loops to choose from, and for one with AVX2 and fused
+// multiply-adds: the first two give the same bits, the third differs by rounding only.
 #include "levels.hpp"
 
 #include <cmath>
 
 #include <doctest/doctest.h>
+
+TEST_CASE("the wider loops that a program chooses at run time give the same bits") {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2")) {
+    MESSAGE("skipped: this processor has no AVX2");
+    return;
+  }
+  auto const narrow = levels::baseline(), wide = levels::dispatched();
+  REQUIRE(narrow.size() == wide.size());
+  for (std::size_t i = 0; i < narrow.size(); ++i) {
+    CAPTURE(narrow[i].first);
+    CHECK(narrow[i].second == wide[i].second);
+  }
+}
 
 TEST_CASE("rules built for wide registers agree with those built for narrow ones") {
   __builtin_cpu_init();

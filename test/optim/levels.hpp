@@ -7,6 +7,7 @@
 namespace levels {
 /// The weights after some steps of every rule, by name. One source, levels_run.cpp, built for several processors.
 using ways = std::vector<std::pair<std::string, std::vector<float>>>;
-ways baseline();
-ways avx2();
+ways baseline();    ///< for any processor, and nothing else
+ways dispatched();  ///< the same, with the wider loops that are taken where the processor has them
+ways avx2();        ///< for AVX2 and fused multiply-adds
 }  // namespace levels

@@ -5,7 +5,8 @@
 #include <cstdint>
 
 // Only GCC and Clang can compile one file for several instruction sets; nvcc's front end cannot.
-#if (defined(__x86_64__) || defined(__i386__)) && defined(__SSE2__) && defined(__GNUC__) && !defined(__CUDACC__)
+#if defined(DOVETAIL_X86_LEVELS)  // 0: only what the program is compiled for
+#elif (defined(__x86_64__) || defined(__i386__)) && defined(__SSE2__) && defined(__GNUC__) && !defined(__CUDACC__)
 #define DOVETAIL_X86_LEVELS 1
 #else
 #define DOVETAIL_X86_LEVELS 0

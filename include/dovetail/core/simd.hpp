@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/dispatch.hpp>
 
 #if defined(__CUDACC__)
 #include <dovetail/core/simd_plain.hpp>
@@ -81,11 +82,10 @@ DOVETAIL_INLINE pack keep(pack_mask m, pack a) {
   auto const r = pack_mask::vector(a.v) & m.bits;
   return pack::vector(r);
 }
-/// The first `n` lanes.
-DOVETAIL_INLINE pack_mask first_lanes(int n) {
-  pack_mask m;
-  for (int i = 0; i < pack_lanes; ++i) m.bits[i] = i < n ? -1 : 0;
-  return m;
+/// Sets the first `n` lanes.
+template <class Mask>
+DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
+  for (std::size_t i = 0; i < sizeof(m.bits) / sizeof(m.bits[0]); ++i) m.bits[i] = static_cast<int>(i) < n ? -1 : 0;
 }
 DOVETAIL_INLINE pack sqrt(pack a) {
 #if defined(__AVX__)
@@ -163,6 +163,23 @@ struct product_sum {
 };
 
 }  // inline namespace
+#endif
+
+/// How a loop uses a pack: its sums, and how many of them take turns, so that additions do not wait for each other.
+template <class Pack>
+struct loop_traits {
+  using sum_type = product_sum;
+  using mask = pack_mask;
+  static constexpr int turns = 2;
+};
+
+#if DOVETAIL_X86_LEVELS && !defined(__AVX__)
+}  // namespace dovetail::simd
+#include <dovetail/core/simd_wide.inc.hpp>
+namespace dovetail::simd {
+#define DOVETAIL_WIDE_LOOPS 1
+#else
+#define DOVETAIL_WIDE_LOOPS 0
 #endif
 
 // ---- one element

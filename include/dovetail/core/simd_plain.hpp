@@ -70,8 +70,9 @@ DOVETAIL_INLINE pack select(pack_mask const& m, pack const& a, pack const& b) {
 DOVETAIL_INLINE pack keep(pack_mask const& m, pack const& a) {
   return pack::each([&](int i) { return m.bits[i] ? a.v[i] : 0.0f; });
 }
-DOVETAIL_INLINE pack_mask first_lanes(int n) {
-  return pack::mask([n](int i) { return i < n; });
+template <class Mask>
+DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
+  for (int i = 0; i < pack_lanes; ++i) m.bits[i] = i < n ? -1 : 0;
 }
 DOVETAIL_INLINE pack sqrt(pack const& a) {
   return pack::each([&](int i) { return __builtin_sqrtf(a.v[i]); });

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/plan.hpp>
 
 // The loop of one pass on the host. Its body is the chain's own functions, inlined, on machine registers. An element's
@@ -16,8 +18,6 @@ namespace dovetail::optim {
 
 namespace detail {
 
-/// Elements of one round of a loop: independent registers hide the latency of the square root.
-inline constexpr int unroll = 16 / simd::pack::lanes;
 /// Elements by which loops ask for memory early.
 inline constexpr std::size_t ahead = 512;
 
@@ -38,16 +38,22 @@ struct pass_loop {
   static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
   using kernels = typename Flow::kernels;
   using sums = std::array<double, pass.sums()>;
+  using view = arrays<slots, Cursor>;
   static constexpr bool reads(std::uint64_t bit) { return (pass.reads & bit) != 0; }
   static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
 
   /// `factors` of all stages; `update` is where the pass stores it, if it does.
-  static sums run(kernels const& k, float const* factors, arrays<slots, Cursor> const& a, std::size_t n) {
+  static sums run(kernels const& k, float const* factors, view const& a, std::size_t n) {
+#if DOVETAIL_WIDE_LOOPS
+    auto const loop = __builtin_cpu_supports("avx2") ? wide_loop : narrow_loop;
+#else
+    auto const loop = narrow_loop;
+#endif
     std::size_t const whole = n - n % round;
     sums s{};
     if (whole) s = loop(k, factors, a, whole, round);
     if (n > whole) {
-      sums const t = tail(k, factors, a, whole, n - whole);
+      sums const t = tail(loop, k, factors, a, whole, n - whole);
       for (std::size_t i = 0; i < s.size(); ++i) s[i] += t[i];
     }
     return s;
@@ -60,10 +66,11 @@ struct pass_loop {
 
  private:
   /// The rest of fewer than `round` elements goes through the same machine code, on padded copies.
-  static sums tail(kernels const& k, float const* f, arrays<slots, Cursor> const& a, std::size_t at, std::size_t n) {
+  template <class Loop>
+  static sums tail(Loop const& loop, kernels const& k, float const* f, view const& a, std::size_t at, std::size_t n) {
     alignas(64) float copies[2 + slots][round] = {};
     alignas(64) std::byte room[64];
-    arrays<slots, Cursor> b{copies[0], a.input.advanced(at).padded(n, room), {}, copies[1 + slots]};
+    view b{copies[0], a.input.advanced(at).padded(n, room), {}, copies[1 + slots]};
     std::size_t const bytes = n * sizeof(float);
     if constexpr (reads(weight_bit)) std::memcpy(copies[0], a.weight + at, bytes);
     for (std::size_t i = 0; i < slots; ++i) {
@@ -78,31 +85,57 @@ struct pass_loop {
     return s;
   }
 
-  /// n is a multiple of `round`; of each round only the first `counted` elements enter the sums. Never inlined or
-  /// cloned: that the rest runs through this very code is what makes bits independent of positions.
+  // n is a multiple of `round`; of each round only the first `counted` elements enter the sums. Never inlined or
+  // cloned: that the rest runs through this very code is what makes bits independent of positions.
 #if defined(__GNUC__) && !defined(__clang__)
-  __attribute__((noclone))
+#define DOVETAIL_ONE_COPY __attribute__((noinline, noclone))
+#else
+#define DOVETAIL_ONE_COPY DOVETAIL_NOINLINE
 #endif
-  DOVETAIL_NOINLINE static sums
-  loop(kernels const& kernel, [[maybe_unused]] float const* factor, arrays<slots, Cursor> const& a, std::size_t n,
-       [[maybe_unused]] std::size_t counted) {
-    using simd::pack;
-    constexpr std::size_t lanes = pack::lanes;
+  DOVETAIL_ONE_COPY static sums narrow_loop(kernels const& k, float const* factors, view const& a, std::size_t n,
+                                            std::size_t counted) {
+    return loop<simd::pack>(k, factors, a, n, counted);
+  }
+#if DOVETAIL_WIDE_LOOPS
+  __attribute__((target("avx2"), flatten)) DOVETAIL_ONE_COPY static sums wide_loop(kernels const& k,
+                                                                                   float const* factors, view const& a,
+                                                                                   std::size_t n, std::size_t counted) {
+    return loop<simd::wide>(k, factors, a, n, counted);
+  }
+#endif
+#undef DOVETAIL_ONE_COPY
+
+  template <class Pack>
+  DOVETAIL_INLINE static Pack load_input(Cursor const& input, std::size_t i) {
+    if constexpr (std::is_same_v<Pack, simd::pack>)
+      return input.load(i);
+    else if constexpr (std::is_same_v<Cursor, gradient::dense::cursor>)
+      return Pack::load(input.data + i);
+    else
+      return {input.load(i), input.load(i + simd::pack::lanes)};
+  }
+  template <class Pack>
+  DOVETAIL_INLINE static sums loop(kernels const& kernel, [[maybe_unused]] float const* factor, view const& a,
+                                   std::size_t n, [[maybe_unused]] std::size_t counted) {
+    using pack = Pack;
+    using traits = simd::loop_traits<Pack>;
+    constexpr std::size_t lanes = pack::lanes, unroll = round / lanes, turns = traits::turns;
     // Local copies: stores to float arrays cannot change them, so they stay in registers.
     kernels const k = kernel;
     auto const arrays = a;
     pack f[Flow::factors + 1];
     if constexpr (P > 0)
       for (std::size_t i = 0; i < Flow::factors; ++i) f[i] = factor[i];
-    simd::product_sum sum[pass.sums() + 1][2];  // two chains of additions: more would not fit into registers
-    simd::pack_mask keep[unroll];
+    typename traits::sum_type sum[pass.sums() + 1][turns];
+    typename traits::mask keep[unroll];
     if constexpr (pass.reduces)
-      for (int r = 0; r < unroll; ++r) keep[r] = simd::first_lanes(static_cast<int>(counted) - r * Lanes);
+      for (std::size_t r = 0; r < unroll; ++r)
+        simd::first_lanes(keep[r], static_cast<int>(counted) - static_cast<int>(r * lanes));
 
     auto const body = [&](std::size_t i, [[maybe_unused]] std::size_t r) __attribute__((always_inline)) {
       pack w = 0.0f, u = 0.0f, slot[slots + 1];
       if constexpr (reads(weight_bit)) w = pack::load(arrays.weight + i);
-      if constexpr (reads(input_bit)) u = arrays.input.load(i);
+      if constexpr (reads(input_bit)) u = load_input<Pack>(arrays.input, i);
       each_slot([&](auto s) __attribute__((always_inline)) {
         if constexpr (reads(slot_bit(s)))
           slot[s] = pack::load(arrays.slot[s] + i);
@@ -112,13 +145,13 @@ struct pass_loop {
       u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, u, slot, f);
       if constexpr (pass.update_norm) {
         auto const x = simd::keep(keep[r], u);
-        sum[0][r % 2].add(x, x);
+        sum[0][r % turns].add(x, x);
       }
-      if constexpr (pass.weight_norm) sum[pass.update_norm][r % 2].add(w, w);  // padded with zeros
+      if constexpr (pass.weight_norm) sum[pass.update_norm][r % turns].add(w, w);  // padded with zeros
       if constexpr (pass.measured > 0) {
         auto const terms = Flow::template measure<pass.end>(k, w, u, slot);
         each<pass.measured>([&](auto m) __attribute__((always_inline)) {
-          sum[pass.own_sums() + m][r % 2].add(simd::keep(keep[r], terms[m].a), simd::keep(keep[r], terms[m].b));
+          sum[pass.own_sums() + m][r % turns].add(simd::keep(keep[r], terms[m].a), simd::keep(keep[r], terms[m].b));
         });
       }
       each_slot([&](auto s) __attribute__((always_inline)) {
@@ -135,7 +168,7 @@ struct pass_loop {
       each_slot([&](auto s) __attribute__((always_inline)) {
         if constexpr (reads(slot_bit(s))) __builtin_prefetch(arrays.slot[s] + i + ahead);
       });
-      if constexpr (unroll >= 1) body(i, 0);
+      body(i, 0);
       if constexpr (unroll >= 2) body(i + lanes, 1);
       if constexpr (unroll >= 4) {
         body(i + 2 * lanes, 2);
@@ -143,7 +176,8 @@ struct pass_loop {
       }
     }
     sums s{};
-    for (std::size_t i = 0; i < s.size(); ++i) s[i] = sum[i][0].total() + sum[i][1].total();
+    for (std::size_t i = 0; i < s.size(); ++i)
+      for (auto const& turn : sum[i]) s[i] += turn.total();
     return s;
   }
 
