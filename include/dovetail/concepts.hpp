@@ -125,12 +125,18 @@ concept world = requires(W& w, void (*f)(int)) {
 /// When and how replicas agree. `join` binds a policy to one rank's parameters, optimizer and communicator; the session
 /// it returns drives every step of that rank and owns optimizer state, codec state and buckets:
 ///   begin()                        before forward (a parameter server fetches weights here)
-///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks
+///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks,
+///                                  1/local when weights are averaged; predictions of the whole step, on this rank and
+///                                  on all
 ///   observer()                     what gradient_pass::observe must be; may be missing
 ///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
 ///   step()                         completes the exchange and applies the optimizer, in this policy's own order
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
 ///   own(prefix)                    state that only this rank has (here: residuals), by name
+///   finish()                       where replicas differ: collective, makes the weights what the training gives, equal
+///                                  on all ranks, until the next begin(); may be missing
+///   independent                    true if ranks train apart: each has all data in an order of its own, and may skip a
+///                                  step alone; may be missing
 /// Between step() and the next begin() the communicator is the caller's.
 template <class S, class Optimizer, class Communicator>
 concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {

@@ -3,5 +3,6 @@
 // When and how replicas agree.
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/local_sgd.hpp>
 #include <dovetail/sync/shard.hpp>
 #include <dovetail/sync/summed.hpp>

@@ -132,6 +132,50 @@ TEST_CASE("a rank's share of the last slice may be empty") {
   CHECK(last.global_predictions == 1);
 }
 
+TEST_CASE("in an order of its own every rank sees all samples of an epoch, rank 0 as a single rank does") {
+  std::vector<list> orders;
+  for (int rank = 0; rank < 3; ++rank) {
+    data::loader_options const o{.batch = 4, .rank = rank, .ranks = 3, .seed = 5, .own_order = true};
+    data::loader own{counting{23}, o};
+    data::loader single{counting{23}, {.batch = 4, .seed = 5}};
+    CHECK(own.steps_per_epoch() == 6);
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      auto& order = orders.emplace_back();
+      for (std::int64_t s = 6 * epoch; s < 6 * epoch + 6; ++s) {
+        CHECK(own.samples_in(s).own == (s % 6 == 5 ? 3 : 4));
+        CHECK(own.samples_in(s).all == 3 * own.samples_in(s).own);
+        auto const b = own.next();
+        CHECK(b.view.size == own.samples_in(s).own);
+        CHECK(b.global_predictions == own.samples_in(s).all);
+        CHECK((samples(b) == samples(single.next())) == (rank == 0));
+        data::loader_options from = o;
+        from.start = s;
+        CHECK(samples(data::loader{counting{23}, from}.next()) == samples(b));
+        auto const mine = samples(b);
+        order.insert(order.end(), mine.begin(), mine.end());
+      }
+      CHECK(std::set<std::int32_t>(order.begin(), order.end()).size() == 23);
+    }
+  }
+  CHECK(std::set<list>(orders.begin(), orders.end()).size() == 6);
+  CHECK_NOTHROW((data::loader{counting{3}, {.batch = 3, .rank = 3, .ranks = 4, .own_order = true}}));
+}
+
+TEST_CASE("a step's samples are counted before it is loaded") {
+  for (int const ranks : {1, 2, 3}) {
+    std::vector<data::loader<counting>> all;
+    for (int r = 0; r < ranks; ++r)
+      all.emplace_back(counting{25, 5}, data::loader_options{.batch = 4, .rank = r, .ranks = ranks});
+    for (std::int64_t s = 0; s < 2 * all[0].steps_per_epoch(); ++s)
+      for (auto& l : all) {
+        auto const n = l.samples_in(s);
+        auto const b = l.next();
+        CHECK(n.own == b.view.size);
+        CHECK(5 * n.all == b.global_predictions);
+      }
+  }
+}
+
 TEST_CASE("a loader started at step s continues as the uninterrupted one") {
   data::loader whole{counting{23}, {.batch = 3, .seed = 9}};
   for (std::int64_t start = 0; start < 20; ++start) {

@@ -35,6 +35,8 @@ void run(World& world, bool speaks) {
   print_losses<test::text_net>(
       "signs", sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}}, world,
       test::text(), speaks);
+  print_losses<test::images_net>("apart", sync::local_sgd{}, world, test::images(), speaks);
+  print_losses<test::text_net>("every5", sync::local_sgd{.every = 5}, world, test::text(), speaks);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ struct loader_options {
   int ranks = 1;
   std::uint64_t seed = 0;  ///< of the order; the same on all ranks
   bool shuffle = true;
+  bool own_order = false;  ///< every rank goes through all samples, in an order of its own
   std::int64_t start = 0;  ///< global step of the first batch: a resumed run continues here
   bool prefetch = true;    ///< a thread fills the next batch while this one is used
 };
@@ -42,6 +43,7 @@ struct loaded_batch {
 /// Step s of an epoch, from 0, takes positions [s·P·B, (s+1)·P·B) of the epoch's order (P ranks, B samples per rank)
 /// and rank r its shard of them: P ranks with B see the samples of one rank with P·B, in the same order. The last
 /// slice of an epoch may be smaller; it is divided as evenly as possible, and a rank's share of it may be empty.
+/// With own_order a rank takes positions [s·B, (s+1)·B) of an order of its own; rank 0's is that of a single rank.
 /// Where the loader stands is a pure function of the step, so `start` is all that a resumed run needs.
 ///
 /// Throws argument_error for options that do not fit; what the dataset throws while loading comes out of next(), and
@@ -57,6 +59,11 @@ class loader {
   std::int64_t steps_per_epoch() const { return shared_->steps_per_epoch; }
   /// Samples of the dataset.
   std::int64_t samples() const { return shared_->samples; }
+  /// What a step takes.
+  struct sample_counts {
+    std::int64_t own = 0, all = 0;  ///< samples of this rank, and of all ranks together
+  };
+  sample_counts samples_in(std::int64_t step) const { return shared_->samples_in(step); }
   /// Global step of the batch that the following next() gives.
   std::int64_t position() const { return shared_->taken; }
 
@@ -73,7 +80,8 @@ class loader {
   struct shared {
     Dataset const source;
     loader_options const options;
-    std::int64_t samples = 0, global_batch = 0, steps_per_epoch = 0;
+    int sharers = 1;  // the ranks that divide an epoch among each other
+    std::int64_t samples = 0, slice = 0, steps_per_epoch = 0;
 
     std::vector<std::int64_t> order;
     std::int64_t order_epoch = -1;
@@ -95,11 +103,12 @@ class loader {
       require(o.ranks >= 1, "loader: ranks is ", o.ranks, ": it must be at least 1");
       require(o.rank >= 0 && o.rank < o.ranks, "loader: rank is ", o.rank, ", but ranks run from 0 to ", o.ranks - 1);
       require(o.start >= 0, "loader: start is step ", o.start, ": steps are counted from 0");
-      require(o.batch <= samples / o.ranks, "loader: ", o.ranks, " rank(s) × batch ", o.batch, " is more than the ",
-              samples, " samples of the dataset: use a batch of at most ", samples / o.ranks,
-              samples < o.ranks ? " (there are fewer samples than ranks)" : "");
-      global_batch = o.batch * o.ranks;
-      steps_per_epoch = (samples + global_batch - 1) / global_batch;
+      sharers = o.own_order ? 1 : o.ranks;
+      require(o.batch <= samples / sharers, "loader: ", sharers, " rank(s) × batch ", o.batch, " is more than the ",
+              samples, " samples of the dataset: use a batch of at most ", samples / sharers,
+              samples < sharers ? " (there are fewer samples than ranks)" : "");
+      slice = o.batch * sharers;
+      steps_per_epoch = (samples + slice - 1) / slice;
       taken = filled = o.start;
       needed = o.start + 1;
     }
@@ -114,21 +123,29 @@ class loader {
 
     slot& slot_of(std::int64_t step) { return slots[static_cast<std::size_t>(step % 2)]; }
 
+    std::int64_t slice_at(std::int64_t step) const { return std::min(slice, samples - step % steps_per_epoch * slice); }
+    range own_part(std::int64_t n) const {
+      return shard(static_cast<std::size_t>(n), sharers, sharers == 1 ? 0 : options.rank);
+    }
+    sample_counts samples_in(std::int64_t step) const {
+      auto const n = slice_at(step);
+      return {static_cast<std::int64_t>(own_part(n).size()), n * options.ranks / sharers};
+    }
+
     void fill(std::int64_t step) {
-      std::int64_t const epoch = step / steps_per_epoch, first = step % steps_per_epoch * global_batch;
+      std::int64_t const epoch = step / steps_per_epoch, first = step % steps_per_epoch * slice;
       if (epoch != order_epoch) {
-        epoch_order(samples, options.seed, epoch, options.shuffle, order);
+        epoch_order(samples, options.seed, epoch, options.shuffle, order,
+                    options.own_order ? static_cast<std::uint32_t>(options.rank) : 0);
         order_epoch = epoch;
       }
-      auto const n = static_cast<std::size_t>(std::min(global_batch, samples - first));
-      auto const mine = shard(n, options.ranks, options.rank);
+      auto const mine = own_part(slice_at(step));
       auto& s = slot_of(step);
       source.load(
           std::span<std::int64_t const>(order).subspan(static_cast<std::size_t>(first) + mine.begin, mine.size()),
           s.buffer);
-      s.result = {s.buffer.view(),
-                  static_cast<std::int64_t>(n) * static_cast<std::int64_t>(source.predictions_per_sample()), epoch,
-                  step};
+      s.result = {s.buffer.view(), samples_in(step).all * static_cast<std::int64_t>(source.predictions_per_sample()),
+                  epoch, step};
     }
 
     loaded_batch next() {

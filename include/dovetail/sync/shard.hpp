@@ -69,6 +69,8 @@ class sharded {
     std::vector<float> staging;  ///< for tensors that lie apart from each other; no part of the value
   };
 
+  static constexpr bool steps_together = true;
+
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)) {}
 

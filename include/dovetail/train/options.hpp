@@ -12,16 +12,17 @@
 
 namespace dovetail::train {
 
-/// One optimizer step, as rank 0 reports it. Losses are means over all ranks' predictions and equal on all backends.
+/// One optimizer step, as rank 0 reports it. Losses are means over all ranks' predictions and equal on all backends;
+/// where ranks train apart, each rank's are those of its own weights.
 struct step_record {
   std::int64_t step = 0;   ///< optimizer steps tried so far, this one included
   std::int64_t epoch = 0;  ///< of the step's last batch, from 0
   double loss = 0;         ///< mean per prediction, in nats for cross-entropy
   double accuracy = 0;
-  double lr = 0;
+  double lr = 0;                  ///< learning rate; where ranks train apart the mean of theirs
   std::int64_t samples = 0;       ///< over all ranks, in this step
   double noise_scale = 0;         ///< in samples, if the synchroniser measures it (optim::noise_scale)
-  bool skipped = false;           ///< a gradient was not finite, nothing was changed
+  bool skipped = false;           ///< a gradient was not finite, nothing was changed (apart: on one rank or more)
   double gradient_norm = -1;      ///< if the optimizer computes it; -1 otherwise
   double seconds = 0;             ///< since fit began
   double samples_per_second = 0;  ///< over all ranks, since the previous report
@@ -52,7 +53,7 @@ struct fit_options {
   std::uint64_t seed = 0;  ///< of shuffle and dropout
   bool shuffle = true;
   int threads = 0;              ///< cores per rank; 0: this machine's, by all ranks of the job
-  std::int64_t log_every = 10;  ///< steps between reports; `stop` is looked at then
+  std::int64_t log_every = 10;  ///< steps between reports, of which saving makes one, too; `stop` is looked at then
   std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
   /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.
   std::int64_t max_skipped = 10;

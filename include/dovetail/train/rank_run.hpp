@@ -52,9 +52,8 @@ class rank_run {
         options_(options),
         threads_(threads),
         data_(data),
-        session_(sync.join(model.parameters(), opt, comm)) {
+        session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
     if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
-    for (auto& p : model_.parameters()) comm_.broadcast(p.weight, 0);
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
@@ -65,6 +64,10 @@ class rank_run {
                               found.seed, ", this one ", options_.seed, ": give the same seed to go on with it");
     saved.check(weights_of(model_.parameters()));
     saved.check(session_.replicated(""));
+    if constexpr (independent)
+      require<checkpoint_error>(found.ranks == comm_.size(), "the saved run is of ", found.ranks,
+                                " ranks that train apart, this one has ", comm_.size(),
+                                ": go on with as many, or begin another from the saved weights, which are their mean");
     restore_own(saved, session_.own(""), found.ranks, comm_.size(), comm_.rank());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
@@ -72,8 +75,8 @@ class rank_run {
     if (saved.contains(last_name)) saved.restore({last_tensor()});
     if (found.ranks != comm_.size() || found.batch != options_.batch) {
       // As many epochs, and within the last one as many samples, in batches of another size.
-      std::int64_t const samples = data_.size(), before = found.ranks * found.batch,
-                         now = comm_.size() * options_.batch;
+      std::int64_t const samples = data_.size(), before = (independent ? 1 : found.ranks) * found.batch,
+                         now = (independent ? 1 : comm_.size()) * options_.batch;
       auto const per_epoch = [samples](std::int64_t global) { return (samples + global - 1) / global; };
       found.batches =
           found.batches / per_epoch(before) * per_epoch(now) + found.batches % per_epoch(before) * before / now;
@@ -81,7 +84,8 @@ class rank_run {
     at_ = found;
   }
 
-  /// This rank's own state and, if asked, what all ranks have in common.
+  /// This rank's own state and, if asked, what all ranks have in common. Behind run(): there what all have is up to
+  /// date.
   DOVETAIL_COLD saved_state capture(bool common) {
     at_.ranks = comm_.size();
     at_.batch = options_.batch;
@@ -105,6 +109,7 @@ class rank_run {
                                          .ranks = comm_.size(),
                                          .seed = options_.seed,
                                          .shuffle = options_.shuffle,
+                                         .own_order = independent,
                                          .start = at_.batches});
     total_batches_ = options_.epochs * loader.steps_per_epoch();
     total_steps_ =
@@ -113,14 +118,16 @@ class rank_run {
     begin_ = last_report_ = clock::now();
     while (!finished() && !report_.stopped) {
       skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
-      bool const skipped_enough = skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped;
-      bool const last = finished() || skipped_enough;
+      if (skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped) stuck_ = skipped_in_a_row_;
+      bool const saves = finished() || (options_.save_every > 0 && at_.step % options_.save_every == 0);
+      // Of ranks that train apart one alone may be stuck: the others hear of it with the next report.
+      bool const ends = saves || (stuck_ > 0 && !independent);
       // A batch schedule looks at every step, so that an interruption changes nothing.
-      if (last || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
-      if (skipped_enough || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
-      if (last || report_.stopped || (options_.save_every > 0 && at_.step % options_.save_every == 0))
-        save(options_.on_save);
+      if (ends || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
+      if (any_stuck_ || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
+      if (saves || report_.stopped) save(options_.on_save);
     }
+    agree();
     report_.step = at_.step;
     report_.seconds = seconds_since(begin_);
     return std::move(report_);
@@ -130,6 +137,10 @@ class rank_run {
   using clock = std::chrono::steady_clock;
   static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
+  static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
+    for (auto& p : parameters) comm.broadcast(p.weight, 0);
+    return parameters;
+  }
   bool finished() const {
     return options_.accumulate_at && !options_.steps ? at_.batches >= total_batches_ : at_.step >= total_steps_;
   }
@@ -143,7 +154,7 @@ class rank_run {
   std::int64_t accumulate() const {
     if (!options_.accumulate_at) return options_.accumulate;
     auto const n = options_.accumulate_at({.step = at_.step,
-                                           .micro_batch = options_.batch * comm_.size(),
+                                           .micro_batch = options_.batch * (independent ? 1 : comm_.size()),
                                            .variance = noise_.variance(),
                                            .squared_gradient = noise_.squared_gradient(),
                                            .loss = last_[0],
@@ -156,15 +167,21 @@ class rank_run {
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
     session_.begin();
+    agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, window = 0, own = 0;
+    std::int64_t samples = 0, own = 0;
     std::int64_t const micro_batches = accumulate();
-    // The window's count is needed before its first backward: every micro-batch is weighed by the whole window's.
-    for (std::int64_t m = 0; m < micro_batches; ++m) window += predictions_at(loader, at_.batches + m);
+    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's.
+    for (std::int64_t m = 0; m < micro_batches; ++m) {
+      auto const n = loader.samples_in(at_.batches + m);
+      own += n.own;
+      samples += n.all;
+    }
     for (std::int64_t m = 0; m < micro_batches; ++m) {
       auto const share = loader.next();
-      gradient_pass pass{.scale = session_.gradient_scale(share.view.size * data_.predictions_per_sample(), window),
+      auto const predictions = data_.predictions_per_sample();
+      gradient_pass pass{.scale = session_.gradient_scale(own * predictions, samples * predictions),
                          .accumulate = m > 0,
                          .seed = options_.seed,
                          .step = static_cast<std::uint64_t>(at_.batches),
@@ -175,34 +192,25 @@ class rank_run {
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
       sums += model_.gradients(share.view, pass);
       ++at_.batches;
-      own += share.view.size * data_.predictions_per_sample();
       epoch = share.epoch;
-      samples += share.global_predictions / data_.predictions_per_sample();
     }
     auto const result = step();
     ++at_.step;
-    at_.skipped += result.skipped;
-    report_.skipped += result.skipped;
     report_.samples += samples;
-    auto const moved = comm_.traffic() - before;
-    report_.traffic.bytes_sent += moved.bytes_sent;
-    report_.traffic.bytes_received += moved.bytes_received;
-    report_.traffic.operations += moved.operations;
+    auto const moved = count_traffic_since(before);
     pending_sums_.insert(pending_sums_.end(),
-                         {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)});
+                         {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct),
+                          result.skipped ? 1.0 : 0.0, static_cast<double>(result.lr)});
     if constexpr (requires { session_.measured(); })
       if (measures()) {
-        // The mean gradient of this rank's share, whose size is own / window of the whole.
-        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(window) : 1;
+        // The mean gradient of this rank's share, whose size is own / samples of the whole.
+        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(samples) : 1;
         pending_sums_.push_back(session_.measured().own / (share * share));
         pending_squares_.push_back(session_.measured().summed);
       }
-    last_[1] = static_cast<double>(result.lr);
     pending_.push_back({.step = at_.step,
                         .epoch = epoch,
-                        .lr = result.lr,
                         .samples = samples,
-                        .skipped = result.skipped,
                         .gradient_norm = result.gradient_norm,
                         .seconds = seconds_since(begin_),
                         .bytes_sent = moved.bytes_sent,
@@ -218,27 +226,47 @@ class rank_run {
       return session_.step();
   }
 
-  /// Predictions of global micro-batch `b` over all ranks: the last one of an epoch may be smaller.
-  std::int64_t predictions_at(data::loader<Dataset> const& loader, std::int64_t b) const {
-    std::int64_t const global = options_.batch * comm_.size(), in_epoch = b % loader.steps_per_epoch();
-    return std::min(global, loader.samples() - in_epoch * global) * data_.predictions_per_sample();
+  comm::traffic count_traffic_since(comm::traffic const& before) {
+    auto const moved = comm_.traffic() - before;
+    report_.traffic.bytes_sent += moved.bytes_sent;
+    report_.traffic.bytes_received += moved.bytes_received;
+    report_.traffic.operations += moved.operations;
+    return moved;
   }
 
-  /// Collective: sums the pending losses over ranks and asks whether anybody wants to stop.
+  /// Collective: where replicas differ, the model becomes what the training gives, until the next step.
+  DOVETAIL_COLD void agree() {
+    if constexpr (requires { session_.finish(); }) {
+      if (agreed_) return;
+      agreed_ = true;
+      auto const before = comm_.traffic();
+      session_.finish();
+      count_traffic_since(before);
+    }
+  }
+
+  /// Collective: sums what is pending over ranks, and asks whether anybody wants to stop or is stuck.
   DOVETAIL_COLD void report() {
+    std::size_t const width = measures() ? 6 : 5, flags = pending_sums_.size();
     pending_sums_.push_back(options_.stop && options_.stop->load() ? 1.0 : 0.0);
+    pending_sums_.push_back(stuck_ > 0 ? 1.0 : 0.0);
     comm_.all_reduce(std::span<double>(pending_sums_), comm::reduction::sum);
-    report_.stopped = pending_sums_.back() > 0;
+    report_.stopped = pending_sums_[flags] > 0;
+    any_stuck_ = pending_sums_[flags + 1] > 0;
     double const rate = static_cast<double>(pending_samples_) / std::max(seconds_since(last_report_), 1e-9);
-    std::size_t const width = measures() ? 4 : 3;
+    double const ranks = comm_.size();
     for (std::size_t i = 0; i < pending_.size(); ++i) {
       auto& r = pending_[i];
       double const count = std::max(pending_sums_[width * i + 1], 1.0);
       r.loss = pending_sums_[width * i] / count;
       r.accuracy = pending_sums_[width * i + 2] / count;
+      r.skipped = pending_sums_[width * i + 3] > 0;
+      r.lr = pending_sums_[width * i + 4] / ranks;  // as it is where all have the same
+      at_.skipped += r.skipped;
+      report_.skipped += r.skipped;
       if (measures()) {
-        double const ranks = comm_.size(), large = static_cast<double>(r.samples);
-        noise_.add(large / ranks, pending_sums_[width * i + 3] / ranks, large, pending_squares_[i]);
+        double const large = static_cast<double>(r.samples);
+        noise_.add(large / ranks, pending_sums_[width * i + 5] / ranks, large, pending_squares_[i]);
         r.noise_scale = noise_.value();
       }
       r.samples_per_second = rate;
@@ -246,7 +274,7 @@ class rank_run {
       report_.losses.push_back(r.loss);
       if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
     }
-    if (!pending_.empty()) last_[0] = pending_.back().loss;
+    if (!pending_.empty()) last_ = {pending_.back().loss, pending_.back().lr};
     pending_.clear();
     pending_sums_.clear();
     pending_squares_.clear();
@@ -259,6 +287,7 @@ class rank_run {
     std::int64_t wanted = comm_.rank() == 0 && take ? 1 : 0;
     comm_.broadcast(std::span<std::int64_t>(&wanted, 1), 0);
     if (!wanted) return;
+    agree();
     trace_span const saving(options_.trace, "save", "train", comm_.rank());
     auto mine = capture(comm_.rank() == 0);
     if (comm_.rank() != 0) {
@@ -281,10 +310,16 @@ class rank_run {
 
   [[noreturn]] DOVETAIL_COLD void give_up() {
     save(options_.on_give_up);
-    bool const gradient = skipped_in_a_row_ >= options_.max_skipped;
-    throw numeric_error(message(gradient ? "the gradient" : "the loss", " was not finite for ",
-                                gradient ? skipped_in_a_row_ : bad_losses_in_a_row_, " steps in a row, up to step ",
-                                at_.step, " (loss ", last_[0],
+    std::string what = any_stuck_ ? "the gradient" : "the loss";
+    std::int64_t steps = any_stuck_ ? stuck_ : bad_losses_in_a_row_;
+    if (independent && any_stuck_) {
+      double rank = stuck_ > 0 ? comm_.rank() : -1;
+      comm_.all_reduce(std::span<double>(&rank, 1), comm::reduction::max);
+      comm_.broadcast(std::span<std::int64_t>(&steps, 1), static_cast<int>(rank));
+      what += " of rank " + std::to_string(static_cast<int>(rank));
+    }
+    throw numeric_error(message(what, " was not finite for ", steps, " steps in a row, up to step ", at_.step,
+                                " (loss ", last_[0],
                                 "): lower the learning rate or clip the gradient, and go on from the last good state"));
   }
 
@@ -295,6 +330,12 @@ class rank_run {
   Dataset data_;
   decltype(std::declval<Sync const&>().join(std::declval<parameter_list&>(), std::declval<Optimizer const&>(),
                                             std::declval<Communicator&>())) session_;
+  static constexpr bool independent = [] {
+    if constexpr (requires { decltype(session_)::independent; })
+      return static_cast<bool>(decltype(session_)::independent);
+    else
+      return false;
+  }();
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;
@@ -304,6 +345,9 @@ class rank_run {
   optim::noise_scale noise_;
   std::int64_t pending_samples_ = 0;
   std::int64_t skipped_in_a_row_ = 0, bad_losses_in_a_row_ = 0;
+  std::int64_t stuck_ = 0;        ///< steps that this rank skipped in a row, once they are too many
+  bool any_stuck_ = false;        ///< of all ranks
+  bool agreed_ = false;           ///< since the last step
   std::array<double, 2> last_{};  ///< loss and rate of the last step that was reported
   std::int64_t total_batches_ = 0;
 };

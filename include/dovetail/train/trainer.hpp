@@ -29,7 +29,8 @@ namespace dovetail::train {
 ///     t.fit(data, {.batch = 128, .epochs = 3});
 ///
 /// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchroniser, world}`.
-/// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy.
+/// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy, and
+/// after fit of any.
 /// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
 /// Not thread-safe. If fit throws, model and state are those of before the call. Over MPI every process has a trainer:
 /// all call the same, restore included.
@@ -71,12 +72,10 @@ class trainer {
       comm.barrier();
       auto mine = run.run();
       std::lock_guard const lock(mutex);
-      bool const first = !trained;  // of this process's ranks: replicas are equal, one speaks for all
+      bool const first = !trained;  // of this process's ranks: replicas are equal now, one speaks for all
       after.merge(run.capture(first));
-      if (first) {
-        report = std::move(mine);
-        trained.emplace(std::move(replica));
-      }
+      if (first || comm.rank() == 0) report = std::move(mine);
+      if (first) trained.emplace(std::move(replica));
     });
     state_ = std::move(after);
     model_ = std::move(*trained);

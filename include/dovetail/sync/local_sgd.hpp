@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/operation.hpp>
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shard.hpp>
+#include <dovetail/core/trace.hpp>
+#include <dovetail/optim/step_options.hpp>
+
+namespace dovetail::sync {
+
+namespace detail {
+/// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
+template <class Optimizer>
+inline constexpr bool steps_together = [] {
+  if constexpr (requires { Optimizer::steps_together; })
+    return static_cast<bool>(Optimizer::steps_together);
+  else
+    return false;
+}();
+
+/// f(weights) for pieces of memory as large as they come: the whole list, or each of tensors that lie apart.
+template <class F>
+void each_piece(parameter_list& parameters, F const& f) {
+  if (auto const flat = parameters.flat_weights(); !flat.empty()) return f(flat);
+  for (auto& p : parameters) f(p.weight);
+}
+}  // namespace detail
+
+template <optimizer Optimizer, communicator Communicator>
+class local_sgd_session;
+
+/// Ranks train apart, each by its own gradients, and agree by taking the mean of their weights: w <- (w_0 + … +
+/// w_{P-1}) / P, after every `every` steps (local SGD; Stich, ICLR 2019), or at the end alone. The latter, on weights
+/// that all ranks trained together with a large batch, is SWAP (Gupta, Serrano & DeCoste, Stochastic Weight Averaging
+/// in Parallel, ICLR 2020):
+///
+///     train::trainer together{model, optim::lars{…}, sync::all_reduce{}, world};           // phase 1, large batches
+///     together.fit(data, {…});
+///     train::trainer apart{together.model(), optim::momentum{…}, sync::local_sgd{}, world};  // phases 2 and 3
+///     apart.fit(data, {…});                                                                 // apart.model(): the mean
+///
+/// Any optimizer, not SGD alone. Its state stays on its rank and is never averaged, copies of weights in it included:
+/// with `every`, look_ahead and schedule_free pull each rank back to its own. A gradient that is not finite makes its
+/// rank alone skip the step. Statistics of batch normalisation would have to be taken again with the mean weights;
+/// nn/ has no such layer.
+///
+/// `join` sends nothing: initial weights must be equal on all ranks.
+struct local_sgd {
+  std::int64_t every = 0;  ///< steps from one mean to the next, skipped ones included; 0: at the end alone
+
+  /// Throws argument_error for a negative `every`, and for weights that are not in the list.
+  template <optimizer Optimizer, communicator Communicator>
+  auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
+    DOVETAIL_REQUIRE(!detail::steps_together<Optimizer>,
+                     "needs the same gradients on all ranks, which sync::local_sgd lets train apart: use "
+                     "sync::all_reduce, or the optimizer undivided",
+                     Optimizer);
+    return local_sgd_session<Optimizer, Communicator>(*this, parameters, opt, comm);
+  }
+
+  /// What one mean moves on rank `rank` of `ranks`: equal to what the communicator counts.
+  DOVETAIL_COLD comm::traffic predict(parameter_list parameters, int ranks, int rank) const {
+    comm::traffic total;
+    detail::each_piece(parameters, [&](std::span<float> weights) {
+      std::uint64_t const others = static_cast<std::uint64_t>(ranks) - 1,
+                          own = dovetail::shard(weights.size(), ranks, rank).size() * sizeof(float),
+                          bytes = weights.size_bytes() - own + others * own;
+      total.bytes_sent += bytes;
+      total.bytes_received += bytes;
+      ++total.operations;
+    });
+    return total;
+  }
+};
+
+/// One rank's end of local_sgd. Made by local_sgd::join; refers to the caller's parameters and communicator, which must
+/// outlive it. Not thread-safe.
+template <optimizer Optimizer, communicator Communicator>
+class local_sgd_session {
+ public:
+  static constexpr bool independent = true;
+
+  DOVETAIL_COLD local_sgd_session(local_sgd const& policy, parameter_list& parameters, Optimizer const& opt,
+                                  Communicator& comm)
+      : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), comm_(&comm), every_(policy.every) {
+    require(every_ >= 0, "sync::local_sgd: every is ", every_, ": it is a number of steps, or 0 for the end alone");
+    require(!parameters.has_elsewhere(),
+            "sync::local_sgd: some weights are not in the list but elsewhere, where it cannot average them: "
+            "use sync::all_reduce");
+  }
+  local_sgd_session(local_sgd_session const&) = delete;
+  local_sgd_session& operator=(local_sgd_session const&) = delete;
+
+  /// Begins a step, on this rank's weights.
+  void begin() {
+    if (now_ != weights::own) put_back();
+    now_ = weights::own;
+    forget_observed();
+  }
+  /// Each rank's loss is a mean over its own predictions.
+  float gradient_scale(std::int64_t local, std::int64_t /*global*/) const {
+    return 1.f / static_cast<float>(std::max<std::int64_t>(local, 1));
+  }
+  void ready(std::size_t /*first*/) {}
+  /// For gradient_pass::observe: empty unless the optimizer learns from layers, here from this rank's alone.
+  std::function<void(layer_factors const&)> observer() {
+    if constexpr (observes)
+      return [this](layer_factors const& f) {
+        observed_ = true;
+        optimizer_.observe(*parameters_, state_, f);
+      };
+    else
+      return {};
+  }
+
+  /// Applies the optimizer to this rank's gradients; collective in every `every`-th call.
+  optim::step_result step(optim::step_options const& options = {}) {
+    ++tried_;
+    auto const result = own_step(options);
+    if (every_ > 0 && tried_ % every_ == 0) average();
+    return result;
+  }
+
+  /// Collective: the parameters become the mean over ranks. Nothing else changes: the next begin() puts this rank's
+  /// weights back, so a training that goes on is as if it had not been asked.
+  DOVETAIL_COLD void finish() {
+    if (now_ == weights::mean) return;
+    if (now_ == weights::own)
+      keep();
+    else
+      put_back();
+    average();
+    now_ = weights::mean;
+  }
+
+  DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const&) { return {}; }
+  /// This rank's weights and its optimizer's state. What is written through them counts from the next begin() or
+  /// finish() on.
+  DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
+    if (now_ == weights::own) keep();
+    now_ = weights::kept;
+    auto all = state_.tensors(prefix + "optimizer.");
+    all.push_back(make_named_tensor(prefix + "steps", tried_));
+    for (std::size_t i = 0; i < parameters_->size(); ++i) {
+      auto const& p = (*parameters_)[i];
+      all.push_back(make_named_tensor(prefix + "weights." + p.name,
+                                      kept_.span().subspan(parameters_->offset(i), p.size()), p.shape));
+    }
+    return all;
+  }
+
+  /// Records every step and every mean from now on; nullptr stops it.
+  void record(trace* to) { trace_ = to; }
+
+ private:
+  /// What the parameters hold: this rank's weights; those, or others to be put back, are kept; the mean, and they are.
+  enum class weights { own, kept, mean };
+  static constexpr bool observes = optim::detail::observes<Optimizer>;
+
+  optim::step_result own_step(optim::step_options const& options) {
+    bool const finite = std::all_of(parameters_->begin(), parameters_->end(),
+                                    [](parameter const& p) { return all_finite(p.gradient); });
+    if (!finite) {
+      forget_observed();
+      return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
+    }
+    observed_ = false;
+    trace_span const stepping(trace_, "optimizer step", "optim", comm_->rank());
+    if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
+      return last_ = optimizer_.step(*parameters_, state_, options);
+    else
+      return last_ = optimizer_.step(*parameters_, state_);
+  }
+  void forget_observed() {
+    if constexpr (observes)
+      if (observed_) optimizer_.forget_observed(*parameters_, state_);
+    observed_ = false;
+  }
+  /// Sums run in rank order and are divided once: the same bits on every rank and every backend.
+  DOVETAIL_COLD void average() {
+    trace_span const averaging(trace_, "average weights", "comm", comm_->rank());
+    auto const ranks = static_cast<float>(comm_->size());
+    detail::each_piece(*parameters_, [&](std::span<float> w) {
+      comm_->all_reduce(w, comm::reduction::sum);
+      for (float& x : w) x /= ranks;
+    });
+  }
+  DOVETAIL_COLD void keep() {
+    if (kept_.size() != parameters_->flat_size()) kept_ = buffer<float>(parameters_->flat_size());
+    for (std::size_t i = 0; i < parameters_->size(); ++i)
+      std::copy_n((*parameters_)[i].weight.data(), (*parameters_)[i].size(), kept_.data() + parameters_->offset(i));
+  }
+  DOVETAIL_COLD void put_back() {
+    for (std::size_t i = 0; i < parameters_->size(); ++i)
+      std::copy_n(kept_.data() + parameters_->offset(i), (*parameters_)[i].size(), (*parameters_)[i].weight.data());
+  }
+
+  parameter_list* parameters_;
+  Optimizer optimizer_;
+  decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
+  Communicator* comm_;
+  std::int64_t every_ = 0, tried_ = 0;
+  weights now_ = weights::own;
+  buffer<float> kept_;  ///< this rank's weights, while the parameters hold others
+  optim::step_result last_;
+  bool observed_ = false;  ///< since the last step
+  trace* trace_ = nullptr;
+};
+
+}  // namespace dovetail::sync
