@@ -309,6 +309,33 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
   CHECK(train(both, 2, 40).second < 0.1 * before);
 }
 
+TEST_CASE("ranks that train apart learn from their own layers alone, and forget those of a step that is skipped") {
+  optim::kfac const rule{.lr = 0.02f, .damping = 0.1f, .interval = 2};
+  constexpr int steps = 6, bad = 3;
+  auto const samples = [](int rank, int t) { return quarters(16, static_cast<std::uint32_t>(100 + 20 * rank + t)); };
+  comm::threads(2).run([&](auto& c) {
+    little_model alone, member;
+    auto state = rule.init(alone.parameters());
+    auto session = sync::local_sgd{}.join(member.parameters(), rule, c);
+    for (int t = 0; t < steps; ++t) {
+      auto const own = samples(c.rank(), t);
+      session.begin();
+      gradient_pass pass{.scale = session.gradient_scale(16, 32)};
+      pass.observe = session.observer();
+      member.gradients(own.view(), pass);
+      if (t == bad) member.parameters()[0].gradient[0] = NAN;
+      CHECK(session.step().skipped == (t == bad));
+      if (t == bad) continue;
+      pass = {.scale = 1.f / 16};
+      pass.observe = [&](layer_factors const& f) { rule.observe(alone.parameters(), state, f); };
+      alone.gradients(own.view(), pass);
+      rule.step(alone.parameters(), state);
+    }
+    auto const a = alone.parameters().flat_weights(), b = member.parameters().flat_weights();
+    CHECK(std::equal(a.begin(), a.end(), b.begin(), b.end()));
+  });
+}
+
 TEST_CASE("a rule that learns from layers says so when it is shown none, and when it is shown another's") {
   layer_of_numbers l;
   optim::kfac const rule{};

@@ -143,6 +143,8 @@ TEST_CASE("asking for the mean on the way changes nothing, and own state is what
     auto const mean = copy_of(*t.list);
     session.finish();  // once more
     CHECK(same_bits(copy_of(*t.list), mean));
+    session.begin();
+    CHECK(same_bits(copy_of(*t.list), before));
     // Another session takes up what this one has of its own, in the middle between two means.
     auto next = policy.join(*u.list, rule, c);
     auto const from = session.own("x."), to = next.own("x.");
