@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // bench_optim_large_batch [STEM | --tune]: test accuracy against the batch size, at as many epochs for every batch:
-// what scaling the rate, warming up and layer-wise rates each save. Writes STEM.json, and
+// what scaling the rate, warming up, layer-wise rates and SWAP each save. Writes STEM.json, and
 // STEM_lower.svg and STEM_upper.svg for two choices of base rates.
 #include <algorithm>
 #include <array>
@@ -101,6 +101,36 @@ double accuracy(data::in_memory const& train, data::in_memory const& test, Rule 
   return 100.0 * static_cast<double>(found.correct) / static_cast<double>(found.count);
 }
 
+/// The same with SWAP: two thirds of the epochs with the whole batch, and in the last third `members` models apart,
+/// each with all samples in batches of an eighth, which are averaged.
+constexpr int members = 8;
+constexpr std::int64_t epochs_together = epochs * 2 / 3, epochs_apart = epochs - epochs_together;
+std::int64_t apart_batch(std::int64_t batch) { return std::max(base, batch / members); }
+
+struct swap_result {
+  double mean = 10, members = 10;  ///< accuracy of the mean, and the mean of its members' accuracies
+};
+swap_result swap_accuracy(data::in_memory const& train, data::in_memory const& test, optim::momentum const& rule,
+                          optim::momentum const& rule_apart, std::int64_t batch, std::uint64_t seed) {
+  mlp network;
+  network.initialise(seed);
+  train::trainer together{network, nn::softmax_cross_entropy{}, rule, sync::all_reduce{}, comm::self{}};
+  try {
+    together.fit(train, {.batch = batch, .epochs = epochs_together, .seed = seed, .threads = 1});
+    train::trainer apart{together.model(), rule_apart, sync::local_sgd{}, comm::threads{members}};
+    apart.fit(train,
+              {.batch = apart_batch(batch), .epochs = epochs_apart, .seed = seed, .threads = 1, .log_every = 200});
+    swap_result found{100 * apart.evaluate(test, 256, 1).accuracy(), 0};
+    for (int r = 0; r < members; ++r) {
+      apart.state().restore(train::weights_of(together.model().parameters()), message("rank", r, ".weights."));
+      found.members += 100 * together.evaluate(test, 256, 1).accuracy() / members;
+    }
+    return found;
+  } catch (numeric_error const&) {
+    return {};
+  }
+}
+
 /// f(0) … f(n - 1), on all cores.
 void spread_out(std::size_t n, std::function<void(std::size_t)> const& f) {
   std::atomic<std::size_t> next = 0;
@@ -114,10 +144,10 @@ void spread_out(std::size_t n, std::function<void(std::size_t)> const& f) {
 // ---- The curves.
 
 enum class rule { momentum, lars, lamb };
+constexpr float decay = 1e-4f;
 
 double accuracy(rule r, data::in_memory const& train, data::in_memory const& test, optim::schedule const& lr,
                 std::int64_t batch, std::uint64_t seed) {
-  constexpr float decay = 1e-4f;
   switch (r) {
     case rule::momentum:
       return accuracy(train, test, optim::momentum{.lr = lr, .weight_decay = decay}, batch, seed);
@@ -155,28 +185,39 @@ struct curve {
   std::string name;
   rule used;
   std::function<optim::schedule(std::int64_t batch)> rate;
-  std::array<std::array<double, seeds>, factors.size()> accuracy{};
+  std::function<optim::schedule(std::int64_t batch)> rate_apart{};  ///< of SWAP's members, whose batch it is given
+  std::array<std::array<double, seeds>, factors.size()> accuracy{}, members{};
 
-  double mean(std::size_t f) const {
+  double mean(std::size_t f) const { return mean(accuracy[f]); }
+  static double mean(std::array<double, seeds> const& of) {
     double sum = 0;
-    for (double a : accuracy[f]) sum += a / seeds;
+    for (double a : of) sum += a / seeds;
     return sum;
   }
   /// The standard deviation over seeds.
-  double deviation(std::size_t f) const {
+  static double deviation(std::array<double, seeds> const& of) {
     double sum = 0;
-    for (double a : accuracy[f]) sum += (a - mean(f)) * (a - mean(f));
+    for (double a : of) sum += (a - mean(of)) * (a - mean(of));
     return std::sqrt(sum / (seeds - 1));
   }
 };
 
+/// Where LEGW's line has come to when members begin, on to 0 at the end.
+optim::schedule rest_by_legw(float rate, std::int64_t batch) {
+  optim::legw const tuned{.rate = rate, .batch = base, .epochs = legw_epochs};
+  auto const share = static_cast<float>(epochs_apart) / static_cast<float>(epochs);
+  return optim::linear{.from = tuned(batch) * share, .to = 0, .steps = epochs_apart * ((samples + batch - 1) / batch)};
+}
+
 /// Those of one choice of rates; LARS, which has one, is the last of both.
-enum { unscaled, momentum_legw, linear_alone, linear_warm, lamb, lars };
+enum { unscaled, momentum_legw, momentum_swap, linear_alone, linear_warm, lamb, lars };
 std::vector<curve> curves(rates const& r) {
   auto const sgd = message("SGD ", r.sgd, ", ");
   optim::linear_scaling const linear{.rate = r.sgd, .batch = base};
   return {{sgd + "unscaled", rule::momentum, [=](auto batch) { return falling(r.sgd, 0, batch); }},
           {sgd + "LEGW", rule::momentum, [=](auto batch) { return by_legw(r.sgd, batch); }},
+          {sgd + "LEGW, SWAP", rule::momentum, [=](auto batch) { return by_legw(r.sgd, batch); },
+           [=](auto batch) { return rest_by_legw(r.sgd, batch); }},
           {sgd + "linear", rule::momentum, [=](auto batch) { return falling(linear(batch), 0, batch); }},
           {sgd + "linear, warm-up", rule::momentum,
            [=](auto batch) { return falling(linear(batch), warm_epochs * samples / batch, batch); }},
@@ -215,10 +256,14 @@ void print(std::vector<curve*> const& all) {
               static_cast<long long>(epochs), seeds, "batch");
   for (auto f : factors) std::printf(" %12lld", static_cast<long long>(base * f));
   std::puts("");
-  for (auto const* c : all) {
-    std::printf("%-26s", c->name.c_str());
-    for (std::size_t f = 0; f < factors.size(); ++f) std::printf("  %5.1f ±%4.1f", c->mean(f), c->deviation(f));
+  auto const row = [](std::string const& name, auto const& accuracy) {
+    std::printf("%-26s", name.c_str());
+    for (auto const& of : accuracy) std::printf("  %5.1f ±%4.1f", curve::mean(of), curve::deviation(of));
     std::puts("");
+  };
+  for (auto const* c : all) {
+    row(c->name, c->accuracy);
+    if (c->rate_apart) row("  its members, each alone", c->members);
   }
 }
 
@@ -236,7 +281,7 @@ int check(std::vector<curve> const& all) {
   } const claims[] = {
       {"x16: linear scaling behind a warm-up falls less than no scaling", at(linear_warm, 16), at(unscaled, 16)},
       {"x64: the square root falls less than linear scaling", at(momentum_legw, 64), at(linear_warm, 64)},
-      {"x64: LARS falls less than any SGD", at(lars, 64), best_sgd},
+      {"x64: LARS falls less than any SGD without SWAP", at(lars, 64), best_sgd},
       {"x64: LARS keeps all but 4 points", at(lars, 64), at(lars, 1) - 4},
   };
   int failed = 0;
@@ -299,7 +344,14 @@ int main(int argc, char** argv) try {
     std::size_t const s = i % seeds, f = i / seeds % factors.size();
     auto& c = *all[i / seeds / factors.size()];
     auto const batch = base * factors[f];
-    c.accuracy[f][s] = accuracy(c.used, t.train, t.test, c.rate(batch), batch, 1 + s);
+    if (!c.rate_apart) {
+      c.accuracy[f][s] = accuracy(c.used, t.train, t.test, c.rate(batch), batch, 1 + s);
+      return;
+    }
+    auto const found = swap_accuracy(t.train, t.test, {.lr = c.rate(batch), .weight_decay = decay},
+                                     {.lr = c.rate_apart(apart_batch(batch)), .weight_decay = decay}, batch, 1 + s);
+    c.accuracy[f][s] = found.mean;
+    c.members[f][s] = found.members;
   });
   high[lars] = low[lars];
   print(all);
