@@ -246,6 +246,16 @@ void messages(C& c) {
     c.recv(std::as_writable_bytes(std::span(&got, 1)), last, 3);
     expect(got == i, "message ", i, " came as ", got);
   }
+  // One rank may have more of them than others.
+  std::uint64_t sum = 1;
+  if (c.rank() != 0) c.send(std::as_bytes(std::span(&sum, 1)), 0, 5);
+  for (int r = 1; c.rank() == 0 && r < c.size(); ++r) {
+    std::uint64_t one = 0;
+    c.recv(std::as_writable_bytes(std::span(&one, 1)), r, 5);
+    sum += one;
+  }
+  c.broadcast(std::span(&sum, 1), 0);
+  expect(sum == static_cast<std::uint64_t>(c.size()), "messages to one rank: ", sum);
 }
 
 template <class C>
