@@ -5,8 +5,11 @@
 // A rule is one function for the host and the device: nvcc needs to be told, other compilers not.
 #if defined(__CUDACC__)
 #define DOVETAIL_HD __host__ __device__
+// Before a template whose argument says on which side it runs: nvcc would warn of the other one's functions.
+#define DOVETAIL_ROW_FUNCTION _Pragma("nv_exec_check_disable")
 #else
 #define DOVETAIL_HD
+#define DOVETAIL_ROW_FUNCTION
 #endif
 
 // Rules are called in the innermost loop; at -O2 the compiler must not decide otherwise.

@@ -258,7 +258,7 @@ class chain {
     auto const visit = [&](auto const& stage) {
       if constexpr (detail::collects<std::remove_cvref_t<decltype(stage)>>) {
         auto const& p = parameters[i];
-        tensor_update t{p.name, p.shape, s.steps() + 1, 1, p.weight, {}, s.arrays(index, i), s.room().work};
+        tensor_update t{p.name, p.shape, s.steps() + 1, 1, p.weight, {}, s.arrays(index, i), {s.room().work, 1}};
         if (i + 1 < parameters.size()) {
           t.next_name = &parameters[i + 1].name;
           t.next_update = parameters[i + 1].gradient;

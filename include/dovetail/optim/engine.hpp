@@ -236,7 +236,7 @@ class engine {
                     p.weight,
                     {update_at(i, at), p.size()},
                     state_.arrays(S, i),
-                    state_.room().work};
+                    {state_.room().work, options_.threads}};
     if (!all.by_tensor && i + 1 < parameters_.size()) {
       t.next_name = &parameters_[i + 1].name;
       t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};

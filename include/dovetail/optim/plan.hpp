@@ -16,7 +16,17 @@
 // instead of the gradient. Which arrays a pass touches is not declared by anybody: each pass is evaluated once with
 // simd::tracer, at compile time.
 
+namespace dovetail {
+struct layer_factors;
+}
+
 namespace dovetail::optim {
+
+// optim/tensorwise.hpp
+class host_algebra;
+template <class Algebra>
+struct basic_tensor_update;
+using tensor_update = basic_tensor_update<host_algebra>;
 
 inline constexpr std::size_t max_slots = 16, max_passes = 8;
 
@@ -122,8 +132,13 @@ consteval auto running_sum() {
 
 /// A tensorwise stage with work that ranks can divide.
 template <class S>
-inline constexpr bool solves = requires {
-  &S::solve;
+inline constexpr bool solves = requires(S const& s, tensor_update const& t) {
+  s.solve(t);
+};
+/// A stage that learns from layers.
+template <class S>
+inline constexpr bool collects = requires(S const& s, tensor_update const& t, layer_factors const& f) {
+  s.collect(t, f);
 };
 
 template <class... Stages>
@@ -132,7 +147,7 @@ struct flow {
   static constexpr std::size_t slots = (std::size_t{0} + ... + slot_count<Stages>);
   static constexpr std::size_t factors = (std::size_t{0} + ... + factor_count<Stages>);
   static constexpr bool whole_tensors = (tensorwise_stage<Stages> || ...);
-  static constexpr bool observes = (requires { &Stages::collect; } || ...);
+  static constexpr bool observes = (collects<Stages> || ...);
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>
   using stage = std::tuple_element_t<I, std::tuple<Stages...>>;

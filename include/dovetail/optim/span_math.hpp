@@ -65,12 +65,13 @@ inline double sum(std::span<float const> x) {
   return sum.total();
 }
 inline double sum_of_squares(std::span<float const> x) { return dot(x, x); }
-/// The largest of x, none of which is negative; 0 if there is none.
-inline float largest(std::span<float const> x) {
+/// The largest f(in[i]…), none of which is negative, nor f(0…); 0 if there is none.
+template <class F, class... In>
+inline float largest_of(F const& f, std::span<float const> first, In const&... in) {
   simd::pack most = 0.0f;
   each_pack(
-      x.size(), [&](std::size_t, auto const& load, std::size_t)
-                    __attribute__((always_inline)) { most = simd::max(most, load(x)); });
+      first.size(), [&](std::size_t, auto const& load, std::size_t)
+                        __attribute__((always_inline)) { most = simd::max(most, f(load(first), load(in)...)); });
   float lanes[simd::pack::lanes];
   most.store(lanes);
   return *std::max_element(lanes, lanes + simd::pack::lanes);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -10,11 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/shape.hpp>
+#include <dovetail/optim/algebra.hpp>
 #include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/step_options.hpp>
 
 // What a tensorwise stage is: one that maps the update of a tensor as a whole, because it needs rows, columns or a
@@ -37,53 +37,67 @@
 //   std::span<float> pending(tensor_update const&) const                those: an array, to be added up over ranks
 //
 // All ranks have equal updates and state, before and after: a saved state does not depend on their number.
+//
+// A stage written for tensor_update works on spans of the host's memory as it likes. One that should run on a device as
+// well takes `template <class Algebra> … basic_tensor_update<Algebra> const&` and leaves all work on numbers to
+// t.algebra (optim/algebra.hpp); the library's own stages do.
 
 namespace dovetail::optim {
 
-/// One piece of a tensor's state.
-struct tensor_array {
-  std::string name;
-  dovetail::shape shape;
-  buffer<float> values;
-  friend bool operator==(tensor_array const&, tensor_array const&) = default;
-};
-
 /// A tensor, as a tensorwise stage sees it.
-struct tensor_update {
+template <class Algebra>
+struct basic_tensor_update {
+  using span = typename Algebra::span;
+  using const_span = typename Algebra::const_span;
+
   std::string const& name;
   dovetail::shape const& shape;
-  std::int64_t step = 1;  ///< from 1
+  typename Algebra::step_number step;  ///< from 1
   int threads = 1;
-  std::span<float const> weight;
-  std::span<float> update;  ///< what the stages before this one made of the gradient
-  std::span<tensor_array> arrays;
-  std::vector<float>& memory;
+  const_span weight;
+  span update;  ///< what the stages before this one made of the gradient
+  std::span<typename Algebra::array> arrays;
+  Algebra algebra;
   std::string const* next_name = nullptr;  ///< the tensor behind this one, for a stage with `solve`, or null
-  std::span<float> next_update{};          ///< its update
+  span next_update{};                      ///< its update
 
   /// The tensor as a matrix: its first dimension, and all the others; a vector is one row.
   std::size_t rows() const { return rows_of(shape); }
   std::size_t columns() const { return rows() ? static_cast<std::size_t>(shape.size()) / rows() : 0; }
   static std::size_t rows_of(dovetail::shape const& s) { return s.rank < 2 ? 1 : static_cast<std::size_t>(s[0]); }
   /// A row of the update (weights).
-  std::span<float> row(std::size_t r) const { return update.subspan(r * columns(), columns()); }
-  std::span<float const> weight_row(std::size_t r) const { return weight.subspan(r * columns(), columns()); }
+  span row(std::size_t r) const { return update.subspan(r * columns(), columns()); }
+  const_span weight_row(std::size_t r) const { return weight.subspan(r * columns(), columns()); }
   /// Piece i of the stage's state.
-  std::span<float> array(std::size_t i) const { return arrays[i].values.span(); }
+  span array(std::size_t i) const { return span(arrays[i].values.span()); }
   /// Room for n floats until the next call; kept from step to step.
-  std::span<float> work(std::size_t n) const {
-    if (memory.size() < n) memory.resize(n);
-    return {memory.data(), n};
-  }
+  span work(std::size_t n) const { return algebra.work(n); }
 };
 
 namespace detail {
 
-/// A stage that learns from layers.
-template <class S>
-inline constexpr bool collects = requires {
-  &S::collect;
+/// What a stage does with a tensor, a basic_tensor_update of some algebra.
+template <class S, class Tensor>
+inline constexpr bool observes_with = requires(S const& s, Tensor const& t) {
+  s.observe(t);
 };
+template <class S, class Tensor>
+inline constexpr bool solves_with = requires(S const& s, Tensor const& t) {
+  s.solve(t);
+};
+template <class S, class Tensor>
+inline constexpr bool applies_with = requires(S const& s, Tensor const& t) {
+  s.apply(t);
+};
+template <class S, class Tensor>
+inline constexpr bool collects_with = requires(S const& s, Tensor const& t, layer_factors const& f) {
+  s.collect(t, f);
+};
+/// A stage that does with such a tensor all that it does on the host.
+template <class S, class Tensor>
+inline constexpr bool written_for =
+    observes_with<S, Tensor> == observes_with<S, tensor_update>&& solves_with<S, Tensor> ==
+    solves<S>&& applies_with<S, Tensor> == applies_with<S, tensor_update>&& collects_with<S, Tensor> == collects<S>;
 
 /// The cursor of a pass's first load.
 template <class Source, bool Stored>
@@ -113,25 +127,45 @@ inline std::vector<int> owners(std::span<double const> costs, int ranks) {
   return owner;
 }
 
+/// True if a stage's solve has something to do for a tensor in this step.
+template <class Stage, class Step>
+bool has_work(Stage const& stage, parameter const& p, Step const& step) {
+  if (p.size() == 0) return false;
+  if constexpr (requires { stage.due(step); })
+    if (!stage.due(step)) return false;
+  return stage.cost(p.shape) > 0;
+}
+
+/// A stage's calls of one step, all of its work done here; view(i) is its basic_tensor_update of tensor i.
+template <class Stage, class View>
+void map_tensors(Stage const& stage, parameter_list const& parameters, View const& view) {
+  auto const each = [&](auto const& f) {
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      if (parameters[i].size()) f(i);
+  };
+  using tensor = decltype(view(0));
+  if constexpr (observes_with<Stage, tensor>) each([&](std::size_t i) { stage.observe(view(i)); });
+  if constexpr (solves<Stage>)
+    each([&](std::size_t i) {
+      auto const t = view(i);
+      if (has_work(stage, parameters[i], t.step)) stage.solve(t);
+    });
+  if constexpr (applies_with<Stage, tensor>) each([&](std::size_t i) { stage.apply(view(i)); });
+}
+
 /// Has every tensor's solve done by one rank, and gives its solution to all.
 template <class Stage, class View>
 void divide_work(parameter_list const& parameters, step_options const& options, std::int64_t step, Stage const& stage,
                  View const& view) {
-  auto const has_work = [&](std::size_t i) {
-    if (parameters[i].size() == 0) return false;
-    if constexpr (requires { stage(i).due(step); })
-      if (!stage(i).due(step)) return false;
-    return stage(i).cost(parameters[i].shape) > 0;
-  };
   auto const& ranks = options.division;
   if (ranks.ranks <= 1) {
     for (std::size_t i = 0; i < parameters.size(); ++i)
-      if (has_work(i)) stage(i).solve(view(i));
+      if (has_work(stage(i), parameters[i], step)) stage(i).solve(view(i));
     return;
   }
   std::vector<double> costs(parameters.size());
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    if (has_work(i)) costs[i] = stage(i).cost(parameters[i].shape);
+    if (has_work(stage(i), parameters[i], step)) costs[i] = stage(i).cost(parameters[i].shape);
   auto const owner = owners(costs, ranks.ranks);
   std::vector<std::size_t> first{0};
   std::vector<float> all;

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/simd.hpp>
-#include <dovetail/optim/directions/row_wise.hpp>
-#include <dovetail/optim/span_math.hpp>
+#include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // Second moments of a matrix kept as numbers per row and column: n + m of them instead of n m. Tensors of more
@@ -32,39 +32,86 @@ struct scale_by_adafactor {
     if (s.rank < 2) return {{"variance", s}};
     return {{"row_var", shape{s[0]}}, {"col_var", shape{s[0] ? s.size() / s[0] : 0}}};
   }
-  void apply(tensor_update const& t) const {
-    auto const fresh = static_cast<float>(std::pow(static_cast<double>(t.step), static_cast<double>(decay)));
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    std::int64_t const step = t.step;
+    auto const fresh = static_cast<float>(std::pow(static_cast<double>(step), static_cast<double>(decay)));
     float const kept = 1 - fresh, floor = epsilon * epsilon;
-    auto const divide = [floor](simd::pack u, simd::pack v) { return u / simd::sqrt(simd::max(v, floor)); };
+    auto const& algebra = t.algebra;
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
-      detail::map(
-          v, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, v, t.update);
-      detail::map(t.update, divide, t.update, v);
+      algebra.map(v, detail::average_squares{kept, fresh}, v, t.update);
+      algebra.map(t.update, divide{floor, 1}, t.update, v);
     } else {
       auto const rows = t.array(0), columns = t.array(1);
-      float const per_row = fresh / static_cast<float>(t.rows());
-      detail::map(
-          columns, [=](simd::pack x) { return kept * x; }, columns);
-      for (std::size_t r = 0; r < t.rows(); ++r) {
-        auto const u = t.row(r);
-        double const mean = detail::sum_of_squares(u) / static_cast<double>(t.columns());
-        rows[r] = kept * rows[r] + fresh * static_cast<float>(mean);
-        detail::map(
-            columns, [=](simd::pack x, simd::pack y) { return x + per_row * (y * y); }, columns, u);
-      }
-      double const mean = std::max(detail::sum(rows) / static_cast<double>(t.rows()), static_cast<double>(epsilon));
-      detail::each_row(t, [&](std::size_t r) {
-        auto const share = static_cast<float>(rows[r] / mean);
-        detail::map(
-            t.row(r), [=](simd::pack u, simd::pack c) { return divide(u, share * c); }, t.row(r), columns);
-      });
+      algebra.map(columns, detail::times{kept}, columns);
+      algebra.fold_columns(t.rows(), t.columns(), columns, add_square{fresh / static_cast<float>(t.rows())}, t.update,
+                           rows, columns, average_row<Algebra>{t.update, rows, kept, fresh});
+      algebra.each_row(t.rows(), t.columns(),
+                       divide_row<Algebra>{t.update, rows, columns, algebra.sum(rows), static_cast<double>(t.rows()),
+                                           static_cast<double>(epsilon), floor});
     }
-    double const n = static_cast<double>(t.update.size());
-    double const rms = std::sqrt(detail::sum_of_squares(t.update) / n);
-    double const weight_rms = std::sqrt(detail::sum_of_squares(t.weight) / n);
-    detail::scale(t.update, std::max(static_cast<double>(smallest_rms), weight_rms) / std::max(1.0, rms / clipping));
+    algebra.scale(
+        t.update,
+        length{static_cast<double>(t.update.size()), static_cast<double>(smallest_rms), static_cast<double>(clipping)},
+        algebra.sum_of_squares(t.update), algebra.sum_of_squares(t.weight));
   }
+
+ private:
+  /// u / sqrt(share v), v above the least that it is taken to be.
+  struct divide {
+    float floor, share;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T v) const {
+      return u / simd::sqrt(simd::max(share * v, T(floor)));
+    }
+  };
+  struct add_square {
+    float fresh;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T total, T u, T, T) const {
+      return total + fresh * (u * u);
+    }
+    /// Two totals as one.
+    DOVETAIL_INLINE static float combine(float a, float b) { return a + b; }
+  };
+  template <class Algebra>
+  struct average_row {
+    typename Algebra::const_span update;
+    typename Algebra::span rows;
+    float kept, fresh;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      double const mean = row.sum_of_squares(row.of(update)) / static_cast<double>(row.columns);
+      row.set(rows, kept * row.get(rows) + fresh * static_cast<float>(mean));
+    }
+  };
+  template <class Algebra>
+  struct divide_row {
+    typename Algebra::span update;
+    typename Algebra::const_span rows, columns;
+    typename Algebra::number sum;
+    double count, epsilon;
+    float floor;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      double const mean = std::max<double>(row.value(sum) / count, epsilon);
+      auto const share = static_cast<float>(static_cast<double>(row.get(rows)) / mean);
+      row.map(row.of(update), divide{floor, share}, row.of(update), row.all(columns));
+    }
+  };
+  /// From the squares of u and w.
+  struct length {
+    double count, smallest_rms, clipping;
+    DOVETAIL_HD double operator()(double u, double w) const {
+      return std::max<double>(smallest_rms, std::sqrt(w / count)) /
+             std::max<double>(1.0, std::sqrt(u / count) / clipping);
+    }
+  };
 };
 
 /// SM3 (Anil et al., Memory-Efficient Adaptive Optimization, NeurIPS 2019, SM3-II): v = min(R, C) + u^2; R <- max of v
@@ -77,33 +124,70 @@ struct scale_by_sm3 {
     if (s.rank < 2) return {{"accumulator", s}};
     return {{"row_accumulator", shape{s[0]}}, {"col_accumulator", shape{s[0] ? s.size() / s[0] : 0}}};
   }
-  void apply(tensor_update const& t) const {
-    auto const divide = [e = epsilon](simd::pack u, simd::pack v) {
-      return simd::select(v > 0.0f, u / simd::sqrt(v + e), 0.0f);
-    };
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    auto const& algebra = t.algebra;
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
-      detail::map(
-          v, [](simd::pack x, simd::pack u) { return x + u * u; }, v, t.update);
-      detail::map(t.update, divide, t.update, v);
+      algebra.map(v, detail::average_squares{1, 1}, v, t.update);
+      algebra.map(t.update, divide{epsilon}, t.update, v);
       return;
     }
     auto const rows = t.array(0), columns = t.array(1);
-    auto const work = t.work(2 * t.columns());
-    auto const v = work.first(t.columns()), most = work.subspan(t.columns());
-    std::fill(most.begin(), most.end(), 0.0f);
-    for (std::size_t r = 0; r < t.rows(); ++r) {
-      auto const u = t.row(r);
-      float const row = rows[r];
-      detail::map(
-          v, [row](simd::pack c, simd::pack x) { return simd::min(c, row) + x * x; }, columns, u);
-      detail::map(u, divide, u, v);
-      detail::map(
-          most, [](simd::pack a, simd::pack b) { return simd::max(a, b); }, most, v);
-      rows[r] = detail::largest(v);
-    }
-    std::copy(most.begin(), most.end(), columns.begin());
+    auto const most = t.work(t.columns());
+    algebra.fill(most, 0);
+    algebra.fold_columns(t.rows(), t.columns(), most, larger{}, t.update, rows, columns,
+                         divide_row<Algebra>{t.update, rows, columns, epsilon});
+    algebra.copy(most, columns);
   }
+
+ private:
+  struct divide {
+    float epsilon;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T v) const {
+      return simd::select(v > T(0.0f), u / simd::sqrt(v + epsilon), T(0.0f));
+    }
+  };
+  /// v of an element.
+  struct moment {
+    float row;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T column) const {
+      return simd::min(column, T(row)) + u * u;
+    }
+  };
+  struct divide_by_moment {
+    moment v;
+    divide by;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T column) const {
+      return by(u, v(u, column));
+    }
+  };
+  struct larger {
+    template <class T>
+    DOVETAIL_INLINE T operator()(T most, T u, T row, T column) const {
+      return simd::max(most, simd::min(column, row) + u * u);
+    }
+    DOVETAIL_INLINE static float combine(float a, float b) { return simd::max(a, b); }
+  };
+  template <class Algebra>
+  struct divide_row {
+    typename Algebra::span update, rows;
+    typename Algebra::const_span columns;
+    float epsilon;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      auto const u = row.of(update);
+      moment const v{row.get(rows)};
+      float const most = row.largest(v, u, row.all(columns));
+      row.map(u, divide_by_moment{v, {epsilon}}, u, row.all(columns));
+      row.set(rows, most);
+    }
+  };
 };
 
 }  // namespace dovetail::optim

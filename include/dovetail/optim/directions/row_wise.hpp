@@ -8,10 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include <dovetail/core/parallel.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/philox.hpp>
-#include <dovetail/core/simd.hpp>
-#include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // Stages that work row by row. A row is what belongs to one output: of a dense weight {out, in} its row, of a
@@ -20,22 +18,6 @@
 
 namespace dovetail::optim {
 
-namespace detail {
-/// Calls f(row) for every row, on several cores if there is enough to do.
-template <class F>
-void each_row(tensor_update const& t, F const& f) {
-  std::size_t const least = (std::size_t{1} << 16) / std::max<std::size_t>(1, t.columns()) + 1;
-  parallel_for(t.threads, t.rows(), least, [&](range part) {
-    for (std::size_t r = part.begin; r < part.end; ++r) f(r);
-  });
-}
-inline void scale(std::span<float> x, double factor) {
-  auto const f = static_cast<float>(factor);
-  map(
-      x, [f](simd::pack u) { return f * u; }, x);
-}
-}  // namespace detail
-
 /// Adaptive gradient clipping (Brock et al., High-Performance Large-Scale Image Recognition Without Normalization, ICML
 /// 2021, equation 3): a row with |u| > clipping max(|w|, epsilon) is scaled down to that norm.
 struct clip_adaptively {
@@ -43,28 +25,59 @@ struct clip_adaptively {
   float epsilon = 1e-3f;   ///< the least norm that weights are taken to have
   static constexpr bool tensorwise = true;
 
-  void apply(tensor_update const& t) const {
-    detail::each_row(t, [&](std::size_t r) {
-      double const u = std::sqrt(detail::sum_of_squares(t.row(r)));
-      double const w = std::sqrt(detail::sum_of_squares(t.weight_row(r)));
-      double const limit = static_cast<double>(clipping) * std::max(w, static_cast<double>(epsilon));
-      if (u > limit) detail::scale(t.row(r), limit / u);
-    });
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    t.algebra.each_row(t.rows(), t.columns(),
+                       clip<Algebra>{t.update, t.weight, static_cast<double>(clipping), static_cast<double>(epsilon)});
   }
+
+ private:
+  template <class Algebra>
+  struct clip {
+    typename Algebra::span update;
+    typename Algebra::const_span weight;
+    double clipping, epsilon;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      double const u = std::sqrt(row.sum_of_squares(row.of(update)));
+      double const w = std::sqrt(row.sum_of_squares(row.of(weight)));
+      double const limit = clipping * std::max<double>(w, epsilon);
+      if (u > limit) row.scale(row.of(update), limit / u);
+    }
+  };
 };
 
 /// Gradient centralisation (Yong et al., ECCV 2020, equation 1): u <- u - mean(u) in each row; vectors stay.
 struct centralize {
   static constexpr bool tensorwise = true;
 
-  void apply(tensor_update const& t) const {
-    if (t.shape.rank < 2) return;
-    detail::each_row(t, [&](std::size_t r) {
-      auto const mean = static_cast<float>(detail::sum(t.row(r)) / static_cast<double>(t.columns()));
-      detail::map(
-          t.row(r), [mean](simd::pack u) { return u - mean; }, t.row(r));
-    });
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    if (t.shape.rank >= 2) t.algebra.each_row(t.rows(), t.columns(), centre<Algebra>{t.update});
   }
+
+ private:
+  struct subtract {
+    float mean;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u) const {
+      return u - mean;
+    }
+  };
+  template <class Algebra>
+  struct centre {
+    typename Algebra::span update;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      auto const u = row.of(update);
+      auto const mean = static_cast<float>(row.sum(u) / static_cast<double>(row.columns));
+      row.map(u, subtract{mean}, u);
+    }
+  };
 };
 
 /// AdaGrad with one number per row (Mudigere et al., Software-Hardware Co-design for Fast and Scalable Training of Deep
@@ -76,13 +89,26 @@ struct scale_by_row_wise_adagrad {
   std::vector<named_shape> arrays(shape const& s) const {
     return {{"sum", shape{static_cast<std::int64_t>(tensor_update::rows_of(s))}}};
   }
-  void apply(tensor_update const& t) const {
-    detail::each_row(t, [&](std::size_t r) {
-      float& s = t.array(0)[r];
-      s += static_cast<float>(detail::sum_of_squares(t.row(r)) / static_cast<double>(t.columns()));
-      if (s > 0) detail::scale(t.row(r), 1 / (std::sqrt(static_cast<double>(s)) + static_cast<double>(epsilon)));
-    });
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    t.algebra.each_row(t.rows(), t.columns(), accumulate<Algebra>{t.update, t.array(0), static_cast<double>(epsilon)});
   }
+
+ private:
+  template <class Algebra>
+  struct accumulate {
+    typename Algebra::span update, sums;
+    double epsilon;
+
+    DOVETAIL_ROW_FUNCTION
+    template <class Row>
+    DOVETAIL_HD void operator()(Row const& row) const {
+      auto const u = row.of(update);
+      float const s = row.get(sums) + static_cast<float>(row.sum_of_squares(u) / static_cast<double>(row.columns));
+      row.set(sums, s);
+      if (s > 0) row.scale(u, 1 / (std::sqrt(static_cast<double>(s)) + epsilon));
+    }
+  };
 };
 
 /// Gaussian noise of variance eta / (1 + t)^gamma on every element, t the step from 0 (Neelakantan et al., Adding
@@ -94,24 +120,29 @@ struct add_noise {
   std::uint64_t seed = 0;  ///< of the numbers, which also depend on the tensor's name and the step
   static constexpr bool tensorwise = true;
 
-  void apply(tensor_update const& t) const {
-    double const n = static_cast<double>(t.step);  // 1 + t
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    std::int64_t const step = t.step;
+    double const n = static_cast<double>(step);  // 1 + t
     auto const deviation = static_cast<float>(std::sqrt(static_cast<double>(eta) * std::pow(n, -double{gamma})));
-    random_stream const stream{seed, hash(t.name), static_cast<std::uint64_t>(t.step)};
-    std::size_t const count = t.update.size();
-    parallel_for(t.threads, (count + 3) / 4, 4096, [&](range blocks) {
-      for (std::size_t b = blocks.begin; b < blocks.end; ++b) {
-        auto const words = stream.words(static_cast<std::uint32_t>(b));
-        for (std::size_t k = 0; k < 4 && 4 * b + k < count; ++k) {  // two pairs of Box and Muller
-          float const radius = std::sqrt(-2 * std::log(1 - random_stream::to_uniform(words[k & 2])));
-          float const angle = 2 * std::numbers::pi_v<float> * random_stream::to_uniform(words[(k & 2) + 1]);
-          t.update[4 * b + k] += deviation * radius * (k & 1 ? std::sin(angle) : std::cos(angle));
-        }
-      }
-    });
+    t.algebra.each_four(t.update, draw{{seed, hash(t.name), static_cast<std::uint64_t>(step)}, deviation});
   }
 
  private:
+  /// Two pairs of Box and Muller.
+  struct draw {
+    random_stream stream;
+    float deviation;
+
+    DOVETAIL_HD void operator()(std::uint32_t block, float* x, std::size_t n) const {
+      auto const words = stream.words(block);
+      for (std::size_t k = 0; k < n; ++k) {
+        float const radius = std::sqrt(-2 * std::log(1 - random_stream::to_uniform(words[k & 2])));
+        float const angle = 2 * std::numbers::pi_v<float> * random_stream::to_uniform(words[(k & 2) + 1]);
+        x[k] += deviation * radius * (k & 1 ? std::sin(angle) : std::cos(angle));
+      }
+    }
+  };
   /// FNV-1a: a tensor's noise depends on its name, not on its place in a list.
   static std::uint32_t hash(std::string_view name) {
     std::uint32_t h = 2166136261u;

@@ -4,17 +4,17 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
-#include <dovetail/optim/matrix/lapack.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // Natural gradients by Kronecker factors. Of a layer y = W a, with gradients g of the outputs, the Fisher matrix is
@@ -40,55 +40,89 @@ struct kronecker {
   }
   std::size_t size() const { return n * n + m * m; }
 
-  /// True if the tensor behind this one is the layer's bias.
-  static bool has_bias(tensor_update const& t) {
+  /// Order of A without the column of a bias that is not there.
+  template <class Algebra>
+  static std::size_t order(basic_tensor_update<Algebra> const& t) {
     std::string_view const weight = t.name, suffix = "weight";
-    return t.next_name && weight.ends_with(suffix) && t.next_update.size() == t.rows() &&
-           *t.next_name == std::string(weight.substr(0, weight.size() - suffix.size())) + "bias";
+    bool const has_bias = t.next_name && weight.ends_with(suffix) && t.next_update.size() == t.rows() &&
+                          *t.next_name == std::string(weight.substr(0, weight.size() - suffix.size())) + "bias";
+    return t.columns() + (has_bias ? 1 : 0);
   }
+  /// Where S begins in an array of A and S.
+  std::size_t outputs() const { return n * n; }
 
-  /// Adds scale a a^T and g g^T / (scale positions) of a layer, the two halves of `sums`, and counts it behind them.
-  void add(layer_factors const& f, std::span<float> sums) const {
+  /// The layer's inputs {rows, order}, with a 1 behind each where the bias's column is.
+  template <class Algebra>
+  void inputs(Algebra const& algebra, layer_factors const& f, std::size_t order, typename Algebra::span to) const {
+    auto&& matrix = matrices_of(algebra);
     auto const rows = static_cast<std::size_t>(f.rows), in = n - 1;
-    std::vector<float> a(rows * n);
-    for (std::size_t r = 0; r < rows; ++r) {
-      std::copy_n(f.inputs + r * in, in, a.data() + r * n);
-      a[r * n + in] = 1;
-    }
-    lapack::gram(lapack::as::transposed, n, rows, f.scale, a.data(), n, 1, sums.data());
+    matrix.copy(rows, in, typename Algebra::const_span(f.inputs, rows * in), in, to, order);
+    if (order == n) matrix.fill(rows, 1, 1, to.subspan(in), n);
+  }
+  template <class Algebra>
+  typename Algebra::const_span output_gradients(layer_factors const& f) const {
+    return {f.output_gradients, static_cast<std::size_t>(f.rows) * m};
+  }
+  /// Adds scale a a^T and g g^T / (scale positions) of a layer, the two halves of `sums`, and counts it behind them.
+  template <class Algebra>
+  void add(Algebra const& algebra, layer_factors const& f, typename Algebra::span sums) const {
+    using lapack::as;
+    auto&& matrix = matrices_of(algebra);
+    auto const rows = static_cast<std::size_t>(f.rows);
+    auto const a = algebra.work(rows * n);
+    inputs(algebra, f, n, a);
+    matrix.gram(as::transposed, n, rows, f.scale, a, n, 1, sums);
     float const share = 1 / (f.scale * static_cast<float>(f.positions));
-    lapack::gram(lapack::as::transposed, m, rows, share, f.output_gradients, m, 1, sums.data() + n * n);
-    sums[size()] += 1;
+    matrix.gram(as::transposed, m, rows, share, output_gradients<Algebra>(f), m, 1, sums.subspan(outputs()));
+    auto const count = sums.subspan(size(), 1);
+    algebra.map(count, add_one{}, count);
   }
-  /// Moves what has been added into the running averages: kept share min(1 - 1/k, decay) at the k-th time.
-  void take_in(std::span<float> sums, std::span<float> averages, float decay) const {
-    if (sums[size()] == 0) return;
-    float const k = averages[size()] + 1, kept = std::min(1 - 1 / k, decay);
-    map(
-        averages.first(size()), [kept](simd::pack x, simd::pack y) { return kept * x + (1 - kept) * y; },
-        std::span<float const>(averages.first(size())), std::span<float const>(sums.first(size())));
-    averages[size()] = k;
-    std::fill_n(sums.begin(), size() + 1, 0.0f);
+  /// Moves what has been added into the running averages: kept share min(1 - 1/k, decay) at the k-th time. False if
+  /// nothing has been added.
+  template <class Algebra>
+  bool take_in(Algebra const& algebra, typename Algebra::span sums, typename Algebra::span averages,
+               float decay) const {
+    if (algebra.value(sums, size()) == 0) return false;
+    float const k = algebra.value(averages, size()) + 1, kept = std::min(1 - 1 / k, decay);
+    auto const old = averages.first(size()), count = averages.subspan(size(), 1);
+    algebra.map(old, average{kept, 1 - kept}, old, sums.first(size()));
+    algebra.map(count, add_one{}, count);
+    algebra.fill(sums.first(size() + 1), 0);
+    return true;
   }
-  /// The first `order` rows and columns of A.
-  std::vector<float> input_average(std::span<float const> averages, std::size_t order) const {
-    std::vector<float> a(order * order);
-    for (std::size_t i = 0; i < order; ++i) std::copy_n(averages.data() + i * n, order, a.data() + i * order);
+  /// False if no layer has been seen.
+  template <class Algebra>
+  bool known(Algebra const& algebra, typename Algebra::const_span averages) const {
+    return algebra.value(averages, size()) != 0;
+  }
+  /// The first `order` rows and columns of A, in the algebra's work.
+  template <class Algebra>
+  typename Algebra::const_span input_average(Algebra const& algebra, typename Algebra::const_span averages,
+                                             std::size_t order) const {
+    auto const a = algebra.work(order * order);
+    matrices_of(algebra).copy(order, order, averages, n, a, order);
     return a;
   }
   /// The gradient of weight and bias as one matrix {m, order}, and back.
-  static void join(tensor_update const& t, std::size_t order, float* to) {
-    for (std::size_t r = 0; r < t.rows(); ++r) {
-      std::copy_n(t.row(r).data(), t.columns(), to + r * order);
-      if (order > t.columns()) to[r * order + t.columns()] = t.next_update[r];
-    }
+  template <class Algebra>
+  static void join(basic_tensor_update<Algebra> const& t, std::size_t order, typename Algebra::span to) {
+    auto&& matrix = matrices_of(t.algebra);
+    matrix.copy(t.rows(), t.columns(), t.update, t.columns(), to, order);
+    if (order > t.columns()) matrix.copy(t.rows(), 1, t.next_update, 1, to.subspan(t.columns()), order);
   }
-  static void part(tensor_update const& t, std::size_t order, float const* from) {
-    for (std::size_t r = 0; r < t.rows(); ++r) {
-      std::copy_n(from + r * order, t.columns(), t.row(r).data());
-      if (order > t.columns()) t.next_update[r] = from[r * order + t.columns()];
-    }
+  template <class Algebra>
+  static void part(basic_tensor_update<Algebra> const& t, std::size_t order, typename Algebra::const_span from) {
+    auto&& matrix = matrices_of(t.algebra);
+    matrix.copy(t.rows(), t.columns(), from, order, t.update, t.columns());
+    if (order > t.columns()) matrix.copy(t.rows(), 1, from.subspan(t.columns()), order, t.next_update, 1);
   }
+
+  struct add_one {
+    template <class T>
+    DOVETAIL_INLINE T operator()(T x) const {
+      return x + 1.0f;
+    }
+  };
 };
 
 }  // namespace detail
@@ -113,45 +147,52 @@ struct scale_by_kfac {
     detail::kronecker const k(s);
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
-  void collect(tensor_update const& t, layer_factors const& f) const {
-    if (!t.arrays.empty()) detail::kronecker(t.shape).add(f, t.array(0));
+  template <class Algebra>
+  void collect(basic_tensor_update<Algebra> const& t, layer_factors const& f) const {
+    if (!t.arrays.empty()) detail::kronecker(t.shape).add(t.algebra, f, t.array(0));
   }
-  std::span<float> pending(tensor_update const& t) const { return t.arrays.empty() ? std::span<float>{} : t.array(0); }
-  static std::span<float> solution(tensor_update const& t) { return t.array(2); }
+  template <class Algebra>
+  typename Algebra::span pending(basic_tensor_update<Algebra> const& t) const {
+    return t.arrays.empty() ? typename Algebra::span{} : t.array(0);
+  }
+  template <class Algebra>
+  static auto solution(basic_tensor_update<Algebra> const& t) {
+    return t.array(2);
+  }
 
-  void observe(tensor_update const& t) const {
-    if (!t.arrays.empty()) detail::kronecker(t.shape).take_in(t.array(0), t.array(1), decay);
+  template <class Algebra>
+  void observe(basic_tensor_update<Algebra> const& t) const {
+    if (!t.arrays.empty()) detail::kronecker(t.shape).take_in(t.algebra, t.array(0), t.array(1), decay);
   }
-  void solve(tensor_update const& t) const {
+  template <class Algebra>
+  void solve(basic_tensor_update<Algebra> const& t) const {
     detail::kronecker const k(t.shape);
-    if (t.array(1)[k.size()] == 0) return;  // never observed
-    std::size_t const order = t.columns() + (detail::kronecker::has_bias(t) ? 1 : 0);
-    auto const a = k.input_average(t.array(1), order);
-    auto const s = t.array(1).subspan(k.n * k.n, k.m * k.m);
-    auto const mean_of_diagonal = [](std::span<float const> x, std::size_t n) {
-      double sum = 0;
-      for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(x[i * n + i]);
-      return sum / static_cast<double>(n);
-    };
-    double const mean_a = mean_of_diagonal(a, order), mean_s = mean_of_diagonal(s, k.m);
+    if (!k.known(t.algebra, t.array(1))) return;
+    auto&& matrix = matrices_of(t.algebra);
+    std::size_t const order = k.order(t);
+    auto const a = k.input_average(t.algebra, t.array(1), order);
+    auto const s = t.array(1).subspan(k.outputs(), k.m * k.m);
+    double const mean_a = t.algebra.value(matrix.trace(a, order)) / static_cast<double>(order);
+    double const mean_s = t.algebra.value(matrix.trace(s, k.m)) / static_cast<double>(k.m);
     double const pi = mean_a > 0 && mean_s > 0 ? std::sqrt(mean_a / mean_s) : 1;
     double const root = std::sqrt(static_cast<double>(damping));
-    lapack::inverse(a, order, pi * root, t.array(2).first(order * order));
-    lapack::inverse(s, k.m, root / pi, t.array(2).subspan(k.n * k.n));
+    matrix.inverse(a, order, pi * root, t.array(2).first(order * order));
+    matrix.inverse(s, k.m, root / pi, t.array(2).subspan(k.outputs(), k.m * k.m));
   }
-  void apply(tensor_update const& t) const {
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
-    if (t.array(1)[k.size()] == 0) return;
-    std::size_t const order = t.columns() + (detail::kronecker::has_bias(t) ? 1 : 0), n = k.m * order;
-    auto const work = t.work(2 * n);
-    float *const u = work.data(), *const v = u + n;
-    detail::kronecker::join(t, order, u);
+    if (!k.known(t.algebra, t.array(1))) return;
     using lapack::as;
-    lapack::multiply(as::it_is, as::it_is, k.m, order, k.m, 1, t.array(2).data() + k.n * k.n, k.m, u, order, 0, v,
-                     order);
-    lapack::multiply(as::it_is, as::it_is, k.m, order, order, 1, v, order, t.array(2).data(), order, 0, u, order);
-    detail::kronecker::part(t, order, u);
+    auto&& matrix = matrices_of(t.algebra);
+    std::size_t const order = k.order(t), n = k.m * order;
+    auto const work = t.work(2 * n), u = work.first(n), v = work.subspan(n);
+    auto const a = t.array(2), s = a.subspan(k.outputs());
+    k.join(t, order, u);
+    matrix.multiply(as::it_is, as::it_is, k.m, order, k.m, 1, s, k.m, u, order, 0, v, order);
+    matrix.multiply(as::it_is, as::it_is, k.m, order, order, 1, v, order, a, order, 0, u, order);
+    k.part(t, order, u);
   }
 };
 
@@ -178,87 +219,100 @@ struct scale_by_ekfac {
     detail::kronecker const k(s);
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
-  void collect(tensor_update const& t, layer_factors const& f) const {
+  template <class Algebra>
+  void collect(basic_tensor_update<Algebra> const& t, layer_factors const& f) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
-    k.add(f, t.array(0));
-    if (t.step > 1 && t.array(1)[k.size()] > 0) add_second_moments(t, k, f);
+    k.add(t.algebra, f, t.array(0));
+    if (t.step > 1 && k.known(t.algebra, t.array(1))) add_second_moments(t, k, f);
   }
-  std::span<float> pending(tensor_update const& t) const { return t.arrays.empty() ? std::span<float>{} : t.array(0); }
-  static std::span<float> solution(tensor_update const& t) { return t.array(2); }
+  template <class Algebra>
+  typename Algebra::span pending(basic_tensor_update<Algebra> const& t) const {
+    return t.arrays.empty() ? typename Algebra::span{} : t.array(0);
+  }
+  template <class Algebra>
+  static auto solution(basic_tensor_update<Algebra> const& t) {
+    return t.array(2);
+  }
 
-  void observe(tensor_update const& t) const {
+  template <class Algebra>
+  void observe(basic_tensor_update<Algebra> const& t) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
-    bool const seen = t.array(0)[k.size()] > 0;
-    k.take_in(t.array(0), t.array(1), decay);
+    bool const seen = k.take_in(t.algebra, t.array(0), t.array(1), decay);
     auto const fresh = t.array(0).subspan(k.size() + 1), s = t.array(3);
-    if (seen && t.step > 1)
-      detail::map(
-          s, [d = decay](simd::pack x, simd::pack y) { return d * x + (1 - d) * y; }, s, fresh);
-    std::fill(fresh.begin(), fresh.end(), 0.0f);
+    if (seen && t.step > 1) t.algebra.map(s, detail::average{decay, 1 - decay}, s, fresh);
+    t.algebra.fill(fresh, 0);
   }
-  void solve(tensor_update const& t) const {
+  template <class Algebra>
+  void solve(basic_tensor_update<Algebra> const& t) const {
     detail::kronecker const k(t.shape);
-    if (t.array(1)[k.size()] == 0) return;
-    std::size_t const order = order_of(t);
-    auto const to = t.array(2);
-    auto const keep = [&](lapack::eigen_system const& e, std::size_t n, std::size_t basis, std::size_t values) {
-      std::copy(e.vectors.begin(), e.vectors.end(), to.begin() + static_cast<std::ptrdiff_t>(basis));  // as rows
-      for (std::size_t i = 0; i < n; ++i) to[values + i] = static_cast<float>(std::max(e.values[i], 0.0));
-    };
-    keep(lapack::eigen(k.input_average(t.array(1), order), order), order, 0, k.size());
-    keep(lapack::eigen(t.array(1).subspan(k.n * k.n, k.m * k.m), k.m), k.m, k.n * k.n, k.size() + k.n);
+    if (!k.known(t.algebra, t.array(1))) return;
+    auto&& matrix = matrices_of(t.algebra);
+    std::size_t const order = k.order(t);
+    auto const to = t.array(2), values = to.subspan(k.size());
+    matrix.eigen(k.input_average(t.algebra, t.array(1), order), order, to.first(order * order), values.first(order));
+    matrix.eigen(t.array(1).subspan(k.outputs(), k.m * k.m), k.m, to.subspan(k.outputs(), k.m * k.m),
+                 values.subspan(k.n, k.m));
   }
-  void apply(tensor_update const& t) const {
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
-    if (t.array(1)[k.size()] == 0) return;
-    std::size_t const order = order_of(t), n = k.m * order;
-    auto const s = t.array(3);
-    if (due(t.step)) {
-      auto const values = t.array(2).subspan(k.size());
-      for (std::size_t i = 0; i < k.m; ++i)
-        for (std::size_t j = 0; j < order; ++j) s[i * order + j] = values[k.n + i] * values[j];
-    }
-    auto const work = t.work(2 * n);
-    float *const u = work.data(), *const v = u + n;
-    float const *const q = t.array(2).data(), *const p = q + k.n * k.n;
-    detail::kronecker::join(t, order, u);
+    if (!k.known(t.algebra, t.array(1))) return;
     using lapack::as;
-    lapack::multiply(as::it_is, as::it_is, k.m, order, k.m, 1, p, k.m, u, order, 0, v, order);
-    lapack::multiply(as::it_is, as::transposed, k.m, order, order, 1, v, order, q, order, 0, u, order);
-    auto const view = work.first(n);
-    detail::map(
-        view, [d = damping](simd::pack x, simd::pack y) { return x / (y + d); }, view, s.first(n));
-    lapack::multiply(as::transposed, as::it_is, k.m, order, k.m, 1, p, k.m, u, order, 0, v, order);
-    lapack::multiply(as::it_is, as::it_is, k.m, order, order, 1, v, order, q, order, 0, u, order);
-    detail::kronecker::part(t, order, u);
+    auto&& matrix = matrices_of(t.algebra);
+    std::size_t const order = k.order(t), n = k.m * order;
+    auto const s = t.array(3).first(n);
+    if (due(t.step)) {  // products of eigenvalues
+      auto const values = t.array(2).subspan(k.size());
+      matrix.multiply(as::it_is, as::it_is, k.m, order, 1, 1, values.subspan(k.n), 1, values, order, 0, s, order);
+    }
+    auto const work = t.work(2 * n), u = work.first(n), v = work.subspan(n);
+    auto const q = t.array(2), p = q.subspan(k.outputs());
+    k.join(t, order, u);
+    matrix.multiply(as::it_is, as::it_is, k.m, order, k.m, 1, p, k.m, u, order, 0, v, order);
+    matrix.multiply(as::it_is, as::transposed, k.m, order, order, 1, v, order, q, order, 0, u, order);
+    t.algebra.map(u, divide{damping}, u, s);
+    matrix.multiply(as::transposed, as::it_is, k.m, order, k.m, 1, p, k.m, u, order, 0, v, order);
+    matrix.multiply(as::it_is, as::it_is, k.m, order, order, 1, v, order, q, order, 0, u, order);
+    k.part(t, order, u);
   }
 
  private:
-  static std::size_t order_of(tensor_update const& t) { return t.columns() + (detail::kronecker::has_bias(t) ? 1 : 0); }
-  /// Squares of a layer's gradients, row by row, in the bases of the last step.
-  static void add_second_moments(tensor_update const& t, detail::kronecker const& k, layer_factors const& f) {
-    auto const rows = static_cast<std::size_t>(f.rows);
-    std::size_t const order = order_of(t);
-    std::vector<float> a(rows * order), g(rows * k.m), rotated(rows * std::max(order, k.m));
-    for (std::size_t r = 0; r < rows; ++r) {
-      std::copy_n(f.inputs + r * (k.n - 1), k.n - 1, a.data() + r * order);
-      if (order == k.n) a[r * order + k.n - 1] = 1;
+  struct divide {
+    float damping;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T moment) const {
+      return u / (moment + damping);
     }
-    float const *const q = t.array(2).data(), *const p = q + k.n * k.n;
-    auto const square = [&](std::vector<float>& x, std::size_t n, float const* basis) {
-      lapack::multiply(lapack::as::it_is, lapack::as::transposed, rows, n, n, 1, x.data(), n, basis, n, 0,
-                       rotated.data(), n);
-      detail::map(
-          x, [](simd::pack y) { return y * y; }, std::span<float const>(rotated.data(), rows * n));
-    };
-    std::copy_n(f.output_gradients, rows * k.m, g.data());
-    square(a, order, q);
-    square(g, k.m, p);
-    lapack::multiply(lapack::as::transposed, lapack::as::it_is, k.m, order, rows, 1 / f.scale, g.data(), k.m, a.data(),
-                     order, 1, t.array(0).data() + k.size() + 1, order);
+  };
+  struct square {
+    template <class T>
+    DOVETAIL_INLINE T operator()(T x) const {
+      return x * x;
+    }
+  };
+  /// Squares of a layer's gradients, row by row, in the bases of the last step.
+  template <class Algebra>
+  static void add_second_moments(basic_tensor_update<Algebra> const& t, detail::kronecker const& k,
+                                 layer_factors const& f) {
+    using lapack::as;
+    auto&& matrix = matrices_of(t.algebra);
+    auto const rows = static_cast<std::size_t>(f.rows);
+    std::size_t const order = k.order(t);
+    auto const work = t.work(rows * (2 * order + k.m));
+    auto const a = work.first(rows * order), rotated = work.subspan(rows * order, rows * order),
+               g = work.subspan(2 * rows * order);
+    auto const q = t.array(2), p = q.subspan(k.outputs());
+    k.inputs(t.algebra, f, order, a);
+    matrix.multiply(as::it_is, as::transposed, rows, order, order, 1, a, order, q, order, 0, rotated, order);
+    t.algebra.map(rotated, square{}, rotated);
+    matrix.multiply(as::it_is, as::transposed, rows, k.m, k.m, 1, k.template output_gradients<Algebra>(f), k.m, p, k.m,
+                    0, g, k.m);
+    t.algebra.map(g, square{}, g);
+    matrix.multiply(as::transposed, as::it_is, k.m, order, rows, 1 / f.scale, g, k.m, rotated, order, 1,
+                    t.array(0).subspan(k.size() + 1), order);
   }
 };
 

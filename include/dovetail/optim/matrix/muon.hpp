@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <span>
 
-#include <dovetail/optim/directions/row_wise.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/optim/directions/sign.hpp>
-#include <dovetail/optim/matrix/lapack.hpp>
+#include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
 #include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
@@ -30,29 +30,41 @@ struct orthogonalize {
     double const columns = rows > 0 ? static_cast<double>(s.size()) / rows : 0;
     return rows * columns * std::min(rows, columns);
   }
-  static std::span<float> solution(tensor_update const& t) { return t.update; }
-  void solve(tensor_update const& t) const {
+  template <class Algebra>
+  static auto solution(basic_tensor_update<Algebra> const& t) {
+    return t.update;
+  }
+  template <class Algebra>
+  void solve(basic_tensor_update<Algebra> const& t) const {
+    using lapack::as;
+    auto const& algebra = t.algebra;
+    auto&& matrix = matrices_of(algebra);
     std::size_t const m = t.rows(), n = t.columns(), k = std::min(m, n);
     auto const x = t.update;
-    double const norm = std::sqrt(detail::sum_of_squares(x));
-    detail::scale(x, 1 / (norm + static_cast<double>(epsilon)));
+    algebra.scale(x, over_norm{static_cast<double>(epsilon)}, algebra.sum_of_squares(x));
     auto const work = t.work(2 * k * k + m * n);
-    float *const g = work.data(), *const h = g + k * k, *const y = h + k * k;
+    auto const g = work.first(k * k), h = work.subspan(k * k, k * k), y = work.subspan(2 * k * k, m * n);
     for (int i = 0; i < iterations; ++i) {
-      using lapack::as;
       bool const wide = m <= n;
-      lapack::gram(wide ? as::it_is : as::transposed, k, wide ? n : m, 1, x.data(), n, 0, g);  // X X^T, or X^T X
-      std::copy(g, g + k * k, h);
-      lapack::multiply(as::it_is, as::it_is, k, k, k, c, g, k, g, k, b, h, k);  // b G + c G^2
-      std::copy(x.begin(), x.end(), y);
+      matrix.gram(wide ? as::it_is : as::transposed, k, wide ? n : m, 1, x, n, 0, g);  // X X^T, or X^T X
+      algebra.copy(g, h);
+      matrix.multiply(as::it_is, as::it_is, k, k, k, c, g, k, g, k, b, h, k);  // b G + c G^2
+      algebra.copy(x, y);
       if (wide)
-        lapack::multiply(as::it_is, as::it_is, m, n, k, 1, h, k, x.data(), n, a, y, n);
+        matrix.multiply(as::it_is, as::it_is, m, n, k, 1, h, k, x, n, a, y, n);
       else
-        lapack::multiply(as::it_is, as::it_is, m, n, k, 1, x.data(), n, h, k, a, y, n);
-      std::copy(y, y + m * n, x.begin());
+        matrix.multiply(as::it_is, as::it_is, m, n, k, 1, x, n, h, k, a, y, n);
+      algebra.copy(y, x);
     }
-    detail::scale(x, std::sqrt(std::max(1.0, static_cast<double>(m) / static_cast<double>(n))));
+    auto const length = static_cast<float>(std::sqrt(std::max(1.0, static_cast<double>(m) / static_cast<double>(n))));
+    algebra.map(x, detail::times{length}, x);
   }
+
+ private:
+  struct over_norm {
+    double epsilon;
+    DOVETAIL_HD double operator()(double squares) const { return 1 / (std::sqrt(squares) + epsilon); }
+  };
 };
 
 /// Muon (Jordan et al., 2024), momentum whose matrices are made orthogonal: b <- momentum b + (1 - momentum) u,

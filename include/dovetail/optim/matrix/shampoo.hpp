@@ -4,15 +4,15 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
-#include <dovetail/optim/directions/row_wise.hpp>
-#include <dovetail/optim/matrix/lapack.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/simd.hpp>
+#include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
@@ -52,44 +52,63 @@ struct scale_by_shampoo {
     each_block(layout(s), [&](block_view const& b) { sum += std::pow(b.rows, 3) + std::pow(b.columns, 3); });
     return sum;
   }
-  static std::span<float> solution(tensor_update const& t) { return t.array(1); }
+  template <class Algebra>
+  static auto solution(basic_tensor_update<Algebra> const& t) {
+    return t.array(1);
+  }
 
-  void observe(tensor_update const& t) const {
+  template <class Algebra>
+  void observe(basic_tensor_update<Algebra> const& t) const {
     if (t.shape.rank < 2) return;
+    using lapack::as;
+    auto&& matrix = matrices_of(t.algebra);
     float const fresh = beta2 < 1 ? 1 - beta2 : 1;
     each_block(layout(t.shape), [&](block_view const& b) {
-      float const* const u = t.update.data() + b.row * t.columns() + b.column;
-      float* const left = t.array(0).data() + b.at;
-      lapack::gram(lapack::as::it_is, b.rows, b.columns, fresh, u, t.columns(), beta2, left);
-      lapack::gram(lapack::as::transposed, b.columns, b.rows, fresh, u, t.columns(), beta2, left + b.rows * b.rows);
+      auto const u = t.update.subspan(b.row * t.columns() + b.column);
+      auto const left = t.array(0).subspan(b.at), right = left.subspan(b.rows * b.rows);
+      matrix.gram(as::it_is, b.rows, b.columns, fresh, u, t.columns(), beta2, left);
+      matrix.gram(as::transposed, b.columns, b.rows, fresh, u, t.columns(), beta2, right);
     });
   }
-  void solve(tensor_update const& t) const {
+  template <class Algebra>
+  void solve(basic_tensor_update<Algebra> const& t) const {
+    auto&& matrix = matrices_of(t.algebra);
+    auto const root = [&](std::size_t at, std::size_t n) {
+      matrix.power(t.array(0).subspan(at, n * n), n, -0.25, static_cast<double>(epsilon),
+                   t.array(1).subspan(at, n * n));
+    };
     each_block(layout(t.shape), [&](block_view const& b) {
-      auto const root = [&](std::size_t at, std::size_t n) {
-        lapack::power(t.array(0).subspan(at, n * n), n, -0.25, static_cast<double>(epsilon),
-                      t.array(1).subspan(at, n * n));
-      };
       root(b.at, b.rows);
       root(b.at + b.rows * b.rows, b.columns);
     });
   }
-  void apply(tensor_update const& t) const {
-    double const length = grafted(t);  // vectors are replaced by the grafted update
-    if (t.shape.rank < 2) return;
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    auto const& algebra = t.algebra;
+    if (t.shape.rank < 2) {
+      if (has_accumulator()) grafted(t, t.array(0), t.update);
+      return;
+    }
+    typename Algebra::number length{};
+    if (has_accumulator()) {
+      auto const out = t.work(t.update.size());
+      grafted(t, t.array(2), out);
+      length = algebra.sum_of_squares(out);
+    } else if (grafting == graft::sgd) {
+      length = algebra.sum_of_squares(t.update);
+    }
+    using lapack::as;
+    auto&& matrix = matrices_of(algebra);
     each_block(layout(t.shape), [&](block_view const& b) {
-      float* const u = t.update.data() + b.row * t.columns() + b.column;
+      auto const u = t.update.subspan(b.row * t.columns() + b.column);
       auto const between = t.work(b.rows * b.columns);
-      float const* const left = t.array(1).data() + b.at;
-      using lapack::as;
-      lapack::multiply(as::it_is, as::it_is, b.rows, b.columns, b.rows, 1, left, b.rows, u, t.columns(), 0,
-                       between.data(), b.columns);
-      lapack::multiply(as::it_is, as::it_is, b.rows, b.columns, b.columns, 1, between.data(), b.columns,
-                       left + b.rows * b.rows, b.columns, 0, u, t.columns());
+      auto const left = t.array(1).subspan(b.at), right = left.subspan(b.rows * b.rows);
+      matrix.multiply(as::it_is, as::it_is, b.rows, b.columns, b.rows, 1, left, b.rows, u, t.columns(), 0, between,
+                      b.columns);
+      matrix.multiply(as::it_is, as::it_is, b.rows, b.columns, b.columns, 1, between, b.columns, right, b.columns, 0, u,
+                      t.columns());
     });
-    if (grafting == graft::none) return;
-    double const own = std::sqrt(detail::sum_of_squares(t.update));
-    if (own > 0) detail::scale(t.update, length / own);
+    if (grafting != graft::none) algebra.scale(t.update, ratio_of_norms{}, length, algebra.sum_of_squares(t.update));
   }
 
  private:
@@ -116,19 +135,28 @@ struct scale_by_shampoo {
         f(b);
       }
   }
-  /// The length of the grafted update; a vector becomes that update.
-  double grafted(tensor_update const& t) const {
-    if (!has_accumulator()) return std::sqrt(detail::sum_of_squares(t.update));
-    auto const s = t.array(t.shape.rank < 2 ? 0 : 2);
+  /// The update whose length is taken on; changes its second moments.
+  template <class Algebra>
+  void grafted(basic_tensor_update<Algebra> const& t, typename Algebra::span moments,
+               typename Algebra::span out) const {
     bool const sums = grafting == graft::adagrad;
-    float const kept = sums ? 1 : graft_beta2, fresh = sums ? 1 : 1 - graft_beta2, e = graft_epsilon;
-    detail::map(
-        s, [=](simd::pack x, simd::pack u) { return kept * x + fresh * (u * u); }, s, t.update);
-    auto const out = t.shape.rank < 2 ? t.update : t.work(t.update.size());
-    detail::map(
-        out, [e](simd::pack u, simd::pack x) { return u / (simd::sqrt(x) + e); }, t.update, s);
-    return std::sqrt(detail::sum_of_squares(out));
+    float const kept = sums ? 1 : graft_beta2, fresh = sums ? 1 : 1 - graft_beta2;
+    t.algebra.map(moments, detail::average_squares{kept, fresh}, moments, t.update);
+    t.algebra.map(out, divide{graft_epsilon}, t.update, moments);
   }
+  struct divide {
+    float epsilon;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T moment) const {
+      return u / (simd::sqrt(moment) + epsilon);
+    }
+  };
+  /// From squares; 1 for an update of zeros.
+  struct ratio_of_norms {
+    DOVETAIL_HD double operator()(double wanted, double own) const {
+      return own > 0 ? std::sqrt(wanted) / std::sqrt(own) : 1;
+    }
+  };
 };
 
 /// Shampoo (Gupta et al., ICML 2018) with momentum, the gradient between the inverse fourth roots of its rows' and its

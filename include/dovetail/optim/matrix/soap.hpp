@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
-#include <dovetail/optim/matrix/lapack.hpp>
+#include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
@@ -46,37 +46,39 @@ struct scale_by_soap {
     auto const d = sides(s);
     return std::pow(d.left, 3) + std::pow(d.right, 3);
   }
-  static std::span<float> solution(tensor_update const& t) { return t.array(3); }
+  template <class Algebra>
+  static auto solution(basic_tensor_update<Algebra> const& t) {
+    return t.array(3);
+  }
 
-  void observe(tensor_update const& t) const {
+  template <class Algebra>
+  void observe(basic_tensor_update<Algebra> const& t) const {
     if (t.step == 1) add_statistics(t);
   }
-  void solve(tensor_update const& t) const {
+  template <class Algebra>
+  void solve(basic_tensor_update<Algebra> const& t) const {
     auto const d = sides(t.shape);
     renew(t, 0, d.left);
     renew(t, d.left * d.left, d.right);
   }
-  void apply(tensor_update const& t) const {
+  template <class Algebra>
+  void apply(basic_tensor_update<Algebra> const& t) const {
+    auto const& algebra = t.algebra;
     auto const m = t.array(0), v = t.array(1);
     if (t.step == 1) {
-      std::fill(t.update.begin(), t.update.end(), 0.0f);
+      algebra.fill(t.update, 0);
       return;
     }
     std::int64_t const n = t.step - 1;
-    float const b1 = beta1, rest1 = detail::complement(beta1), b2 = beta2, rest2 = detail::complement(beta2);
-    auto const correct1 = static_cast<float>(detail::correction(beta1, n)), e = epsilon;
-    float const correct2 = detail::root_correction(beta2, n);
     std::size_t const size = t.update.size();
     auto const work = t.work(3 * size);
     auto const a = work.first(size), b = work.subspan(size, size), room = work.subspan(2 * size);
-    detail::map(
-        m, [=](simd::pack x, simd::pack u) { return b1 * x + rest1 * u; }, m, t.update);
+    algebra.map(m, detail::average{beta1, detail::complement(beta1)}, m, t.update);
     rotate(t, true, t.update, a, room);
-    detail::map(
-        v, [=](simd::pack x, simd::pack u) { return b2 * x + rest2 * (u * u); }, v, a);
+    algebra.map(v, detail::average_squares{beta2, detail::complement(beta2)}, v, a);
     rotate(t, true, m, b, room);
-    detail::map(
-        b, [=](simd::pack x, simd::pack y) { return correct1 * x / (correct2 * simd::sqrt(y) + e); }, b, v);
+    algebra.map(b, adam{static_cast<float>(detail::correction(beta1, n)), detail::root_correction(beta2, n), epsilon},
+                b, v);
     add_statistics(t);
     rotate(t, false, b, t.update, room);
   }
@@ -94,48 +96,61 @@ struct scale_by_soap {
     auto const most = static_cast<std::size_t>(largest);
     return {rows <= most ? rows : 0, columns <= most ? columns : 0};
   }
-  void add_statistics(tensor_update const& t) const {
+  struct adam {
+    float correct1, correct2, epsilon;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T m, T v) const {
+      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
+    }
+  };
+  template <class Algebra>
+  void add_statistics(basic_tensor_update<Algebra> const& t) const {
     auto const d = sides(t.shape);
     if (!d.size()) return;
+    using lapack::as;
+    auto&& matrix = matrices_of(t.algebra);
     float const b3 = shampoo_beta < 0 ? beta2 : shampoo_beta, rest = detail::complement(b3);
-    float* const left = t.array(2).data();
-    lapack::gram(lapack::as::it_is, d.left, t.columns(), rest, t.update.data(), t.columns(), b3, left);
-    lapack::gram(lapack::as::transposed, d.right, t.rows(), rest, t.update.data(), t.columns(), b3,
-                 left + d.left * d.left);
+    auto const left = t.array(2), right = left.subspan(d.left * d.left);
+    matrix.gram(as::it_is, d.left, t.columns(), rest, t.update, t.columns(), b3, left);
+    matrix.gram(as::transposed, d.right, t.rows(), rest, t.update, t.columns(), b3, right);
   }
   /// The basis of order n whose matrix begins at `at`; its columns are the eigenvectors, the largest first.
-  static void renew(tensor_update const& t, std::size_t at, std::size_t n) {
+  template <class Algebra>
+  static void renew(basic_tensor_update<Algebra> const& t, std::size_t at, std::size_t n) {
+    if (n == 0) return;
+    using lapack::as;
+    auto&& matrix = matrices_of(t.algebra);
     auto const statistic = t.array(2).subspan(at, n * n), basis = t.array(3).subspan(at, n * n);
     if (t.step == 1) {
-      auto const e = lapack::eigen(statistic, n);
-      for (std::size_t i = 0; i < n; ++i)
-        for (std::size_t j = 0; j < n; ++j) basis[i * n + j] = static_cast<float>(e.vectors[(n - 1 - j) * n + i]);
-    } else if (n) {
+      matrix.eigenbasis(statistic, n, basis);
+    } else {
       auto const product = t.work(n * n);
-      lapack::multiply(lapack::as::it_is, lapack::as::it_is, n, n, n, 1, statistic.data(), n, basis.data(), n, 0,
-                       product.data(), n);
-      std::vector<double> q(product.begin(), product.end());
-      lapack::orthogonal_factor(q, n);
-      std::transform(q.begin(), q.end(), basis.begin(), [](double x) { return static_cast<float>(x); });
+      matrix.multiply(as::it_is, as::it_is, n, n, n, 1, statistic, n, basis, n, 0, product, n);
+      matrix.orthogonal_factor(product, n, basis);
     }
   }
   /// out <- P^T in Q, or P in Q^T.
-  void rotate(tensor_update const& t, bool into, std::span<float const> in, std::span<float> out,
-              std::span<float> room) const {
+  template <class Algebra>
+  void rotate(basic_tensor_update<Algebra> const& t, bool into, typename Algebra::const_span in,
+              typename Algebra::span out, typename Algebra::span room) const {
     auto const d = sides(t.shape);
-    std::size_t const m = t.rows(), n = t.columns();
-    float const* const left = d.size() ? t.array(3).data() : nullptr;
+    if (!d.size()) {
+      t.algebra.copy(in, out);
+      return;
+    }
     using lapack::as;
-    float const* from = in.data();
+    auto&& matrix = matrices_of(t.algebra);
+    std::size_t const m = t.rows(), n = t.columns();
+    auto const left = t.array(3), right = left.subspan(d.left * d.left);
+    auto from = in;
     if (d.left) {
-      lapack::multiply(into ? as::transposed : as::it_is, as::it_is, m, n, m, 1, left, m, from, n, 0, room.data(), n);
-      from = room.data();
+      matrix.multiply(into ? as::transposed : as::it_is, as::it_is, m, n, m, 1, left, m, from, n, 0, room, n);
+      from = room;
     }
     if (d.right)
-      lapack::multiply(as::it_is, into ? as::it_is : as::transposed, m, n, n, 1, from, n, left + d.left * d.left, n, 0,
-                       out.data(), n);
+      matrix.multiply(as::it_is, into ? as::it_is : as::transposed, m, n, n, 1, from, n, right, n, 0, out, n);
     else
-      std::copy(from, from + in.size(), out.begin());
+      t.algebra.copy(from, out);
   }
 };
 
