@@ -8,6 +8,7 @@
 #   dovetail::lapack     optim/matrix/…    (BLAS, LAPACK)
 #   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
+#   dovetail::cuda_matrix  optim/cuda/matrix.cuh  (cuBLAS, cuSOLVER)
 find_package(Threads REQUIRED)
 
 if(NOT TARGET dovetail::dovetail)
@@ -21,7 +22,7 @@ if(NOT TARGET dovetail::dovetail)
 endif()
 
 include(${CMAKE_CURRENT_LIST_DIR}/dovetail_components.cmake)
-foreach(component IN ITEMS mpi onednn lapack io cuda)
+foreach(component IN ITEMS mpi onednn lapack io cuda cuda_matrix)
   dovetail_component(${component} QUIET)
   if(NOT dovetail_${component}_FOUND)
     message(STATUS "dovetail: ${dovetail_NOT_FOUND_MESSAGE}")

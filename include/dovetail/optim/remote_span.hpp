@@ -19,11 +19,11 @@ class remote_span {
   remote_span() = default;
   DOVETAIL_HD constexpr remote_span(T* address, std::size_t n) : address_(address), size_(n) {}
   constexpr explicit remote_span(std::span<T> s) : remote_span(s.data(), s.size()) {}
-  DOVETAIL_HD constexpr operator remote_span<T const>() const requires(!std::is_const_v<T>) {
-    return {address_, size_};
-  }
+  template <class U>
+  requires std::is_same_v<U const, T> DOVETAIL_HD constexpr remote_span(remote_span<U> s)
+      : remote_span(s.address(), s.size()) {}
 
-  constexpr std::size_t size() const { return size_; }
+  DOVETAIL_HD constexpr std::size_t size() const { return size_; }
   constexpr bool empty() const { return size_ == 0; }
   remote_span first(std::size_t n) const { return subspan(0, n); }
   remote_span subspan(std::size_t at) const {

@@ -7,13 +7,16 @@
 #include <type_traits>
 #include <utility>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/kernels.cuh>
 #include <dovetail/optim/cuda/state.cuh>
 
-// Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors.
-// For nvcc, with --expt-relaxed-constexpr.
+// Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors;
+// tensorwise stages, stage by stage and tensor by tensor, on the same stream (those with products and roots:
+// cuda/matrix.cuh). For nvcc, with --expt-relaxed-constexpr.
 //
 //     optim::adamw opt{.lr = 1e-3f};
 //     auto state = optim::cuda::init(opt, parameters, {.index = 0, .stream = stream});   // views of device memory
@@ -50,9 +53,6 @@ bool rate_varies(Chain const& c) {
   return varies;
 }
 
-inline void check_launch(char const* what) { dovetail::cuda::check(cudaGetLastError(), what); }
-inline unsigned blocks(std::size_t n) { return static_cast<unsigned>(std::min(n, std::size_t{1} << 30)); }
-
 template <class Flow, std::size_t P>
 void queue_pass(state& s) {
   constexpr plan all = Flow::make();
@@ -70,20 +70,86 @@ void queue_pass(state& s) {
   }();
   auto const& pieces = by_tensor ? a.tensors : a.runs;
   if (!pieces.empty()) {
-    run_pass<Flow, P><<<blocks(pieces.size()), threads, 0, stream>>>(kernels, a.factors, s.record_data(), pieces.data(),
-                                                                     pieces.size(), slots, a.partials);
+    run_pass<Flow, P><<<grid(pieces.size()), threads, 0, stream>>>(kernels, a.factors, s.record_data(), pieces.data(),
+                                                                   pieces.size(), slots, s.update_data(), a.partials);
     check_launch("a pass of an optimizer");
   }
   if constexpr (all.pass[P].reduces) {
     if (a.tensor_count) {
-      add_pieces<Flow><<<blocks(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
-                                                                       all.pass[P].sums(), a.partials, a.sums);
+      add_pieces<Flow><<<grid(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
+                                                                     all.pass[P].sums(), a.partials, a.sums);
       check_launch("an optimizer's sums");
     }
     decide<Flow, P>
         <<<1, threads, 0, stream>>>(kernels, a.tensor_count, a.sums, a.totals, s.scalars(), a.factors, s.record_data());
     check_launch("an optimizer's norms");
   }
+}
+
+// ---- tensorwise stages
+
+template <class Stage>
+consteval bool has_arrays() {
+  return requires(Stage const& s) { s.arrays(shape{}); };
+}
+/// True of every stage but tensorwise ones that are written for the host's memory only.
+template <class Stage>
+consteval bool runs_here() {
+  if constexpr (tensorwise_stage<Stage>)
+    return optim::detail::written_for<Stage, basic_tensor_update<algebra>>;
+  else
+    return true;
+}
+template <class Flow, std::size_t... S>
+consteval bool all_run_here(std::index_sequence<S...>) {
+  return (runs_here<typename Flow::template stage<S>>() && ...);
+}
+template <class Flow>
+consteval bool can_skip() {
+  constexpr plan all = Flow::make();
+  bool can = false;
+  for (std::size_t p = 0; p < all.passes; ++p) can = can || all.pass[p].can_skip;
+  return can;
+}
+
+/// Tensor i, as tensorwise stage `stage` sees it in step `t`.
+inline basic_tensor_update<algebra> view(state& s, std::size_t stage, std::size_t i, step_number t) {
+  auto const& all = s.parameters();
+  basic_tensor_update<algebra> u{.name = all[i].name,
+                                 .shape = all[i].shape,
+                                 .step = t,
+                                 .weight = algebra::const_span(all[i].weight.data(), all[i].size()),
+                                 .update = algebra::span(s.update(i)),
+                                 .arrays = s.stage_arrays(stage, i),
+                                 .algebra = s.algebra()};
+  if (i + 1 < all.size()) {
+    u.next_name = &all[i + 1].name;
+    u.next_update = algebra::span(s.update(i + 1));
+  }
+  return u;
+}
+
+/// Queues pass P, and the tensorwise stages that it stores the update for. False if the host knows that the step was
+/// skipped: where it must know, because no kernel of a stage asks for itself, it waits.
+template <class Flow, std::size_t P, class Stages>
+bool queue_stages(Stages const& stages, state& s, step_number& t) {
+  constexpr plan all = Flow::make();
+  queue_pass<Flow, P>(s);
+  if constexpr (all.tensorwise > 0 && all.pass[P].can_skip) {
+    require(!t.captured,
+            "optim::cuda: a rule with tensorwise stages that can skip a step cannot be captured in a graph: whether "
+            "it does is decided on the host");
+    step_record const r = s.record();
+    if (r.skipped) return false;
+    t.step = r.steps;
+  }
+  if constexpr (all.pass[P].stores) [&]<std::size_t... S>(std::index_sequence<S...>) {
+      (optim::detail::map_tensors(std::get<all.pass[P].end + S>(stages), s.parameters(),
+                                  [&](std::size_t i) { return view(s, all.pass[P].end + S, i, t); }),
+       ...);
+    }
+  (std::make_index_sequence<all.pass[P].tensorwise_end - all.pass[P].end>{});
+  return true;
 }
 
 }  // namespace detail
@@ -102,8 +168,9 @@ template <class Optimizer>
 state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {}) {
   using chain = detail::chain_of<Optimizer>;
   using flow = detail::flow_of<Optimizer>;
-  static_assert(flow::make().tensorwise == 0,
-                "optim::cuda: this rule has a tensorwise stage, which only the host's engine runs");
+  static_assert(detail::all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
+                "optim::cuda: this rule has a tensorwise stage that is written for the host's memory: make its "
+                "functions templates of basic_tensor_update<Algebra> (optim/algebra.hpp)");
   state s(parameters, chain::plan, sizeof(typename flow::kernels), d);
   auto const c = detail::as_chain(optimizer);
   std::size_t slot = 0, scalar = 0;
@@ -120,12 +187,24 @@ state init(Optimizer const& optimizer, parameter_list const& parameters, dovetai
       if constexpr (requires { stage.initial_scalar(i); }) s.set_scalar(scalar, stage.initial_scalar(i));
   };
   std::apply([&](auto const&... stage) { (fill(stage), ...); }, c.parts());
+  if constexpr (chain::plan.tensorwise > 0) {
+    auto names = s.empty_names();
+    std::size_t index = 0;
+    auto const make = [&](auto const& stage) {
+      if constexpr (detail::has_arrays<std::remove_cvref_t<decltype(stage)>>())
+        for (std::size_t i = 0; i < parameters.size(); ++i)
+          s.set_arrays(names, index, i, stage.arrays(parameters[i].shape));
+      ++index;
+    };
+    std::apply([&](auto const&... stage) { (make(stage), ...); }, c.parts());
+  }
   refresh(optimizer, s);
   return s;
 }
 
 /// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
-/// finite and the chain can see it in time. `result` says what happened. May be captured in a graph.
+/// finite and the chain can see it in time. `result` says what happened. May be captured in a graph, unless a
+/// tensorwise stage decides something on the host: that is refused.
 template <class Optimizer>
 void step(Optimizer const& optimizer, parameter_list const& parameters, state& s) {
   using chain = detail::chain_of<Optimizer>;
@@ -133,6 +212,9 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
   s.check(parameters, chain::plan, sizeof(typename flow::kernels));
   s.device().use();
   bool const capturing = s.device().capturing();
+  require(!flow::observes || s.observed,
+          "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
+          "optim::cuda::observe for each layer before the step");
   auto const c = detail::as_chain(optimizer);
   bool const varies = detail::rate_varies(c);
   if (!s.has_rates(varies, [&](std::int64_t t) { return c.learning_rate(t); })) {
@@ -145,9 +227,36 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
   detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(stages, s.rates_data(), s.record_data(), s.scalars(),
                                                         reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
   detail::check_launch("an optimizer's constants");
-  [&]<std::size_t... P>(std::index_sequence<P...>) { (detail::queue_pass<flow, P>(s), ...); }
+  step_number t{s.calls() + 1, capturing};
+  [&]<std::size_t... P>(std::index_sequence<P...>) {
+    static_cast<void>((detail::queue_stages<flow, P>(c.parts(), s, t) && ...));
+  }
   (std::make_index_sequence<flow::make().passes>{});
   if (!capturing) s.count_call();  // a replay is not seen here
+}
+
+/// Takes in what backward saw of one layer, for a rule that learns from layers: all of `f` is in device memory, and is
+/// read on the state's stream. Throws argument_error if it does not belong to the parameters.
+template <class Optimizer>
+void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
+  using flow = detail::flow_of<Optimizer>;
+  static_assert(flow::observes, "optim::cuda: this rule learns nothing from layers");
+  auto const& all = s.parameters();
+  std::size_t i = 0;
+  while (i < all.size() && (all.offset(i) != f.first || !all[i].size())) ++i;
+  require(i < all.size() && all[i].size() == static_cast<std::size_t>(f.in * f.out), "optim::cuda: a layer of ", f.in,
+          " inputs and ", f.out, " outputs was observed at flat index ", f.first,
+          ", where no such tensor begins: observe the model whose parameters init() was given");
+  s.device().use();
+  step_number const t{s.calls() + 1, s.device().capturing()};
+  std::size_t index = 0;
+  auto const visit = [&](auto const& stage) {
+    if constexpr (optim::detail::collects<std::remove_cvref_t<decltype(stage)>>)
+      stage.collect(detail::view(s, index, i, t), f);
+    ++index;
+  };
+  std::apply([&](auto const&... stage) { (visit(stage), ...); }, detail::as_chain(optimizer).parts());
+  s.observed = true;
 }
 
 /// What the last step did. Waits for it. Throws argument_error if replays of a graph ran out of learning rates.

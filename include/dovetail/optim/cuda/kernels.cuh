@@ -10,6 +10,7 @@
 
 #include <cub/block/block_reduce.cuh>
 
+#include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/cuda/state.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -21,16 +22,18 @@ namespace dovetail::optim::cuda::detail {
 
 using optim::detail::flow;
 
-inline constexpr int threads = 256;
-
 // ---- before the first pass: this step's constants
 
-/// What stands for a stage in device code: the stage, or, if it holds a schedule, only a mark.
+/// What stands for a stage in device code: the stage, or only a mark, if it holds a schedule or has no kernel.
 template <class Stage>
 struct rate_of {};
 template <class Stage>
+struct whole_tensors_of {};
+template <class Stage>
 auto for_device(Stage const& s) {
-  if constexpr (std::is_trivially_copyable_v<Stage>) {
+  if constexpr (tensorwise_stage<Stage>) {
+    return whole_tensors_of<Stage>{};
+  } else if constexpr (std::is_trivially_copyable_v<Stage>) {
     return s;
   } else {
     static_assert(
@@ -46,6 +49,11 @@ __device__ auto prepare_one(Stage const& s, std::int64_t t, float) {
 template <class Stage>
 __device__ kernel_of<Stage> prepare_one(rate_of<Stage> const&, std::int64_t, float lr) {
   return {lr};
+}
+
+template <class Stage>
+__device__ kernel_of<Stage> prepare_one(whole_tensors_of<Stage> const&, std::int64_t, float) {
+  return {};
 }
 
 /// One thread. Counts the step as applied; `decide` takes that back when it skips.
@@ -92,14 +100,17 @@ struct pass_body {
   static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
   using kernels = typename Flow::kernels;
 
+  /// What the pass begins with: the gradient, or the stored update.
+  static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
+
   kernels k;
   float factors[Flow::factors + 1];
-  float *weight, *slot[slots + 1];
-  float const* gradient;
+  float *weight, *update, *slot[slots + 1];
+  float const* input;
   double sum[pass.sums() + 1] = {};
 
-  /// The chain on one element; `w` and `s` are changed as the pass writes them.
-  __device__ __forceinline__ void element(float& w, float g, float* s) {
+  /// The chain on one element; `w`, `g` and `s` are changed as the pass writes them, `g` into the update.
+  __device__ __forceinline__ void element(float& w, float& g, float* s) {
     float const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, g, s, factors);
     if constexpr (pass.update_norm) add<0>(u, u);
     if constexpr (pass.weight_norm) add<pass.update_norm>(w, w);
@@ -109,6 +120,7 @@ struct pass_body {
       (std::make_index_sequence<pass.measured>{});
     }
     if constexpr (pass.applies) w = w + u;
+    if constexpr (pass.stores) g = u;
   }
 
   template <std::size_t I>
@@ -119,7 +131,7 @@ struct pass_body {
   __device__ __forceinline__ void one(std::size_t i) {
     float w = 0, g = 0, s[slots + 1] = {};
     if constexpr (reads(weight_bit)) w = weight[i];
-    if constexpr (reads(gradient_bit)) g = gradient[i];
+    if constexpr (reads(input_bit)) g = input[i];
     each_slot([&](auto n) {
       if constexpr (reads(slot_bit(n))) s[n] = slot[n][i];
     });
@@ -128,6 +140,7 @@ struct pass_body {
       if constexpr (writes(slot_bit(n))) slot[n][i] = s[n];
     });
     if constexpr (writes(weight_bit)) weight[i] = w;
+    if constexpr (pass.stores) update[i] = g;
   }
 
   /// Four elements from i on; all arrays are 16-byte aligned there. The accesses are spelled as intrinsics with the
@@ -135,7 +148,7 @@ struct pass_body {
   __device__ __forceinline__ void four(std::size_t i) {
     float4 w{}, g{}, s[slots + 1] = {};
     if constexpr (reads(weight_bit)) w = __ldca(reinterpret_cast<float4 const*>(weight + i));
-    if constexpr (reads(gradient_bit)) g = __ldca(reinterpret_cast<float4 const*>(gradient + i));
+    if constexpr (reads(input_bit)) g = __ldca(reinterpret_cast<float4 const*>(input + i));
     each_slot([&](auto n) {
       if constexpr (reads(slot_bit(n))) s[n] = __ldca(reinterpret_cast<float4 const*>(slot[n] + i));
     });
@@ -147,12 +160,14 @@ struct pass_body {
       if constexpr (writes(slot_bit(n))) __stwb(reinterpret_cast<float4*>(slot[n] + i), s[n]);
     });
     if constexpr (writes(weight_bit)) __stwb(reinterpret_cast<float4*>(weight + i), w);
+    if constexpr (pass.stores) __stwb(reinterpret_cast<float4*>(update + i), g);
   }
 
   __device__ void run(std::uint32_t count) {
     // The weights decide where 16-byte accesses begin; arrays that are aligned otherwise go element by element.
     auto const at = reinterpret_cast<std::uintptr_t>(weight);
-    bool together = (reinterpret_cast<std::uintptr_t>(gradient) - at) % 16 == 0;
+    bool together = (reinterpret_cast<std::uintptr_t>(input) - at) % 16 == 0;
+    if constexpr (pass.stores) together = together && (reinterpret_cast<std::uintptr_t>(update) - at) % 16 == 0;
     each_slot([&](auto n) { together = together && (reinterpret_cast<std::uintptr_t>(slot[n]) - at) % 16 == 0; });
     if (!together) {
       for (std::uint32_t i = threadIdx.x; i < count; i += threads) one(i);
@@ -173,7 +188,7 @@ struct pass_body {
     (std::make_index_sequence<slots>{});
   }
   template <float float4::*Lane>
-  __device__ __forceinline__ void lane(float4& w, float4 const& g, float4* s) {
+  __device__ __forceinline__ void lane(float4& w, float4& g, float4* s) {
     float own[slots + 1];
     each_slot([&](auto n) { own[n] = s[n].*Lane; });
     element(w.*Lane, g.*Lane, own);
@@ -185,7 +200,7 @@ struct pass_body {
 template <class Flow, std::size_t P>
 __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const* kernels, float const* factors,
                                                     step_record const* record, piece const* pieces, std::size_t count,
-                                                    slot_arrays<Flow::slots> slots, double* partials) {
+                                                    slot_arrays<Flow::slots> slots, float* update, double* partials) {
   using body_type = pass_body<Flow, P>;
   if constexpr (P > 0)
     if (record->skipped) return;
@@ -196,7 +211,11 @@ __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const
     if constexpr (P > 0)
       for (std::size_t f = 0; f < Flow::factors; ++f) body.factors[f] = factors[c.tensor * Flow::factors + f];
     body.weight = c.weight;
-    body.gradient = c.gradient;
+    if constexpr (body_type::pass.stores) body.update = update + c.slot;
+    if constexpr (body_type::pass.from_update)
+      body.input = update + c.slot;
+    else
+      body.input = c.gradient;
     body_type::each_slot([&](auto n) { body.slot[n] = slots.data[n] + c.slot; });
     body.run(c.count);
     if constexpr (body_type::pass.reduces) {

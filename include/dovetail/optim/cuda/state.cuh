@@ -11,6 +11,7 @@
 
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/table.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/state.hpp>
@@ -73,6 +74,10 @@ class state {
       totals_ = dovetail::cuda::device_buffer<double>(p.sums());
       factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.factors);
     }
+    if (p.tensorwise) {
+      update_ = dovetail::cuda::device_buffer<float>(begin_.back());
+      arrays_.resize(p.stages * parameters.size());
+    }
     scalar_stride_ = std::max<std::size_t>(1, parameters.size());
     scalars_ = dovetail::cuda::device_buffer<double>(p.scalars * scalar_stride_);
   }
@@ -114,6 +119,9 @@ class state {
       for (std::size_t s = 0; s < slots_.size(); ++s)
         list.push_back({prefix + parameters_[i].name + '.' + slot_names_[s], parameters_[i].shape,
                         slots_[s].span().subspan(begin_[i], parameters_[i].size())});
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      for (auto& x : arrays_[a])
+        list.push_back({prefix + parameters_[a % parameters_.size()].name + '.' + x.name, x.shape, x.values.span()});
     return list;
   }
   /// The same state as the host's engine would have it, to be saved, compared or stepped there. Waits.
@@ -123,6 +131,9 @@ class state {
     copy_slots(h,
                [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].download(device_, there, at); });
     for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.download(device_, h.scalar(c), c * scalar_stride_);
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      for (std::size_t k = 0; k < arrays_[a].size(); ++k)
+        arrays_[a][k].values.download(device_, host_array(h, a, k).values.span());
     return h;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
@@ -130,6 +141,14 @@ class state {
     h.check(parameters_, plan_);
     copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
     for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      for (std::size_t k = 0; k < arrays_[a].size(); ++k) {
+        auto const& from = host_array(h, a, k);
+        require(from.values.size() == arrays_[a][k].values.size(), "optim::cuda: the host's state has ",
+                from.values.size(), " numbers of '", from.name, "', this one ", arrays_[a][k].values.size(),
+                ": make it with the same optimizer");
+        arrays_[a][k].values.upload(device_, from.values.span());
+      }
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
@@ -173,6 +192,32 @@ class state {
   }
   float* slot_data(std::size_t s) { return slots_[s].data(); }
   std::size_t slot_size() const { return begin_.back(); }
+  parameter_list const& parameters() const { return parameters_; }
+  /// The update that tensorwise stages map, laid out like a slot, and that of tensor i.
+  float* update_data() { return update_.data(); }
+  std::span<float> update(std::size_t i) { return update_.span().subspan(begin_[i], parameters_[i].size()); }
+  std::span<device_array> stage_arrays(std::size_t stage, std::size_t i) {
+    return arrays_[stage * parameters_.size() + i];
+  }
+  /// Takes zero arrays for a tensorwise stage and tensor i, under the names that the host's state gives them: `names`
+  /// begins as empty_names().
+  void set_arrays(optim::state& names, std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
+    auto empty = layout;
+    for (auto& x : empty) x.shape = shape{0};
+    names.set_arrays(stage, i, empty);
+    for (std::size_t k = 0; k < layout.size(); ++k)
+      arrays_[stage * parameters_.size() + i].push_back(
+          {names.arrays(stage, i)[k].name, layout[k].shape,
+           dovetail::cuda::device_buffer<float>(static_cast<std::size_t>(layout[k].shape.size()))});
+  }
+  optim::state empty_names() const {
+    parameter_list list;
+    for (auto const& x : parameters_) list.add(x.name, {}, {}, shape{0});
+    return {list, plan_, std::vector<std::uint32_t>(list.size())};
+  }
+  optim::cuda::algebra algebra() { return {device_, memory_}; }
+  std::int64_t calls() const { return calls_; }
+  bool observed = false;  ///< a layer was observed since this state was made
 
   /// True if the device has the rates that the next step may need.
   template <class Rate>
@@ -200,7 +245,20 @@ class state {
   void count_call() { ++calls_; }
 
  private:
-  optim::state empty_host() const { return {parameters_, plan_, std::vector<std::uint32_t>(parameters_.size())}; }
+  optim::state empty_host() const {
+    optim::state h(parameters_, plan_, std::vector<std::uint32_t>(parameters_.size()));
+    for (std::size_t a = 0; a < arrays_.size(); ++a) {
+      std::vector<named_shape> layout;
+      for (auto const& x : arrays_[a]) layout.push_back({x.name, x.shape});
+      h.set_arrays(a / parameters_.size(), a % parameters_.size(), layout);
+    }
+    return h;
+  }
+  tensor_array& host_array(optim::state& h, std::size_t a, std::size_t k) const {
+    auto const list = h.arrays(a / parameters_.size(), a % parameters_.size());
+    require(k < list.size(), "optim::cuda: the host's state has other arrays: make it with the same optimizer");
+    return list[k];
+  }
   void check_names(parameter_list const& parameters) const {
     require(parameters.size() == parameters_.size(), "optim::cuda: the state was made for ", parameters_.size(),
             " parameters, the list has ", parameters.size(), ": call init() again");
@@ -232,6 +290,9 @@ class state {
   dovetail::cuda::device_buffer<step_record> record_;
   dovetail::cuda::device_buffer<rate_table> rates_;
   dovetail::cuda::device_buffer<std::byte> kernels_;
+  dovetail::cuda::device_buffer<float> update_;
+  std::vector<std::vector<device_array>> arrays_;  ///< per stage and tensor
+  algebra_memory memory_;
   rate_table host_rates_;
   bool rates_known_ = false;
   std::int64_t calls_ = 0;

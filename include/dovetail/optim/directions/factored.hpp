@@ -57,7 +57,7 @@ struct scale_by_adafactor {
         algebra.sum_of_squares(t.update), algebra.sum_of_squares(t.weight));
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   /// u / sqrt(share v), v above the least that it is taken to be.
   struct divide {
     float floor, share;
@@ -141,7 +141,7 @@ struct scale_by_sm3 {
     algebra.copy(most, columns);
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   struct divide {
     float epsilon;
     template <class T>

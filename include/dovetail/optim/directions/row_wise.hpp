@@ -31,7 +31,7 @@ struct clip_adaptively {
                        clip<Algebra>{t.update, t.weight, static_cast<double>(clipping), static_cast<double>(epsilon)});
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   template <class Algebra>
   struct clip {
     typename Algebra::span update;
@@ -58,7 +58,7 @@ struct centralize {
     if (t.shape.rank >= 2) t.algebra.each_row(t.rows(), t.columns(), centre<Algebra>{t.update});
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   struct subtract {
     float mean;
     template <class T>
@@ -94,7 +94,7 @@ struct scale_by_row_wise_adagrad {
     t.algebra.each_row(t.rows(), t.columns(), accumulate<Algebra>{t.update, t.array(0), static_cast<double>(epsilon)});
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   template <class Algebra>
   struct accumulate {
     typename Algebra::span update, sums;
@@ -128,7 +128,7 @@ struct add_noise {
     t.algebra.each_four(t.update, draw{{seed, hash(t.name), static_cast<std::uint64_t>(step)}, deviation});
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   /// Two pairs of Box and Muller.
   struct draw {
     random_stream stream;
@@ -143,6 +143,8 @@ struct add_noise {
       }
     }
   };
+
+ private:
   /// FNV-1a: a tensor's noise depends on its name, not on its place in a list.
   static std::uint32_t hash(std::string_view name) {
     std::uint32_t h = 2166136261u;

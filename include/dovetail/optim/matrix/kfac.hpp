@@ -279,7 +279,7 @@ struct scale_by_ekfac {
     k.part(t, order, u);
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   struct divide {
     float damping;
     template <class T>
@@ -293,6 +293,8 @@ struct scale_by_ekfac {
       return x * x;
     }
   };
+
+ private:
   /// Squares of a layer's gradients, row by row, in the bases of the last step.
   template <class Algebra>
   static void add_second_moments(basic_tensor_update<Algebra> const& t, detail::kronecker const& k,

@@ -60,7 +60,7 @@ struct orthogonalize {
     algebra.map(x, detail::times{length}, x);
   }
 
- private:
+  // ---- for the algebra; public, because a device's kernels take nothing else
   struct over_norm {
     double epsilon;
     DOVETAIL_HD double operator()(double squares) const { return 1 / (std::sqrt(squares) + epsilon); }

@@ -111,6 +111,21 @@ struct scale_by_shampoo {
     if (grafting != graft::none) algebra.scale(t.update, ratio_of_norms{}, length, algebra.sum_of_squares(t.update));
   }
 
+  // ---- for the algebra; public, because a device's kernels take nothing else
+  struct divide {
+    float epsilon;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T u, T moment) const {
+      return u / (simd::sqrt(moment) + epsilon);
+    }
+  };
+  /// From squares; 1 for an update of zeros.
+  struct ratio_of_norms {
+    DOVETAIL_HD double operator()(double wanted, double own) const {
+      return own > 0 ? std::sqrt(wanted) / std::sqrt(own) : 1;
+    }
+  };
+
  private:
   struct grid {
     std::size_t rows, columns, most, size;
@@ -144,19 +159,6 @@ struct scale_by_shampoo {
     t.algebra.map(moments, detail::average_squares{kept, fresh}, moments, t.update);
     t.algebra.map(out, divide{graft_epsilon}, t.update, moments);
   }
-  struct divide {
-    float epsilon;
-    template <class T>
-    DOVETAIL_INLINE T operator()(T u, T moment) const {
-      return u / (simd::sqrt(moment) + epsilon);
-    }
-  };
-  /// From squares; 1 for an update of zeros.
-  struct ratio_of_norms {
-    DOVETAIL_HD double operator()(double wanted, double own) const {
-      return own > 0 ? std::sqrt(wanted) / std::sqrt(own) : 1;
-    }
-  };
 };
 
 /// Shampoo (Gupta et al., ICML 2018) with momentum, the gradient between the inverse fourth roots of its rows' and its

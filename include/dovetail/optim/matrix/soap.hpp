@@ -83,6 +83,15 @@ struct scale_by_soap {
     rotate(t, false, b, t.update, room);
   }
 
+  // ---- for the algebra; public, because a device's kernels take nothing else
+  struct adam {
+    float correct1, correct2, epsilon;
+    template <class T>
+    DOVETAIL_INLINE T operator()(T m, T v) const {
+      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
+    }
+  };
+
  private:
   /// Orders of the two bases; 0 where the identity is kept.
   struct orders {
@@ -96,13 +105,6 @@ struct scale_by_soap {
     auto const most = static_cast<std::size_t>(largest);
     return {rows <= most ? rows : 0, columns <= most ? columns : 0};
   }
-  struct adam {
-    float correct1, correct2, epsilon;
-    template <class T>
-    DOVETAIL_INLINE T operator()(T m, T v) const {
-      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
-    }
-  };
   template <class Algebra>
   void add_statistics(basic_tensor_update<Algebra> const& t) const {
     auto const d = sides(t.shape);

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "matrix_rules.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <string>
+
+#include <dovetail/optim/cuda/matrix.cuh>
+
+// Rules with tensorwise stages. One line per case; exit code 1 if one fails, 77 if there is no device.
+
+using namespace dovetail;
+namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
+
+namespace {
+
+int failures = 0;
+void report(bool good, std::string const& name, std::string const& detail = {}) {
+  failures += !good;
+  std::printf("%s  %s%s%s\n", good ? "ok    " : "FAILED", name.c_str(), detail.empty() ? "" : ": ", detail.c_str());
+  std::fflush(stdout);
+}
+std::string said(char const* what, double x) {
+  char text[120];
+  std::snprintf(text, sizeof text, "%s %.3g", what, x);
+  return text;
+}
+
+constexpr int steps = 8;
+// Products in another order, fused multiply-adds, and roots of matrices that make both larger.
+constexpr double near = 2e-4;
+
+/// The tensors in device memory; steps of a rule on them.
+template <class Rule>
+struct training {
+  gpu::device device;
+  Rule rule;
+  arena host{test::tensors};
+  gpu::device_buffer<float> weight, gradient;
+  parameter_list parameters;
+  optim::cuda::state state;
+
+  training(gpu::device d, Rule const& r)
+      : device(d), rule(r), weight(host.weights().size()), gradient(host.weights().size()) {
+    test::fill(host.weights(), 1);
+    weight.upload(d, host.weights());
+    for (std::size_t i = 0; i < host.parameters().size(); ++i) {
+      auto const& p = host.parameters()[i];
+      auto const at = host.parameters().offset(i);
+      parameters.add(p.name, weight.span().subspan(at, p.size()), gradient.span().subspan(at, p.size()), p.shape);
+    }
+    state = optim::cuda::init(rule, parameters, d);
+  }
+  void load(int t, bool poisoned = false) {
+    test::fill(host.gradients(), static_cast<std::uint64_t>(1000 + t));
+    if (poisoned) host.gradients()[7] = std::numeric_limits<float>::quiet_NaN();
+    gradient.upload(device, host.gradients());
+  }
+  void show_layers([[maybe_unused]] int t) {
+    if constexpr (optim::detail::observes<Rule>)
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        if (!test::layer::of(parameters[i])) continue;
+        test::layer l(parameters[i], parameters.offset(i), t);
+        gpu::device_buffer<float> const inputs(l.inputs), gradients(l.gradients);
+        l.factors.inputs = inputs.data();
+        l.factors.output_gradients = gradients.data();
+        optim::cuda::observe(rule, state, l.factors);
+        device.wait();
+      }
+  }
+  void step(int t, bool poisoned = false) {
+    load(t, poisoned);
+    show_layers(t);
+    optim::cuda::step(rule, parameters, state);
+  }
+  std::vector<float> weights() const { return weight.to_host(device); }
+};
+
+/// Largest |a - b| / max(1, largest |b|). A NaN counts as infinite.
+double distance(std::span<float const> a, std::span<float const> b) {
+  double most = a.size() == b.size() ? 0 : std::numeric_limits<double>::infinity(), scale = 1;
+  for (float const x : b) scale = std::max(scale, std::abs(double(x)));
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    double const d = std::abs(double(a[i]) - double(b[i])) / scale;
+    most = d <= most ? most : std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
+  }
+  return most;
+}
+bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// Largest distance of slots and arrays. Eigenvectors have no sign of their own: bases are not compared.
+double distance(optim::state& device, optim::state& host, std::size_t stages, std::string& where) {
+  double most = 0;
+  auto const look = [&](double d, std::string const& name) {
+    if (!(d <= most)) most = d, where = name;
+  };
+  for (std::size_t s = 0; s < host.slots(); ++s) look(distance(device.slot(s), host.slot(s)), host.slot_name(s));
+  for (std::size_t s = 0; s < stages; ++s)
+    for (std::size_t i = 0; i < test::tensors.size(); ++i) {
+      auto const a = device.arrays(s, i), b = host.arrays(s, i);
+      if (a.size() != b.size()) look(std::numeric_limits<double>::infinity(), "arrays");
+      for (std::size_t k = 0; k < a.size() && k < b.size(); ++k) {
+        if (a[k].name != b[k].name || !(a[k].shape == b[k].shape))
+          look(std::numeric_limits<double>::infinity(), b[k].name);
+        else if (b[k].name != "bases")
+          look(distance(a[k].values.span(), b[k].values.span()), test::tensors[i].name + '.' + b[k].name);
+      }
+    }
+  return most;
+}
+
+template <class Rule>
+void check_rule(std::string const& name, int number, Rule const& rule, gpu::device d) {
+  auto host = test::on_host(number, steps);
+  training<Rule> t(d, rule), again(d, rule);
+  for (int i = 0; i < steps; ++i) t.step(i), again.step(i);
+  auto const w = t.weights();
+  double const worst = distance(w, host.weight);
+  report(worst <= near, name + " equals the host's engine", said("largest difference", worst));
+  auto state = t.state.to_host();
+  std::string where;
+  double const apart = distance(state, host.state, optim::cuda::detail::chain_of<Rule>::plan.stages, where);
+  report(apart <= near, name + " leaves the host's state", said("largest difference", apart) + " in " + where);
+  report(same_bits(w, again.weights()) && again.state.to_host() == state, name + " gives the same bits again");
+  auto const r = optim::cuda::result(t.state);
+  report(!r.skipped && r.step == host.last.step && r.lr == host.last.lr, name + " reports step and rate");
+
+  // Its state, taken to the host and back, by way of a copy.
+  auto copy = again.state;
+  again.state = optim::cuda::init(rule, again.parameters, d);
+  again.state.from_host(copy.to_host());
+  for (int i = steps; i < steps + 4; ++i) t.step(i), again.step(i);
+  report(same_bits(t.weights(), again.weights()) && t.state.to_host() == again.state.to_host(),
+         name + " goes on from a saved state bit for bit");
+}
+
+void check_skip(gpu::device d) {
+  auto const rule = test::guarded();
+  auto const host = test::on_host(test::guarded_number, steps, 3);
+  training t(d, rule);
+  for (int i = 0; i < steps; ++i) {
+    auto const before = t.weights();
+    auto const state = t.state.to_host();
+    t.step(i, i == 3);
+    if (i != 3) continue;
+    auto const r = optim::cuda::result(t.state);
+    report(r.skipped && r.step == 3 && same_bits(before, t.weights()) && state == t.state.to_host(),
+           "a non-finite gradient skips the step, which changes nothing", said("steps", double(r.step)));
+  }
+  report(distance(t.weights(), host.weight) <= near, "after a skipped step the host's and the device's ways are one");
+}
+
+/// Captures one step; false if it is refused.
+template <class Rule>
+bool capture(training<Rule>& t, cudaGraph_t& graph) {
+  gpu::check(cudaStreamBeginCapture(t.device.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  bool refused = false;
+  try {
+    optim::cuda::step(t.rule, t.parameters, t.state);
+  } catch (argument_error const&) {
+    refused = true;
+  }
+  gpu::check(cudaStreamEndCapture(t.device.stream, &graph), "cudaStreamEndCapture");
+  return !refused;
+}
+template <class Rule>
+void check_graph(std::string const& name, Rule const& rule, gpu::device d) {
+  training<Rule> plain(d, rule), replayed(d, rule);
+  plain.step(0), replayed.step(0);  // makes handles and room
+  cudaGraph_t graph{};
+  if (!capture(replayed, graph)) return report(false, name + " can be captured in a graph");
+  cudaGraphExec_t executable{};
+  gpu::check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  for (int i = 1; i < steps; ++i) {
+    plain.step(i);
+    replayed.load(i);
+    gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+  }
+  auto const r = optim::cuda::result(replayed.state);
+  report(r.step == steps && same_bits(plain.weights(), replayed.weights()),
+         name + " replayed as a graph equals plain steps", said("steps", double(r.step)));
+  gpu::check(cudaGraphExecDestroy(executable), "cudaGraphExecDestroy");
+  gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+}
+template <class Rule>
+void check_no_graph(std::string const& name, Rule const& rule, gpu::device d) {
+  training<Rule> t(d, rule);
+  t.step(0);
+  cudaGraph_t graph{};
+  report(!capture(t, graph), name + " is refused in a graph");
+  if (graph) gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+}
+
+int run() {
+  cudaStream_t stream{};
+  gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  gpu::device const d{0, stream};
+#define DOVETAIL_CHECK(number, name) check_rule(#name, number, test::name(), d);
+  DOVETAIL_TEST_MATRIX_RULES(DOVETAIL_CHECK)
+#undef DOVETAIL_CHECK
+  check_skip(d);
+  check_graph("muon", test::muon(), d);
+  check_graph("sm3", test::sm3(), d);
+  check_graph("row-wise adagrad", test::row_wise_adagrad(), d);
+  check_no_graph("shampoo", test::shampoo(), d);
+  check_no_graph("soap", test::soap(), d);
+  check_no_graph("adafactor", test::adafactor(), d);
+  check_no_graph("a rule that can skip", test::guarded(), d);
+  gpu::check(cudaStreamDestroy(stream), "cudaStreamDestroy");
+  std::printf("%d failed\n", failures);
+  return failures ? 1 : 0;
+}
+
+}  // namespace
+
+int main() {
+  cudaError_t code = cudaSuccess;
+  if (gpu::device_count(&code) == 0) {
+    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
+    return 77;
+  }
+  try {
+    return run();
+  } catch (std::exception const& e) {
+    std::printf("FAILED  %s\n", e.what());
+    return 1;
+  }
+}
