@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// A step of the rules that precondition matrices, on a device: its time, and that of a step that renews roots or bases.
+// The tensors are those of a transformer's block of width 1024; AdamW is there to compare with.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include <dovetail/optim.hpp>
+#include <dovetail/optim/cuda/matrix.cuh>
+#include <dovetail/optim/matrix.hpp>
+
+using namespace dovetail;
+namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
+
+namespace {
+
+constexpr std::int64_t interval = 10;
+constexpr int steps = 2 * static_cast<int>(interval) + 2;
+
+struct figure {
+  std::string name;
+  double plain, renewing;  ///< medians, in seconds
+};
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x.empty() ? 0 : x[x.size() / 2];
+}
+
+/// `renews(t)` says which steps renew.
+template <class Rule, class Renews>
+figure measure(std::string const& name, Rule const& rule, Renews const& renews, gpu::device d) {
+  std::vector<arena::tensor> const block{{"query", {1024, 1024}}, {"key", {1024, 1024}}, {"value", {1024, 1024}},
+                                         {"out", {1024, 1024}},   {"up", {4096, 1024}},  {"down", {1024, 4096}},
+                                         {"up_bias", {4096}},     {"down_bias", {1024}}};
+  arena host(block);
+  std::size_t const n = host.weights().size();
+  std::uint32_t random = 1;
+  for (float& g : host.gradients())
+    g = static_cast<float>((random = random * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
+  gpu::device_buffer<float> weight(n), gradient(n);
+  gradient.upload(d, host.gradients());
+  parameter_list parameters;
+  for (std::size_t i = 0; i < block.size(); ++i) {
+    auto const& p = host.parameters()[i];
+    auto const at = host.parameters().offset(i);
+    parameters.add(p.name, weight.span().subspan(at, p.size()), gradient.span().subspan(at, p.size()), p.shape);
+  }
+  auto state = optim::cuda::init(rule, parameters, d);
+  cudaEvent_t begin{}, end{};
+  gpu::check(cudaEventCreate(&begin), "cudaEventCreate");
+  gpu::check(cudaEventCreate(&end), "cudaEventCreate");
+  std::vector<double> plain, renewing;
+  for (int t = 1; t <= steps; ++t) {
+    gpu::check(cudaEventRecord(begin, d.stream), "cudaEventRecord");
+    optim::cuda::step(rule, parameters, state);
+    gpu::check(cudaEventRecord(end, d.stream), "cudaEventRecord");
+    gpu::check(cudaEventSynchronize(end), "cudaEventSynchronize");
+    float ms = 0;
+    gpu::check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
+    if (t > 2) (renews(t) ? renewing : plain).push_back(1e-3 * static_cast<double>(ms));  // the first make handles
+  }
+  if (optim::cuda::result(state).step != steps) throw numeric_error("a measured step was not applied");
+  gpu::check(cudaEventDestroy(begin), "cudaEventDestroy");
+  gpu::check(cudaEventDestroy(end), "cudaEventDestroy");
+  figure const f{name, median(plain), median(renewing)};
+  std::printf("%-12s %12.3f %12.3f\n", name.c_str(), 1e3 * f.plain, 1e3 * f.renewing);
+  std::fflush(stdout);
+  return f;
+}
+
+int run(std::string const& path) {
+  gpu::device const d{};
+  auto const never = [](std::int64_t) { return false; };
+  std::printf("%-12s %12s %12s\n", "rule", "step(ms)", "renewing(ms)");
+  optim::shampoo const shampoo{.interval = interval};
+  optim::soap const soap{.interval = interval};
+  std::vector<figure> const figures{
+      measure("adamw", optim::adamw{}, never, d), measure("muon", optim::muon{}, never, d),
+      measure(
+          "shampoo", shampoo, [](std::int64_t t) { return optim::scale_by_shampoo{.interval = interval}.due(t); }, d),
+      measure(
+          "soap", soap, [](std::int64_t t) { return optim::scale_by_soap{.interval = interval}.due(t); }, d)};
+  if (path.empty()) return 0;
+  std::FILE* const out = std::fopen(path.c_str(), "w");
+  if (!out) throw input_error(path + " cannot be written");
+  cudaDeviceProp device{};
+  gpu::check(cudaGetDeviceProperties(&device, d.index), "cudaGetDeviceProperties");
+  std::fprintf(out, "{\"context\": {\"device\": \"%s\", \"runtime\": %d},\n \"benchmarks\": [", device.name,
+               CUDART_VERSION);
+  for (auto const& f : figures)
+    std::fprintf(out, "%s\n  {\"name\": \"%s\", \"step_s\": %.9g, \"renewing_s\": %.9g}",
+                 &f == figures.data() ? "" : ",", f.name.c_str(), f.plain, f.renewing);
+  std::fprintf(out, "\n]}\n");
+  if (std::fclose(out) != 0) throw input_error(path + " was not written completely");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string path;
+  if (char const* const out = std::getenv("OUT")) path = std::string(out) + "/bench_cuda_matrix.json";
+  for (int i = 1; i < argc; ++i)
+    if (std::strncmp(argv[i], "--benchmark_out=", 16) == 0) path = argv[i] + 16;
+  cudaError_t code = cudaSuccess;
+  if (gpu::device_count(&code) == 0) {
+    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
+    return 77;
+  }
+  try {
+    return run(path);
+  } catch (std::exception const& e) {
+    std::printf("FAILED  %s\n", e.what());
+    return 1;
+  }
+}
