@@ -26,21 +26,15 @@ struct step_options {
 namespace detail {
 /// True if a rule learns from layers' inputs and output gradients.
 template <class Rule>
-inline constexpr bool observes = [] {
-  if constexpr (requires { Rule::observes; })
-    return static_cast<bool>(Rule::observes);
-  else
-    return false;
-}();
+inline constexpr bool observes = requires {
+  requires static_cast<bool>(Rule::observes);
+};
 /// True if a rule works on whole tensors, and not on any range of elements: what it has to work out ranks can divide by
 /// tensor only. So of a rule that does not say.
 template <class Rule>
-inline constexpr bool whole_tensors = [] {
-  if constexpr (requires { Rule::whole_tensors; })
-    return static_cast<bool>(Rule::whole_tensors);
-  else
-    return true;
-}();
+inline constexpr bool whole_tensors = !requires {
+  requires !static_cast<bool>(Rule::whole_tensors);
+};
 }  // namespace detail
 
 }  // namespace dovetail::optim

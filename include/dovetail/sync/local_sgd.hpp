@@ -24,12 +24,9 @@ namespace dovetail::sync {
 namespace detail {
 /// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
 template <class Optimizer>
-inline constexpr bool steps_together = [] {
-  if constexpr (requires { Optimizer::steps_together; })
-    return static_cast<bool>(Optimizer::steps_together);
-  else
-    return false;
-}();
+inline constexpr bool steps_together = requires {
+  requires static_cast<bool>(Optimizer::steps_together);
+};
 
 /// f(weights) for pieces of memory as large as they come: the whole list, or each of tensors that lie apart.
 template <class F>

@@ -330,12 +330,7 @@ class rank_run {
   Dataset data_;
   decltype(std::declval<Sync const&>().join(std::declval<parameter_list&>(), std::declval<Optimizer const&>(),
                                             std::declval<Communicator&>())) session_;
-  static constexpr bool independent = [] {
-    if constexpr (requires { decltype(session_)::independent; })
-      return static_cast<bool>(decltype(session_)::independent);
-    else
-      return false;
-  }();
+  static constexpr bool independent = requires { requires static_cast<bool>(decltype(session_)::independent); };
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;
