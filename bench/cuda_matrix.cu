@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A step of the rules that precondition matrices, on a device: its time, and that of a step that renews roots or bases.
 // The tensors are those of a transformer's block of width 1024; AdamW is there to compare with.
-#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -13,7 +9,10 @@
 #include <dovetail/optim/cuda/matrix.cuh>
 #include <dovetail/optim/matrix.hpp>
 
+#include "cuda_program.hpp"
+
 using namespace dovetail;
+using bench::median;
 namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
 
 namespace {
@@ -25,11 +24,6 @@ struct figure {
   std::string name;
   double plain, renewing;  ///< medians, in seconds
 };
-
-double median(std::vector<double> x) {
-  std::sort(x.begin(), x.end());
-  return x.empty() ? 0 : x[x.size() / 2];
-}
 
 /// `renews(t)` says which steps renew.
 template <class Rule, class Renews>
@@ -51,22 +45,13 @@ figure measure(std::string const& name, Rule const& rule, Renews const& renews, 
     parameters.add(p.name, weight.span().subspan(at, p.size()), gradient.span().subspan(at, p.size()), p.shape);
   }
   auto state = optim::cuda::init(rule, parameters, d);
-  cudaEvent_t begin{}, end{};
-  gpu::check(cudaEventCreate(&begin), "cudaEventCreate");
-  gpu::check(cudaEventCreate(&end), "cudaEventCreate");
+  bench::stopwatch watch;
   std::vector<double> plain, renewing;
   for (int t = 1; t <= steps; ++t) {
-    gpu::check(cudaEventRecord(begin, d.stream), "cudaEventRecord");
-    optim::cuda::step(rule, parameters, state);
-    gpu::check(cudaEventRecord(end, d.stream), "cudaEventRecord");
-    gpu::check(cudaEventSynchronize(end), "cudaEventSynchronize");
-    float ms = 0;
-    gpu::check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-    if (t > 2) (renews(t) ? renewing : plain).push_back(1e-3 * static_cast<double>(ms));  // the first make handles
+    double const seconds = watch.seconds(d.stream, [&] { optim::cuda::step(rule, parameters, state); });
+    if (t > 2) (renews(t) ? renewing : plain).push_back(seconds);  // the first make handles
   }
   if (optim::cuda::result(state).step != steps) throw numeric_error("a measured step was not applied");
-  gpu::check(cudaEventDestroy(begin), "cudaEventDestroy");
-  gpu::check(cudaEventDestroy(end), "cudaEventDestroy");
   figure const f{name, median(plain), median(renewing)};
   std::printf("%-12s %12.3f %12.3f\n", name.c_str(), 1e3 * f.plain, 1e3 * f.renewing);
   std::fflush(stdout);
@@ -102,20 +87,4 @@ int run(std::string const& path) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::string path;
-  if (char const* const out = std::getenv("OUT")) path = std::string(out) + "/bench_cuda_matrix.json";
-  for (int i = 1; i < argc; ++i)
-    if (std::strncmp(argv[i], "--benchmark_out=", 16) == 0) path = argv[i] + 16;
-  cudaError_t code = cudaSuccess;
-  if (gpu::device_count(&code) == 0) {
-    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
-    return 77;
-  }
-  try {
-    return run(path);
-  } catch (std::exception const& e) {
-    std::printf("FAILED  %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return bench::main_of("bench_cuda_matrix", argc, argv, run); }

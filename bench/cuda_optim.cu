@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/cuda/engine.cuh>
 
+#include "cuda_program.hpp"
+
 // Steps on a device, each repetition next to a copy from device memory to device memory of as many bytes. JSON goes to
 // the file of --benchmark_out=FILE, or to $OUT/bench_cuda_optim.json. Exit code 77: no device here.
 
 using namespace dovetail;
+using bench::median;
 namespace gpu = dovetail::cuda;
 
 namespace {
@@ -26,33 +25,6 @@ struct figure {
   std::size_t parameters = 0, tensors = 0;
   double bytes = 0;                ///< necessary bytes of one step
   std::vector<double> step, copy;  ///< seconds
-};
-
-double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return 0.5 * (v[(v.size() - 1) / 2] + v[v.size() / 2]);
-}
-
-struct stopwatch {
-  cudaEvent_t begin{}, end{};
-  stopwatch() {
-    gpu::check(cudaEventCreate(&begin), "cudaEventCreate");
-    gpu::check(cudaEventCreate(&end), "cudaEventCreate");
-  }
-  stopwatch(stopwatch const&) = delete;
-  ~stopwatch() {
-    static_cast<void>(cudaEventDestroy(begin));
-    static_cast<void>(cudaEventDestroy(end));
-  }
-  double seconds(cudaStream_t stream, std::function<void()> const& work) {
-    gpu::check(cudaEventRecord(begin, stream), "cudaEventRecord");
-    work();
-    gpu::check(cudaEventRecord(end, stream), "cudaEventRecord");
-    gpu::check(cudaEventSynchronize(end), "a measured run");
-    float ms = 0;
-    gpu::check(cudaEventElapsedTime(&ms, begin, end), "cudaEventElapsedTime");
-    return ms * 1e-3;
-  }
 };
 
 template <class Rule>
@@ -82,7 +54,7 @@ figure measure(std::string name, Rule const& rule, std::vector<std::size_t> cons
   std::size_t const copied = std::min<std::size_t>(std::size_t(f.bytes / 2), std::size_t{1} << 31);
   gpu::device_buffer<std::byte> from(copied), to(copied);
   double const whole = f.bytes / 2 / double(copied);
-  stopwatch watch;
+  bench::stopwatch watch;
   for (int r = -warm_ups; r < repetitions; ++r) {
     double const step = watch.seconds(d.stream, [&] {
       if (graph)
@@ -161,20 +133,4 @@ int run(std::string const& path) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::string path;
-  if (char const* const out = std::getenv("OUT")) path = std::string(out) + "/bench_cuda_optim.json";
-  for (int i = 1; i < argc; ++i)
-    if (std::strncmp(argv[i], "--benchmark_out=", 16) == 0) path = argv[i] + 16;
-  cudaError_t code = cudaSuccess;
-  if (gpu::device_count(&code) == 0) {
-    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
-    return 77;
-  }
-  try {
-    return run(path);
-  } catch (std::exception const& e) {
-    std::printf("FAILED  %s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return bench::main_of("bench_cuda_optim", argc, argv, run); }

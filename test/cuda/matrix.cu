@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "matrix_rules.hpp"
 
+#include "on_device.hpp"
+#include "report.hpp"
+
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <exception>
 #include <limits>
 #include <string>
 
@@ -13,21 +14,10 @@
 // Rules with tensorwise stages. One line per case; exit code 1 if one fails, 77 if there is no device.
 
 using namespace dovetail;
+using test::failures, test::report, test::said, test::same_bits;
 namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
 
 namespace {
-
-int failures = 0;
-void report(bool good, std::string const& name, std::string const& detail = {}) {
-  failures += !good;
-  std::printf("%s  %s%s%s\n", good ? "ok    " : "FAILED", name.c_str(), detail.empty() ? "" : ": ", detail.c_str());
-  std::fflush(stdout);
-}
-std::string said(char const* what, double x) {
-  char text[120];
-  std::snprintf(text, sizeof text, "%s %.3g", what, x);
-  return text;
-}
 
 constexpr int steps = 8;
 // Products in another order, fused multiply-adds, and roots of matrices that make both larger.
@@ -88,9 +78,6 @@ double distance(std::span<float const> a, std::span<float const> b) {
     most = d <= most ? most : std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
   }
   return most;
-}
-bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 /// Largest distance of slots and arrays. Eigenvectors have no sign of their own: bases are not compared.
@@ -218,16 +205,4 @@ int run() {
 
 }  // namespace
 
-int main() {
-  cudaError_t code = cudaSuccess;
-  if (gpu::device_count(&code) == 0) {
-    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
-    return 77;
-  }
-  try {
-    return run();
-  } catch (std::exception const& e) {
-    std::printf("FAILED  %s\n", e.what());
-    return 1;
-  }
-}
+int main() { return on_device(run); }

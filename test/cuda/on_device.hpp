@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstdio>
+#include <exception>
+
+#include <dovetail/core/cuda.hpp>
+
+namespace dovetail {
+
+/// What a program for a GPU returns: run()'s result, 77 without a device, 1 with the message of what was thrown.
+template <class F>
+int on_device(F const& run) {
+  cudaError_t code = cudaSuccess;
+  if (cuda::device_count(&code) == 0) {
+    std::printf("skipped: no CUDA device (%s)\n", cudaGetErrorString(code));
+    return 77;
+  }
+  try {
+    return run();
+  } catch (std::exception const& e) {
+    std::printf("FAILED  %s\n", e.what());
+    return 1;
+  }
+}
+
+}  // namespace dovetail
