@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <dovetail/core/cuda.hpp>
+#include <dovetail/core/cuda_launch.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/remote_span.hpp>
@@ -60,7 +61,6 @@ struct step_number {
 };
 
 namespace detail {
-inline void check_launch(char const* what) { dovetail::cuda::check(cudaGetLastError(), what); }
 /// A buffer of at least n elements, whatever it held before.
 template <class T>
 T* grown(dovetail::cuda::device_buffer<T>& b, std::size_t n, dovetail::cuda::device const& d) {
@@ -101,25 +101,21 @@ class algebra {
   template <class F, class... In>
   void map(span out, F const& f, In const&... in) const {
     if (out.empty()) return;
-    detail::map_elements<<<detail::blocks_of(out.size()), detail::threads, 0, device_->stream>>>(
-        f, out.size(), out.address(), const_span(in).address()...);
-    detail::check_launch("a map of an optimizer's arrays");
+    queue_map(f, out, const_span(in).address()...);
   }
   template <class F>
   void each_four(span x, F const& f) const {
     if (x.empty()) return;
-    detail::map_fours<<<detail::blocks_of((x.size() + 3) / 4), detail::threads, 0, device_->stream>>>(f, x.size(),
-                                                                                                      x.address());
-    detail::check_launch("a map of an optimizer's update");
+    launch("a map of an optimizer's update", detail::blocks_of((x.size() + 3) / 4), detail::map_fours<F>, f, x.size(),
+           x.address());
   }
   number sum(const_span x) const { return add_up<false>(x); }
   number sum_of_squares(const_span x) const { return add_up<true>(x); }
   template <class F, class... Numbers>
   void scale(span x, F const& f, Numbers... numbers) const {
     if (x.empty()) return;
-    detail::scale_elements<<<detail::blocks_of(x.size()), detail::threads, 0, device_->stream>>>(
-        f, x.size(), x.address(), numbers...);
-    detail::check_launch("the scaling of an optimizer's update");
+    launch("the scaling of an optimizer's update", detail::blocks_of(x.size()), detail::scale_elements<F, Numbers...>,
+           f, x.size(), x.address(), numbers...);
   }
   double value(number x) const { return read(x.at); }
   float value(const_span x, std::size_t i) const { return read(x.subspan(i, 1).address()); }
@@ -127,19 +123,24 @@ class algebra {
   template <class F>
   void each_row(std::size_t rows, std::size_t columns, F const& f) const {
     if (rows == 0) return;
-    detail::map_rows<<<detail::grid(rows), detail::threads, 0, device_->stream>>>(f, rows, columns);
-    detail::check_launch("rows of an optimizer's update");
+    launch("rows of an optimizer's update", detail::grid(rows), detail::map_rows<F>, f, rows, columns);
   }
   template <class Fold, class F>
   void fold_columns(std::size_t rows, std::size_t columns, span totals, Fold const& fold, const_span x,
                     const_span per_row, const_span per_column, F const& f) const {
     if (rows == 0 || columns == 0) return;
     dim3 const block(detail::fold_width, detail::fold_height);
-    detail::
-        fold_tall<<<detail::grid((columns + detail::fold_width - 1) / detail::fold_width), block, 0, device_->stream>>>(
-            fold, rows, columns, totals.address(), x.address(), per_row.address(), per_column.address());
-    detail::check_launch("columns of an optimizer's update");
+    dovetail::cuda::launch("columns of an optimizer's update", *device_,
+                           detail::grid((columns + detail::fold_width - 1) / detail::fold_width), block,
+                           detail::fold_tall<Fold>, fold, rows, columns, totals.address(), x.address(),
+                           per_row.address(), per_column.address());
     each_row(rows, columns, f);
+  }
+
+  /// Queues a kernel whose blocks have detail::threads threads.
+  template <class Kernel, class... Arguments>
+  void launch(char const* what, unsigned blocks, Kernel* kernel, Arguments const&... arguments) const {
+    dovetail::cuda::launch(what, *device_, blocks, detail::threads, kernel, arguments...);
   }
 
   /// Room for one more number, until the next call of a stage.
@@ -150,18 +151,20 @@ class algebra {
   }
 
  private:
+  template <class F, class... In>
+  void queue_map(F const& f, span out, In const*... in) const {
+    launch("a map of an optimizer's arrays", detail::blocks_of(out.size()), detail::map_elements<F, In...>, f,
+           out.size(), out.address(), in...);
+  }
   template <bool Squares>
   number add_up(const_span x) const {
     std::size_t const pieces = (x.size() + detail::sum_piece - 1) / detail::sum_piece;
     double* const partials = detail::grown(memory_->partials, std::max<std::size_t>(1, pieces), *device_);
     double* const to = next_number();
-    if (pieces) {
-      detail::sum_pieces<Squares>
-          <<<detail::grid(pieces), detail::threads, 0, device_->stream>>>(x.address(), x.size(), pieces, partials);
-      detail::check_launch("a sum over an optimizer's update");
-    }
-    detail::sum_partials<<<1, detail::threads, 0, device_->stream>>>(partials, pieces, std::size_t{1}, to);
-    detail::check_launch("a sum over an optimizer's update");
+    char const* const what = "a sum over an optimizer's update";
+    if (pieces)
+      launch(what, detail::grid(pieces), detail::sum_pieces<Squares>, x.address(), x.size(), pieces, partials);
+    launch(what, 1, detail::sum_partials<double>, partials, pieces, std::size_t{1}, to);
     return {to};
   }
   template <class T>

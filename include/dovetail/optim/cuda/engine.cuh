@@ -53,10 +53,16 @@ bool rate_varies(Chain const& c) {
   return varies;
 }
 
+template <class Flow, class... Parts>
+void queue_prepare(state& s, std::tuple<Parts...> const& stages) {
+  dovetail::cuda::launch("an optimizer's constants", s.device(), 1, 1, prepare<Flow, Parts...>, stages, s.rates_data(),
+                         s.record_data(), s.scalars(), reinterpret_cast<typename Flow::kernels*>(s.kernels_data()));
+}
+
 template <class Flow, std::size_t P>
 void queue_pass(state& s) {
+  using dovetail::cuda::launch;
   constexpr plan all = Flow::make();
-  auto const stream = s.device().stream;
   auto const a = s.arrays();
   auto const* const kernels = reinterpret_cast<typename Flow::kernels const*>(s.kernels_data());
   slot_arrays<Flow::slots> slots{};
@@ -70,19 +76,16 @@ void queue_pass(state& s) {
   }();
   auto const& pieces = by_tensor ? a.tensors : a.runs;
   if (!pieces.empty()) {
-    run_pass<Flow, P><<<grid(pieces.size()), threads, 0, stream>>>(kernels, a.factors, s.record_data(), pieces.data(),
-                                                                   pieces.size(), slots, s.update_data(), a.partials);
-    check_launch("a pass of an optimizer");
+    launch("a pass of an optimizer", s.device(), grid(pieces.size()), threads, run_pass<Flow, P>, kernels, a.factors,
+           s.record_data(), pieces.data(), pieces.size(), slots, s.update_data(), a.partials);
   }
   if constexpr (all.pass[P].reduces) {
     if (a.tensor_count) {
-      add_pieces<Flow><<<grid(a.tensor_count), threads, 0, stream>>>(s.record_data(), a.first, a.tensor_count,
-                                                                     all.pass[P].sums(), a.partials, a.sums);
-      check_launch("an optimizer's sums");
+      launch("an optimizer's sums", s.device(), grid(a.tensor_count), threads, add_pieces<Flow>, s.record_data(),
+             a.first, a.tensor_count, all.pass[P].sums(), a.partials, a.sums);
     }
-    decide<Flow, P>
-        <<<1, threads, 0, stream>>>(kernels, a.tensor_count, a.sums, a.totals, s.scalars(), a.factors, s.record_data());
-    check_launch("an optimizer's norms");
+    launch("an optimizer's norms", s.device(), 1, threads, decide<Flow, P>, kernels, a.tensor_count, a.sums, a.totals,
+           s.scalars(), a.factors, s.record_data());
   }
 }
 
@@ -179,9 +182,8 @@ state init(Optimizer const& optimizer, parameter_list const& parameters, dovetai
     for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
       if constexpr (requires { stage.initial_value(i); })
         if (s.slot_size()) {
-          detail::fill<<<1024, detail::threads, 0, d.stream>>>(s.slot_data(slot), s.slot_size(),
-                                                               static_cast<float>(stage.initial_value(i)));
-          detail::check_launch("a slot's first value");
+          dovetail::cuda::launch("a slot's first value", d, 1024, detail::threads, detail::fill<float>,
+                                 s.slot_data(slot), s.slot_size(), static_cast<float>(stage.initial_value(i)));
         }
     for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)
       if constexpr (requires { stage.initial_scalar(i); }) s.set_scalar(scalar, stage.initial_scalar(i));
@@ -224,9 +226,7 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
   }
   auto const stages =
       std::apply([](auto const&... stage) { return std::tuple(detail::for_device(stage)...); }, c.parts());
-  detail::prepare<flow><<<1, 1, 0, s.device().stream>>>(stages, s.rates_data(), s.record_data(), s.scalars(),
-                                                        reinterpret_cast<typename flow::kernels*>(s.kernels_data()));
-  detail::check_launch("an optimizer's constants");
+  detail::queue_prepare<flow>(s, stages);
   step_number t{s.calls() + 1, capturing};
   [&]<std::size_t... P>(std::index_sequence<P...>) {
     static_cast<void>((detail::queue_stages<flow, P>(c.parts(), s, t) && ...));

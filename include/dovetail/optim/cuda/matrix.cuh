@@ -115,8 +115,7 @@ class matrices {
     dovetail::cuda::check(cublasSsyrk(own_->blas(), CUBLAS_FILL_MODE_LOWER, t, to_int(n), to_int(k), &alpha,
                                       a.address(), to_int(stride), &beta, c.address(), to_int(n)),
                           "cublasSsyrk");
-    launch(n * n, "a matrix's other half",
-           [&](auto g, auto b, auto s) { detail::mirror<<<g, b, 0, s>>>(c.address(), n); });
+    launch(n * n, "a matrix's other half", detail::mirror<float>, c.address(), n);
   }
   void power(const_span a, std::size_t n, double exponent, double ridge, span out) const {
     if (n == 0) return;
@@ -124,9 +123,8 @@ class matrices {
     std::size_t const size = n * n;
     float* const left = detail::grown(own_->left, size, device());
     float* const right = detail::grown(own_->right, size, device());
-    launch(size, "a matrix's power", [&](auto g, auto b, auto s) {
-      detail::scale_vectors<<<g, b, 0, s>>>(own_->matrix.data(), own_->values.data(), n, exponent, ridge, left, right);
-    });
+    launch(size, "a matrix's power", detail::scale_vectors<float>, own_->matrix.data(), own_->values.data(), n,
+           exponent, ridge, left, right);
     multiply(as::transposed, as::it_is, n, n, n, 1, {left, size}, n, {right, size}, n, 0, out, n);
   }
   void inverse(const_span a, std::size_t n, double ridge, span out) const {
@@ -144,23 +142,18 @@ class matrices {
     check_info("a Cholesky decomposition", n);
     check(cusolverDnDpotri(own_->solver(), lower, order, x, order, work, size, own_->info.data()), "cusolverDnDpotri");
     check_info("an inverse", n);
-    launch(n * n, "an inverse",
-           [&](auto g, auto b, auto s) { detail::store_symmetric<<<g, b, 0, s>>>(x, n, out.address()); });
+    launch(n * n, "an inverse", detail::store_symmetric<float>, x, n, out.address());
   }
   void eigen(const_span a, std::size_t n, span vectors, span values) const {
     if (n == 0) return;
     decompose(a, n);
-    launch(n * n, "eigenvectors", [&](auto g, auto b, auto s) {
-      detail::store_eigen<<<g, b, 0, s>>>(own_->matrix.data(), own_->values.data(), n, vectors.address(),
-                                          values.address());
-    });
+    launch(n * n, "eigenvectors", detail::store_eigen<float>, own_->matrix.data(), own_->values.data(), n,
+           vectors.address(), values.address());
   }
   void eigenbasis(const_span a, std::size_t n, span basis) const {
     if (n == 0) return;
     decompose(a, n);
-    launch(n * n, "eigenvectors", [&](auto g, auto b, auto s) {
-      detail::store_basis<<<g, b, 0, s>>>(own_->matrix.data(), n, basis.address());
-    });
+    launch(n * n, "eigenvectors", detail::store_basis<float>, own_->matrix.data(), n, basis.address());
   }
   void orthogonal_factor(const_span a, std::size_t n, span q) const {
     if (n == 0) return;
@@ -178,13 +171,11 @@ class matrices {
     check(cusolverDnDgeqrf(own_->solver(), order, order, x, order, tau, work, size, own_->info.data()),
           "cusolverDnDgeqrf");
     check_info("a QR decomposition", n);
-    launch(n, "a QR decomposition",
-           [&](auto g, auto b, auto s) { detail::diagonal_signs<<<g, b, 0, s>>>(x, n, sign); });
+    launch(n, "a QR decomposition", detail::diagonal_signs<double>, x, n, sign);
     check(cusolverDnDorgqr(own_->solver(), order, order, order, x, order, tau, work, size, own_->info.data()),
           "cusolverDnDorgqr");
     check_info("the orthogonal factor", n);
-    launch(n * n, "the orthogonal factor",
-           [&](auto g, auto b, auto s) { detail::store_factor<<<g, b, 0, s>>>(x, sign, n, q.address()); });
+    launch(n * n, "the orthogonal factor", detail::store_factor<float>, x, sign, n, q.address());
   }
   void copy(std::size_t rows, std::size_t columns, const_span from, std::size_t from_stride, span to,
             std::size_t to_stride) const {
@@ -196,14 +187,12 @@ class matrices {
   }
   void fill(std::size_t rows, std::size_t columns, float value, span to, std::size_t stride) const {
     if (rows == 0 || columns == 0) return;
-    launch(rows * columns, "the filling of a matrix", [&](auto g, auto b, auto s) {
-      detail::fill_matrix<<<g, b, 0, s>>>(to.address(), rows, columns, stride, value);
-    });
+    launch(rows * columns, "the filling of a matrix", detail::fill_matrix<float>, to.address(), rows, columns, stride,
+           value);
   }
   algebra::number trace(const_span a, std::size_t n) const {
     double* const to = algebra_->next_number();
-    detail::sum_partials<<<1, detail::threads, 0, device().stream>>>(a.address(), n, n + 1, to);
-    detail::check_launch("a trace");
+    algebra_->launch("a trace", 1, detail::sum_partials<float>, a.address(), n, n + 1, to);
     return {to};
   }
 
@@ -215,18 +204,17 @@ class matrices {
     return static_cast<int>(n);
   }
   dovetail::cuda::device const& device() const { return algebra_->device(); }
-  template <class Launch>
-  void launch(std::size_t n, char const* what, Launch const& kernel) const {
-    kernel(detail::blocks_of(n), detail::threads, device().stream);
-    detail::check_launch(what);
+  /// Queues a kernel for n elements.
+  template <class Kernel, class... Arguments>
+  void launch(std::size_t n, char const* what, Kernel* kernel, Arguments const&... arguments) const {
+    algebra_->launch(what, detail::blocks_of(n), kernel, arguments...);
   }
   double* room(int n) const { return detail::grown(own_->work, static_cast<std::size_t>(std::max(1, n)), device()); }
   /// A + ridge I in double precision, as it is or transposed.
   double* load(const_span a, std::size_t n, double ridge, bool transposed) const {
     require(a.size() == n * n, "optim::cuda: ", a.size(), " elements for a matrix of order ", n);
     double* const x = detail::grown(own_->matrix, n * n, device());
-    launch(n * n, "a matrix in double precision",
-           [&](auto g, auto b, auto s) { detail::load_matrix<<<g, b, 0, s>>>(a.address(), n, ridge, transposed, x); });
+    launch(n * n, "a matrix in double precision", detail::load_matrix<float>, a.address(), n, ridge, transposed, x);
     return x;
   }
   /// The eigenvectors of A as rows of own_->matrix, its eigenvalues, ascending, in own_->values.
