@@ -104,7 +104,7 @@ struct remote_run {
             stage.collect(view(i), s.factors);
           }
       }
-      optim::detail::map_tensors(stage, list, view);
+      optim::detail::map_tensors([&](std::size_t) -> Stage const& { return stage; }, list, view);
       for (std::size_t i = 0; i < list.size(); ++i)
         for (std::size_t k = 0; k < list[i].size(); ++k) weight[i].here()[k] -= rate * update[i].here()[k];
     }

@@ -104,12 +104,13 @@ class grouped {
   template <gradient_source Source, class Store>
   step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_options const& options,
                           Store const& store) const {
-    return std::apply(
-        [&](auto const&... g) {
-          std::array const chains{as_chain(rest_), as_chain(g.rule)...};
-          return chains[0].step_groups(chains, parameters, s, source, options, store);
-        },
-        groups_);
+    auto const all = chains();
+    return all[0].step_groups(all, parameters, s, source, options, store);
+  }
+
+  /// The rule as a chain: of the rest, then of every group.
+  auto chains() const {
+    return std::apply([&](auto const&... g) { return std::array{as_chain(rest_), as_chain(g.rule)...}; }, groups_);
   }
 
   static constexpr bool whole_tensors = Rule::whole_tensors;

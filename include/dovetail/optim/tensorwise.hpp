@@ -136,21 +136,23 @@ bool has_work(Stage const& stage, parameter const& p, Step const& step) {
   return stage.cost(p.shape) > 0;
 }
 
-/// A stage's calls of one step, all of its work done here; view(i) is its basic_tensor_update of tensor i.
+/// A stage's calls of one step, all of its work done here; stage(i) and view(i) are tensor i's, the latter its
+/// basic_tensor_update.
 template <class Stage, class View>
 void map_tensors(Stage const& stage, parameter_list const& parameters, View const& view) {
   auto const each = [&](auto const& f) {
     for (std::size_t i = 0; i < parameters.size(); ++i)
       if (parameters[i].size()) f(i);
   };
+  using stage_type = std::remove_cvref_t<decltype(stage(0))>;
   using tensor = decltype(view(0));
-  if constexpr (observes_with<Stage, tensor>) each([&](std::size_t i) { stage.observe(view(i)); });
-  if constexpr (solves<Stage>)
+  if constexpr (observes_with<stage_type, tensor>) each([&](std::size_t i) { stage(i).observe(view(i)); });
+  if constexpr (solves<stage_type>)
     each([&](std::size_t i) {
       auto const t = view(i);
-      if (has_work(stage, parameters[i], t.step)) stage.solve(t);
+      if (has_work(stage(i), parameters[i], t.step)) stage(i).solve(t);
     });
-  if constexpr (applies_with<Stage, tensor>) each([&](std::size_t i) { stage.apply(view(i)); });
+  if constexpr (applies_with<stage_type, tensor>) each([&](std::size_t i) { stage(i).apply(view(i)); });
 }
 
 /// Has every tensor's solve done by one rank, and gives its solution to all.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/cuda.hpp>
@@ -26,18 +28,28 @@ namespace dovetail::optim::cuda {
 
 namespace detail {
 
+/// The chains of an optimizer: one for each of its groups of hyperparameters.
 template <class Optimizer>
-auto as_chain(Optimizer const& o) {
-  if constexpr (requires { o.stages(); })
-    return o.stages();
+auto chains_of(Optimizer const& o) {
+  if constexpr (requires { o.chains(); })
+    return o.chains();
+  else if constexpr (requires { o.stages(); })
+    return std::array{o.stages()};
   else
-    return o;
+    return std::array{o};
 }
 template <class Optimizer>
-using chain_of = decltype(as_chain(std::declval<Optimizer const&>()));
+using chain_of = typename decltype(chains_of(std::declval<Optimizer const&>()))::value_type;
 template <class Optimizer>
 using flow_of = typename optim::detail::stage_list<
     std::remove_cvref_t<decltype(std::declval<chain_of<Optimizer> const&>().parts())>>::flow;
+template <class Optimizer>
+std::vector<std::uint32_t> groups_of(Optimizer const& o, parameter_list const& parameters) {
+  if constexpr (requires { o.groups_of(parameters); })
+    return o.groups_of(parameters);
+  else
+    return std::vector<std::uint32_t>(parameters.size());
+}
 
 /// False if the learning rate is one number.
 template <class Chain>
@@ -53,39 +65,59 @@ bool rate_varies(Chain const& c) {
   return varies;
 }
 
-template <class Flow, class... Parts>
-void queue_prepare(state& s, std::tuple<Parts...> const& stages) {
-  dovetail::cuda::launch("an optimizer's constants", s.device(), 1, 1, prepare<Flow, Parts...>, stages, s.rates_data(),
-                         s.record_data(), s.scalars(), reinterpret_cast<typename Flow::kernels*>(s.kernels_data()));
+/// True if the device has the learning rates of the coming step.
+template <class Chains>
+bool has_rates(Chains const& chains, state& s) {
+  bool all = true;
+  for (std::size_t g = 0; g < chains.size(); ++g)
+    all = all && s.rates().has(g, rate_varies(chains[g]), s.calls() + 1,
+                               [&](std::int64_t t) { return chains[g].learning_rate(t); });
+  return all;
 }
 
-template <class Flow, std::size_t P>
-void queue_pass(state& s) {
+template <class Flow>
+typename Flow::kernels* kernels_of(state& s) {
+  return reinterpret_cast<typename Flow::kernels*>(s.kernels_data());
+}
+template <class Flow, class... Parts>
+void queue_prepare(state& s, std::size_t group, std::tuple<Parts...> const& stages) {
+  dovetail::cuda::launch("an optimizer's constants", s.device(), 1, 1, prepare<Flow, Parts...>, stages,
+                         s.rates().data() + group, s.record_data(), s.scalars(), kernels_of<Flow>(s) + group,
+                         group == 0);
+}
+
+/// Queues pass P as a kernel that reads and writes fp32.
+struct plain_store {
+  template <class Flow, std::size_t P, class Gradient>
+  static void queue(state& s, piece const* pieces, std::size_t count, Gradient const& read) {
+    slot_arrays<Flow::slots> slots{};
+    for (std::size_t i = 0; i < Flow::slots; ++i) slots.data[i] = s.slot_data(i);
+    dovetail::cuda::launch("a pass of an optimizer", s.device(), grid(count), threads, run_pass<Flow, P, Gradient>,
+                           kernels_of<Flow>(s), s.arrays().factors, s.record_data(), pieces, count, read, slots,
+                           s.update_data(), s.arrays().partials);
+  }
+};
+
+template <class Flow, std::size_t P, class Gradient, class Store>
+void queue_pass(state& s, Gradient const& read, Store const& store) {
   using dovetail::cuda::launch;
   constexpr plan all = Flow::make();
   auto const a = s.arrays();
-  auto const* const kernels = reinterpret_cast<typename Flow::kernels const*>(s.kernels_data());
-  slot_arrays<Flow::slots> slots{};
-  for (std::size_t i = 0; i < Flow::slots; ++i) slots.data[i] = s.slot_data(i);
-
   // Runs over several tensors would mix their sums, or their factors.
   constexpr bool by_tensor = [] {
     bool b = Flow::make().pass[P].reduces;
     for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].per_tensor;
     return b;
   }();
-  auto const& pieces = by_tensor ? a.tensors : a.runs;
-  if (!pieces.empty()) {
-    launch("a pass of an optimizer", s.device(), grid(pieces.size()), threads, run_pass<Flow, P>, kernels, a.factors,
-           s.record_data(), pieces.data(), pieces.size(), slots, s.update_data(), a.partials);
-  }
+  auto const& pieces = by_tensor || s.layout().block ? a.tensors : a.runs;
+  if (!pieces.empty()) store.template queue<Flow, P>(s, pieces.data(), pieces.size(), read);
   if constexpr (all.pass[P].reduces) {
     if (a.tensor_count) {
       launch("an optimizer's sums", s.device(), grid(a.tensor_count), threads, add_pieces<Flow>, s.record_data(),
              a.first, a.tensor_count, all.pass[P].sums(), a.partials, a.sums);
     }
-    launch("an optimizer's norms", s.device(), 1, threads, decide<Flow, P>, kernels, a.tensor_count, a.sums, a.totals,
-           s.scalars(), a.factors, s.record_data());
+    launch("an optimizer's norms", s.device(), 1, threads, decide<Flow, P>, kernels_of<Flow>(s), a.group_of,
+           a.tensor_count, a.sums, a.totals, s.scalars(), a.factors, s.record_data());
   }
 }
 
@@ -134,10 +166,10 @@ inline basic_tensor_update<algebra> view(state& s, std::size_t stage, std::size_
 
 /// Queues pass P, and the tensorwise stages that it stores the update for. False if the host knows that the step was
 /// skipped: where it must know, because no kernel of a stage asks for itself, it waits.
-template <class Flow, std::size_t P, class Stages>
-bool queue_stages(Stages const& stages, state& s, step_number& t) {
+template <class Flow, std::size_t P, class Chains, class Gradient, class Store>
+bool queue_stages(Chains const& chains, state& s, step_number& t, Gradient const& read, Store const& store) {
   constexpr plan all = Flow::make();
-  queue_pass<Flow, P>(s);
+  queue_pass<Flow, P>(s, read, store);
   if constexpr (all.tensorwise > 0 && all.pass[P].can_skip) {
     require(!t.captured,
             "optim::cuda: a rule with tensorwise stages that can skip a step cannot be captured in a graph: whether "
@@ -147,8 +179,11 @@ bool queue_stages(Stages const& stages, state& s, step_number& t) {
     t.step = r.steps;
   }
   if constexpr (all.pass[P].stores) [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (optim::detail::map_tensors(std::get<all.pass[P].end + S>(stages), s.parameters(),
-                                  [&](std::size_t i) { return view(s, all.pass[P].end + S, i, t); }),
+      (optim::detail::map_tensors(
+           [&](std::size_t i) -> auto const& {
+             return std::get<all.pass[P].end + S>(chains[s.layout().group_of[i]].parts());
+           },
+           s.parameters(), [&](std::size_t i) { return view(s, all.pass[P].end + S, i, t); }),
        ...);
     }
   (std::make_index_sequence<all.pass[P].tensorwise_end - all.pass[P].end>{});
@@ -161,78 +196,103 @@ bool queue_stages(Stages const& stages, state& s, step_number& t) {
 /// and once per 1024 replays when it follows a schedule; `step` does it by itself. Waits for the device.
 template <class Optimizer>
 void refresh(Optimizer const& optimizer, state& s) {
-  auto const chain = detail::as_chain(optimizer);
+  auto const chains = detail::chains_of(optimizer);
   require(!s.device().capturing(), "optim::cuda::refresh: rates cannot be sent while a graph is captured");
-  s.send_rates(detail::rate_varies(chain), [&](std::int64_t t) { return chain.learning_rate(t); });
+  std::int64_t const next = s.count_again() + 1;
+  for (std::size_t g = 0; g < chains.size(); ++g)
+    s.rates().note(g, detail::rate_varies(chains[g]), next, [&](std::int64_t t) { return chains[g].learning_rate(t); });
+  s.rates().send(s.device());
 }
 
-/// State on a device for parameters in its memory. Throws cuda::device_error, among others when memory runs out.
-template <class Optimizer>
-state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {}) {
-  using chain = detail::chain_of<Optimizer>;
-  using flow = detail::flow_of<Optimizer>;
-  static_assert(detail::all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
+namespace detail {
+
+/// A state; slots are kept in blocks of `block` elements by somebody else, unless that is 0. `first(slot, value)` is
+/// told of slots that do not begin with zeros.
+template <class Optimizer, class Source, class First>
+state make_state(Optimizer const& optimizer, parameter_list const& parameters, Source const& source,
+                 dovetail::cuda::device d, std::size_t block, First const& first) {
+  using chain = chain_of<Optimizer>;
+  using flow = flow_of<Optimizer>;
+  static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
                 "optim::cuda: this rule has a tensorwise stage that is written for the host's memory: make its "
                 "functions templates of basic_tensor_update<Algebra> (optim/algebra.hpp)");
-  state s(parameters, chain::plan, sizeof(typename flow::kernels), d);
-  auto const c = detail::as_chain(optimizer);
+  auto const chains = chains_of(optimizer);
+  state s(parameters, chain::plan,
+          {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block}, source, d);
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
     for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
-      if constexpr (requires { stage.initial_value(i); })
-        if (s.slot_size()) {
-          dovetail::cuda::launch("a slot's first value", d, 1024, detail::threads, detail::fill<float>,
-                                 s.slot_data(slot), s.slot_size(), static_cast<float>(stage.initial_value(i)));
-        }
+      if constexpr (requires { stage.initial_value(i); }) first(s, slot, static_cast<float>(stage.initial_value(i)));
     for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)
       if constexpr (requires { stage.initial_scalar(i); }) s.set_scalar(scalar, stage.initial_scalar(i));
   };
-  std::apply([&](auto const&... stage) { (fill(stage), ...); }, c.parts());
+  std::apply([&](auto const&... stage) { (fill(stage), ...); }, chains[0].parts());
   if constexpr (chain::plan.tensorwise > 0) {
     auto names = s.empty_names();
     std::size_t index = 0;
     auto const make = [&](auto const& stage) {
-      if constexpr (detail::has_arrays<std::remove_cvref_t<decltype(stage)>>())
+      if constexpr (has_arrays<std::remove_cvref_t<decltype(stage)>>())
         for (std::size_t i = 0; i < parameters.size(); ++i)
           s.set_arrays(names, index, i, stage.arrays(parameters[i].shape));
       ++index;
     };
-    std::apply([&](auto const&... stage) { (make(stage), ...); }, c.parts());
+    std::apply([&](auto const&... stage) { (make(stage), ...); }, chains[0].parts());
   }
   refresh(optimizer, s);
   return s;
 }
 
-/// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
-/// finite and the chain can see it in time. `result` says what happened. May be captured in a graph, unless a
-/// tensorwise stage decides something on the host: that is refused.
-template <class Optimizer>
-void step(Optimizer const& optimizer, parameter_list const& parameters, state& s) {
-  using chain = detail::chain_of<Optimizer>;
-  using flow = detail::flow_of<Optimizer>;
-  s.check(parameters, chain::plan, sizeof(typename flow::kernels));
+/// Queues one step; `store` queues the passes.
+template <class Optimizer, class Source, class Store>
+void queue_step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source,
+                Store const& store) {
+  using chain = chain_of<Optimizer>;
+  using flow = flow_of<Optimizer>;
+  auto const chains = chains_of(optimizer);
+  s.check(parameters, source, chain::plan, sizeof(typename flow::kernels), chains.size());
   s.device().use();
   bool const capturing = s.device().capturing();
   require(!flow::observes || s.observed,
           "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
           "optim::cuda::observe for each layer before the step");
-  auto const c = detail::as_chain(optimizer);
-  bool const varies = detail::rate_varies(c);
-  if (!s.has_rates(varies, [&](std::int64_t t) { return c.learning_rate(t); })) {
+  if (!has_rates(chains, s)) {
     require(!capturing,
             "optim::cuda::step: the learning rate has changed: call optim::cuda::refresh before the graph is captured");
     refresh(optimizer, s);
   }
-  auto const stages =
-      std::apply([](auto const&... stage) { return std::tuple(detail::for_device(stage)...); }, c.parts());
-  detail::queue_prepare<flow>(s, stages);
+  for (std::size_t g = chains.size(); g-- > 0;)
+    queue_prepare<flow>(
+        s, g, std::apply([](auto const&... stage) { return std::tuple(for_device(stage)...); }, chains[g].parts()));
   step_number t{s.calls() + 1, capturing};
+  auto const read = reader_of(source, parameters);
   [&]<std::size_t... P>(std::index_sequence<P...>) {
-    static_cast<void>((detail::queue_stages<flow, P>(c.parts(), s, t) && ...));
+    static_cast<void>((queue_stages<flow, P>(chains, s, t, read, store) && ...));
   }
   (std::make_index_sequence<flow::make().passes>{});
   if (!capturing) s.count_call();  // a replay is not seen here
+}
+
+}  // namespace detail
+
+/// State on a device for parameters in its memory; `source` says where gradients are, if not in the list. Throws
+/// cuda::device_error, among others when memory runs out.
+template <class Optimizer, gradient_source Source = gradient::dense>
+state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {},
+           Source const& source = {}) {
+  return detail::make_state(optimizer, parameters, source, d, 0, [](state& s, std::size_t slot, float value) {
+    if (s.slot_size())
+      dovetail::cuda::launch("a slot's first value", s.device(), 1024, detail::threads, detail::fill<float>,
+                             s.slot_data(slot), s.slot_size(), value);
+  });
+}
+
+/// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
+/// finite and the chain can see it in time. `result` says what happened. May be captured in a graph, unless a
+/// tensorwise stage decides something on the host: that is refused. A source's factor is frozen in the graph.
+template <class Optimizer, gradient_source Source = gradient::dense>
+void step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source = {}) {
+  detail::queue_step(optimizer, parameters, s, source, detail::plain_store{});
 }
 
 /// Takes in what backward saw of one layer, for a rule that learns from layers: all of `f` is in device memory, and is
@@ -255,7 +315,8 @@ void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
       stage.collect(detail::view(s, index, i, t), f);
     ++index;
   };
-  std::apply([&](auto const&... stage) { (visit(stage), ...); }, detail::as_chain(optimizer).parts());
+  auto const chains = detail::chains_of(optimizer);
+  std::apply([&](auto const&... stage) { (visit(stage), ...); }, chains[s.layout().group_of[i]].parts());
   s.observed = true;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <cub/block/block_reduce.cuh>
 
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
+#include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/state.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -56,10 +58,11 @@ __device__ kernel_of<Stage> prepare_one(whole_tensors_of<Stage> const&, std::int
   return {};
 }
 
-/// One thread. Counts the step as applied; `decide` takes that back when it skips.
+/// One thread, for one group of hyperparameters. The last one, which `counts`, counts the step as applied; `decide`
+/// takes that back when it skips.
 template <class Flow, class... Parts>
 __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, step_record* record, scalar_array scalars,
-                        typename Flow::kernels* kernels) {
+                        typename Flow::kernels* kernels, bool counts) {
   std::int64_t const done = record->steps, t = done + 1;
   std::int64_t i = 0;
   if (rates->count) {
@@ -77,6 +80,7 @@ __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, st
      ...);
   }
   (std::make_index_sequence<sizeof...(Parts)>{});
+  if (!counts) return;
   record->steps = t;
   record->gradient_norm = -1;
   record->lr = lr;
@@ -90,9 +94,9 @@ struct slot_arrays {
   float* data[Slots ? Slots : 1];
 };
 
-/// Pass P of a flow on one piece per block.
+/// Pass P of a flow on one element, wherever that comes from.
 template <class Flow, std::size_t P>
-struct pass_body {
+struct pass_math {
   static constexpr plan all = Flow::make();
   static constexpr pass_plan pass = all.pass[P];
   static constexpr std::size_t slots = Flow::slots;
@@ -105,9 +109,14 @@ struct pass_body {
 
   kernels k;
   float factors[Flow::factors + 1];
-  float *weight, *update, *slot[slots + 1];
-  float const* input;
   double sum[pass.sums() + 1] = {};
+
+  /// What piece `c` needs of groups and tensors.
+  __device__ void begin(piece const& c, kernels const* all_kernels, float const* all_factors) {
+    k = all_kernels[c.group];
+    if constexpr (P > 0)
+      for (std::size_t f = 0; f < Flow::factors; ++f) factors[f] = all_factors[c.tensor * Flow::factors + f];
+  }
 
   /// The chain on one element; `w`, `g` and `s` are changed as the pass writes them, `g` into the update.
   __device__ __forceinline__ void element(float& w, float& g, float* s) {
@@ -123,70 +132,30 @@ struct pass_body {
     if constexpr (pass.stores) g = u;
   }
 
+  /// The block's sums become those of piece `p`.
+  __device__ void leave_sums(double* partials, std::size_t p) const {
+    if constexpr (pass.reduces) {
+      using reduce = cub::BlockReduce<double, threads>;
+      __shared__ typename reduce::TempStorage room;
+      constexpr std::size_t count = pass.sums();
+      for (std::size_t n = 0; n < count; ++n) {
+        double const total = reduce(room).Sum(sum[n]);
+        if (threadIdx.x == 0) partials[count * p + n] = total;
+        __syncthreads();  // the room is used again
+      }
+    }
+  }
+
   template <std::size_t I>
   __device__ __forceinline__ void add(float a, float b) {
     sum[I] += static_cast<double>(a) * static_cast<double>(b);
   }
-
-  __device__ __forceinline__ void one(std::size_t i) {
-    float w = 0, g = 0, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = weight[i];
-    if constexpr (reads(input_bit)) g = input[i];
-    each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = slot[n][i];
-    });
-    element(w, g, s);
-    each_slot([&](auto n) {
-      if constexpr (writes(slot_bit(n))) slot[n][i] = s[n];
-    });
-    if constexpr (writes(weight_bit)) weight[i] = w;
-    if constexpr (pass.stores) update[i] = g;
-  }
-
-  /// Four elements from i on; all arrays are 16-byte aligned there. The accesses are spelled as intrinsics with the
-  /// default caching, because the compiler takes plain ones apart and does not always put them together again.
-  __device__ __forceinline__ void four(std::size_t i) {
-    float4 w{}, g{}, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = __ldca(reinterpret_cast<float4 const*>(weight + i));
-    if constexpr (reads(input_bit)) g = __ldca(reinterpret_cast<float4 const*>(input + i));
-    each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = __ldca(reinterpret_cast<float4 const*>(slot[n] + i));
-    });
-    lane<&float4::x>(w, g, s);
-    lane<&float4::y>(w, g, s);
-    lane<&float4::z>(w, g, s);
-    lane<&float4::w>(w, g, s);
-    each_slot([&](auto n) {
-      if constexpr (writes(slot_bit(n))) __stwb(reinterpret_cast<float4*>(slot[n] + i), s[n]);
-    });
-    if constexpr (writes(weight_bit)) __stwb(reinterpret_cast<float4*>(weight + i), w);
-    if constexpr (pass.stores) __stwb(reinterpret_cast<float4*>(update + i), g);
-  }
-
-  __device__ void run(std::uint32_t count) {
-    // The weights decide where 16-byte accesses begin; arrays that are aligned otherwise go element by element.
-    auto const at = reinterpret_cast<std::uintptr_t>(weight);
-    bool together = (reinterpret_cast<std::uintptr_t>(input) - at) % 16 == 0;
-    if constexpr (pass.stores) together = together && (reinterpret_cast<std::uintptr_t>(update) - at) % 16 == 0;
-    each_slot([&](auto n) { together = together && (reinterpret_cast<std::uintptr_t>(slot[n]) - at) % 16 == 0; });
-    if (!together) {
-      for (std::uint32_t i = threadIdx.x; i < count; i += threads) one(i);
-      return;
-    }
-    std::uint32_t const to_boundary = static_cast<std::uint32_t>((16 - at % 16) % 16 / sizeof(float));
-    std::uint32_t const head = to_boundary < count ? to_boundary : count;
-    std::uint32_t const whole = head + (count - head) / 4 * 4;
-    for (std::uint32_t i = head + 4 * threadIdx.x; i < whole; i += 4 * threads) four(i);
-    // At most three elements in front and three behind: threads 0-2 and 3-5.
-    if (threadIdx.x < head) one(threadIdx.x);
-    if (threadIdx.x >= 3 && threadIdx.x - 3 < count - whole) one(whole + threadIdx.x - 3);
-  }
-
   template <class F>
   __device__ __forceinline__ static void each_slot(F const& f) {
     [&]<std::size_t... S>(std::index_sequence<S...>) { (f(std::integral_constant<std::size_t, S>{}), ...); }
     (std::make_index_sequence<slots>{});
   }
+  /// One of four elements that were loaded together.
   template <float float4::*Lane>
   __device__ __forceinline__ void lane(float4& w, float4& g, float4* s) {
     float own[slots + 1];
@@ -194,40 +163,126 @@ struct pass_body {
     element(w.*Lane, g.*Lane, own);
     each_slot([&](auto n) { s[n].*Lane = own[n]; });
   }
+  __device__ __forceinline__ void four_lanes(float4& w, float4& g, float4* s) {
+    lane<&float4::x>(w, g, s);
+    lane<&float4::y>(w, g, s);
+    lane<&float4::z>(w, g, s);
+    lane<&float4::w>(w, g, s);
+  }
+};
+
+// Four elements in one access, from an address that allows it. The accesses are spelled as intrinsics with the default
+// caching, because the compiler takes plain ones apart and does not always put them together again.
+__device__ __forceinline__ float4 load_four(float const* p) { return __ldca(reinterpret_cast<float4 const*>(p)); }
+__device__ __forceinline__ void store_four(float* p, float4 x) { __stwb(reinterpret_cast<float4*>(p), x); }
+template <class T>
+struct four_of {
+  T x, y, z, w;
+};
+/// The same of elements of two bytes.
+template <class T>
+__device__ __forceinline__ four_of<T> load_four(T const* p) {
+  static_assert(sizeof(T) == 2);
+  return std::bit_cast<four_of<T>>(__ldca(reinterpret_cast<uint2 const*>(p)));
+}
+template <class Read, class Four>
+__device__ __forceinline__ float4 read_four(Read const& read, Four const& g) {
+  return {read(g.x), read(g.y), read(g.z), read(g.w)};
+}
+/// True if `p` lies in its groups of four as `weight` does in its own.
+template <class T>
+__device__ __forceinline__ bool lies_as(T const* p, float const* weight) {
+  return (reinterpret_cast<std::uintptr_t>(p) / sizeof(T) - reinterpret_cast<std::uintptr_t>(weight) / sizeof(float)) %
+             4 ==
+         0;
+}
+
+/// Pass P of a flow on one piece per block, everything in fp32 but perhaps the gradient.
+template <class Flow, std::size_t P, class Gradient>
+struct pass_body : pass_math<Flow, P> {
+  using math = pass_math<Flow, P>;
+  using math::each_slot, math::pass, math::reads, math::slots, math::writes;
+  using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
+  using input_type = typename reader::type;
+
+  reader read;
+  float *weight, *update, *slot[slots + 1];
+  input_type const* input;
+
+  __device__ __forceinline__ void one(std::size_t i) {
+    float w = 0, g = 0, s[slots + 1] = {};
+    if constexpr (reads(weight_bit)) w = weight[i];
+    if constexpr (reads(math::input_bit)) g = read(input[i]);
+    each_slot([&](auto n) {
+      if constexpr (reads(slot_bit(n))) s[n] = slot[n][i];
+    });
+    this->element(w, g, s);
+    each_slot([&](auto n) {
+      if constexpr (writes(slot_bit(n))) slot[n][i] = s[n];
+    });
+    if constexpr (writes(weight_bit)) weight[i] = w;
+    if constexpr (pass.stores) update[i] = g;
+  }
+
+  /// Four elements from i on, where all arrays allow it.
+  __device__ __forceinline__ void four(std::size_t i) {
+    float4 w{}, g{}, s[slots + 1] = {};
+    if constexpr (reads(weight_bit)) w = load_four(weight + i);
+    if constexpr (reads(math::input_bit)) g = read_four(read, load_four(input + i));
+    each_slot([&](auto n) {
+      if constexpr (reads(slot_bit(n))) s[n] = load_four(slot[n] + i);
+    });
+    this->four_lanes(w, g, s);
+    each_slot([&](auto n) {
+      if constexpr (writes(slot_bit(n))) store_four(slot[n] + i, s[n]);
+    });
+    if constexpr (writes(weight_bit)) store_four(weight + i, w);
+    if constexpr (pass.stores) store_four(update + i, g);
+  }
+
+  __device__ void run(std::uint32_t count) {
+    // The weights decide where 16-byte accesses begin; arrays that are aligned otherwise go element by element.
+    bool together = lies_as(input, weight);
+    if constexpr (pass.stores) together = together && lies_as(update, weight);
+    each_slot([&](auto n) { together = together && lies_as(slot[n], weight); });
+    if (!together) {
+      for (std::uint32_t i = threadIdx.x; i < count; i += threads) one(i);
+      return;
+    }
+    auto const to_boundary = static_cast<std::uint32_t>((4 - reinterpret_cast<std::uintptr_t>(weight) / 4 % 4) % 4);
+    std::uint32_t const head = to_boundary < count ? to_boundary : count;
+    std::uint32_t const whole = head + (count - head) / 4 * 4;
+    for (std::uint32_t i = head + 4 * threadIdx.x; i < whole; i += 4 * threads) four(i);
+    // At most three elements in front and three behind: threads 0-2 and 3-5.
+    if (threadIdx.x < head) one(threadIdx.x);
+    if (threadIdx.x >= 3 && threadIdx.x - 3 < count - whole) one(whole + threadIdx.x - 3);
+  }
 };
 
 /// Pass P over all pieces; `partials` gets its sums per piece if the pass reduces.
-template <class Flow, std::size_t P>
+template <class Flow, std::size_t P, class Gradient>
 __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const* kernels, float const* factors,
                                                     step_record const* record, piece const* pieces, std::size_t count,
-                                                    slot_arrays<Flow::slots> slots, float* update, double* partials) {
-  using body_type = pass_body<Flow, P>;
+                                                    Gradient read, slot_arrays<Flow::slots> slots, float* update,
+                                                    double* partials) {
+  using body_type = pass_body<Flow, P, Gradient>;
   if constexpr (P > 0)
     if (record->skipped) return;
   for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
     piece const c = pieces[p];
     body_type body{};
-    body.k = *kernels;
-    if constexpr (P > 0)
-      for (std::size_t f = 0; f < Flow::factors; ++f) body.factors[f] = factors[c.tensor * Flow::factors + f];
+    body.begin(c, kernels, factors);
     body.weight = c.weight;
     if constexpr (body_type::pass.stores) body.update = update + c.slot;
-    if constexpr (body_type::pass.from_update)
+    if constexpr (body_type::pass.from_update) {
       body.input = update + c.slot;
-    else
-      body.input = c.gradient;
+    } else {
+      body.read = read;
+      body.input = reinterpret_cast<typename Gradient::type const*>(c.gradient);
+    }
     body_type::each_slot([&](auto n) { body.slot[n] = slots.data[n] + c.slot; });
     body.run(c.count);
-    if constexpr (body_type::pass.reduces) {
-      using reduce = cub::BlockReduce<double, threads>;
-      __shared__ typename reduce::TempStorage room;
-      constexpr std::size_t count = body_type::pass.sums();
-      for (std::size_t k = 0; k < count; ++k) {
-        double const total = reduce(room).Sum(body.sum[k]);
-        if (threadIdx.x == 0) partials[count * p + k] = total;
-        __syncthreads();  // the room is used again
-      }
-    }
+    body.leave_sums(partials, p);
   }
 }
 
@@ -301,9 +356,9 @@ __device__ __forceinline__ void keep_scalars(double const* next, scalar_array sc
 
 /// One block: the sums over all tensors, the decision to skip, and the factors that pass P's sums decide.
 template <class Flow, std::size_t P>
-__global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* kernels, std::size_t tensors,
-                                                  double const* sums, double* totals, scalar_array scalars,
-                                                  float* factors, step_record* record) {
+__global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* kernels, std::uint32_t const* group_of,
+                                                  std::size_t tensors, double const* sums, double* totals,
+                                                  scalar_array scalars, float* factors, step_record* record) {
   constexpr plan all = Flow::make();
   constexpr std::size_t count = all.pass[P].sums();
   __shared__ bool skip;
@@ -324,7 +379,8 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   __syncthreads();
   if (skip) return;
   for (std::size_t i = threadIdx.x; i < tensors; i += threads) [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (decide_factors<Flow, P, S>(*kernels, sums, totals, i, scalars, factors + i * Flow::factors, next), ...);
+      (decide_factors<Flow, P, S>(kernels[group_of[i]], sums, totals, i, scalars, factors + i * Flow::factors, next),
+       ...);
     }
   (std::make_index_sequence<Flow::stages>{});
   __syncthreads();

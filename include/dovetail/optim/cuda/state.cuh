@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -12,6 +11,8 @@
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/cuda/algebra.cuh>
+#include <dovetail/optim/cuda/gradients.cuh>
+#include <dovetail/optim/cuda/rates.cuh>
 #include <dovetail/optim/cuda/table.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/state.hpp>
@@ -26,14 +27,6 @@ struct step_record {
   float lr = 0;
   std::int32_t skipped = 0;
   std::int32_t outrun = 0;  ///< a step ran beyond the rates that the device had been given
-};
-
-/// Learning rates of the steps `base` to `base + count`: schedules are functions of the host, the device reads them
-/// here. A count of 0 is one rate for all steps.
-struct rate_table {
-  static constexpr std::int64_t room = 1024;
-  std::int64_t base = 0, count = 0;
-  std::array<float, room> value{};
 };
 
 namespace detail {
@@ -52,24 +45,39 @@ struct device_tensor {
   std::span<float> values;  ///< device addresses
 };
 
+/// What a state is made for, beside parameters and a plan.
+struct state_layout {
+  std::size_t kernel_bytes = 0;         ///< constants of one step and group
+  std::size_t groups = 1;               ///< of hyperparameters
+  std::vector<std::uint32_t> group_of;  ///< per tensor
+  std::size_t block = 0;                ///< slots are kept by somebody else, in blocks of so many elements; 0: here
+};
+
 /// optim::state on a device: the slots, the step counter and all that a step needs, allocated once. Copies own copies.
 /// Made by cuda::init for parameters in device memory, whose addresses it remembers.
 class state {
  public:
   state() = default;
-  state(parameter_list const& parameters, plan const& p, std::size_t kernel_bytes, dovetail::cuda::device d)
-      : device_(d), plan_(p), parameters_(parameters), begin_(slot_layout(parameters)) {
+  template <gradient_source Source>
+  state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source,
+        dovetail::cuda::device d)
+      : device_(d), plan_(p), layout_(std::move(layout)), parameters_(parameters) {
     d.use();
-    bind(parameters);
+    source.check(parameters);
+    auto const places = detail::places_of(parameters, source, layout_.group_of);
+    begin_ = layout_.block ? block_layout(places, layout_.block)
+                           : slot_layout(places, sizeof(typename detail::reader_type<Source>::type));
+    bind(parameters, source);
     optim::state const names({}, p, {});
     for (std::size_t s = 0; s < p.slots; ++s) {
       slot_names_.push_back(names.slot_name(s));
-      slots_.emplace_back(begin_.back());
+      slots_.emplace_back(layout_.block ? 0 : begin_.back());
     }
     record_ = dovetail::cuda::device_buffer<step_record>(std::vector{step_record{}});
-    rates_ = dovetail::cuda::device_buffer<rate_table>(1);
-    kernels_ = dovetail::cuda::device_buffer<std::byte>(kernel_bytes);
+    rates_ = sent_rates(layout_.groups);
+    kernels_ = dovetail::cuda::device_buffer<std::byte>(layout_.kernel_bytes * layout_.groups);
     if (p.reduces()) {
+      group_of_ = dovetail::cuda::device_buffer<std::uint32_t>(layout_.group_of);
       sums_ = dovetail::cuda::device_buffer<double>(p.sums() * parameters.size());
       totals_ = dovetail::cuda::device_buffer<double>(p.sums());
       factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.factors);
@@ -85,13 +93,17 @@ class state {
   dovetail::cuda::device const& device() const { return device_; }
 
   /// Remembers the addresses of the same tensors, when the caller has moved them. Waits for the device.
-  void bind(parameter_list const& parameters) {
+  template <gradient_source Source = gradient::dense>
+  void bind(parameter_list const& parameters, Source const& source = {}) {
     check_names(parameters);
+    source.check(parameters);
     device_.wait();
-    auto const runs = make_pieces(parameters, begin_, true);
-    runs_ = dovetail::cuda::device_buffer<piece>(runs.pieces);
-    if (plan_.reduces()) {
-      auto const tensors = make_pieces(parameters, begin_, false);
+    gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
+    places_ = detail::places_of(parameters, source, layout_.group_of);
+    if (!layout_.block)
+      runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, true).pieces);
+    if (layout_.block || plan_.reduces()) {
+      auto const tensors = make_pieces(places_, gradient_size_, begin_, false);
       tensors_ = dovetail::cuda::device_buffer<piece>(tensors.pieces);
       first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first);
       partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size());
@@ -100,23 +112,30 @@ class state {
   }
 
   /// Throws argument_error unless this state was made for such a rule and for these tensors at these addresses.
-  void check(parameter_list const& parameters, plan const& p, std::size_t kernel_bytes) const {
+  template <gradient_source Source>
+  void check(parameter_list const& parameters, Source const& source, plan const& p, std::size_t kernel_bytes,
+             std::size_t groups) const {
     check_names(parameters);
-    require(kernels_.size() == kernel_bytes && plan_.stages == p.stages && plan_.slots == p.slots &&
-                plan_.passes == p.passes,
+    source.check(parameters);
+    require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
+                plan_.slots == p.slots && plan_.passes == p.passes,
             "optim::cuda: this state was made for another rule: make it with optim::cuda::init and this optimizer");
+    require(gradient_size_ == sizeof(typename detail::reader_type<Source>::type),
+            "optim::cuda: this state was bound to gradients of ", gradient_size_,
+            " bytes per element: call state.bind(parameters, source) with the source of this step");
     for (std::size_t i = 0; i < parameters.size(); ++i)
-      require(parameters_[i].weight.data() == parameters[i].weight.data() &&
-                  parameters_[i].gradient.data() == parameters[i].gradient.data(),
+      require(places_[i].weight == parameters[i].weight.data() &&
+                  places_[i].gradient == detail::gradient_address(source, parameters, i),
               "optim::cuda: parameter '", parameters[i].name,
-              "' has moved since the state was made: call state.bind(parameters)");
+              "' has moved since the state was made: call state.bind(parameters), with the gradients' source if they "
+              "have one");
   }
 
   /// "<prefix><parameter>.<slot>" with the parameter's shape, as optim::state lists them, in device memory.
   std::vector<device_tensor> tensors(std::string const& prefix) {
     std::vector<device_tensor> list;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
-      for (std::size_t s = 0; s < slots_.size(); ++s)
+      for (std::size_t s = 0; s < slots_.size() && !layout_.block; ++s)
         list.push_back({prefix + parameters_[i].name + '.' + slot_names_[s], parameters_[i].shape,
                         slots_[s].span().subspan(begin_[i], parameters_[i].size())});
     for (std::size_t a = 0; a < arrays_.size(); ++a)
@@ -138,7 +157,7 @@ class state {
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
-    h.check(parameters_, plan_);
+    h.check(parameters_, plan_, layout_.groups);
     copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
     for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
@@ -156,7 +175,7 @@ class state {
     r.steps = n;
     record_.upload(device_, {&r, 1});
     calls_ = n;
-    forget_rates();
+    rates_.forget();
   }
 
   /// What the last step did. Waits for it.
@@ -177,14 +196,15 @@ class state {
     double* sums;
     double* totals;
     float* factors;
+    std::uint32_t const* group_of;
     std::size_t tensor_count;
   };
   pass_arrays arrays() {
-    return {runs_,        tensors_,       first_.data(),   partials_.data(),
-            sums_.data(), totals_.data(), factors_.data(), parameters_.size()};
+    return {runs_,          tensors_,        first_.data(),    partials_.data(),  sums_.data(),
+            totals_.data(), factors_.data(), group_of_.data(), parameters_.size()};
   }
   step_record* record_data() { return record_.data(); }
-  rate_table* rates_data() { return rates_.data(); }
+  sent_rates& rates() { return rates_; }
   std::byte* kernels_data() { return kernels_.data(); }
   detail::scalar_array scalars() { return {scalars_.data(), scalar_stride_}; }
   void set_scalar(std::size_t c, double value) {
@@ -192,6 +212,8 @@ class state {
   }
   float* slot_data(std::size_t s) { return slots_[s].data(); }
   std::size_t slot_size() const { return begin_.back(); }
+  std::vector<std::size_t> const& begin() const { return begin_; }
+  state_layout const& layout() const { return layout_; }
   parameter_list const& parameters() const { return parameters_; }
   /// The update that tensorwise stages map, laid out like a slot, and that of tensor i.
   float* update_data() { return update_.data(); }
@@ -219,34 +241,14 @@ class state {
   std::int64_t calls() const { return calls_; }
   bool observed = false;  ///< a layer was observed since this state was made
 
-  /// True if the device has the rates that the next step may need.
-  template <class Rate>
-  bool has_rates(bool varies, Rate const& rate) const {
-    if (!rates_known_) return false;
-    if (!varies) return host_rates_.count == 0 && host_rates_.value[0] == rate(1);
-    std::int64_t const i = calls_ - host_rates_.base;
-    return i >= 0 && i < host_rates_.count && host_rates_.value[static_cast<std::size_t>(i)] == rate(calls_ + 1);
-  }
-  /// Gives the device the rates of the steps to come. Waits.
-  template <class Rate>
-  void send_rates(bool varies, Rate const& rate) {
-    step_record r = record();
-    calls_ = r.steps;
-    host_rates_.base = r.steps;
-    host_rates_.count = varies ? rate_table::room : 0;
-    host_rates_.value[0] = rate(varies ? r.steps + 1 : 1);
-    for (std::int64_t i = 1; i < host_rates_.count; ++i)
-      host_rates_.value[static_cast<std::size_t>(i)] = rate(r.steps + 1 + i);
-    rates_.upload(device_, {&host_rates_, 1});
-    rates_known_ = true;
-  }
-  void forget_rates() { rates_known_ = false; }
+  /// Steps that the device has applied, of which the host did not know. Waits.
+  std::int64_t count_again() { return calls_ = record().steps; }
   /// A step was queued; how many of them were applied, only the device knows.
   void count_call() { ++calls_; }
 
  private:
   optim::state empty_host() const {
-    optim::state h(parameters_, plan_, std::vector<std::uint32_t>(parameters_.size()));
+    optim::state h(parameters_, plan_, layout_.group_of);
     for (std::size_t a = 0; a < arrays_.size(); ++a) {
       std::vector<named_shape> layout;
       for (auto const& x : arrays_[a]) layout.push_back({x.name, x.shape});
@@ -269,32 +271,32 @@ class state {
   }
   template <class Copy>
   void copy_slots(optim::state& h, Copy const& copy) const {
-    for (std::size_t s = 0; s < slots_.size(); ++s) {
-      std::size_t flat = 0;
-      for (std::size_t i = 0; i < parameters_.size(); flat += parameters_[i++].size())
-        copy(s, begin_[i], h.slot(s).subspan(flat, parameters_[i].size()));
-    }
+    for (std::size_t s = 0; s < slots_.size() && !layout_.block; ++s)
+      for (std::size_t i = 0; i < parameters_.size(); ++i)
+        copy(s, begin_[i], h.slot(s).subspan(parameters_.offset(i), parameters_[i].size()));
   }
 
   dovetail::cuda::device device_;
   plan plan_;
-  parameter_list parameters_;       ///< names, shapes, device addresses
+  state_layout layout_;
+  parameter_list parameters_;  ///< names, shapes, device addresses
+  std::vector<place> places_;
+  std::size_t gradient_size_ = 0;   ///< bytes of an element
   std::vector<std::size_t> begin_;  ///< of each tensor in every slot array
   std::vector<std::string> slot_names_;
   std::vector<dovetail::cuda::device_buffer<float>> slots_;
   dovetail::cuda::device_buffer<piece> runs_, tensors_;
   dovetail::cuda::device_buffer<std::size_t> first_;
+  dovetail::cuda::device_buffer<std::uint32_t> group_of_;
   dovetail::cuda::device_buffer<double> partials_, sums_, totals_, scalars_;
   std::size_t scalar_stride_ = 1;
   dovetail::cuda::device_buffer<float> factors_;
   dovetail::cuda::device_buffer<step_record> record_;
-  dovetail::cuda::device_buffer<rate_table> rates_;
+  sent_rates rates_;
   dovetail::cuda::device_buffer<std::byte> kernels_;
   dovetail::cuda::device_buffer<float> update_;
   std::vector<std::vector<device_array>> arrays_;  ///< per stage and tensor
   algebra_memory memory_;
-  rate_table host_rates_;
-  bool rates_known_ = false;
   std::int64_t calls_ = 0;
 };
 

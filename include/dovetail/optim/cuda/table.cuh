@@ -5,8 +5,6 @@
 #include <cstdint>
 #include <vector>
 
-#include <dovetail/core/parameters.hpp>
-
 // How a list of tensors becomes the blocks of one launch.
 
 namespace dovetail::optim::cuda {
@@ -14,13 +12,22 @@ namespace dovetail::optim::cuda {
 /// Elements of the longest piece: one block's work, and the unit of partial sums.
 inline constexpr std::size_t piece_size = 16384;
 
+/// Where a tensor's numbers are in device memory.
+struct place {
+  float* weight;
+  std::byte const* gradient;
+  std::size_t size;
+  std::uint32_t group;  ///< of hyperparameters
+};
+
 /// A run of elements that one block takes, contiguous in every array.
 struct piece {
   float* weight;
-  float const* gradient;
+  std::byte const* gradient;
   std::size_t slot;  ///< where the run begins in every slot array
   std::uint32_t count;
   std::uint32_t tensor;  ///< the tensor that it belongs to, or begins in
+  std::uint32_t group;
 };
 
 /// The pieces of a list, each within one tensor or, with `merge`, in runs that are as long as memory allows.
@@ -34,45 +41,55 @@ inline std::size_t misalignment(float const* p) { return reinterpret_cast<std::u
 
 /// Where each tensor begins in a slot array; the last entry is the array's size. Tensors that are neighbours in memory
 /// are neighbours here, others begin with their weights' alignment, so that 16-byte accesses fit all arrays at once.
-inline std::vector<std::size_t> slot_layout(parameter_list const& parameters) {
+/// `gradient_size`: bytes of a gradient's element.
+inline std::vector<std::size_t> slot_layout(std::vector<place> const& places, std::size_t gradient_size) {
   std::vector<std::size_t> begin;
   std::size_t end = 0;
-  float const *weight = nullptr, *gradient = nullptr;
-  for (auto const& x : parameters) {
-    if (x.size() && (x.weight.data() != weight || x.gradient.data() != gradient)) {
-      end = (end + 3) / 4 * 4 + misalignment(x.weight.data());
-      weight = x.weight.data();
-      gradient = x.gradient.data();
+  float const* weight = nullptr;
+  std::byte const* gradient = nullptr;
+  for (auto const& x : places) {
+    if (x.size && (x.weight != weight || x.gradient != gradient)) {
+      end = (end + 3) / 4 * 4 + misalignment(x.weight);
+      weight = x.weight;
+      gradient = x.gradient;
     }
     begin.push_back(end);
-    end += x.size();
-    weight += x.size();
-    gradient += x.size();
+    end += x.size;
+    weight += x.size;
+    gradient += x.size * gradient_size;
   }
   begin.push_back(end);
   return begin;
 }
 
-inline piece_table make_pieces(parameter_list const& parameters, std::vector<std::size_t> const& slots, bool merge) {
+/// The same with every tensor at a multiple of `block`.
+inline std::vector<std::size_t> block_layout(std::vector<place> const& places, std::size_t block) {
+  std::vector<std::size_t> begin{0};
+  for (auto const& x : places) begin.push_back(begin.back() + (x.size + block - 1) / block * block);
+  return begin;
+}
+
+inline piece_table make_pieces(std::vector<place> const& places, std::size_t gradient_size,
+                               std::vector<std::size_t> const& slots, bool merge) {
   piece_table t;
   t.first.push_back(0);
-  for (std::size_t i = 0; i < parameters.size();) {
-    auto const& x = parameters[i];
-    std::size_t n = x.size(), next = i + 1;
-    for (; merge && next < parameters.size(); ++next) {
-      auto const& y = parameters[next];
-      if (y.size() == 0) continue;
-      if (n == 0 || y.weight.data() != x.weight.data() + n || y.gradient.data() != x.gradient.data() + n ||
-          slots[next] != slots[i] + n)
+  for (std::size_t i = 0; i < places.size();) {
+    auto const& x = places[i];
+    std::size_t n = x.size, next = i + 1;
+    for (; merge && next < places.size(); ++next) {
+      auto const& y = places[next];
+      if (y.size == 0) continue;
+      if (n == 0 || y.weight != x.weight + n || y.gradient != x.gradient + n * gradient_size ||
+          slots[next] != slots[i] + n || y.group != x.group)
         break;
-      n += y.size();
+      n += y.size;
     }
     for (std::size_t at = 0; at < n;) {
       // The first piece is shorter by its misalignment: all others then begin at 16-byte boundaries.
-      std::size_t const most = at ? piece_size : piece_size - misalignment(x.weight.data());
+      std::size_t const most = at ? piece_size : piece_size - slots[i] % 4;
       auto const count = std::min(n - at, most);
-      t.pieces.push_back({x.weight.data() + at, x.gradient.data() + at, slots[i] + at,
-                          static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(i)});
+      t.pieces.push_back({x.weight ? x.weight + at : nullptr, x.gradient + at * gradient_size, slots[i] + at,
+                          static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(i), x.group});
       at += count;
     }
     for (; i < next; ++i) t.first.push_back(t.pieces.size());
