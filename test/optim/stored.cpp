@@ -11,6 +11,7 @@
 
 #include <dovetail/core/half.hpp>
 #include <dovetail/optim/loss_scale.hpp>
+#include <dovetail/optim/storage_codes.hpp>
 #include <dovetail/optim/stored.hpp>
 
 using namespace conformance;
@@ -83,14 +84,18 @@ TEST_CASE("8 bits keep an element to an eighth (with signs, too) of itself, and 
   }
 }
 
-TEST_CASE("every processor's loops pack and unpack to the same bits") {
+TEST_CASE("every processor's loops pack and unpack to the same bits, and so do the codes element by element") {
   auto const& narrow = optim::kernels::at(cpu_level::baseline);
+  namespace codes = optim::codes;
+  std::vector<optim::kernels::kernel_set> sets{
+      {codes::pack_bf16, codes::unpack_bf16, codes::pack_8bit, codes::unpack_8bit}};
   for (auto const level : {cpu_level::avx2, cpu_level::avx512}) {
-    if (level > supported_cpu_level()) {
+    if (level > supported_cpu_level())
       MESSAGE("skipped: this processor lacks level ", static_cast<int>(level));
-      continue;
-    }
-    auto const& wide = optim::kernels::at(level);
+    else
+      sets.push_back(optim::kernels::at(level));
+  }
+  for (auto const& wide : sets) {
     for (std::uint32_t round = 0; round < 50; ++round) {
       std::vector<float> x(256), a(256), b(256);
       fill(x, round, std::exp2(static_cast<float>(round % 40) - 20));

@@ -18,21 +18,21 @@ constexpr int to_nearest_even = 0, current_rounding = 4, not_less = 5;
 constexpr unsigned short all_lanes = 0xffff;
 
 template <class To, class From>
-DOVETAIL_INLINE To load(From const* p) {
+DOVETAIL_HOST_INLINE To load(From const* p) {
   To v;
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
 template <class V, class To>
-DOVETAIL_INLINE void store(To* p, V v) {
+DOVETAIL_HOST_INLINE void store(To* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
 
 // One core alone does not ask for enough memory in time; asking 8 KB ahead is worth a fifth. It cannot fault.
-DOVETAIL_INLINE void ahead(void const* p) { __builtin_prefetch(static_cast<char const*>(p) + 8192); }
+DOVETAIL_HOST_INLINE void ahead(void const* p) { __builtin_prefetch(static_cast<char const*>(p) + 8192); }
 
 // Keeps the compiler from fusing a product with the addition that follows it: fused levels would differ from others.
-DOVETAIL_INLINE vf rounded(vf v) {
+DOVETAIL_HOST_INLINE vf rounded(vf v) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   __asm__("" : "+v"(v));
 #elif DOVETAIL_X86_LEVELS
@@ -46,7 +46,7 @@ DOVETAIL_INLINE vf rounded(vf v) {
 }
 
 // The sign bits of the lanes.
-DOVETAIL_INLINE unsigned mask_of(vi v) {
+DOVETAIL_HOST_INLINE unsigned mask_of(vi v) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   return __builtin_ia32_cvtd2mask512(v);
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
@@ -60,7 +60,7 @@ DOVETAIL_INLINE unsigned mask_of(vi v) {
 #endif
 }
 
-DOVETAIL_INLINE vh fp16_from(vf x) {
+DOVETAIL_HOST_INLINE vh fp16_from(vf x) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   return reinterpret_cast<vh>(__builtin_ia32_vcvtps2ph512_mask(x, to_nearest_even, vs{}, all_lanes));
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
@@ -77,7 +77,7 @@ DOVETAIL_INLINE vh fp16_from(vf x) {
   return __builtin_convertvector(h | ((u >> 16) & 0x8000u), vh);
 #endif
 }
-DOVETAIL_INLINE vf fp16_to_float(vh h16) {
+DOVETAIL_HOST_INLINE vf fp16_to_float(vh h16) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   return __builtin_ia32_vcvtph2ps512_mask(reinterpret_cast<vs>(h16), vf{}, all_lanes, current_rounding);
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
@@ -91,13 +91,13 @@ DOVETAIL_INLINE vf fp16_to_float(vh h16) {
   return reinterpret_cast<vf>(f | sign);
 #endif
 }
-DOVETAIL_INLINE vh bf16_from(vf x) {
+DOVETAIL_HOST_INLINE vh bf16_from(vf x) {
   vu const u = reinterpret_cast<vu>(x);
   vu const even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   vu const h = reinterpret_cast<vi>(u & 0x7fffffffu) > 0x7f800000 ? (u >> 16) | 0x40u : even;
   return __builtin_convertvector(h, vh);
 }
-DOVETAIL_INLINE vf bf16_to_float(vh h) { return reinterpret_cast<vf>(__builtin_convertvector(h, vu) << 16); }
+DOVETAIL_HOST_INLINE vf bf16_to_float(vh h) { return reinterpret_cast<vf>(__builtin_convertvector(h, vu) << 16); }
 
 // One function body for both half types; a tail shorter than a vector goes through padded memory.
 #define DOVETAIL_HALF_KERNELS(half)                                                                \
@@ -164,7 +164,7 @@ inline bool all_finite(float const* x, std::size_t n) {
 }
 
 // 16 signs, 1 = negative. A zero has no sign to send: its bit alternates with the position, so that zeros cancel.
-DOVETAIL_INLINE unsigned signs16(float const* x) {
+DOVETAIL_HOST_INLINE unsigned signs16(float const* x) {
   unsigned negative = 0, zero = 0;
 #pragma GCC unroll 4
   for (int j = 0; j < 16; j += lanes) {
@@ -174,7 +174,7 @@ DOVETAIL_INLINE unsigned signs16(float const* x) {
   }
   return (negative & ~zero) | (zero & 0xaaaau);
 }
-DOVETAIL_INLINE vf magnitude(float const* x) { return reinterpret_cast<vf>(load<vi>(x) & magnitude_bits); }
+DOVETAIL_HOST_INLINE vf magnitude(float const* x) { return reinterpret_cast<vf>(load<vi>(x) & magnitude_bits); }
 
 // Writes ceil(n/8) bytes of signs, padded with zero bits, and returns the sum of the magnitudes: 16 interleaved fp32
 // sums over at most 4096 elements, then double.
@@ -250,9 +250,9 @@ inline void add_signs(std::byte const* bits, std::size_t n, float value, float* 
 
 // Appends (first + i, bits of x[i]) for all i with |x[i]| >= `least`, compared as integers, so that NaN is largest.
 // `indices` and `values` have room for n + 16. With `residual`, x is residual + gradient, and stays in residual.
-DOVETAIL_INLINE std::size_t compact_any(float const* gradient, float* residual, bool sum, std::size_t n,
-                                        std::int32_t least, std::uint32_t first, std::uint32_t* indices,
-                                        std::uint32_t* values) {
+DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* residual, bool sum, std::size_t n,
+                                             std::int32_t least, std::uint32_t first, std::uint32_t* indices,
+                                             std::uint32_t* values) {
   std::size_t i = 0, count = 0;
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
   vu index;

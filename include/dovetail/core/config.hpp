@@ -14,14 +14,15 @@
 
 // Rules are called in the innermost loop; at -O2 the compiler must not decide otherwise.
 #if defined(__GNUC__) || defined(__clang__)
-#define DOVETAIL_INLINE DOVETAIL_HD inline __attribute__((always_inline))
+#define DOVETAIL_HOST_INLINE inline __attribute__((always_inline))
 #define DOVETAIL_NOINLINE __attribute__((noinline))
 // Error paths: kept out of callers and optimised for size, which is a good part of what a program takes to compile.
 #define DOVETAIL_COLD __attribute__((noinline, cold))
 #define DOVETAIL_RESTRICT __restrict__
 #else
-#define DOVETAIL_INLINE DOVETAIL_HD inline
+#define DOVETAIL_HOST_INLINE inline
 #define DOVETAIL_NOINLINE
 #define DOVETAIL_COLD
 #define DOVETAIL_RESTRICT
 #endif
+#define DOVETAIL_INLINE DOVETAIL_HD DOVETAIL_HOST_INLINE

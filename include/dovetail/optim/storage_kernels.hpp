@@ -6,6 +6,9 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#if defined(__CUDACC__)
+#include <dovetail/optim/storage_codes.hpp>
+#endif
 
 // The loops that pack and unpack slots, compiled once per cpu_level (storage_kernels.inc.hpp) and chosen at run time.
 namespace dovetail::optim::kernels {
@@ -18,6 +21,14 @@ struct kernel_set {
   void (*unpack_8bit)(std::uint8_t const* codes, float scale, float* x);
 };
 
+#if defined(__CUDACC__)  // nvcc has no vectors of numbers; the names are its own, other files of a program have others
+inline namespace by_nvcc {
+inline kernel_set const& best() {
+  static constexpr kernel_set set{codes::pack_bf16, codes::unpack_bf16, codes::pack_8bit, codes::unpack_8bit};
+  return set;
+}
+}  // namespace by_nvcc
+#else
 namespace baseline {
 #define DOVETAIL_STORAGE_LEVEL 0
 #include <dovetail/optim/storage_kernels.inc.hpp>
@@ -57,5 +68,6 @@ inline kernel_set const& best() {
   static kernel_set const& chosen = at(supported_cpu_level());
   return chosen;
 }
+#endif
 
 }  // namespace dovetail::optim::kernels

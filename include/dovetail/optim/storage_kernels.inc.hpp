@@ -11,22 +11,22 @@ typedef std::uint16_t vh __attribute__((vector_size(2 * lanes)));
 typedef std::uint8_t vb __attribute__((vector_size(lanes)));
 
 template <class V, class T>
-DOVETAIL_INLINE V load(T const* p) {
+DOVETAIL_HOST_INLINE V load(T const* p) {
   V v;
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
 template <class V, class T>
-DOVETAIL_INLINE void store(T* p, V v) {
+DOVETAIL_HOST_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
-DOVETAIL_INLINE vu numbered() {
+DOVETAIL_HOST_INLINE vu numbered() {
   vu n;
   for (int i = 0; i < lanes; ++i) n[i] = static_cast<std::uint32_t>(i);
   return n;
 }
 // 32 random bits for element i + lane of a block: the block's own word of Philox, mixed. Rounding needs no more.
-DOVETAIL_INLINE vu random_bits(std::uint32_t word, vu number, std::uint32_t i) {
+DOVETAIL_HOST_INLINE vu random_bits(std::uint32_t word, vu number, std::uint32_t i) {
   vu h = (number + i) * 0x9E3779B9u + word;
   h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
   h = (h ^ (h >> 13)) * 0xC2B2AE35u;

@@ -119,6 +119,15 @@ struct copied_slots {
   static void decode(float const* codes, float, std::span<float> x) { std::copy_n(codes, x.size(), x.begin()); }
 };
 
+/// The seed that weights are rounded with: their policy's own, or that of the slots.
+template <class Slots, class Weights>
+std::uint64_t weight_seed(Slots const& slots, Weights const& weights) {
+  if constexpr (requires { weights.seed; })
+    return weights.seed;
+  else
+    return slots.seed;
+}
+
 /// Runs the loop of a pass on unpacked blocks.
 template <class Slots, class Weights>
 struct packed_store {
@@ -148,8 +157,7 @@ struct packed_store {
       auto const sums = Loop::run(k, factors, a, count);
       for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
       // One word for every array and block of this step.
-      random_stream const random{slots.seed, static_cast<std::uint32_t>(tensor),
-                                 static_cast<std::uint64_t>(state.steps())};
+      random_stream random{slots.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint64_t>(state.steps())};
       auto const block = static_cast<std::uint64_t>(at / storage_block) * (Loop::slots + 1);
       Loop::each_slot([&](auto s) {
         if constexpr (Loop::writes(slot_bit(s))) {
@@ -158,6 +166,7 @@ struct packed_store {
           if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;
         }
       });
+      random.seed = weight_seed(slots, weights);
       if constexpr (Loop::writes(weight_bit) && !Weights::plain)
         weights.store(tensor, at, low(flat), std::span<float const>(weight, count), random.word(block + Loop::slots));
     }
@@ -190,13 +199,26 @@ class stored {
 
  public:
   using state_type = stored_state<kept_slots>;
+  using slots_type = kept_slots;
+  using weights_type = Weights;
   static constexpr int passes = Rule::passes;
 
   stored(Rule rule, Slots slots = {}, Weights weights = {})
       : rule_(std::move(rule)), slots_(kept(slots)), weights_(std::move(weights)) {}
 
-  state_type init(parameter_list const& parameters) const {
+  Rule const& rule() const { return rule_; }
+  kept_slots const& slots() const { return slots_; }
+  Weights const& weights() const { return weights_; }
+
+  /// Throws argument_error if the weights are not where the policy for them says.
+  void check(parameter_list const& parameters) const {
     weights_.check(parameters);
+    require(!Weights::in_parameters || !parameters.has_elsewhere(),
+            "optim::stored: weights of this list are elsewhere: say where with split_weights or rounded_weights");
+  }
+
+  state_type init(parameter_list const& parameters) const {
+    check(parameters);
     return {parameters, slots_, Weights::needs_low, full_state(parameters)};
   }
 
@@ -206,9 +228,7 @@ class stored {
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
-    weights_.check(parameters);
-    require(!Weights::in_parameters || !parameters.has_elsewhere(),
-            "optim::stored: weights of this list are elsewhere: say where with split_weights or rounded_weights");
+    check(parameters);
     static_assert(Weights::in_parameters || static_cast<optim::plan const&>(Rule::plan).tensorwise == 0,
                   "optim::stored: tensorwise stages read the parameter list's weights: keep those there");
     detail::packed_store<kept_slots, Weights> const store{slots_, weights_, s};

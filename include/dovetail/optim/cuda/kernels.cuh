@@ -11,6 +11,7 @@
 
 #include <cub/block/block_reduce.cuh>
 
+#include <dovetail/optim/cuda/access.cuh>
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/state.cuh>
@@ -155,40 +156,24 @@ struct pass_math {
     [&]<std::size_t... S>(std::index_sequence<S...>) { (f(std::integral_constant<std::size_t, S>{}), ...); }
     (std::make_index_sequence<slots>{});
   }
-  /// One of four elements that were loaded together.
-  template <float float4::*Lane>
-  __device__ __forceinline__ void lane(float4& w, float4& g, float4* s) {
+  /// Four elements that were loaded together.
+  __device__ __forceinline__ void four_lanes(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
+    lane<&four_of<float>::x>(w, g, s);
+    lane<&four_of<float>::y>(w, g, s);
+    lane<&four_of<float>::z>(w, g, s);
+    lane<&four_of<float>::w>(w, g, s);
+  }
+
+ private:
+  template <float four_of<float>::*Lane>
+  __device__ __forceinline__ void lane(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
     float own[slots + 1];
     each_slot([&](auto n) { own[n] = s[n].*Lane; });
     element(w.*Lane, g.*Lane, own);
     each_slot([&](auto n) { s[n].*Lane = own[n]; });
   }
-  __device__ __forceinline__ void four_lanes(float4& w, float4& g, float4* s) {
-    lane<&float4::x>(w, g, s);
-    lane<&float4::y>(w, g, s);
-    lane<&float4::z>(w, g, s);
-    lane<&float4::w>(w, g, s);
-  }
 };
 
-// Four elements in one access, from an address that allows it. The accesses are spelled as intrinsics with the default
-// caching, because the compiler takes plain ones apart and does not always put them together again.
-__device__ __forceinline__ float4 load_four(float const* p) { return __ldca(reinterpret_cast<float4 const*>(p)); }
-__device__ __forceinline__ void store_four(float* p, float4 x) { __stwb(reinterpret_cast<float4*>(p), x); }
-template <class T>
-struct four_of {
-  T x, y, z, w;
-};
-/// The same of elements of two bytes.
-template <class T>
-__device__ __forceinline__ four_of<T> load_four(T const* p) {
-  static_assert(sizeof(T) == 2);
-  return std::bit_cast<four_of<T>>(__ldca(reinterpret_cast<uint2 const*>(p)));
-}
-template <class Read, class Four>
-__device__ __forceinline__ float4 read_four(Read const& read, Four const& g) {
-  return {read(g.x), read(g.y), read(g.z), read(g.w)};
-}
 /// True if `p` lies in its groups of four as `weight` does in its own.
 template <class T>
 __device__ __forceinline__ bool lies_as(T const* p, float const* weight) {
@@ -226,11 +211,14 @@ struct pass_body : pass_math<Flow, P> {
 
   /// Four elements from i on, where all arrays allow it.
   __device__ __forceinline__ void four(std::size_t i) {
-    float4 w{}, g{}, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = load_four(weight + i);
-    if constexpr (reads(math::input_bit)) g = read_four(read, load_four(input + i));
+    four_of<float> w{}, g{}, s[slots + 1] = {};
+    if constexpr (reads(weight_bit)) w = load_four<float>(weight + i);
+    if constexpr (reads(math::input_bit)) {
+      auto const x = load_four(input + i);
+      g = {read(x.x), read(x.y), read(x.z), read(x.w)};
+    }
     each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = load_four(slot[n] + i);
+      if constexpr (reads(slot_bit(n))) s[n] = load_four<float>(slot[n] + i);
     });
     this->four_lanes(w, g, s);
     each_slot([&](auto n) {

@@ -210,6 +210,7 @@ class state {
   void set_scalar(std::size_t c, double value) {
     scalars_.upload(device_, std::vector<double>(scalar_stride_, value), c * scalar_stride_);
   }
+  std::size_t slots() const { return slots_.size(); }
   float* slot_data(std::size_t s) { return slots_[s].data(); }
   std::size_t slot_size() const { return begin_.back(); }
   std::vector<std::size_t> const& begin() const { return begin_; }

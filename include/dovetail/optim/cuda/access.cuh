@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+// How a thread reads and writes its elements: four in one access where alignment permits.
+
+namespace dovetail::optim::cuda {
+
+/// Elements of a storage block (optim/storage.hpp) that one thread of a warp has.
+inline constexpr int block_share = 8;
+
+namespace detail {
+// Spelled as intrinsics with the default caching, because the compiler takes plain accesses apart and does not always
+// put them together again.
+
+template <std::size_t Bytes>
+struct access_of;
+template <>
+struct access_of<4> {
+  using type = unsigned;
+};
+template <>
+struct access_of<8> {
+  using type = uint2;
+};
+template <>
+struct access_of<16> {
+  using type = uint4;
+};
+template <class T>
+struct four_of {
+  T x, y, z, w;
+};
+/// From and to an address that is a multiple of four elements.
+template <class T>
+__device__ __forceinline__ four_of<T> load_four(T const* p) {
+  using access = typename access_of<4 * sizeof(T)>::type;
+  return std::bit_cast<four_of<T>>(__ldca(reinterpret_cast<access const*>(p)));
+}
+template <class T>
+__device__ __forceinline__ void store_four(T* p, four_of<T> x) {
+  using access = typename access_of<4 * sizeof(T)>::type;
+  __stwb(reinterpret_cast<access*>(p), std::bit_cast<access>(x));
+}
+
+__device__ __forceinline__ std::uint32_t warp_lane() { return threadIdx.x % 32; }
+/// Element k of a thread's share, counted from the block's beginning.
+__device__ __forceinline__ std::uint32_t place_of(int k) {
+  return static_cast<std::uint32_t>(k / 4) * 128 + 4 * warp_lane() + static_cast<std::uint32_t>(k % 4);
+}
+/// A thread's share of the block of n elements at p; zeros behind the end.
+template <class T>
+__device__ __forceinline__ void load_share(T const* p, std::uint32_t n, T (&x)[block_share]) {
+  bool const fours = reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(T)) == 0;
+#pragma unroll
+  for (int k = 0; k < block_share; k += 4) {
+    std::uint32_t const at = place_of(k);
+    if (fours && at + 4 <= n) {
+      auto const v = load_four(p + at);
+      x[k] = v.x, x[k + 1] = v.y, x[k + 2] = v.z, x[k + 3] = v.w;
+    } else {
+#pragma unroll
+      for (std::uint32_t j = 0; j < 4; ++j) x[k + static_cast<int>(j)] = at + j < n ? p[at + j] : T{};
+    }
+  }
+}
+template <class T>
+__device__ __forceinline__ void store_share(T* p, std::uint32_t n, T const (&x)[block_share]) {
+  bool const fours = reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(T)) == 0;
+#pragma unroll
+  for (int k = 0; k < block_share; k += 4) {
+    std::uint32_t const at = place_of(k);
+    if (fours && at + 4 <= n) {
+      store_four(p + at, four_of<T>{x[k], x[k + 1], x[k + 2], x[k + 3]});
+    } else {
+#pragma unroll
+      for (std::uint32_t j = 0; j < 4; ++j)
+        if (at + j < n) p[at + j] = x[k + static_cast<int>(j)];
+    }
+  }
+}
+
+}  // namespace detail
+
+}  // namespace dovetail::optim::cuda

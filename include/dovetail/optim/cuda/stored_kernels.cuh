@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/philox.hpp>
+#include <dovetail/optim/cuda/formats.cuh>
+#include <dovetail/optim/cuda/kernels.cuh>
+
+// Passes over slots and weights in other formats than fp32: a warp unpacks a block of 256 elements into registers, runs
+// the chain, and packs what it wrote.
+
+namespace dovetail::optim::cuda::detail {
+
+inline constexpr std::uint32_t warps = threads / 32;
+
+/// True of policies that keep weights in halves, spans of them in `values`.
+template <class Weights>
+consteval bool has_halves() {
+  return requires(Weights const& w) { w.values[0].data(); };
+}
+template <class Weights>
+using half_of = std::remove_pointer_t<decltype(std::declval<Weights const&>().values[0].data())>;
+template <class Weights>
+std::vector<void*> halves_of(Weights const& weights, std::size_t tensors) {
+  std::vector<void*> all(tensors);
+  if constexpr (has_halves<Weights>())
+    for (std::size_t i = 0; i < tensors; ++i) all[i] = weights.values[i].data();
+  return all;
+}
+
+/// A tensor among those that are kept in blocks.
+struct stored_tensor {
+  std::size_t begin;  ///< in every slot array: a multiple of 256
+  void* half;         ///< its weights' halves, if there are any
+};
+
+/// What passes read and write beside the parameter list.
+template <class Slots, std::size_t Count>
+struct stored_arrays {
+  typename Slots::code* codes[Count ? Count : 1];
+  float* scales[Count ? Count : 1];
+  std::uint16_t* low;
+  stored_tensor const* tensors;
+  std::uint64_t slot_seed, weight_seed;  ///< of the rounding
+};
+
+/// Pass P on a piece, whose blocks the warps share.
+template <class Flow, std::size_t P, class Gradient, class Slots, class Weights>
+struct stored_body : pass_math<Flow, P> {
+  using math = pass_math<Flow, P>;
+  using math::each_slot, math::pass, math::reads, math::slots, math::writes;
+  using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
+  using input_type = typename reader::type;
+
+  reader read;
+  input_type const* input;
+  float *weight, *update;
+
+  /// The block at element `at` of the piece, `n` elements long; `flat`: where it begins in every slot array.
+  __device__ void block(stored_arrays<Slots, slots> const& a, stored_tensor const& tensor, piece const& c,
+                        std::uint32_t at, std::size_t flat, std::uint32_t n, std::uint64_t step) {
+    std::size_t const number = (flat - tensor.begin) / storage_block;
+    float w[block_share] = {}, g[block_share] = {}, s[slots + 1][block_share] = {};
+    weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n};
+    if constexpr (reads(weight_bit)) weight_format<Weights>::load(own, w);
+    if constexpr (reads(math::input_bit)) {
+      input_type x[block_share];
+      load_share(input + at, n, x);
+      for (int k = 0; k < block_share; ++k) g[k] = read(x[k]);
+    }
+    each_slot([&](auto i) {
+      if constexpr (reads(slot_bit(i))) {
+        typename Slots::code codes[block_share];
+        load_share(static_cast<typename Slots::code const*>(a.codes[i] + flat), n, codes);
+        slot_format<Slots>::decode(codes, Slots::scaled ? a.scales[i][flat / storage_block] : 1.0f, s[i]);
+      }
+    });
+#pragma unroll
+    for (int k = 0; k < block_share; ++k) {
+      if (place_of(k) >= n) continue;  // what is behind the end stays zero, and out of sums
+      float own_slots[slots + 1];
+      each_slot([&](auto i) { own_slots[i] = s[i][k]; });
+      this->element(w[k], g[k], own_slots);
+      each_slot([&](auto i) { s[i][k] = own_slots[i]; });
+    }
+    std::uint64_t const word = static_cast<std::uint64_t>(number) * (slots + 1);
+    each_slot([&](auto i) {
+      if constexpr (writes(slot_bit(i))) {
+        typename Slots::code codes[block_share];
+        random_stream const random{a.slot_seed, c.tensor, step};
+        float const scale = slot_format<Slots>::encode(s[i], random.word(word + i), codes);
+        store_share(a.codes[i] + flat, n, codes);
+        if constexpr (Slots::scaled)
+          if (warp_lane() == 0) a.scales[i][flat / storage_block] = scale;
+      }
+    });
+    if constexpr (writes(weight_bit)) {
+      random_stream const random{a.weight_seed, c.tensor, step};
+      weight_format<Weights>::store(own, w, random.word(word + slots));
+    }
+    if constexpr (pass.stores) store_share(update + at, n, g);
+  }
+
+ private:
+  __device__ static void* half(stored_tensor const& tensor, std::size_t number) {
+    if constexpr (has_halves<Weights>())
+      return static_cast<half_of<Weights>*>(tensor.half) + number * storage_block;
+    else
+      return nullptr;
+  }
+};
+
+template <class Flow, std::size_t P, class Gradient, class Slots, class Weights>
+__global__ __launch_bounds__(threads) void run_stored_pass(typename Flow::kernels const* kernels, float const* factors,
+                                                           step_record const* record, piece const* pieces,
+                                                           std::size_t count, Gradient read,
+                                                           stored_arrays<Slots, Flow::slots> arrays, float* update,
+                                                           double* partials) {
+  using body_type = stored_body<Flow, P, Gradient, Slots, Weights>;
+  if constexpr (P > 0)
+    if (record->skipped) return;
+  auto const step = static_cast<std::uint64_t>(record->steps - 1);  // applied before this one
+  for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
+    piece const c = pieces[p];
+    body_type body{};
+    body.begin(c, kernels, factors);
+    body.weight = c.weight;
+    if constexpr (body_type::pass.stores) body.update = update + c.slot;
+    if constexpr (body_type::pass.from_update) {
+      body.input = update + c.slot;
+    } else {
+      body.read = read;
+      body.input = reinterpret_cast<typename Gradient::type const*>(c.gradient);
+    }
+    constexpr auto whole = static_cast<std::uint32_t>(storage_block);
+    for (std::uint32_t at = threadIdx.x / 32 * whole; at < c.count; at += warps * whole)
+      body.block(arrays, arrays.tensors[c.tensor], c, at, c.slot + at, c.count - at < whole ? c.count - at : whole,
+                 step);
+    body.leave_sums(partials, p);
+  }
+}
+
+/// A slot's first value.
+template <class Slots>
+__global__ __launch_bounds__(threads) void fill_stored(piece const* pieces, std::size_t count, float value,
+                                                       typename Slots::code* codes, float* scales) {
+  for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
+    piece const c = pieces[p];
+    constexpr auto whole = static_cast<std::uint32_t>(storage_block);
+    for (std::uint32_t at = threadIdx.x / 32 * whole; at < c.count; at += warps * whole) {
+      std::uint32_t const n = c.count - at < whole ? c.count - at : whole;
+      float x[block_share];
+      for (int k = 0; k < block_share; ++k) x[k] = place_of(k) < n ? value : 0.0f;
+      typename Slots::code own[block_share];
+      float const scale = slot_format<Slots>::encode(x, 0, own);
+      store_share(codes + c.slot + at, n, own);
+      if constexpr (Slots::scaled)
+        if (warp_lane() == 0) scales[(c.slot + at) / storage_block] = scale;
+    }
+  }
+}
+
+}  // namespace dovetail::optim::cuda::detail
