@@ -280,6 +280,8 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
 template <class Optimizer, gradient_source Source = gradient::dense>
 state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {},
            Source const& source = {}) {
+  require(!parameters.has_elsewhere(),
+          "optim::cuda: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
   return detail::make_state(optimizer, parameters, source, d, 0, [](state& s, std::size_t slot, float value) {
     if (s.slot_size())
       dovetail::cuda::launch("a slot's first value", s.device(), 1024, detail::threads, detail::fill<float>,

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "format_rules.hpp"
+
+#include "on_device.hpp"
+#include "report.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include <dovetail/optim/cuda/stored.cuh>
+
+// Groups of hyperparameters, and formats other than fp32. One line per case; exit code 1 if one fails, 77 if there is
+// no device.
+
+using namespace dovetail;
+using test::failures, test::report, test::said, test::same_bits;
+namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
+
+namespace {
+
+constexpr int steps = 8;
+// Where codes are rounded stochastically, a last bit decides one in very many of them otherwise: by a step of bf16, or
+// by an eighth of a slot.
+constexpr double near = 2e-6, near_codes = 3e-2, share_of_codes = 2e-3;
+
+template <class T>
+std::vector<T> spread(std::vector<T> const& flat, std::size_t gap, T filler) {
+  std::vector<T> v;
+  std::size_t from = 0;
+  for (auto const n : test::sizes) {
+    for (std::size_t k = 0; k < n; ++k) v.push_back(flat[from + k]);
+    v.insert(v.end(), gap, filler);
+    from += n;
+  }
+  v.push_back(filler);
+  return v;
+}
+/// Takes the gaps out again; counts what was written there.
+template <class T>
+std::vector<T> gathered(std::vector<T> const& v, std::size_t gap, T filler, int& strays) {
+  std::vector<T> flat;
+  std::size_t at = 0;
+  for (auto const n : test::sizes) {
+    for (std::size_t k = 0; k < n; ++k) flat.push_back(v[at + k]);
+    for (std::size_t k = 0; k < gap; ++k) strays += std::memcmp(&v[at + n + k], &filler, sizeof(T)) != 0;
+    at += n + gap;
+  }
+  strays += std::memcmp(&v.back(), &filler, sizeof(T)) != 0;
+  return flat;
+}
+
+/// A case's memory on the device, and its state.
+template <class Case>
+struct training {
+  gpu::device device;
+  std::size_t gap;
+  gpu::device_buffer<float> weight, gradient;
+  gpu::device_buffer<bf16> half, half_gradient;
+  gpu::device_buffer<fp16> half16, half16_gradient;
+  test::halves halves;
+  parameter_list parameters;
+  decltype(Case::rule(test::halves{})) rule;
+  std::remove_cvref_t<decltype(optim::cuda::init(rule, parameters, device))> state;
+
+  training(gpu::device d, std::size_t gap)
+      : device(d),
+        gap(gap),
+        weight(spread(test::values(1), gap, -7.0f)),
+        gradient(weight.size()),
+        half(spread(test::as_halves<bf16>(test::values(1)), gap, bf16(-7.0f))),
+        half_gradient(weight.size()),
+        half16(spread(test::as_halves<fp16>(test::values(1)), gap, fp16(-7.0f))),
+        half16_gradient(weight.size()),
+        halves(half.data(), half16.data(), half_gradient.data(), half16_gradient.data(), gap),
+        parameters(Case::elsewhere ? test::elsewhere_list() : test::list(weight.data(), gradient.data(), gap)),
+        rule(Case::rule(halves)) {
+    test::with_source<Case::gradients>(
+        halves, [&](auto const& source) { state = optim::cuda::init(rule, parameters, d, source); });
+  }
+  void load(int i) {
+    auto const g = test::gradients(i);
+    gradient.upload(device, spread(g, gap, 0.0f));
+    half_gradient.upload(device, spread(test::as_halves<bf16>(g), gap, bf16(0.0f)));
+    half16_gradient.upload(device, spread(test::as_halves<fp16>(g), gap, fp16(0.0f)));
+  }
+  void queue() {
+    test::with_source<Case::gradients>(halves,
+                                       [&](auto const& source) { optim::cuda::step(rule, parameters, state, source); });
+  }
+  void step(int i) {
+    load(i);
+    queue();
+  }
+  test::format_outcome outcome(int& strays) {
+    test::format_outcome o;
+    o.weight = gathered(weight.to_host(device), gap, -7.0f, strays);
+    o.half = gathered(half.to_host(device), gap, bf16(-7.0f), strays);
+    o.half16 = gathered(half16.to_host(device), gap, fp16(-7.0f), strays);
+    auto host = state.to_host();
+    o.state = test::kept_of(host);
+    o.last = optim::cuda::result(state);
+    return o;
+  }
+};
+
+double distance(std::vector<float> const& a, std::vector<float> const& b) {
+  double most = a.size() == b.size() ? 0 : std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i) {
+    double const d = std::abs(double(a[i]) - double(b[i])) / std::max(1.0, std::abs(double(b[i])));
+    most = d <= most ? most : std::isnan(d) ? std::numeric_limits<double>::infinity() : d;
+  }
+  return most;
+}
+template <class Half>
+std::vector<float> widened(std::vector<Half> const& h) {
+  std::vector<float> v;
+  for (auto const x : h) v.push_back(static_cast<float>(x));
+  return v;
+}
+template <class T>
+bool equal_bytes(std::vector<T> const& a, std::vector<T> const& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+bool equal(test::format_outcome const& a, test::format_outcome const& b) {
+  return same_bits(a.weight, b.weight) && equal_bytes(a.half, b.half) && equal_bytes(a.half16, b.half16) &&
+         a.state == b.state;
+}
+
+/// Share of the bytes of codes that differ; the largest difference of fp32 arrays counts as `worst`.
+double other_codes(std::vector<test::kept> const& a, std::vector<test::kept> const& b, double& worst) {
+  std::size_t other = 0, all = 1;
+  if (a.size() != b.size()) return 1;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i].name != b[i].name || a[i].bytes.size() != b[i].bytes.size()) return 1;
+    auto const ends = [&](char const* with) { return a[i].name.ends_with(with); };
+    if (ends("step")) {
+      if (a[i].bytes != b[i].bytes) return 1;
+    } else if (ends(".scale")) {
+      std::vector<float> p(a[i].bytes.size() / 4), q(p.size());
+      if (!p.empty()) std::memcpy(p.data(), a[i].bytes.data(), a[i].bytes.size());
+      if (!q.empty()) std::memcpy(q.data(), b[i].bytes.data(), b[i].bytes.size());
+      worst = std::max(worst, distance(p, q));
+    } else if (!ends(".low")) {  // the lower halves of weights are compared with the upper ones
+      for (std::size_t k = 0; k < a[i].bytes.size(); ++k) other += a[i].bytes[k] != b[i].bytes[k];
+      all += a[i].bytes.size();
+    }
+  }
+  return double(other) / double(all);
+}
+
+template <class Case>
+void check(int number, gpu::device d) {
+  std::string const name = Case::name;
+  auto const host = test::formats_on_host(number, steps);
+  test::format_outcome first;
+  for (std::size_t const gap : {0, 0, 1}) {  // twice the same, then tensors apart from each other
+    training<Case> t(d, gap);
+    for (int i = 0; i < steps; ++i) t.step(i);
+    int strays = 0;
+    auto const o = t.outcome(strays);
+    auto const title = name + (gap ? ", separate tensors" : first.weight.empty() ? "" : ", again");
+    double worst = std::max({distance(o.weight, host.weight), distance(widened(o.half), widened(host.half)),
+                             distance(widened(o.half16), widened(host.half16))});
+    if constexpr (Case::has_codes) {
+      double const other = other_codes(o.state, host.state, worst);
+      report(worst <= near_codes && other <= share_of_codes, title + " equals the host's engine",
+             said("largest difference", worst) + said(", other codes", other));
+    } else {
+      report(worst <= near, title + " equals the host's engine", said("largest difference", worst));
+    }
+#if defined(DOVETAIL_EMULATED_CUDA)  // where nothing is fused, and sums of several blocks are not in play, bits are one
+    if constexpr (!Case::has_sums) report(equal(o, host), title + " leaves the host's bits");
+#endif
+    report(strays == 0, title + " writes nowhere else");
+    report(!o.last.skipped && o.last.step == host.last.step && o.last.lr == host.last.lr,
+           title + " reports step and rate as the host does", said("rate", double(o.last.lr)));
+    if (first.weight.empty())
+      first = o;
+    else if (!Case::has_sums || gap == 0)
+      report(equal(o, first), title + " gives the same bits");
+  }
+}
+
+/// A state taken to the host and back, a copy, and a graph go on with the same bits.
+template <class Case>
+void check_state(gpu::device d) {
+  std::string const name = Case::name;
+  training<Case> plain(d, 0), loaded(d, 1), replayed(d, 0);
+  for (int i = 0; i < 3; ++i) plain.step(i), loaded.step(i), replayed.step(i);
+  auto const copy = loaded.state;
+  loaded.step(7);
+  loaded.state.from_host(copy.to_host());
+  int strays = 0;
+  auto const at = plain.outcome(strays);
+  loaded.weight.upload(d, spread(at.weight, 1, -7.0f));
+  loaded.half.upload(d, spread(at.half, 1, bf16(-7.0f)));
+  loaded.half16.upload(d, spread(at.half16, 1, fp16(-7.0f)));
+
+  cudaGraph_t graph{};
+  cudaGraphExec_t executable{};
+  gpu::check(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  replayed.queue();
+  gpu::check(cudaStreamEndCapture(d.stream, &graph), "cudaStreamEndCapture");
+  gpu::check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  for (int i = 3; i < steps; ++i) {
+    plain.step(i);
+    loaded.step(i);
+    replayed.load(i);
+    gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+  }
+  auto const o = plain.outcome(strays);
+  report(equal(o, loaded.outcome(strays)), name + " goes on from a saved state bit for bit");
+  report(equal(o, replayed.outcome(strays)), name + " replayed as a graph equals plain steps");
+  report(strays == 0, name + " writes nowhere else when loaded or replayed");
+  gpu::check(cudaGraphExecDestroy(executable), "cudaGraphExecDestroy");
+  gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+}
+
+template <class F>
+void refused(char const* what, F const& f) {
+  bool was = false;
+  try {
+    f();
+  } catch (argument_error const&) {
+    was = true;
+  }
+  report(was, std::string(what) + " is refused");
+}
+void check_refusals(gpu::device d) {
+  training<test::all_small> t(d, 0);
+  auto other = t.halves;
+  other.weights[3] = other.weights[4].first(other.weights[3].size() > 4 ? 4 : other.weights[3].size());
+  refused("a half of another size", [&] {
+    optim::cuda::step(test::all_small::rule(other), t.parameters, t.state,
+                      optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+  });
+  training<test::all_small> moved(d, 1);
+  refused("halves at other addresses", [&] {
+    optim::cuda::step(moved.rule, t.parameters, t.state, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+  });
+  refused("gradients at other addresses", [&] {
+    optim::cuda::step(t.rule, t.parameters, t.state, optim::gradient::half<bf16>{moved.halves.gradients, 0.5f});
+  });
+  refused("gradients in another format", [&] {
+    training<test::groups> g(d, 0);
+    optim::cuda::step(g.rule, g.parameters, g.state, optim::gradient::half<bf16>{g.halves.gradients, 0.5f});
+  });
+  refused("a rule with fp32 weights, which the list does not have", [&] {
+    optim::cuda::init(optim::sgd{}, t.parameters, d, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+  });
+}
+
+int run() {
+  cudaStream_t stream{};
+  gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  gpu::device const d{0, stream};
+#define DOVETAIL_CHECK(number, name) check<test::name>(number, d);
+  DOVETAIL_TEST_FORMATS(DOVETAIL_CHECK)
+#undef DOVETAIL_CHECK
+  check_state<test::groups_with_norms>(d);
+  check_state<test::mirrored_fp16>(d);
+  check_state<test::split>(d);
+  check_state<test::slots_8bit_lamb>(d);
+  check_refusals(d);
+  gpu::check(cudaStreamDestroy(stream), "cudaStreamDestroy");
+  std::printf("%d failed\n", failures);
+  return failures ? 1 : 0;
+}
+
+}  // namespace
+
+int main() { return on_device(run); }
