@@ -186,7 +186,7 @@ __device__ __forceinline__ bool lies_as(T const* p, float const* weight) {
 template <class Flow, std::size_t P, class Gradient>
 struct pass_body : pass_math<Flow, P> {
   using math = pass_math<Flow, P>;
-  using math::each_slot, math::pass, math::reads, math::slots, math::writes;
+  using math::each_slot, math::pass, math::slots;
   using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
   using input_type = typename reader::type;
 
@@ -196,35 +196,35 @@ struct pass_body : pass_math<Flow, P> {
 
   __device__ __forceinline__ void one(std::size_t i) {
     float w = 0, g = 0, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = weight[i];
-    if constexpr (reads(math::input_bit)) g = read(input[i]);
+    if constexpr (math::reads(weight_bit)) w = weight[i];
+    if constexpr (math::reads(math::input_bit)) g = read(input[i]);
     each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = slot[n][i];
+      if constexpr (math::reads(slot_bit(n))) s[n] = slot[n][i];
     });
     this->element(w, g, s);
     each_slot([&](auto n) {
-      if constexpr (writes(slot_bit(n))) slot[n][i] = s[n];
+      if constexpr (math::writes(slot_bit(n))) slot[n][i] = s[n];
     });
-    if constexpr (writes(weight_bit)) weight[i] = w;
+    if constexpr (math::writes(weight_bit)) weight[i] = w;
     if constexpr (pass.stores) update[i] = g;
   }
 
   /// Four elements from i on, where all arrays allow it.
   __device__ __forceinline__ void four(std::size_t i) {
     four_of<float> w{}, g{}, s[slots + 1] = {};
-    if constexpr (reads(weight_bit)) w = load_four<float>(weight + i);
-    if constexpr (reads(math::input_bit)) {
+    if constexpr (math::reads(weight_bit)) w = load_four<float>(weight + i);
+    if constexpr (math::reads(math::input_bit)) {
       auto const x = load_four(input + i);
       g = {read(x.x), read(x.y), read(x.z), read(x.w)};
     }
     each_slot([&](auto n) {
-      if constexpr (reads(slot_bit(n))) s[n] = load_four<float>(slot[n] + i);
+      if constexpr (math::reads(slot_bit(n))) s[n] = load_four<float>(slot[n] + i);
     });
     this->four_lanes(w, g, s);
     each_slot([&](auto n) {
-      if constexpr (writes(slot_bit(n))) store_four(slot[n] + i, s[n]);
+      if constexpr (math::writes(slot_bit(n))) store_four(slot[n] + i, s[n]);
     });
-    if constexpr (writes(weight_bit)) store_four(weight + i, w);
+    if constexpr (math::writes(weight_bit)) store_four(weight + i, w);
     if constexpr (pass.stores) store_four(update + i, g);
   }
 

@@ -52,7 +52,7 @@ struct stored_arrays {
 template <class Flow, std::size_t P, class Gradient, class Slots, class Weights>
 struct stored_body : pass_math<Flow, P> {
   using math = pass_math<Flow, P>;
-  using math::each_slot, math::pass, math::reads, math::slots, math::writes;
+  using math::each_slot, math::pass, math::slots;
   using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
   using input_type = typename reader::type;
 
@@ -66,14 +66,14 @@ struct stored_body : pass_math<Flow, P> {
     std::size_t const number = (flat - tensor.begin) / storage_block;
     float w[block_share] = {}, g[block_share] = {}, s[slots + 1][block_share] = {};
     weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n};
-    if constexpr (reads(weight_bit)) weight_format<Weights>::load(own, w);
-    if constexpr (reads(math::input_bit)) {
+    if constexpr (math::reads(weight_bit)) weight_format<Weights>::load(own, w);
+    if constexpr (math::reads(math::input_bit)) {
       input_type x[block_share];
       load_share(input + at, n, x);
       for (int k = 0; k < block_share; ++k) g[k] = read(x[k]);
     }
     each_slot([&](auto i) {
-      if constexpr (reads(slot_bit(i))) {
+      if constexpr (math::reads(slot_bit(i))) {
         typename Slots::code codes[block_share];
         load_share(static_cast<typename Slots::code const*>(a.codes[i] + flat), n, codes);
         slot_format<Slots>::decode(codes, Slots::scaled ? a.scales[i][flat / storage_block] : 1.0f, s[i]);
@@ -89,7 +89,7 @@ struct stored_body : pass_math<Flow, P> {
     }
     std::uint64_t const word = static_cast<std::uint64_t>(number) * (slots + 1);
     each_slot([&](auto i) {
-      if constexpr (writes(slot_bit(i))) {
+      if constexpr (math::writes(slot_bit(i))) {
         typename Slots::code codes[block_share];
         random_stream const random{a.slot_seed, c.tensor, step};
         float const scale = slot_format<Slots>::encode(s[i], random.word(word + i), codes);
@@ -98,7 +98,7 @@ struct stored_body : pass_math<Flow, P> {
           if (warp_lane() == 0) a.scales[i][flat / storage_block] = scale;
       }
     });
-    if constexpr (writes(weight_bit)) {
+    if constexpr (math::writes(weight_bit)) {
       random_stream const random{a.weight_seed, c.tensor, step};
       weight_format<Weights>::store(own, w, random.word(word + slots));
     }
