@@ -2,6 +2,7 @@
 # Plain programs, for machines with a GPU and little else.
 if(DOVETAIL_HAS_CUDA)
   dovetail_program(bench_cuda_optim cuda_optim.cu LIBS dovetail::cuda)
+  target_compile_definitions(bench_cuda_optim PRIVATE DOVETAIL_BENCH_SOURCE="${CMAKE_CURRENT_SOURCE_DIR}")
   if(TARGET dovetail::cuda_matrix)
     dovetail_program(bench_cuda_matrix cuda_matrix.cu LIBS dovetail::cuda_matrix)
   endif()
