@@ -144,6 +144,9 @@ TEST_CASE("8 bits of zeros, of the very small beside the large, of what is not f
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
     CHECK(std::isnan(through({1, bad, 2, 3}, 5)[0]));  // seen, not lost
   CHECK(through({3e38f, -3e38f, 1e-40f, 0}, 5)[0] == 3e38f);
+  // The largest has no inverse in fp32: it stays within an eighth.
+  for (std::uint32_t k = 0; k < 100; ++k)
+    CHECK(through({1e-39f, 0, 0, 0}, k)[0] == doctest::Approx(1e-39f).epsilon(0.13));
 }
 
 TEST_CASE("split weights are fp32 weights: the same bits, in the model's bf16 and the state") {

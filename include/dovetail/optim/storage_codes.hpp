@@ -10,20 +10,21 @@
 
 namespace dovetail::optim::codes {
 
-/// 32 random bits for element i of a block, from the block's own word of Philox. Rounding needs no more.
+/// 16 random bits for element i of a block of 256, from the block's own word of Philox: two elements share a hash.
 DOVETAIL_HD constexpr std::uint32_t random_bits(std::uint32_t word, std::uint32_t i) {
-  std::uint32_t h = i * 0x9E3779B9u + word;
+  std::uint32_t h = i % 128 * 0x9E3779B9u + word;
   h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
   h = (h ^ (h >> 13)) * 0xC2B2AE35u;
-  return h ^ (h >> 16);
+  h ^= h >> 16;
+  return i < 128 ? h & 0xffffu : h >> 16;
 }
 
-/// The upper half of a float, rounded stochastically by 16 of `random`'s bits.
+/// The upper half of a float, rounded stochastically by 16 random bits.
 DOVETAIL_HD constexpr std::uint16_t rounded_half(float x, std::uint32_t random) {
   auto const u = std::bit_cast<std::uint32_t>(x);
   bool const infinite = (u & 0x7f800000u) == 0x7f800000u, nan = (u & 0x7fffffffu) > 0x7f800000u;
   // Numbers that are not finite stay: a NaN keeps a bit in its upper half.
-  return static_cast<std::uint16_t>(((u + (infinite ? 0 : random & 0xffffu)) | (nan ? 0x400000u : 0)) >> 16);
+  return static_cast<std::uint16_t>(((u + (infinite ? 0 : random)) | (nan ? 0x400000u : 0)) >> 16);
 }
 DOVETAIL_HD constexpr float from_half(std::uint16_t h) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
@@ -41,25 +42,34 @@ struct block_range {
   }
   /// False if all is zero, or something is not finite: all codes are 0 then.
   DOVETAIL_HD constexpr bool codable() const { return largest != 0 && largest < 0x7f800000u; }
-  /// The block's scale: the largest magnitude, negative if there are signs; NaN if not all is finite.
+  /// The largest magnitude, negative if there are signs; NaN if not all is finite. Never below the smallest normal
+  /// float, which has an inverse.
   DOVETAIL_HD constexpr float scale() const {
     if (!codable()) return largest ? std::bit_cast<float>(0x7fc00000u) : 0.0f;
-    return signs ? -std::bit_cast<float>(largest) : std::bit_cast<float>(largest);
+    return signs ? -size() : size();
   }
+  DOVETAIL_HD constexpr float inverse() const { return 1 / size(); }
+  /// Exponent and mantissa of code 1, and its value; a code below it is that or 0.
+  DOVETAIL_HD constexpr std::uint32_t lowest() const { return signs ? 112u << 3 : 96u << 3; }
+  DOVETAIL_HD constexpr float smallest() const { return std::bit_cast<float>(lowest() << 20); }
+  /// `random`: 16 bits, the upper ones of the 20 that are rounded away.
   DOVETAIL_HD constexpr std::uint8_t code(float x, std::uint32_t random) const {
     if (!codable()) return 0;
-    // Exponent and mantissa of code 1; a code below it is that or 0.
-    std::uint32_t const lowest = signs ? 112u << 3 : 96u << 3, share = random >> 12;  // 20 bits
     auto const u = std::bit_cast<std::uint32_t>(x);
-    float const y = std::bit_cast<float>(u & 0x7fffffffu) / std::bit_cast<float>(largest);
+    float const y = std::bit_cast<float>(u & 0x7fffffffu) * inverse();
     auto const bits = std::bit_cast<std::uint32_t>(y);
     std::uint32_t code = 0;
-    if (bits >= lowest << 20)
-      code = ((bits + share) >> 20) - (lowest - 1);
+    if (bits >= lowest() << 20)
+      code = ((bits + ((random << 4) + 8)) >> 20) - (lowest() - 1);
     else
-      code = y * 0x1p20f > static_cast<float>(share) * std::bit_cast<float>(lowest << 20);
+      code = y * 0x1p16f > (static_cast<float>(random) + 0.5f) * smallest();
     if (signs && code) code |= (u >> 24) & 0x80u;
     return static_cast<std::uint8_t>(code);
+  }
+
+ private:
+  DOVETAIL_HD constexpr float size() const {
+    return std::bit_cast<float>(largest < 0x00800000u ? 0x00800000u : largest);
   }
 };
 DOVETAIL_HD constexpr float from_8bit(std::uint8_t code, float scale) {

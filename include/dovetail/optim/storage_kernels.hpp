@@ -6,9 +6,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
-#if defined(__CUDACC__)
 #include <dovetail/optim/storage_codes.hpp>
-#endif
 
 // The loops that pack and unpack slots, compiled once per cpu_level (storage_kernels.inc.hpp) and chosen at run time.
 namespace dovetail::optim::kernels {

@@ -20,34 +20,68 @@ template <class V, class T>
 DOVETAIL_HOST_INLINE void store(T* p, V v) {
   __builtin_memcpy(p, &v, sizeof v);
 }
-DOVETAIL_HOST_INLINE vu numbered() {
-  vu n;
-  for (int i = 0; i < lanes; ++i) n[i] = static_cast<std::uint32_t>(i);
-  return n;
-}
-// 32 random bits for element i + lane of a block: the block's own word of Philox, mixed. Rounding needs no more.
-DOVETAIL_HOST_INLINE vu random_bits(std::uint32_t word, vu number, std::uint32_t i) {
-  vu h = (number + i) * 0x9E3779B9u + word;
-  h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
-  h = (h ^ (h >> 13)) * 0xC2B2AE35u;
-  return h ^ (h >> 16);
-}
+#if DOVETAIL_STORAGE_LEVEL > 0
+// Between 8 and 32 bits by way of 16: GCC takes a conversion in one step apart into elements.
+DOVETAIL_HOST_INLINE vu widened(vb x) { return __builtin_convertvector(__builtin_convertvector(x, vh), vu); }
+DOVETAIL_HOST_INLINE vb narrowed(vu x) { return __builtin_convertvector(__builtin_convertvector(x, vh), vb); }
+#else
+DOVETAIL_HOST_INLINE vu widened(vb x) { return __builtin_convertvector(x, vu); }
+DOVETAIL_HOST_INLINE vb narrowed(vu x) { return __builtin_convertvector(x, vb); }
+#endif
 
+// codes::random_bits for elements i + lane of a block's first half; `counted` goes from one i to the next.
+struct random_words {
+  vu counted;
+  DOVETAIL_HOST_INLINE explicit random_words(std::uint32_t word) {
+    for (int i = 0; i < lanes; ++i) counted[i] = static_cast<std::uint32_t>(i) * 0x9E3779B9u + word;
+  }
+  DOVETAIL_HOST_INLINE vu next() {
+    vu h = counted;
+    counted += static_cast<std::uint32_t>(lanes) * 0x9E3779B9u;
+    h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+    h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+    return h ^ (h >> 16);
+  }
+};
+
+DOVETAIL_HOST_INLINE void pack_bf16_at(float const* x, vu random, std::uint16_t* codes) {
+  vu const u = load<vu>(x);
+  vu const infinite = vu((u & 0x7f800000u) == 0x7f800000u);
+  // Numbers that are not finite stay: a NaN keeps a bit in its upper half.
+  vu const nan = vu((u & 0x7fffffffu) > 0x7f800000u) & 0x400000u;
+  store(codes, __builtin_convertvector(((u + (random & ~infinite)) | nan) >> 16, vh));
+}
 inline void pack_bf16(float const* x, std::uint32_t word, std::uint16_t* codes) {
-  vu const number = numbered();
-  for (std::uint32_t i = 0; i < 256; i += lanes) {
-    vu const u = load<vu>(x + i), random = random_bits(word, number, i) & 0xffffu;
-    vu const infinite = vu((u & 0x7f800000u) == 0x7f800000u);
-    // Numbers that are not finite stay: a NaN keeps a bit in its upper half.
-    vu const nan = vu((u & 0x7fffffffu) > 0x7f800000u) & 0x400000u;
-    store(codes + i, __builtin_convertvector(((u + (random & ~infinite)) | nan) >> 16, vh));
+  random_words random(word);
+  for (int i = 0; i < 128; i += lanes) {
+    vu const h = random.next();
+    pack_bf16_at(x + i, h & 0xffffu, codes + i);
+    pack_bf16_at(x + i + 128, h >> 16, codes + i + 128);
   }
 }
 inline void unpack_bf16(std::uint16_t const* codes, float* x) {
   for (int i = 0; i < 256; i += lanes) store(x + i, __builtin_convertvector(load<vh>(codes + i), vu) << 16);
 }
 
-// The result is the block's scale: the largest magnitude, negative if there are signs; NaN if not all is finite.
+// What codes::block_range has, for all lanes.
+struct range_8bit {
+  float inverse, smallest;
+  std::uint32_t lowest;
+  bool signs;
+
+  DOVETAIL_HOST_INLINE void pack_at(float const* x, vu share, std::uint8_t* codes) const {
+    vu const u = load<vu>(x);
+    vf const y = vf(u & 0x7fffffffu) * inverse;
+    vu const rounded = ((vu(y) + ((share << 4) + 8)) >> 20) - (lowest - 1);
+    vf const least = (__builtin_convertvector(vi(share), vf) + 0.5f) * smallest;
+    vu const tiny = vu(y * 0x1p16f > least) & 1u;
+    vu const normal = vu(vi(vu(y)) >= static_cast<std::int32_t>(lowest << 20));
+    vu code = (rounded & normal) | (tiny & ~normal);
+    if (signs) code |= (u >> 24) & 0x80u & vu(code != 0);
+    store(codes, narrowed(code));
+  }
+};
+// The result is the block's scale.
 inline float pack_8bit(float const* x, std::uint32_t word, std::uint8_t* codes) {
   vu most{}, any{};
   for (int i = 0; i < 256; i += lanes) {
@@ -56,39 +90,30 @@ inline float pack_8bit(float const* x, std::uint32_t word, std::uint8_t* codes) 
     most = (a & larger) | (most & ~larger);
     any |= u & vu(a != 0);  // -0 is no negative number
   }
-  std::uint32_t largest = 0, signs = 0;
+  codes::block_range range;
   for (int i = 0; i < lanes; ++i) {
-    largest = most[i] > largest ? most[i] : largest;
-    signs |= any[i] & 0x80000000u;
+    range.largest = most[i] > range.largest ? most[i] : range.largest;
+    range.signs |= any[i] & 0x80000000u;
   }
-  if (largest == 0 || largest >= 0x7f800000u) {
+  if (!range.codable()) {
     __builtin_memset(codes, 0, 256);
-    return largest ? __builtin_nanf("") : 0.0f;
+    return range.scale();
   }
-  // Exponent and mantissa of code 1; a code below it is that or 0.
-  std::uint32_t const lowest = signs ? 112u << 3 : 96u << 3;
-  float const scale = std::bit_cast<float>(largest), smallest = std::bit_cast<float>(lowest << 20);
-  vu const number = numbered();
-  for (std::uint32_t i = 0; i < 256; i += lanes) {
-    vu const u = load<vu>(x + i);
-    vf const y = vf(u & 0x7fffffffu) / scale;
-    vu const random = random_bits(word, number, i) >> 12;  // 20 bits
-    vu const rounded = ((vu(y) + random) >> 20) - (lowest - 1);
-    vf const share = __builtin_convertvector(vi(random), vf) * smallest;
-    vu const tiny = vu(y * 0x1p20f > share) & 1u;
-    vu const normal = vu(vi(vu(y)) >= static_cast<std::int32_t>(lowest << 20));
-    vu code = (rounded & normal) | (tiny & ~normal);
-    if (signs) code |= (u >> 24) & 0x80u & vu(code != 0);
-    store(codes + i, __builtin_convertvector(code, vb));
+  range_8bit const r{range.inverse(), range.smallest(), range.lowest(), range.signs != 0};
+  random_words random(word);
+  for (int i = 0; i < 128; i += lanes) {
+    vu const h = random.next();
+    r.pack_at(x + i, h & 0xffffu, codes + i);
+    r.pack_at(x + i + 128, h >> 16, codes + i + 128);
   }
-  return signs ? -scale : scale;
+  return range.scale();
 }
 inline void unpack_8bit(std::uint8_t const* codes, float scale, float* x) {
   bool const signs = scale < 0;
   float const size = signs ? -scale : scale;
   std::uint32_t const lowest = signs ? 112u << 3 : 96u << 3, magnitude = signs ? 0x7fu : 0xffu;
   for (int i = 0; i < 256; i += lanes) {
-    vu const code = __builtin_convertvector(load<vb>(codes + i), vu), m = code & magnitude;
+    vu const code = widened(load<vb>(codes + i)), m = code & magnitude;
     vu const bits = ((m + (lowest - 1)) << 20) & vu(m != 0);
     vu const sign = (code & ~vu{} & ~magnitude & 0x80u) << 24;
     store(x + i, vf(bits | sign) * size);
