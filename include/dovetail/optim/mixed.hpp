@@ -70,8 +70,10 @@ class mixed {
     std::vector<std::size_t> index;  ///< of its parameters in the whole list
     parameter_list list;             ///< those, as they were last seen; no part of the value
     decltype(std::declval<Rule const&>().init(std::declval<parameter_list const&>())) state;
+    static constexpr bool divisible = divisible_state<decltype(state)>;
     friend bool operator==(part const& a, part const& b) { return a.index == b.index && a.state == b.state; }
   };
+  static constexpr bool all_divisible = (part<Rest>::divisible && ... && part<decltype(Groups::rule)>::divisible);
 
  public:
   struct state_type {
@@ -94,9 +96,7 @@ class mixed {
       return all;
     }
     /// Each rule's, for tensors of the whole list.
-    std::vector<divisible_array> divisible_arrays() requires(
-        divisible_state<decltype(part<Rest>::state)>&&...&&
-            divisible_state<decltype(part<decltype(Groups::rule)>::state)>) {
+    std::vector<divisible_array> divisible_arrays() requires(all_divisible) {
       std::vector<divisible_array> all;
       std::apply(
           [&](auto&... p) {

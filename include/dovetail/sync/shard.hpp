@@ -101,29 +101,28 @@ class sharded {
 
   /// The state of the undivided optimizer, on every rank: what a checkpoint keeps, whatever the number of ranks.
   inner_state gathered(parameter_list const& parameters, state_type& s) const {
-    must_be_divisible();
     auto whole = rule_.init(parameters);
-    auto const to = whole.divisible_arrays(), from = s.inner.divisible_arrays();
+    auto const to = arrays_of(whole), from = arrays_of(s.inner);
     each_own(parameters, s, to, from, [](std::span<std::byte> all, std::span<std::byte> own) { copy(own, all); });
     exchange(parameters, s, to);
     return whole;
   }
   /// This rank's part of an undivided state. Sends nothing. Throws argument_error if it is of another rule or list.
   state_type part_of_state(parameter_list const& parameters, inner_state whole) const {
-    must_be_divisible();
     auto s = init(parameters);
-    auto const from = whole.divisible_arrays(), to = s.inner.divisible_arrays();
+    auto const from = arrays_of(whole), to = arrays_of(s.inner);
     each_own(parameters, s, from, to, [](std::span<std::byte> all, std::span<std::byte> own) { copy(all, own); });
     return s;
   }
 
  private:
   static constexpr std::size_t block = optim::detail::division_block<Optimizer>;
-  static constexpr void must_be_divisible() {
+  static std::vector<optim::divisible_array> arrays_of(inner_state& s) {
     DOVETAIL_REQUIRE(optim::divisible_state<inner_state>,
-                     "sync::shard cannot put this rule's state together or cut it: give its state_type a "
-                     "divisible_arrays(), as optim/division.hpp says",
+                     "sync::shard cannot put this state together or cut it: give it divisible_arrays(), as "
+                     "optim/division.hpp says",
                      inner_state);
+    return s.divisible_arrays();
   }
 
   range part(state_type const& s, int rank) const {
