@@ -11,6 +11,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/shape.hpp>
+#include <dovetail/core/shard.hpp>
 
 namespace dovetail {
 
@@ -21,14 +22,19 @@ struct named_shape {
   friend bool operator==(named_shape const&, named_shape const&) = default;
 };
 
-/// A view of one trainable tensor in anyone's memory: its name, its weights and, of the same size, its gradients.
+/// A view of one trainable tensor, or of a part of one, in anyone's memory: its name, its weights and, of the same
+/// size, its gradients.
 struct parameter {
   std::string name;  ///< unique; PyTorch's form where there is one: "0.weight"
   std::span<float> weight;
   std::span<float> gradient;
-  dovetail::shape shape;  ///< row-major
+  dovetail::shape shape;          ///< row-major
+  std::size_t first = 0;          ///< of a part of a tensor: the tensor's element that it begins with
+  dovetail::shape whole = shape;  ///< of a part of a tensor: the tensor's shape
 
   std::size_t size() const { return static_cast<std::size_t>(shape.size()); }
+  /// True if the numbers are not in fp32, or not in this process's memory.
+  bool elsewhere() const { return weight.size() != size(); }
 };
 
 /// An ordered list of parameters, in forward order. Concatenated without gaps they form the *flat index space*:
@@ -43,13 +49,7 @@ class parameter_list {
             shape.size(), " elements, its weight ", weight.size(), ": pass the whole tensor");
     require(gradient.size() == weight.size(), "parameter '", name, "': the weight has ", weight.size(),
             " elements, the gradient ", gradient.size(), ": they must be equal");
-    auto const place = place_of(name);
-    require(place == by_name_.end() || items_[*place].name != name, "parameter '", name,
-            "' is registered twice: names must be unique, state is kept by name");
-    by_name_.insert(place, items_.size());
-    offsets_.push_back(flat_size_);
-    flat_size_ += weight.size();
-    items_.push_back({std::move(name), weight, gradient, shape});
+    insert({std::move(name), weight, gradient, shape});
   }
   /// One-dimensional form.
   void add(std::string name, std::span<float> weight, std::span<float> gradient) {
@@ -68,10 +68,25 @@ class parameter_list {
   /// A tensor whose numbers are not in fp32, or not in this process's memory: weight and gradient are empty spans. For
   /// optimizers that are told where they are (optim::stored with split_weights, a gradient source).
   DOVETAIL_COLD void add_elsewhere(std::string name, dovetail::shape shape) {
-    add(std::move(name), {}, {}, dovetail::shape{0});
-    items_.back().shape = shape;
-    flat_size_ += static_cast<std::size_t>(shape.size());
-    has_elsewhere_ = true;
+    insert({std::move(name), {}, {}, shape});
+  }
+  /// Elements r of another list's tensor, or of a part of one; a shape of the same rank, with them all in the last
+  /// dimension unless they are the whole tensor.
+  DOVETAIL_COLD void add_part(parameter const& of, range r) {
+    require(r.begin <= r.end && r.end <= of.size(), "parameter '", of.name, "' has ", of.size(),
+            " elements: there is no part from ", r.begin, " to ", r.end);
+    parameter p = of;
+    p.first += r.begin;
+    if (r.size() != of.size()) {
+      for (int d = 0; d < p.shape.rank; ++d) p.shape[d] = 1;
+      if (p.shape.rank == 0) p.shape.push_back(1);
+      p.shape[p.shape.rank - 1] = static_cast<std::int64_t>(r.size());
+    }
+    if (!of.elsewhere()) {
+      p.weight = of.weight.subspan(r.begin, r.size());
+      p.gradient = of.gradient.subspan(r.begin, r.size());
+    }
+    insert(std::move(p));
   }
   bool has_elsewhere() const { return has_elsewhere_; }
 
@@ -105,6 +120,16 @@ class parameter_list {
   std::span<float> flat_weights() const { return flat(&parameter::weight); }
 
  private:
+  DOVETAIL_COLD void insert(parameter p) {
+    auto const place = place_of(p.name);
+    require(place == by_name_.end() || items_[*place].name != p.name, "parameter '", p.name,
+            "' is registered twice: names must be unique, state is kept by name");
+    by_name_.insert(place, items_.size());
+    offsets_.push_back(flat_size_);
+    flat_size_ += p.size();
+    has_elsewhere_ = has_elsewhere_ || p.elsewhere();
+    items_.push_back(std::move(p));
+  }
   std::vector<std::size_t>::const_iterator place_of(std::string const& name) const {
     return std::lower_bound(by_name_.begin(), by_name_.end(), name,
                             [&](std::size_t i, std::string const& n) { return items_[i].name < n; });

@@ -14,6 +14,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/grouped.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -26,6 +27,7 @@ struct frozen {
   struct state_type {
     std::int64_t steps = 0;
     std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_tensor(prefix + "step", steps)}; }
+    std::vector<divisible_array> divisible_arrays() { return {equal_everywhere(steps)}; }
     friend bool operator==(state_type const&, state_type const&) = default;
   };
   static constexpr int passes = 0;
@@ -68,8 +70,10 @@ class mixed {
     std::vector<std::size_t> index;  ///< of its parameters in the whole list
     parameter_list list;             ///< those, as they were last seen; no part of the value
     decltype(std::declval<Rule const&>().init(std::declval<parameter_list const&>())) state;
+    static constexpr bool divisible = divisible_state<decltype(state)>;
     friend bool operator==(part const& a, part const& b) { return a.index == b.index && a.state == b.state; }
   };
+  static constexpr bool all_divisible = (part<Rest>::divisible && ... && part<decltype(Groups::rule)>::divisible);
 
  public:
   struct state_type {
@@ -91,10 +95,23 @@ class mixed {
           parts);
       return all;
     }
+    /// Each rule's, for tensors of the whole list.
+    std::vector<divisible_array> divisible_arrays() requires(all_divisible) {
+      std::vector<divisible_array> all;
+      std::apply(
+          [&](auto&... p) {
+            ((void)([&] {
+               for (auto a : p.state.divisible_arrays()) all.push_back(in_whole_list(a, p.index));
+             }()),
+             ...);
+          },
+          parts);
+      return all;
+    }
     friend bool operator==(state_type const&, state_type const&) = default;
   };
 
-  /// Predicates see shapes, and rules may need whole tensors: sync::shard does not divide them.
+  /// Rules may need whole tensors: sync::shard does not divide them.
   static constexpr bool whole_tensors = true;
 
   mixed(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
@@ -102,7 +119,7 @@ class mixed {
   state_type init(parameter_list const& parameters) const {
     state_type s;
     std::vector<std::size_t> group_of;
-    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.shape));
+    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.whole));
     each([&]<std::size_t G>() {
       auto& part = std::get<G>(s.parts);
       for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -131,6 +148,20 @@ class mixed {
     });
     if constexpr (count > 1) all.gradient_norm = -1;
     return all;
+  }
+
+  /// What rules keep of weights (optim/division.hpp).
+  template <class Exchange>
+  void share(parameter_list const& parameters, state_type& s, Exchange const& exchange) const {
+    each([&]<std::size_t G>() {
+      auto& part = std::get<G>(s.parts);
+      auto const own = [&](std::vector<divisible_array> arrays) {
+        for (auto& a : arrays) a = in_whole_list(a, part.index);
+        exchange(std::move(arrays));
+      };
+      if constexpr (requires { rule<G>().share(parameters, part.state, own); })
+        rule<G>().share(sublist(parameters, part.index), part.state, own);
+    });
   }
 
   /// True if one of the rules learns from layers (see chain::observe).
@@ -184,8 +215,12 @@ class mixed {
   }
   static parameter_list sublist(parameter_list const& all, std::vector<std::size_t> const& index) {
     parameter_list list;
-    for (auto const i : index) list.add(all[i].name, all[i].weight, all[i].gradient, all[i].shape);
+    for (auto const i : index) list.add_part(all[i], {0, all[i].size()});
     return list;
+  }
+  static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
+    if (a.tensor != everywhere) a.tensor = index[a.tensor];
+    return a;
   }
   /// False if the list still is what the caller passes: a step then allocates nothing.
   static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {

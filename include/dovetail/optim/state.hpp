@@ -11,6 +11,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
@@ -71,13 +72,20 @@ class state {
       list.push_back({std::move(name), a.shape, buffer<float>(static_cast<std::size_t>(a.shape.size()))});
     }
   }
-  /// f(tensor, own values, other's values) for the arrays of two states of the same rule and tensors; one of them may
-  /// hold only some of the tensors.
-  template <class F>
-  void each_array(state& other, F const& f) {
-    for (std::size_t a = 0; a < arrays_.size(); ++a)
-      for (std::size_t k = 0; k < arrays_[a].size(); ++k)
-        f(a % tensors_.size(), arrays_[a][k].values.span(), std::span<float const>(other.arrays_[a][k].values.span()));
+  /// All of the value (optim/division.hpp). Scalars come from sums over all ranks.
+  std::vector<divisible_array> divisible_arrays() {
+    std::vector<divisible_array> all{equal_everywhere(step_)};
+    for (auto& s : scalars_) all.push_back(equal_everywhere(s.values.span()));
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      auto const n = static_cast<std::size_t>(tensors_[i].shape.size());
+      for (auto& s : slots_)
+        if (!slots_elsewhere_) all.push_back(divided(i, s.values.span().subspan(at, n)));
+      for (std::size_t a = i; a < arrays_.size(); a += tensors_.size())
+        for (auto& x : arrays_[a]) all.push_back(divided(i, x.values.span(), undivided));
+      at += n;
+    }
+    return all;
   }
   std::size_t scalars() const { return scalars_.size(); }
   /// Group of tensor i.

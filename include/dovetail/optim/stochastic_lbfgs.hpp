@@ -13,6 +13,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/curvature_pairs.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -88,6 +89,21 @@ struct stochastic_lbfgs {
         at += n;
       }
       return list;
+    }
+    /// All of the value (optim/division.hpp). Products are sums over all ranks.
+    std::vector<divisible_array> divisible_arrays() {
+      std::vector<divisible_array> all{equal_everywhere(step_),     equal_everywhere(pairs_.pushed()),
+                                       equal_everywhere(gamma_),    equal_everywhere(squares_),
+                                       equal_everywhere(variance_), equal_everywhere(pairs_.gram())};
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < layout_.size(); ++i) {
+        auto const n = static_cast<std::size_t>(layout_[i].shape.size());
+        auto const add = [&](std::span<float> values) { all.push_back(divided(i, values.subspan(at, n))); };
+        for (auto* means : {&weight_sum_, &gradient_sum_, &weight_mean_, &gradient_mean_}) add(means->span());
+        for (std::size_t k = 0; k < pairs_.capacity(); ++k) add(pairs_.s(k)), add(pairs_.y(k));
+        at += n;
+      }
+      return all;
     }
     friend bool operator==(state_type const& a, state_type const& b) {
       return a.step_ == b.step_ && a.gamma_ == b.gamma_ && a.squares_ == b.squares_ && a.variance_ == b.variance_ &&

@@ -5,11 +5,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/storage_kernels.hpp>
 
 // How slots and weights are kept between steps (optim/stored.hpp). A step itself is fp32: blocks of elements are
@@ -21,6 +23,10 @@ namespace dovetail::optim {
 inline constexpr std::size_t storage_block = 256;
 
 namespace detail {
+/// The first random word of a block, which has one for each of its arrays: in fours, as Philox makes them.
+DOVETAIL_HD constexpr std::uint64_t block_word(std::uint64_t block, std::size_t arrays) {
+  return block * ((arrays + 3) / 4 * 4);
+}
 /// Calls f(x, codes) with whole blocks: a tensor's last one is padded with zeros.
 template <class Code, class F>
 float pack_block(std::span<float const> x, Code* codes, F const& f) {
@@ -97,14 +103,18 @@ struct blockwise_8bit {
 // A policy for weights says
 //   in_parameters                         the fp32 weights of the parameter list are read and written
 //   needs_low                             state keeps 16 more bits of each weight
-//   check(parameters)                     throws argument_error if its memory does not fit them
+//   check(parameters)                     throws argument_error if its memory does not fit them, or the tensors that
+//                                         they are parts of
 //   load(tensor, at, low, values)         unpacks n weights of a tensor from element `at` on
 //   store(tensor, at, low, values, word)  packs them
+//   share(parameters, exchange)           ranks stepped a part each: brings the others' up to date (optim/division.hpp)
 
 /// The weights of the parameter list, in fp32.
 struct fp32_weights {
   static constexpr bool plain = true, in_parameters = true, needs_low = false;
   static void check(parameter_list const&) {}
+  template <class Exchange>
+  static void share(parameter_list const&, Exchange const&) {}
 };
 
 namespace detail {
@@ -113,8 +123,14 @@ void check_halves(std::vector<std::span<Half>> const& values, parameter_list con
   require(values.size() == p.size(), "optim::", who, " has ", values.size(), " spans for ", p.size(),
           " parameters: pass one per parameter, in the list's order");
   for (std::size_t i = 0; i < p.size(); ++i)
-    require(values[i].size() == p[i].size(), "optim::", who, ": parameter '", p[i].name, "' has ", p[i].size(),
-            " elements, its half ", values[i].size());
+    require(values[i].size() == static_cast<std::size_t>(p[i].whole.size()), "optim::", who, ": parameter '", p[i].name,
+            "' has ", p[i].whole.size(), " elements, its half ", values[i].size());
+}
+template <class Half, class Exchange>
+void share_halves(std::vector<std::span<Half>> const& values, Exchange const& exchange) {
+  std::vector<divisible_array> all;
+  for (std::size_t i = 0; i < values.size(); ++i) all.push_back(divided(i, values[i]));
+  exchange(std::move(all));
 }
 }  // namespace detail
 
@@ -128,6 +144,10 @@ struct mirrored_weights {
   void check(parameter_list const& p) const { detail::check_halves(values, p, "mirrored_weights"); }
   void store(std::size_t tensor, std::size_t at, std::uint16_t*, std::span<float const> w, std::uint32_t) const {
     for (std::size_t i = 0; i < w.size(); ++i) values[tensor][at + i] = Half(w[i]);
+  }
+  template <class Exchange>
+  void share(parameter_list const& p, Exchange const&) const {  // nothing is sent: all ranks have all masters
+    for (std::size_t i = 0; i < p.size(); ++i) store(i, 0, nullptr, p[i].weight, 0);
   }
 };
 
@@ -150,6 +170,10 @@ struct split_weights {
       low[i] = static_cast<std::uint16_t>(u);
     }
   }
+  template <class Exchange>
+  void share(parameter_list const&, Exchange const& exchange) const {
+    detail::share_halves(values, exchange);
+  }
 };
 
 /// The model's bf16 weights and nothing more, rounded stochastically (Zamirai et al., 2020). 2 bytes per weight.
@@ -164,6 +188,10 @@ struct rounded_weights {
   }
   void store(std::size_t tensor, std::size_t at, std::uint16_t*, std::span<float const> w, std::uint32_t word) const {
     bf16_slots::encode(w, values[tensor].data() + at, word);
+  }
+  template <class Exchange>
+  void share(parameter_list const&, Exchange const& exchange) const {
+    detail::share_halves(values, exchange);
   }
 };
 

@@ -16,6 +16,7 @@
 #include <dovetail/core/philox.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -79,6 +80,24 @@ class stored_state {
     }
     return list;
   }
+  /// All of the value (optim/division.hpp).
+  std::vector<divisible_array> divisible_arrays() {
+    auto all = base_.divisible_arrays();
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      auto const n = static_cast<std::size_t>(tensors_[i].shape.size());
+      for (std::size_t s = 0; s < codes_.size(); ++s) {
+        all.push_back(divided(i, codes_[s].span().subspan(at, n)));
+        if constexpr (Slots::scaled) {
+          std::size_t const first = first_block_[i];
+          all.push_back(divided(i, scales_[s].span().subspan(first, first_block_[i + 1] - first), storage_block));
+        }
+      }
+      if (!low_.empty()) all.push_back(divided(i, low_.span().subspan(at, n)));
+      at += n;
+    }
+    return all;
+  }
   friend bool operator==(stored_state const& a, stored_state const& b) {
     auto const same = [](auto const& x, auto const& y) {
       auto const p = std::as_bytes(x.span()), q = std::as_bytes(y.span());
@@ -128,6 +147,17 @@ std::uint64_t weight_seed(Slots const& slots, Weights const& weights) {
     return slots.seed;
 }
 
+/// The words of a block's arrays.
+template <std::size_t Arrays>
+std::array<std::uint32_t, (Arrays + 3) / 4 * 4> random_words(random_stream const& random, std::uint64_t block) {
+  std::array<std::uint32_t, (Arrays + 3) / 4 * 4> all;
+  for (std::size_t i = 0; i < all.size(); i += 4) {
+    auto const four = random.words(static_cast<std::uint32_t>((block_word(block, Arrays) + i) / 4));
+    std::copy(four.begin(), four.end(), &all[i]);
+  }
+  return all;
+}
+
 /// Runs the loop of a pass on unpacked blocks.
 template <class Slots, class Weights>
 struct packed_store {
@@ -142,12 +172,13 @@ struct packed_store {
     typename Loop::sums total{};
     for (std::size_t at = begin; at < begin + n; at += storage_block) {
       std::size_t const count = std::min(storage_block, begin + n - at), flat = parameters.offset(tensor) + at;
+      std::size_t const in_whole = parameters[tensor].first + at;  // of which this rank may have a part
       alignas(64) float w[storage_block], values[Loop::slots + 1][storage_block];
       float* weight = w;
       if constexpr (Weights::in_parameters)
         weight = parameters[tensor].weight.data() + at;
       else if constexpr (Loop::reads(weight_bit))
-        weights.load(tensor, at, low(flat), std::span(w, count));
+        weights.load(tensor, in_whole, low(flat), std::span(w, count));
       arrays<Loop::slots, Cursor> a{weight, input.advanced(at - begin), {}, update ? update + (at - begin) : nullptr};
       Loop::each_slot([&](auto s) {
         a.slot[s] = values[s];
@@ -158,17 +189,18 @@ struct packed_store {
       for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
       // One word for every array and block of this step.
       random_stream random{slots.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint64_t>(state.steps())};
-      auto const block = static_cast<std::uint64_t>(at / storage_block) * (Loop::slots + 1);
+      auto const words = random_words<Loop::slots + 1>(random, in_whole / storage_block);
       Loop::each_slot([&](auto s) {
         if constexpr (Loop::writes(slot_bit(s))) {
-          float const scale =
-              slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat, random.word(block + s));
+          float const scale = slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat, words[s]);
           if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;
         }
       });
-      random.seed = weight_seed(slots, weights);
-      if constexpr (Loop::writes(weight_bit) && !Weights::plain)
-        weights.store(tensor, at, low(flat), std::span<float const>(weight, count), random.word(block + Loop::slots));
+      if constexpr (Loop::writes(weight_bit) && !Weights::plain) {
+        random.seed = weight_seed(slots, weights);
+        weights.store(tensor, in_whole, low(flat), std::span<float const>(weight, count),
+                      random.word(block_word(in_whole / storage_block, Loop::slots + 1) + Loop::slots));
+      }
     }
     return total;
   }
@@ -202,6 +234,8 @@ class stored {
   using slots_type = kept_slots;
   using weights_type = Weights;
   static constexpr int passes = Rule::passes;
+  static constexpr bool whole_tensors = detail::whole_tensors<Rule>;
+  static constexpr std::size_t division_block = storage_block;
 
   stored(Rule rule, Slots slots = {}, Weights weights = {})
       : rule_(std::move(rule)), slots_(kept(slots)), weights_(std::move(weights)) {}
@@ -236,6 +270,12 @@ class stored {
       return rule_.step_stored(parameters, s.base(), source, options, store);
     else
       return as_chain().template step_groups<1>({as_chain()}, parameters, s.base(), source, options, store);
+  }
+
+  /// Brings weights that are not in the list up to date with what other ranks did (optim/division.hpp).
+  template <class Exchange>
+  void share(parameter_list const& parameters, state_type&, Exchange const& exchange) const {
+    weights_.share(parameters, exchange);
   }
 
  private:

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -14,12 +13,12 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
+#include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
-#include <dovetail/optim/mixed.hpp>
-#include <dovetail/optim/plan.hpp>
-#include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step_result.hpp>
 
 namespace dovetail::sync {
 
@@ -29,25 +28,25 @@ template <optim::gradient_source Source>
 struct range_source {
   Source const* all;
   parameter_list const* list;
-  std::size_t begin;
 
   double bytes() const { return all->bytes(); }
   static void check(parameter_list const&) {}  // the whole list was checked
   auto at(parameter_list const& own, std::size_t i) const {
-    std::size_t const first = list->offset(i);
-    return all->at(*list, i).advanced(own[i].size() && begin > first ? begin - first : 0);
+    return all->at(*list, i).advanced(own[i].size() ? own[i].first - (*list)[i].first : 0);
   }
 };
 }  // namespace detail
 
 /// An optimizer whose state is divided among ranks: each keeps and updates its part of the flat index space and then
-/// gives its weights to the others (Rajbhandari et al., ZeRO, SC 2020, section 5.1). All ranks hold all weights and the
-/// same gradients; every call is collective. Sums over tensors run over all ranks, so LARS and LAMB see the norms of
-/// whole tensors; elementwise rules give the bits of the undivided optimizer.
+/// gives its weights to the others (Rajbhandari et al., ZeRO, SC 2020, section 5.1). All ranks hold all weights, in the
+/// list or where optim::stored has them, and the same gradients; every call is collective. Sums over tensors run over
+/// all ranks, so LARS and LAMB see the norms of whole tensors; elementwise rules give the bits of the undivided
+/// optimizer.
 ///
 ///     auto opt = sync::shard(optim::adamw{}, comm);    // comm must outlive it
 ///
-/// Parts are equal, or what `bounds` says; a rule with tensorwise stages gets whole tensors, as evenly as they allow.
+/// Parts are equal, or what `bounds` says. optim::stored has them begin with a block of 256 elements; a rule with
+/// tensorwise stages, and optim::mixed, with a tensor; as evenly as these allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
   static_assert(!optim::detail::observes<Optimizer>,
@@ -65,8 +64,8 @@ class sharded {
 
     std::vector<std::size_t> bounds;  ///< rank r has flat indices bounds[r] to bounds[r + 1]
     inner_state inner;
-    parameter_list list;         ///< this rank's views, as they were last seen; no part of the value
-    std::vector<float> staging;  ///< for tensors that lie apart from each other; no part of the value
+    parameter_list list;                            ///< this rank's views, as they were last seen; no part of the value
+    std::array<std::vector<std::byte>, 2> staging;  ///< of what is sent and what comes; no part of the value
   };
 
   static constexpr bool steps_together = true;
@@ -79,10 +78,7 @@ class sharded {
     s.bounds = bounds_.empty() ? even_bounds(parameters) : bounds_;
     check_bounds(parameters, s.bounds);
     s.list = part_of(parameters, own(s));
-    if constexpr (requires { rule_.init(s.list, rule_.groups_of(parameters)); })
-      s.inner = rule_.init(s.list, rule_.groups_of(parameters));
-    else
-      s.inner = rule_.init(s.list);
+    s.inner = rule_.init(s.list);
     return s;
   }
 
@@ -97,120 +93,98 @@ class sharded {
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
     options.combine = [&](std::span<double> sums) { comm_->all_reduce(sums, comm::reduction::sum); };
     options.division = {};
-    auto const r =
-        rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters, own(s).begin}, options);
-    if (!r.skipped) share_weights(parameters, s);
+    auto const r = rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters}, options);
+    // Also if the step was skipped: of optim::mixed that may be one rule's alone.
+    share_weights(parameters, s);
     return r;
   }
 
   /// The state of the undivided optimizer, on every rank: what a checkpoint keeps, whatever the number of ranks.
   inner_state gathered(parameter_list const& parameters, state_type& s) const {
-    must_be_divisible();
     auto whole = rule_.init(parameters);
-    whole.set_steps(s.inner.steps());
-    for (std::size_t k = 0; k < whole.slots(); ++k) {
-      auto const to = whole.slot(k);
-      std::copy_n(s.inner.slot(k).begin(), own(s).size(), to.begin() + static_cast<std::ptrdiff_t>(own(s).begin));
-      share(to, s);
-    }
-    // Scalars are the same everywhere; arrays are where their tensor is.
-    each_other(whole, s.inner, [&](std::size_t tensor, std::span<std::byte> to, std::span<std::byte const> from) {
-      if (tensor == everywhere) {
-        std::copy(from.begin(), from.end(), to.begin());
-      } else if (parameters[tensor].size()) {
-        int const root = owner(s, parameters.offset(tensor));
-        if (root == comm_->rank()) std::copy(from.begin(), from.end(), to.begin());
-        comm_->broadcast(to, root);
-      }
-    });
+    auto const to = arrays_of(whole), from = arrays_of(s.inner);
+    each_own(parameters, s, to, from, [](std::span<std::byte> all, std::span<std::byte> own) { copy(own, all); });
+    exchange(parameters, s, to);
     return whole;
   }
-  /// This rank's part of an undivided state. Sends nothing.
+  /// This rank's part of an undivided state. Sends nothing. Throws argument_error if it is of another rule or list.
   state_type part_of_state(parameter_list const& parameters, inner_state whole) const {
-    must_be_divisible();
     auto s = init(parameters);
-    s.inner.set_steps(whole.steps());
-    for (std::size_t k = 0; k < whole.slots(); ++k)
-      std::copy_n(whole.slot(k).begin() + static_cast<std::ptrdiff_t>(own(s).begin), own(s).size(),
-                  s.inner.slot(k).begin());
-    each_other(s.inner, whole, [](std::size_t, std::span<std::byte> to, std::span<std::byte const> from) {
-      if (to.size() == from.size()) std::copy(from.begin(), from.end(), to.begin());
-    });
+    auto const from = arrays_of(whole), to = arrays_of(s.inner);
+    each_own(parameters, s, from, to, [](std::span<std::byte> all, std::span<std::byte> own) { copy(all, own); });
     return s;
   }
 
  private:
-  static constexpr void must_be_divisible() {
-    static_assert(std::is_same_v<inner_state, optim::state>,
-                  "sync::shard can put together the state of chains, named rules and optim::grouped only");
+  static constexpr std::size_t block = optim::detail::division_block<Optimizer>;
+  static std::vector<optim::divisible_array> arrays_of(inner_state& s) {
+    DOVETAIL_REQUIRE(optim::divisible_state<inner_state>,
+                     "sync::shard cannot put this state together or cut it: give it divisible_arrays(), as "
+                     "optim/division.hpp says",
+                     inner_state);
+    return s.divisible_arrays();
   }
-  static constexpr std::size_t everywhere = static_cast<std::size_t>(-1);
 
-  range own(state_type const& s) const {
-    auto const r = static_cast<std::size_t>(comm_->rank());
+  range part(state_type const& s, int rank) const {
+    auto const r = static_cast<std::size_t>(rank);
     return {s.bounds[r], s.bounds[r + 1]};
   }
-  int owner(state_type const& s, std::size_t flat) const {
-    int r = 0;
-    while (s.bounds[static_cast<std::size_t>(r) + 1] <= flat) ++r;
-    return r;
+  range own(state_type const& s) const { return part(s, comm_->rank()); }
+  /// What of tensor i lies in a range of flat indices, counted from its beginning.
+  static range in_tensor(parameter_list const& p, std::size_t i, range r) {
+    auto const at = [&](std::size_t x) { return std::clamp(x, p.offset(i), p.offset(i + 1)) - p.offset(i); };
+    return {at(r.begin), at(r.end)};
   }
+
   std::vector<std::size_t> even_bounds(parameter_list const& p) const {
     int const ranks = comm_->size();
     std::vector<std::size_t> bounds{0};
-    std::size_t tensor = 0;
     for (int r = 0; r < ranks; ++r) {
-      std::size_t end = dovetail::shard(p.flat_size(), ranks, r).end;
-      if constexpr (optim::detail::whole_tensors<Optimizer>) {  // the boundary between tensors that is nearest
-        while (tensor < p.size() && p.offset(tensor) < end) ++tensor;
-        std::size_t const above = p.offset(tensor), below = tensor ? p.offset(tensor - 1) : 0;
-        end = r + 1 == ranks || above - end <= end - below ? above : below;
-        end = std::max(end, bounds.back());
-      }
-      bounds.push_back(r + 1 == ranks ? p.flat_size() : end);
+      std::size_t const end = dovetail::shard(p.flat_size(), ranks, r).end;
+      auto const [below, above] = allowed_around(p, end);
+      bounds.push_back(std::max(above - end <= end - below ? above : below, bounds.back()));
     }
     return bounds;
+  }
+  /// The nearest bounds that the rule's blocks allow: x twice, or one below and one above it.
+  static std::pair<std::size_t, std::size_t> allowed_around(parameter_list const& p, std::size_t x) {
+    std::size_t i = 0;
+    while (p.offset(i + 1) < x) ++i;
+    std::size_t const first = p.offset(i), last = p.offset(i + 1);
+    if (block == 1 || x == first || x == last) return {x, x};
+    std::size_t const at = (x - first) % block;
+    return {x - at, at ? std::min(last - (x - at), block) + (x - at) : x};
   }
   void check_bounds(parameter_list const& p, std::vector<std::size_t> const& b) const {
     require(b.size() == static_cast<std::size_t>(comm_->size()) + 1 && b.front() == 0 && b.back() == p.flat_size() &&
                 std::is_sorted(b.begin(), b.end()),
             "sync::shard: ", b.size(), " bounds for ", comm_->size(), " ranks and ", p.flat_size(),
             " parameters: give one more than there are ranks, ascending from 0 to the number of parameters");
-    if constexpr (optim::detail::whole_tensors<Optimizer>)
-      for (auto const x : b) {
-        std::size_t i = 0;
-        while (p.offset(i) < x) ++i;
-        require(p.offset(i) == x, "sync::shard: the bound ", x, " divides tensor '", p[i - 1].name,
-                "', which this rule needs whole");
-      }
+    for (auto const x : b) {
+      auto const [below, above] = allowed_around(p, x);
+      if (x == below) continue;
+      std::size_t i = 0;
+      while (p.offset(i + 1) < x) ++i;
+      throw argument_error(
+          message("sync::shard: the bound ", x, " divides tensor '", p[i].name, "' of flat indices ", p.offset(i),
+                  " to ", p.offset(i + 1), ", of which this rule needs ",
+                  block == optim::undivided ? "all" : message("each ", block, " elements from its beginning"),
+                  " together: the nearest bounds are ", below, " and ", above));
+    }
   }
-  /// Every tensor of the list, as far as it lies in a range; of the same rank of shape.
+  /// Every tensor of the list, as far as it lies in a range.
   static parameter_list part_of(parameter_list const& all, range r) {
     parameter_list list;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      std::size_t const first = all.offset(i), last = first + all[i].size();
-      std::size_t const begin = std::min(std::max(r.begin, first), last);
-      std::size_t const n = std::max(begin, std::min(r.end, last)) - begin;
-      shape s = all[i].shape;
-      if (n != all[i].size()) {
-        for (int d = 0; d < s.rank; ++d) s[d] = 1;
-        if (s.rank == 0)
-          s.push_back(static_cast<std::int64_t>(n));
-        else
-          s[s.rank - 1] = static_cast<std::int64_t>(n);
-      }
-      list.add(all[i].name, all[i].weight.subspan(begin - first, n), all[i].gradient.subspan(begin - first, n), s);
-    }
+    for (std::size_t i = 0; i < all.size(); ++i) list.add_part(all[i], in_tensor(all, i, r));
     return list;
   }
   bool moved(parameter_list const& all, state_type const& s) const {
     require(all.size() == s.list.size() && all.flat_size() == s.bounds.back(), "sync::shard: the state was made for ",
             s.list.size(), " tensors of ", s.bounds.back(), " weights, the list has ", all.size(), " of ",
             all.flat_size(), ": call init() again");
-    range const r = own(s);
     for (std::size_t i = 0; i < all.size(); ++i) {
-      if (!s.list[i].size()) continue;
-      std::size_t const skip = r.begin > all.offset(i) ? r.begin - all.offset(i) : 0;
+      if (!s.list[i].size() || all[i].elsewhere()) continue;
+      std::size_t const skip = s.list[i].first - all[i].first;
       if (s.list[i].weight.data() != all[i].weight.data() + skip ||
           s.list[i].gradient.data() != all[i].gradient.data() + skip)
         return true;
@@ -218,44 +192,75 @@ class sharded {
     return false;
   }
 
-  /// Gives this rank's part of a flat array to the others.
-  void share(std::span<float> flat, state_type const& s) const {
-    bool even = true;
-    for (int r = 0; r < comm_->size(); ++r)
-      even = even && s.bounds[static_cast<std::size_t>(r) + 1] == dovetail::shard(flat.size(), comm_->size(), r).end;
-    if (even) {
-      comm_->all_gather(flat);
-      return;
+  static void copy(std::span<std::byte const> from, std::span<std::byte> to) {
+    if (!from.empty()) std::memcpy(to.data(), from.data(), from.size());
+  }
+  /// f(what this rank has of an array of the whole state, the array of its part).
+  template <class F>
+  void each_own(parameter_list const& p, state_type const& s, std::vector<optim::divisible_array> whole,
+                std::vector<optim::divisible_array> parts, F const& f) const {
+    auto const elements = [&](optim::divisible_array const& a) { return in_tensor(p, a.tensor, own(s)); };
+    auto const not_here = [&](optim::divisible_array const& a) { return a.tensor < p.size() && elements(a).empty(); };
+    std::erase_if(whole, not_here);
+    std::erase_if(parts, not_here);
+    bool same = whole.size() == parts.size();
+    for (std::size_t k = 0; same && k < whole.size(); ++k) {
+      auto const &a = whole[k], &b = parts[k];
+      bool const divided = a.tensor < p.size();
+      same = a.tensor == b.tensor && a.bytes.size() == (divided ? a.size(p[a.tensor].size()) : b.bytes.size()) &&
+             b.bytes.size() == (divided ? a.size(elements(a).size()) : a.bytes.size());
     }
-    std::vector<std::byte> all;
-    comm_->all_gather_v(std::as_bytes(std::span<float const>(flat).subspan(own(s).begin, own(s).size())), all);
-    require(all.size() == flat.size_bytes(),
-            "sync::shard: the ranks have different parts: make every rank's state with ", "the same bounds");
-    if (!all.empty()) std::memcpy(flat.data(), all.data(), all.size());
+    require(same,
+            "sync::shard: this state is of other parameters or of another rule than this one: make it with the "
+            "undivided rule's init() for this list");
+    for (std::size_t k = 0; k < whole.size(); ++k)
+      f(whole[k].tensor < p.size() ? whole[k].of(elements(whole[k])) : whole[k].bytes, parts[k].bytes);
+  }
+  /// Gives this rank's part of whole arrays to the others, in place.
+  void exchange(parameter_list const& p, state_type& s, std::vector<optim::divisible_array> const& arrays) const {
+    auto& [sent, all] = s.staging;
+    for (std::size_t first = 0, last = 0; first < arrays.size(); first = last) {
+      std::size_t bytes = 0;
+      while (last < arrays.size() && bytes < together) bytes += arrays[last++].bytes.size();
+      if (!bytes) continue;
+      auto const each_of_rank = [&](int r, auto const& f) {
+        for (std::size_t k = first; k < last; ++k)
+          if (auto const& a = arrays[k]; a.tensor != optim::everywhere) f(a.of(in_tensor(p, a.tensor, part(s, r))));
+      };
+      sent.clear();
+      each_of_rank(comm_->rank(), [&](std::span<std::byte> x) { sent.insert(sent.end(), x.begin(), x.end()); });
+      auto const offsets = comm_->all_gather_v(sent, all);
+      for (int r = 0; r < comm_->size(); ++r) {
+        std::size_t expected = 0, from = offsets[static_cast<std::size_t>(r)];
+        each_of_rank(r, [&](std::span<std::byte> x) { expected += x.size(); });
+        require(offsets[static_cast<std::size_t>(r) + 1] - from == expected,
+                "sync::shard: the ranks have different parts: make every rank's state with the same bounds");
+        if (r != comm_->rank())
+          each_of_rank(r, [&](std::span<std::byte> x) {
+            copy(std::span(all).subspan(from, x.size()), x);
+            from += x.size();
+          });
+      }
+    }
   }
   void share_weights(parameter_list const& parameters, state_type& s) const {
-    if (auto const flat = parameters.flat_weights(); !flat.empty() || !parameters.flat_size()) {
-      share(flat, s);
-      return;
+    bool even = true;
+    for (int r = 0; r < comm_->size(); ++r)
+      even = even && part(s, r).end == dovetail::shard(parameters.flat_size(), comm_->size(), r).end;
+    if (auto const flat = parameters.flat_weights(); even && !flat.empty()) {
+      comm_->all_gather(flat);  // without a copy
+    } else {
+      std::vector<optim::divisible_array> weights;
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (!parameters[i].elsewhere()) weights.push_back(optim::divided(i, parameters[i].weight));
+      exchange(parameters, s, weights);
     }
-    s.staging.resize(parameters.flat_size());
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      std::copy(parameters[i].weight.begin(), parameters[i].weight.end(),
-                s.staging.begin() + static_cast<std::ptrdiff_t>(parameters.offset(i)));
-    share(s.staging, s);
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      std::copy_n(s.staging.begin() + static_cast<std::ptrdiff_t>(parameters.offset(i)), parameters[i].size(),
-                  parameters[i].weight.begin());
+    auto const others = [&](std::vector<optim::divisible_array> const& arrays) { exchange(parameters, s, arrays); };
+    if constexpr (requires { rule_.share(parameters, s.inner, others); }) rule_.share(parameters, s.inner, others);
   }
-  /// f(tensor or everywhere, to, from) for all scalars and arrays.
-  template <class F>
-  static void each_other(inner_state& to, inner_state& from, F const& f) {
-    for (std::size_t c = 0; c < to.scalars(); ++c)
-      f(everywhere, std::as_writable_bytes(to.scalar(c)), std::as_bytes(std::span<double const>(from.scalar(c))));
-    to.each_array(from, [&](std::size_t tensor, std::span<float> a, std::span<float const> b) {
-      f(tensor, std::as_writable_bytes(a), std::as_bytes(b));
-    });
-  }
+
+  /// Bytes of arrays that are exchanged at once, about: they are copied for that.
+  static constexpr std::size_t together = std::size_t{1} << 22;
 
   Optimizer rule_;
   Communicator* comm_;

@@ -87,7 +87,7 @@ struct stored_body : pass_math<Flow, P> {
       this->element(w[k], g[k], own_slots);
       each_slot([&](auto i) { s[i][k] = own_slots[i]; });
     }
-    std::uint64_t const word = static_cast<std::uint64_t>(number) * (slots + 1);
+    std::uint64_t const word = optim::detail::block_word(number, slots + 1);
     each_slot([&](auto i) {
       if constexpr (math::writes(slot_bit(i))) {
         typename Slots::code codes[block_share];
