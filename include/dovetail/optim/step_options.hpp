@@ -35,6 +35,11 @@ template <class Rule>
 inline constexpr bool whole_tensors = !requires {
   requires !static_cast<bool>(Rule::whole_tensors);
 };
+/// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
+template <class Optimizer>
+inline constexpr bool steps_together = requires {
+  requires static_cast<bool>(Optimizer::steps_together);
+};
 }  // namespace detail
 
 }  // namespace dovetail::optim

@@ -15,6 +15,7 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -165,6 +166,10 @@ class all_reduce_session {
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
+    DOVETAIL_REQUIRE(!optim::detail::steps_together<Optimizer>,
+                     "has its state divided among ranks, so it is not what every rank would save: step it in a loop "
+                     "of your own, and save what its gathered() returns",
+                     Optimizer);
     return state_.tensors(prefix + "optimizer.");
   }
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {

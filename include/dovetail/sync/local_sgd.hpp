@@ -22,12 +22,6 @@
 namespace dovetail::sync {
 
 namespace detail {
-/// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
-template <class Optimizer>
-inline constexpr bool steps_together = requires {
-  requires static_cast<bool>(Optimizer::steps_together);
-};
-
 /// f(weights) for pieces of memory as large as they come: the whole list, or each of tensors that lie apart.
 template <class F>
 void each_piece(parameter_list& parameters, F const& f) {
@@ -61,7 +55,7 @@ struct local_sgd {
   /// Throws argument_error for a negative `every`, and for weights that are not in the list.
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
-    DOVETAIL_REQUIRE(!detail::steps_together<Optimizer>,
+    DOVETAIL_REQUIRE(!optim::detail::steps_together<Optimizer>,
                      "needs the same gradients on all ranks, which sync::local_sgd lets train apart: use "
                      "sync::all_reduce, or the optimizer undivided",
                      Optimizer);
