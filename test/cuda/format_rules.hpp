@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <dovetail/core/half.hpp>
+#include <dovetail/optim/mixed.hpp>
 #include <dovetail/optim/stored.hpp>
 
 #include "rules.hpp"
@@ -94,6 +95,12 @@ DOVETAIL_FORMAT_CASE(slots_8bit_groups, fp32, false, false, true, optim::stored{
 DOVETAIL_FORMAT_CASE(first_values, fp32, false, false, true, optim::stored{adagrad(), optim::blockwise_8bit{5}})
 DOVETAIL_FORMAT_CASE(all_small, bf16, true, false, true,
                      optim::stored{adamw(), optim::blockwise_8bit{5}, optim::rounded_weights{h.weights, 11}})
+DOVETAIL_FORMAT_CASE(several_rules, fp32, false, true, false,
+                     optim::mixed{adamw(), optim::group{optim::name_matches{"*.1*"}, lars()},
+                                  optim::group{optim::name_matches{"*.8"}, optim::frozen{}}})
+DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, true,
+                     optim::mixed{optim::stored{adamw(), optim::blockwise_8bit{5}},
+                                  optim::group{optim::name_matches{"*.1*"}, in_groups()}})
 #undef DOVETAIL_FORMAT_CASE
 
 #define DOVETAIL_TEST_FORMATS(CASE) \
@@ -112,7 +119,9 @@ DOVETAIL_FORMAT_CASE(all_small, bf16, true, false, true,
   CASE(12, slots_8bit_lamb)         \
   CASE(13, slots_8bit_groups)       \
   CASE(14, first_values)            \
-  CASE(15, all_small)
+  CASE(15, all_small)               \
+  CASE(16, several_rules)           \
+  CASE(17, several_formats)
 
 inline parameter_list elsewhere_list() {
   parameter_list p;

@@ -11,7 +11,7 @@
 #include <string>
 #include <type_traits>
 
-#include <dovetail/optim/cuda/stored.cuh>
+#include <dovetail/optim/cuda/mixed.cuh>
 
 // Groups of hyperparameters, and formats other than fp32. One line per case; exit code 1 if one fails, 77 if there is
 // no device.
@@ -265,6 +265,7 @@ int run() {
   check_state<test::mirrored_fp16>(d);
   check_state<test::split>(d);
   check_state<test::slots_8bit_lamb>(d);
+  check_state<test::several_formats>(d);
   check_refusals(d);
   gpu::check(cudaStreamDestroy(stream), "cudaStreamDestroy");
   std::printf("%d failed\n", failures);

@@ -63,8 +63,6 @@ struct subset_source {
 ///                  optim::group{[](auto, shape const& s) { return s.rank == 2; }, optim::muon{}}}
 template <class Rest, class... Groups>
 class mixed {
-  static constexpr std::size_t count = 1 + sizeof...(Groups);
-
   template <class Rule>
   struct part {
     std::vector<std::size_t> index;  ///< of its parameters in the whole list
@@ -118,8 +116,7 @@ class mixed {
 
   state_type init(parameter_list const& parameters) const {
     state_type s;
-    std::vector<std::size_t> group_of;
-    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.whole));
+    auto const group_of = groups_of(parameters);
     each([&]<std::size_t G>() {
       auto& part = std::get<G>(s.parts);
       for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -200,7 +197,15 @@ class mixed {
     return found;
   }
 
- private:
+  /// group_index of every parameter.
+  std::vector<std::size_t> groups_of(parameter_list const& parameters) const {
+    std::vector<std::size_t> all;
+    for (auto const& p : parameters) all.push_back(group_index(p.name, p.whole));
+    return all;
+  }
+
+  // ---- for engines
+  static constexpr std::size_t count = 1 + sizeof...(Groups);
   template <class F>
   static void each(F const& f) {
     [&]<std::size_t... G>(std::index_sequence<G...>) { (f.template operator()<G>(), ...); }
@@ -218,10 +223,6 @@ class mixed {
     for (auto const i : index) list.add_part(all[i], {0, all[i].size()});
     return list;
   }
-  static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
-    if (a.tensor != everywhere) a.tensor = index[a.tensor];
-    return a;
-  }
   /// False if the list still is what the caller passes: a step then allocates nothing.
   static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {
     for (std::size_t k = 0; k < index.size(); ++k) {
@@ -233,6 +234,12 @@ class mixed {
         return true;
     }
     return false;
+  }
+
+ private:
+  static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
+    if (a.tensor != everywhere) a.tensor = index[a.tensor];
+    return a;
   }
   std::tuple<Rest, Groups...> rules_;
 };

@@ -289,6 +289,12 @@ state init(Optimizer const& optimizer, parameter_list const& parameters, dovetai
   });
 }
 
+/// The same tensors at other addresses. Waits for the device.
+template <class Optimizer, gradient_source Source = gradient::dense>
+void rebind(Optimizer const&, parameter_list const& parameters, state& s, Source const& source = {}) {
+  s.bind(parameters, source);
+}
+
 /// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
 /// finite and the chain can see it in time. `result` says what happened. May be captured in a graph, unless a
 /// tensorwise stage decides something on the host: that is refused. A source's factor is frozen in the graph.

@@ -71,8 +71,8 @@ class stored_state {
   template <class Weights>
   void check(parameter_list const& parameters, Weights const& weights) const {
     require(detail::halves_of(weights, parameters.size()) == halves_,
-            "optim::cuda: halves of weights have moved since the state was made: call state.bind(parameters, weights), "
-            "with the gradients' source if they have one");
+            "optim::cuda: halves of weights have moved since the state was made: call optim::cuda::rebind(optimizer, "
+            "parameters, state), with the gradients' source if they have one");
   }
   void fill(std::size_t slot, float value) {
     auto const& pieces = base_.arrays().tensors;
@@ -172,6 +172,11 @@ void step(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list c
       detail::packed_store<kept, Weights>{&s, optim::detail::weight_seed(optimizer.slots(), optimizer.weights())});
 }
 
+template <class Rule, class Slots, class Weights, class State, gradient_source Source = gradient::dense>
+void rebind(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters, State& s,
+            Source const& source = {}) {
+  s.bind(parameters, optimizer.weights(), source);
+}
 template <class Rule, class Slots, class Weights, class State>
 void refresh(optim::stored<Rule, Slots, Weights> const& optimizer, State& s) {
   refresh(optimizer.rule(), s.base());

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/optim/cuda/engine.cuh>
+#include <dovetail/optim/cuda/stored.cuh>
+#include <dovetail/optim/mixed.hpp>
+
+// optim::mixed on a device: several rules, each for its own tensors, one after the other on the same stream.
+//
+//     optim::mixed opt{optim::adamw{.lr = 1e-3f}, optim::group{matrices, optim::muon{.lr = 0.02f}}};   // + matrix.cuh
+//     auto state = optim::cuda::init(opt, parameters, device);
+
+namespace dovetail::optim::cuda {
+
+/// A rule that leaves its tensors as they are needs nothing on the device.
+class frozen_state {
+ public:
+  frozen::state_type to_host() const { return {steps}; }
+  void from_host(frozen::state_type const& h) { steps = h.steps; }
+  std::int64_t steps = 0;
+};
+template <gradient_source Source = gradient::dense>
+frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device = {}, Source const& = {}) {
+  return {};
+}
+template <gradient_source Source = gradient::dense>
+void step(frozen const&, parameter_list const&, frozen_state& s, Source const& = {}) {
+  ++s.steps;  // a graph's replays are not seen: nothing of them is run here
+}
+template <gradient_source Source = gradient::dense>
+void rebind(frozen const&, parameter_list const&, frozen_state&, Source const& = {}) {}
+inline void refresh(frozen const&, frozen_state&) {}
+inline step_result result(frozen_state const& s) { return {.step = s.steps}; }
+
+/// optim::mixed's state on a device. Copies own copies.
+template <class Mixed>
+class mixed_state {
+  template <std::size_t G>
+  using rule = std::remove_cvref_t<decltype(std::declval<Mixed const&>().template rule<G>())>;
+  template <class Rule>
+  struct part {
+    std::vector<std::size_t> index;  ///< of its parameters in the whole list
+    parameter_list list;
+    decltype(init(std::declval<Rule const&>(), std::declval<parameter_list const&>(), dovetail::cuda::device{})) state;
+  };
+  template <std::size_t... G>
+  static std::tuple<part<rule<G>>...> parts_of(std::index_sequence<G...>);
+
+ public:
+  /// The same state as the host's engine would have it. Waits.
+  typename Mixed::state_type to_host() const {
+    typename Mixed::state_type h;
+    Mixed::each([&]<std::size_t G>() {
+      auto const& own = std::get<G>(parts);
+      auto& there = std::get<G>(h.parts);
+      there.index = own.index;
+      there.list = own.list;
+      there.state = own.state.to_host();
+    });
+    return h;
+  }
+  /// Takes over a state of the host's engine for the same rules and parameters. Waits.
+  void from_host(typename Mixed::state_type h) {
+    Mixed::each([&]<std::size_t G>() {
+      auto& own = std::get<G>(parts);
+      require(own.index == std::get<G>(h.parts).index, "optim::cuda: the host's state has other tensors in group ", G,
+              ": make it with the same optimizer");
+      own.state.from_host(std::move(std::get<G>(h.parts).state));
+    });
+  }
+
+  decltype(parts_of(std::make_index_sequence<Mixed::count>{})) parts;  ///< for the engine
+};
+
+namespace detail {
+/// f(rule, part) for each rule of a mixed one.
+template <class Mixed, class State, class F>
+void each_rule(Mixed const& optimizer, State& s, F const& f) {
+  Mixed::each([&]<std::size_t G>() { f(optimizer.template rule<G>(), std::get<G>(s.parts)); });
+}
+template <class Source>
+auto subset(Source const& source, parameter_list const& parameters, std::vector<std::size_t> const& index) {
+  return optim::detail::subset_source<Source>{&source, &parameters, index.data()};
+}
+}  // namespace detail
+
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+auto init(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+          dovetail::cuda::device d = {}, Source const& source = {}) {
+  using mixed = optim::mixed<Rest, Groups...>;
+  source.check(parameters);
+  mixed_state<mixed> s;
+  auto const group_of = optimizer.groups_of(parameters);
+  mixed::each([&]<std::size_t G>() {
+    auto& own = std::get<G>(s.parts);
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      if (group_of[i] == G) own.index.push_back(i);
+    own.list = mixed::sublist(parameters, own.index);
+    own.state = init(optimizer.template rule<G>(), own.list, d, detail::subset(source, parameters, own.index));
+  });
+  return s;
+}
+
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+void rebind(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+            mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
+  source.check(parameters);
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    own.list = optim::mixed<Rest, Groups...>::sublist(parameters, own.index);
+    rebind(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+}
+
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+void step(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+          mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
+  source.check(parameters);
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    require(!optim::mixed<Rest, Groups...>::moved(parameters, own.list, own.index),
+            "optim::cuda: tensors have moved since the state was made: call optim::cuda::rebind(optimizer, "
+            "parameters, state), with the gradients' source if they have one");
+    step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+}
+
+template <class Rest, class... Groups>
+void refresh(optim::mixed<Rest, Groups...> const& optimizer, mixed_state<optim::mixed<Rest, Groups...>>& s) {
+  detail::each_rule(optimizer, s, [](auto const& rule, auto& own) { refresh(rule, own.state); });
+}
+
+/// What the last step did: rate and step of the rest's rule; skipped if one of the rules skipped.
+template <class Mixed>
+step_result result(mixed_state<Mixed> const& s) {
+  step_result all;
+  Mixed::each([&]<std::size_t G>() {
+    step_result const r = result(std::get<G>(s.parts).state);
+    if constexpr (G == 0) all = r;
+    all.skipped = all.skipped || r.skipped;
+  });
+  if constexpr (Mixed::count > 1) all.gradient_norm = -1;
+  return all;
+}
+
+template <class Rest, class... Groups>
+void observe(optim::mixed<Rest, Groups...> const& optimizer, mixed_state<optim::mixed<Rest, Groups...>>& s,
+             parameter_list const& parameters, layer_factors f) {
+  std::size_t const first = f.first;
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    if constexpr (optim::detail::observes<std::remove_cvref_t<decltype(rule)>>)
+      for (std::size_t k = 0; k < own.index.size(); ++k)
+        if (parameters.offset(own.index[k]) == first && own.list[k].size()) {
+          f.first = own.list.offset(k);
+          observe(rule, own.state, f);
+        }
+  });
+}
+
+}  // namespace dovetail::optim::cuda
