@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+
+#include <ucontext.h>
+
+namespace emulated {
+
+/// A function with a stack of its own, which can stop in the middle. One runs at a time. The sanitizers are told.
+class fiber {
+ public:
+  /// `main` never returns; it begins with the first resume.
+  explicit fiber(void (*main)());
+  ~fiber();
+  fiber(fiber const&) = delete;
+
+  /// Goes on where the fiber stopped; returns when it stops again. Not from within a fiber.
+  void resume();
+  /// Stops the fiber that calls it.
+  static void suspend();
+
+ private:
+  static void begin();
+  void (*main_)();
+  std::byte* stack_;
+  ucontext_t here_{};
+  void *fake_stack_ = nullptr, *tsan_ = nullptr;  // the sanitizers' own
+};
+
+}  // namespace emulated

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <functional>
+
+#include <cuda_runtime_api.h>
+
+// Streams of the emulated device: work runs when it is queued, or is recorded while the stream captures a graph.
+
+namespace emulated {
+
+using work = std::function<void()>;
+
+cudaError_t queue(cudaStream_t, work);
+/// Checks the configuration as CUDA does and queues the kernel.
+cudaError_t launch(cudaLaunchConfig_t const&, work thread);
+/// What may not be called while this thread captures: invalidates the capture and returns CUDA's error.
+cudaError_t refuse_in_capture();
+void check_alignment(void const* p, std::size_t to);
+
+/// Counts what a program makes and must destroy: at the end of the program none may be left.
+class owned {
+ public:
+  explicit owned(char const* what);
+  owned(owned const&) = delete;
+  ~owned();
+
+ private:
+  char const* what_;
+};
+
+}  // namespace emulated
