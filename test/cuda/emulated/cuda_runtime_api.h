@@ -3,7 +3,7 @@
 #include <cstddef>
 
 // The part of the CUDA runtime's interface that the library and its tests use, on the emulated device: kernels run on
-// the CPU, within the call that launches them. Names, values and meanings are CUDA's.
+// the CPU, when the host waits for them. Names, values and meanings are CUDA's.
 
 enum cudaError_t {
   cudaSuccess = 0,

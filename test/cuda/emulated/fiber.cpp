@@ -28,7 +28,7 @@ namespace emulated {
 namespace {
 constexpr std::size_t stack_bytes = std::size_t{256} << 10;  // memory only where it is touched
 fiber* running = nullptr;
-ucontext_t outside;
+context outside;
 [[maybe_unused]] void* outside_tsan = nullptr;
 [[maybe_unused]] void* outside_fake_stack = nullptr;
 [[maybe_unused]] void const* outside_stack = nullptr;
@@ -41,10 +41,7 @@ fiber::fiber(void (*main)()) : main_(main), stack_(nullptr) {
   if (p == MAP_FAILED) fail("no memory for the stack of a thread");
   mprotect(p, guard, PROT_NONE);  // a stack that overflows ends the program
   stack_ = static_cast<std::byte*>(p) + guard;
-  getcontext(&here_);
-  here_.uc_stack.ss_sp = stack_;
-  here_.uc_stack.ss_size = stack_bytes;
-  makecontext(&here_, begin, 0);
+  make_context(here_, stack_, stack_bytes, begin);
 #if EMULATED_TSAN
   tsan_ = __tsan_create_fiber(0);
 #endif
@@ -73,7 +70,7 @@ void fiber::resume() {
   outside_tsan = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(tsan_, 0);
 #endif
-  swapcontext(&outside, &here_);
+  switch_context(outside, here_);
 #if EMULATED_ASAN
   __sanitizer_finish_switch_fiber(outside_fake_stack, nullptr, nullptr);
 #endif
@@ -86,7 +83,7 @@ void fiber::suspend() {
 #elif EMULATED_TSAN
   __tsan_switch_to_fiber(outside_tsan, 0);
 #endif
-  swapcontext(&self->here_, &outside);
+  switch_context(self->here_, outside);
 #if EMULATED_ASAN
   __sanitizer_finish_switch_fiber(self->fake_stack_, &outside_stack, &outside_bytes);
 #endif

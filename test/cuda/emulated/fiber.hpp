@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 
-#include <ucontext.h>
+#include "context.hpp"
 
 namespace emulated {
 
@@ -23,7 +23,7 @@ class fiber {
   static void begin();
   void (*main_)();
   std::byte* stack_;
-  ucontext_t here_{};
+  context here_{};
   void *fake_stack_ = nullptr, *tsan_ = nullptr;  // the sanitizers' own
 };
 

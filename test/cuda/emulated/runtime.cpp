@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,11 +42,15 @@ cudaError_t note(cudaError_t e) {
   return e;
 }
 
+std::recursive_mutex queued;
+std::vector<work> pending;  // of all streams, in order
+
 std::map<std::string, int>& left() {
   static auto& counts = *new std::map<std::string, int>;  // outlives whatever is destroyed at the end
   return counts;
 }
 void report_left() {
+  finish();
   auto text = live_allocations() ? std::to_string(live_allocations()) + " allocations" : std::string();
   for (auto const& [what, n] : left())
     if (n) text += (text.empty() ? "" : ", ") + std::to_string(n) + ' ' + what + (n > 1 ? "s" : "");
@@ -68,11 +73,14 @@ cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t f
   if (!is(kind != cudaMemcpyDeviceToHost, to, (height - 1) * to_pitch + width) ||
       !is(kind != cudaMemcpyHostToDevice, from, (height - 1) * from_pitch + width))
     return note(cudaErrorInvalidValue);
-  return queue(s, [=] {
+  auto const e = queue(s, [=] {
     for (std::size_t i = 0; i < height; ++i)
       std::memcpy(static_cast<std::byte*>(to) + i * to_pitch, static_cast<std::byte const*>(from) + i * from_pitch,
                   width);
   });
+  // CUDA, too, is through with pageable memory when it returns.
+  if (kind != cudaMemcpyDeviceToDevice) finish();
+  return e;
 }
 cudaError_t set(void* p, int value, std::size_t bytes, cudaStream_t s) {
   if (bytes == 0) return cudaSuccess;
@@ -96,9 +104,16 @@ cudaError_t queue(cudaStream_t s, work w) {
     s->recording->work.push_back(std::move(w));
     return cudaSuccess;
   }
-  open_memory const access;
-  w();
+  std::lock_guard const lock(queued);
+  pending.push_back(std::move(w));
   return cudaSuccess;
+}
+
+void finish() {
+  std::lock_guard const lock(queued);
+  if (pending.empty()) return;
+  open_memory const access;
+  for (auto const& w : std::exchange(pending, {})) w();
 }
 
 cudaError_t launch(cudaLaunchConfig_t const& c, work thread) {
@@ -154,7 +169,11 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice); }
-cudaError_t cudaDeviceSynchronize() { return refuse_in_capture(); }
+cudaError_t cudaDeviceSynchronize() {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  finish();
+  return cudaSuccess;
+}
 
 // ---- memory
 
@@ -165,6 +184,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 }
 cudaError_t cudaFree(void* p) {
   if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  finish();
   return !p || release(p) ? cudaSuccess : note(cudaErrorInvalidValue);
 }
 cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
@@ -194,13 +214,16 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
   if (!s) return note(cudaErrorInvalidResourceHandle);
+  finish();
   if (s == capturing) capturing = nullptr;
   delete s->recording;
   delete s;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
-  return s && s->recording ? break_capture(s, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);
+  finish();
+  return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
   if (!s) return note(cudaErrorStreamCaptureUnsupported);  // the default stream

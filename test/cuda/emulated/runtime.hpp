@@ -5,13 +5,16 @@
 
 #include <cuda_runtime_api.h>
 
-// Streams of the emulated device: work runs when it is queued, or is recorded while the stream captures a graph.
+// Streams of the emulated device: work waits until the host waits for it, and then runs in the order in which it was
+// queued, of whatever stream; or it is recorded while its stream captures a graph.
 
 namespace emulated {
 
 using work = std::function<void()>;
 
 cudaError_t queue(cudaStream_t, work);
+/// Does all that was queued.
+void finish();
 /// Checks the configuration as CUDA does and queues the kernel.
 cudaError_t launch(cudaLaunchConfig_t const&, work thread);
 /// What may not be called while this thread captures: invalidates the capture and returns CUDA's error.
