@@ -24,7 +24,8 @@ class fiber {
   void (*main_)();
   std::byte* stack_;
   context here_{};
-  void *fake_stack_ = nullptr, *tsan_ = nullptr;  // the sanitizers' own
+  [[maybe_unused]] void* fake_stack_ = nullptr;  // the sanitizers' own, and so is the next
+  [[maybe_unused]] void* tsan_ = nullptr;
 };
 
 }  // namespace emulated

@@ -41,10 +41,10 @@ auto region_before(void const* p) {
 void explain_fault(int, siginfo_t* info, void*) {
   if (in_arena(info->si_addr, 1)) {
     char text[200];
-    int const n = std::snprintf(text, sizeof text, "emulated device: %s at %p\n",
-                                opened ? "a kernel or a copy touched device memory that is not allocated"
-                                       : "host code touched device memory",
-                                info->si_addr);
+    int const n = std::snprintf(
+        text, sizeof text, "emulated device: %s at %p\n",
+        opened ? "a kernel or a copy touched device memory that is not allocated" : "host code touched device memory",
+        info->si_addr);
     [[maybe_unused]] auto const written = write(STDERR_FILENO, text, static_cast<std::size_t>(n));
   }
   sigaction(SIGSEGV, &before, nullptr);  // the access is tried again, and ends the program as it always does

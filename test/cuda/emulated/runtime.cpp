@@ -158,7 +158,9 @@ char const* cudaGetErrorName(cudaError_t e) {
   }
   return "unrecognized error code";
 }
-char const* cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : "refused by the emulated device"; }
+char const* cudaGetErrorString(cudaError_t e) {
+  return e == cudaSuccess ? "no error" : "refused by the emulated device";
+}
 cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
 cudaError_t cudaGetDeviceCount(int* count) {
   static bool const said = [] {

@@ -18,7 +18,8 @@ T value_of_lane(unsigned mask, T own, unsigned from, place at) {
   std::uint64_t bits = 0;
   std::memcpy(&bits, &own, sizeof own);
   auto const* const all = wait_for_lanes(mask, bits, at);
-  if (!(mask >> from & 1)) fail("%s:%d: a lane asks lane %u, which is not in the mask %#x", at.file, at.line, from, mask);
+  if (!(mask >> from & 1))
+    fail("%s:%d: a lane asks lane %u, which is not in the mask %#x", at.file, at.line, from, mask);
   std::memcpy(&own, &all[from], sizeof own);
   return own;
 }

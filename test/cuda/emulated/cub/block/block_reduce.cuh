@@ -29,7 +29,8 @@ class BlockReduce {
     return total;
   }
   T Sum(T own, char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
-    return Reduce(own, [](T a, T b) { return a + b; }, file, line);
+    return Reduce(
+        own, [](T a, T b) { return a + b; }, file, line);
   }
 
  private:
