@@ -82,7 +82,7 @@ template <class Rule>
 void check_rule(char const* name, int number, Rule const& rule, gpu::device d) {
   auto const host = test::on_host(number, steps);
   std::vector<float> packed;
-  for (std::size_t const gap : {0, 0, 1}) {  // twice the same, then tensors apart from each other
+  for (std::size_t const gap : {0u, 0u, 1u}) {  // twice the same, then tensors apart from each other
     training t(d, gap);
     auto state = optim::cuda::init(rule, t.parameters, d);
     for (int i = 0; i < steps; ++i) {

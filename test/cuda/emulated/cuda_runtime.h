@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <math.h>  // device code calls sqrt, pow, isfinite without std::
+
+#include <cstring>
+#include <functional>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include "block.hpp"
+#include "runtime.hpp"
+#include "warp.hpp"
+
+// What nvcc gives to kernels, for the host's compiler. Shared memory is static: blocks run one after another.
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+/// Loads and stores of 16 bytes, which fail as a device's do where the address is not aligned.
+inline float4 __ldca(float4 const* p) {
+  emulated::check_alignment(p, alignof(float4));
+  return *p;
+}
+inline void __stwb(float4* p, float4 x) {
+  emulated::check_alignment(p, alignof(float4));
+  *p = x;
+}
+
+inline void __syncthreads(char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulated::wait_for_block({file, line});
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(cudaLaunchConfig_t const* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
+  std::tuple<Parameters...> const copied(std::forward<Arguments>(arguments)...);
+  return emulated::launch(*config, [kernel, copied] { std::apply(kernel, copied); });
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "runtime.hpp"
+
+#include "block.hpp"
+#include "memory.hpp"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <unistd.h>
+
+struct CUgraph_st {
+  emulated::owned owned{"graph"};
+  std::vector<emulated::work> work;
+};
+struct CUgraphExec_st {
+  emulated::owned owned{"executable graph"};
+  std::vector<emulated::work> work;
+};
+struct CUstream_st {
+  emulated::owned owned{"stream"};
+  bool blocking = true;
+  bool broken = false;  ///< the capture
+  cudaGraph_t recording = nullptr;
+};
+
+namespace emulated {
+namespace {
+
+thread_local cudaError_t last = cudaSuccess;
+thread_local cudaStream_t capturing = nullptr;  // by this thread
+
+cudaError_t note(cudaError_t e) {
+  if (e != cudaSuccess) last = e;
+  return e;
+}
+
+std::recursive_mutex queued;
+std::vector<work> pending;  // of all streams, in order
+
+std::map<std::string, int>& left() {
+  static auto& counts = *new std::map<std::string, int>;  // outlives whatever is destroyed at the end
+  return counts;
+}
+void report_left() {
+  finish();
+  auto text = live_allocations() ? std::to_string(live_allocations()) + " allocations" : std::string();
+  for (auto const& [what, n] : left())
+    if (n) text += (text.empty() ? "" : ", ") + std::to_string(n) + ' ' + what + (n > 1 ? "s" : "");
+  if (!text.empty()) fail("left at the end of the program: %s", text.c_str());
+}
+
+cudaError_t break_capture(cudaStream_t s, cudaError_t e) {
+  s->broken = true;
+  return note(e);
+}
+
+/// False, unless the bytes are device memory, or host memory, as the direction of a copy says.
+bool is(bool on_device, void const* p, std::size_t bytes) { return on_device ? holds(p, bytes) : !in_arena(p, bytes); }
+
+cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch, std::size_t width,
+                 std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
+  if (width == 0 || height == 0) return cudaSuccess;
+  if (width > to_pitch || width > from_pitch) return note(cudaErrorInvalidPitchValue);
+  if (kind < cudaMemcpyHostToDevice || kind > cudaMemcpyDeviceToDevice) return note(cudaErrorInvalidMemcpyDirection);
+  if (!is(kind != cudaMemcpyDeviceToHost, to, (height - 1) * to_pitch + width) ||
+      !is(kind != cudaMemcpyHostToDevice, from, (height - 1) * from_pitch + width))
+    return note(cudaErrorInvalidValue);
+  auto const e = queue(s, [=] {
+    for (std::size_t i = 0; i < height; ++i)
+      std::memcpy(static_cast<std::byte*>(to) + i * to_pitch, static_cast<std::byte const*>(from) + i * from_pitch,
+                  width);
+  });
+  // CUDA, too, is through with pageable memory when it returns.
+  if (kind != cudaMemcpyDeviceToDevice) finish();
+  return e;
+}
+cudaError_t set(void* p, int value, std::size_t bytes, cudaStream_t s) {
+  if (bytes == 0) return cudaSuccess;
+  if (!holds(p, bytes)) return note(cudaErrorInvalidValue);
+  return queue(s, [=] { set_bytes(p, value, bytes); });
+}
+
+}  // namespace
+
+owned::owned(char const* what) : what_(what) { ++left()[what]; }
+owned::~owned() { --left()[what_]; }
+
+cudaError_t refuse_in_capture() {
+  return capturing ? break_capture(capturing, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+cudaError_t queue(cudaStream_t s, work w) {
+  if (!s && capturing && capturing->blocking) return break_capture(capturing, cudaErrorStreamCaptureImplicit);
+  if (s && s->recording) {
+    if (s->broken) return note(cudaErrorStreamCaptureInvalidated);
+    s->recording->work.push_back(std::move(w));
+    return cudaSuccess;
+  }
+  std::lock_guard const lock(queued);
+  pending.push_back(std::move(w));
+  return cudaSuccess;
+}
+
+void finish() {
+  std::lock_guard const lock(queued);
+  if (pending.empty()) return;
+  open_memory const access;
+  for (auto const& w : std::exchange(pending, {})) w();
+}
+
+cudaError_t launch(cudaLaunchConfig_t const& c, work thread) {
+  dim3 const b = c.blockDim, g = c.gridDim;
+  bool const none = b.x == 0 || b.y == 0 || b.z == 0 || g.x == 0 || g.y == 0 || g.z == 0;
+  if (none || b.x > 1024 || b.y > 1024 || b.z > 64 || std::uint64_t{b.x} * b.y * b.z > 1024 || g.x > 0x7FFFFFFFu ||
+      g.y > 65535 || g.z > 65535)
+    return note(cudaErrorInvalidConfiguration);
+  if (c.dynamicSmemBytes || c.numAttrs) return note(cudaErrorNotSupported);
+  return queue(c.stream, [=] { run_grid(g, b, thread); });
+}
+
+void check_alignment(void const* p, std::size_t to) {
+  if (reinterpret_cast<std::uintptr_t>(p) % to) fail("an access of %zu bytes at %p, which is not aligned", to, p);
+}
+
+}  // namespace emulated
+
+using namespace emulated;
+
+// ---- errors, the device
+
+char const* cudaGetErrorName(cudaError_t e) {
+  switch (e) {
+#define EMULATED_NAME(name) \
+  case name:                \
+    return #name;
+    EMULATED_NAME(cudaSuccess)
+    EMULATED_NAME(cudaErrorInvalidValue)
+    EMULATED_NAME(cudaErrorMemoryAllocation)
+    EMULATED_NAME(cudaErrorInvalidConfiguration)
+    EMULATED_NAME(cudaErrorInvalidPitchValue)
+    EMULATED_NAME(cudaErrorInvalidMemcpyDirection)
+    EMULATED_NAME(cudaErrorInvalidDevice)
+    EMULATED_NAME(cudaErrorInvalidResourceHandle)
+    EMULATED_NAME(cudaErrorIllegalState)
+    EMULATED_NAME(cudaErrorNotSupported)
+    EMULATED_NAME(cudaErrorStreamCaptureUnsupported)
+    EMULATED_NAME(cudaErrorStreamCaptureInvalidated)
+    EMULATED_NAME(cudaErrorStreamCaptureImplicit)
+#undef EMULATED_NAME
+  }
+  return "unrecognized error code";
+}
+char const* cudaGetErrorString(cudaError_t e) {
+  return e == cudaSuccess ? "no error" : "refused by the emulated device";
+}
+cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
+cudaError_t cudaGetDeviceCount(int* count) {
+  static bool const said = [] {
+    std::puts("emulated device: kernels run on the CPU, nothing here says anything about speed");
+    return std::atexit(report_left) == 0;
+  }();
+  *count = said;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice); }
+cudaError_t cudaDeviceSynchronize() {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  finish();
+  return cudaSuccess;
+}
+
+// ---- memory
+
+cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  *p = bytes ? allocate(bytes) : nullptr;
+  return *p || !bytes ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFree(void* p) {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  finish();
+  return !p || release(p) ? cudaSuccess : note(cudaErrorInvalidValue);
+}
+cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  return set(p, value, bytes, nullptr);
+}
+cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t s) { return set(p, value, bytes, s); }
+cudaError_t cudaMemcpy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) {
+  if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
+  return copy(to, bytes, from, bytes, bytes, 1, kind, nullptr);
+}
+cudaError_t cudaMemcpyAsync(void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t s) {
+  return copy(to, bytes, from, bytes, bytes, 1, kind, s);
+}
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
+  return copy(to, to_pitch, from, from_pitch, width, height, kind, s);
+}
+
+// ---- streams and graphs
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) {
+  if (flags > cudaStreamNonBlocking) return note(cudaErrorInvalidValue);
+  *s = new CUstream_st;
+  (*s)->blocking = flags == cudaStreamDefault;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  if (!s) return note(cudaErrorInvalidResourceHandle);
+  finish();
+  if (s == capturing) capturing = nullptr;
+  delete s->recording;
+  delete s;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);
+  finish();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  if (!s) return note(cudaErrorStreamCaptureUnsupported);  // the default stream
+  if (capturing || s->recording) return note(cudaErrorIllegalState);
+  capturing = s;
+  s->broken = false;
+  s->recording = new CUgraph_st;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  if (!s || s != capturing) return note(cudaErrorIllegalState);
+  capturing = nullptr;
+  *graph = std::exchange(s->recording, nullptr);
+  if (!s->broken) return cudaSuccess;
+  delete std::exchange(*graph, nullptr);
+  return note(cudaErrorStreamCaptureInvalidated);
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* status) {
+  *status = !s || !s->recording ? cudaStreamCaptureStatusNone
+            : s->broken         ? cudaStreamCaptureStatusInvalidated
+                                : cudaStreamCaptureStatusActive;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  if (!graph) return note(cudaErrorInvalidValue);
+  *executable = new CUgraphExec_st;
+  (*executable)->work = graph->work;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t s) {
+  if (!executable) return note(cudaErrorInvalidValue);
+  return queue(s, [all = executable->work] {
+    for (auto const& one : all) one();
+  });
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  if (!executable) return note(cudaErrorInvalidValue);
+  delete executable;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  if (!graph) return note(cudaErrorInvalidValue);
+  delete graph;
+  return cudaSuccess;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <functional>
+
+#include <cuda_runtime_api.h>
+
+// Streams of the emulated device: work waits until the host waits for it, and then runs in the order in which it was
+// queued, of whatever stream; or it is recorded while its stream captures a graph.
+
+namespace emulated {
+
+using work = std::function<void()>;
+
+cudaError_t queue(cudaStream_t, work);
+/// Does all that was queued.
+void finish();
+/// Checks the configuration as CUDA does and queues the kernel.
+cudaError_t launch(cudaLaunchConfig_t const&, work thread);
+/// What may not be called while this thread captures: invalidates the capture and returns CUDA's error.
+cudaError_t refuse_in_capture();
+void check_alignment(void const* p, std::size_t to);
+
+/// Counts what a program makes and must destroy: at the end of the program none may be left.
+class owned {
+ public:
+  explicit owned(char const* what);
+  owned(owned const&) = delete;
+  ~owned();
+
+ private:
+  char const* what_;
+};
+
+}  // namespace emulated
