@@ -16,6 +16,9 @@
 
 // What nvcc gives to kernels, for the host's compiler. Shared memory is static: blocks run one after another.
 
+/// For tests: nothing is fused here, so that bits may be compared.
+#define DOVETAIL_EMULATED_CUDA 1
+
 #define __global__
 #define __device__
 #define __host__
@@ -29,13 +32,21 @@ extern dim3 blockDim, gridDim;
 struct alignas(16) float4 {
   float x, y, z, w;
 };
-/// Loads and stores of 16 bytes, which fail as a device's do where the address is not aligned.
-inline float4 __ldca(float4 const* p) {
-  emulated::check_alignment(p, alignof(float4));
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+/// Loads and stores in one access, which fail as a device's do where the address is not aligned.
+template <class T>
+T __ldca(T const* p) {
+  emulated::check_alignment(p, alignof(T));
   return *p;
 }
-inline void __stwb(float4* p, float4 x) {
-  emulated::check_alignment(p, alignof(float4));
+template <class T>
+void __stwb(T* p, T x) {
+  emulated::check_alignment(p, alignof(T));
   *p = x;
 }
 
