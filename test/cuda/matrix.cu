@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <limits>
 #include <string>
+#include <string_view>
 
 #include <dovetail/optim/cuda/matrix.cuh>
+#include <dovetail/optim/cuda/mixed.cuh>
 
 // Rules with tensorwise stages. One line per case; exit code 1 if one fails, 77 if there is no device.
 
@@ -146,6 +148,30 @@ void check_skip(gpu::device d) {
   report(distance(t.weights(), host.weight) <= near, "after a skipped step the host's and the device's ways are one");
 }
 
+/// Muon for matrices and AdamW for the rest, as one rule and as two.
+void check_mixed(gpu::device d) {
+  auto const matrices = [](std::string_view, shape const& s) { return s.rank == 2; };
+  optim::mixed const both{optim::adamw{.lr = 0.01f}, optim::group{matrices, test::muon()}};
+  training<optim::adamw> together(d, optim::adamw{.lr = 0.01f}), apart(d, optim::adamw{.lr = 0.01f});
+  auto state = optim::cuda::init(both, together.parameters, d);
+  parameter_list large, rest;
+  for (auto const& p : apart.parameters) (p.shape.rank == 2 ? large : rest).add(p.name, p.weight, p.gradient, p.shape);
+  auto first = optim::cuda::init(test::muon(), large, d);
+  auto second = optim::cuda::init(apart.rule, rest, d);
+  for (int i = 0; i < steps; ++i) {
+    together.load(i), apart.load(i);
+    optim::cuda::step(both, together.parameters, state);
+    optim::cuda::step(test::muon(), large, first);
+    optim::cuda::step(apart.rule, rest, second);
+  }
+  report(same_bits(together.weights(), apart.weights()) && optim::cuda::result(state).step == steps,
+         "muon and adamw as one rule leave the bits of two");
+  auto const saved = state.to_host();
+  auto again = optim::cuda::init(both, together.parameters, d);
+  again.from_host(saved);
+  report(again.to_host() == saved, "the state of several rules goes to the host and back");
+}
+
 /// Captures one step; false if it is refused.
 template <class Rule>
 bool capture(training<Rule>& t, cudaGraph_t& graph) {
@@ -195,6 +221,7 @@ int run() {
   DOVETAIL_TEST_MATRIX_RULES(DOVETAIL_CHECK)
 #undef DOVETAIL_CHECK
   check_skip(d);
+  check_mixed(d);
   check_graph("muon", test::muon(), d);
   check_graph("sm3", test::sm3(), d);
   check_graph("row-wise adagrad", test::row_wise_adagrad(), d);

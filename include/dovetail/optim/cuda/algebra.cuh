@@ -182,4 +182,12 @@ class algebra {
   algebra_memory* memory_;
 };
 
+/// What a stage that multiplies matrices finds where cuda/matrix.cuh is not included; with it, that one fits better.
+template <class Algebra>
+auto matrices_of(Algebra const&) {
+  static_assert(sizeof(Algebra) == 0,
+                "optim::cuda: this rule multiplies or decomposes matrices: include <dovetail/optim/cuda/matrix.cuh> "
+                "and link dovetail::cuda_matrix");
+}
+
 }  // namespace dovetail::optim::cuda
