@@ -180,7 +180,7 @@ void check_state(gpu::device d) {
   } catch (argument_error const&) {
     refused = true;
   }
-  report(refused, "tensors at other addresses are refused until state.bind");
+  report(refused, "tensors at other addresses are refused until they are bound again");
 
   bool faster = false;
   training s(d);

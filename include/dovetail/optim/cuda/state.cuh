@@ -122,13 +122,14 @@ class state {
             "optim::cuda: this state was made for another rule: make it with optim::cuda::init and this optimizer");
     require(gradient_size_ == sizeof(typename detail::reader_type<Source>::type),
             "optim::cuda: this state was bound to gradients of ", gradient_size_,
-            " bytes per element: call state.bind(parameters, source) with the source of this step");
+            " bytes per element: call optim::cuda::rebind(optimizer, parameters, state, source) with the source of "
+            "this step");
     for (std::size_t i = 0; i < parameters.size(); ++i)
       require(places_[i].weight == parameters[i].weight.data() &&
                   places_[i].gradient == detail::gradient_address(source, parameters, i),
               "optim::cuda: parameter '", parameters[i].name,
-              "' has moved since the state was made: call state.bind(parameters), with the gradients' source if they "
-              "have one");
+              "' has moved since the state was made: call optim::cuda::rebind(optimizer, parameters, state), with the "
+              "gradients' source if they have one");
   }
 
   /// "<prefix><parameter>.<slot>" with the parameter's shape, as optim::state lists them, in device memory.
