@@ -59,7 +59,8 @@ figure measure(std::string const& name, Rule const& rule, Renews const& renews, 
 }
 
 int run(std::string const& path) {
-  gpu::device const d{};
+  bench::stream const own;  // the default one cannot be captured
+  gpu::device const d{.index = 0, .stream = own.get()};
   auto const never = [](std::int64_t) { return false; };
   std::printf("%-12s %12s %12s\n", "rule", "step(ms)", "renewing(ms)");
   optim::shampoo const shampoo{.interval = interval};

@@ -19,6 +19,18 @@ inline double median(std::vector<double> v) {
   return 0.5 * (v[(v.size() - 1) / 2] + v[v.size() / 2]);
 }
 
+/// A stream of one's own.
+class stream {
+ public:
+  stream() { dovetail::cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate"); }
+  stream(stream const&) = delete;
+  ~stream() { static_cast<void>(cudaStreamDestroy(stream_)); }
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_{};
+};
+
 /// Seconds of what is queued on a stream.
 struct stopwatch {
   cudaEvent_t begin{}, end{};

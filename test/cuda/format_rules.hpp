@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -158,5 +159,15 @@ struct format_outcome {
   optim::step_result last;
 };
 format_outcome formats_on_host(int number, int steps);
+
+/// A tensor whose last block is not whole, and gets a NaN in its second step.
+inline auto recovering() { return optim::stored{rprop(), optim::blockwise_8bit{}}; }
+inline constexpr std::size_t recovering_size = 300;
+inline std::vector<float> recovering_gradient(int step) {
+  std::vector<float> g(recovering_size, 0.5f);
+  if (step == 1) g[290] = std::numeric_limits<float>::quiet_NaN();
+  return g;
+}
+std::vector<kept> recovered_on_host(int steps);
 
 }  // namespace test

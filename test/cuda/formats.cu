@@ -249,9 +249,78 @@ void check_refusals(gpu::device d) {
     training<test::groups> g(d, 0);
     optim::cuda::step(g.rule, g.parameters, g.state, optim::gradient::half<bf16>{g.halves.gradients, 0.5f});
   });
+  refused("a state without lower halves, by split weights", [&] {
+    training<test::rounded> r(d, 0);
+    using split = optim::stored<optim::momentum, optim::fp32_slots, optim::split_weights>;
+    optim::cuda::step(split{test::momentum(), {}, {r.halves.weights}}, r.parameters, r.state,
+                      optim::gradient::half<bf16>{r.halves.gradients, 0.5f});
+  });
+  refused("a rate that is no number", [&] {
+    training<test::groups> g(d, 0);
+    optim::grouped const bad{
+        optim::adamw{},
+        optim::group{optim::name_matches{"*.8"}, optim::adamw{.lr = std::numeric_limits<float>::quiet_NaN()}},
+        optim::group{optim::name_matches{"*.7"}, optim::adamw{}}};
+    optim::cuda::step(bad, g.parameters, g.state);
+  });
   refused("a rule with fp32 weights, which the list does not have", [&] {
     optim::cuda::init(optim::sgd{}, t.parameters, d, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
   });
+}
+
+/// What one rule refuses is refused before another one has stepped.
+void check_all_or_none(gpu::device d) {
+  training<test::several_rules> t(d, 0), moved(d, 0);
+  t.step(0);
+  auto const before = t.state.to_host();
+  parameter_list some = t.parameters;
+  some[8].weight = moved.parameters[8].weight;  // of the frozen rule: the last of three
+  t.load(1);
+  refused("a list of which one rule's tensors have moved", [&] { optim::cuda::step(t.rule, some, t.state); });
+  report(t.state.to_host() == before, "a refused step of several rules leaves all of them as they were");
+  optim::cuda::rebind(t.rule, some, t.state);
+  optim::cuda::step(t.rule, some, t.state);
+  report(optim::cuda::result(t.state).step == 2, "tensors that moved are stepped when they are bound again");
+  parameter_list shorter;
+  shorter.add("tensor.0", t.parameters[0].weight, t.parameters[0].gradient);
+  refused("a shorter list", [&] { optim::cuda::rebind(t.rule, shorter, t.state); });
+}
+
+/// A block that is not whole, with a scale that is NaN for a step.
+void check_recovery(gpu::device d) {
+  auto const rule = test::recovering();
+  gpu::device_buffer<float> weight(std::vector<float>(test::recovering_size, 1.0f)), gradient(weight.size());
+  parameter_list p;
+  p.add("w", weight.span(), gradient.span());
+  auto state = optim::cuda::init(rule, p, d);
+  for (int i = 0; i < 4; ++i) {
+    gradient.upload(d, test::recovering_gradient(i));
+    optim::cuda::step(rule, p, state);
+  }
+  auto host = state.to_host();
+  report(test::kept_of(host) == test::recovered_on_host(4), "what is behind a tensor's end has no part in its block");
+}
+
+/// Replays beyond the rates that were sent are reported once.
+void check_outrun(gpu::device d) {
+  training<test::groups> t(d, 0);
+  cudaGraph_t graph{};
+  cudaGraphExec_t executable{};
+  t.load(0);
+  gpu::check(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  t.queue();
+  gpu::check(cudaStreamEndCapture(d.stream, &graph), "cudaStreamEndCapture");
+  gpu::check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
+  t.state.set_steps(optim::cuda::rate_table::room - 1);
+  gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+  report(optim::cuda::result(t.state).step == optim::cuda::rate_table::room, "the last rate that was sent is used");
+  gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+  refused("a replay beyond the rates", [&] { optim::cuda::result(t.state); });
+  optim::cuda::refresh(t.rule, t.state);
+  gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
+  report(optim::cuda::result(t.state).step == optim::cuda::rate_table::room + 2, "and goes on when it has new ones");
+  gpu::check(cudaGraphExecDestroy(executable), "cudaGraphExecDestroy");
+  gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
 int run() {
@@ -267,6 +336,9 @@ int run() {
   check_state<test::slots_8bit_lamb>(d);
   check_state<test::several_formats>(d);
   check_refusals(d);
+  check_all_or_none(d);
+  check_recovery(d);
+  check_outrun(d);
   gpu::check(cudaStreamDestroy(stream), "cudaStreamDestroy");
   std::printf("%d failed\n", failures);
   return failures ? 1 : 0;

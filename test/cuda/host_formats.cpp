@@ -38,4 +38,18 @@ format_outcome formats_on_host(int number, int steps) {
 #undef DOVETAIL_RUN
   throw argument_error("there is no such case");
 }
+
+std::vector<kept> recovered_on_host(int steps) {
+  std::vector<float> w(recovering_size, 1.0f), g(recovering_size);
+  parameter_list p;
+  p.add("w", w, g);
+  auto const rule = recovering();
+  auto state = rule.init(p);
+  for (int i = 0; i < steps; ++i) {
+    auto const now = recovering_gradient(i);
+    std::copy(now.begin(), now.end(), g.begin());
+    rule.step(p, state);
+  }
+  return kept_of(state);
+}
 }  // namespace test

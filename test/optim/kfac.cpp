@@ -16,6 +16,7 @@
 #include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/nn/with_loss.hpp>
 #include <dovetail/optim/matrix/kfac.hpp>
+#include <dovetail/optim/stored.hpp>
 #include <dovetail/sync.hpp>
 
 using namespace conformance;
@@ -307,6 +308,8 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
   // In one rule with others: layers' weights by K-FAC, the rest by AdamW.
   auto const both = optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"*.weight"}, kfac}};
   CHECK(train(both, 2, 40).second < 0.1 * before);
+  // Its slots in halves: what layers show goes through.
+  CHECK(train(optim::stored{kfac, optim::bf16_slots{}}, 2, 40).second < 0.1 * before);
 }
 
 TEST_CASE("ranks that train apart learn from their own layers alone, and forget those of a step that is skipped") {

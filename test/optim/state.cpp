@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "reference.hpp"
 
+#include <cmath>
 #include <cstring>
 
 #include <dovetail/concepts.hpp>
@@ -173,6 +174,52 @@ TEST_CASE("groups are found by name and shape, the first that fits, and each has
   }
   CHECK(worst < 2e-5);
   CHECK_THROWS_AS(optim::adamw{}.step(p, s), argument_error);  // knows nothing of three groups
+}
+
+TEST_CASE("several rules: each has its own tensors, and what one refuses no other has stepped") {
+  std::vector<arena::tensor> const tensors{{"0.weight", {5, 3}}, {"0.bias", {5}}, {"head.weight", {2, 5}}};
+  arena together(tensors), apart(tensors);
+  auto const fill = [](arena& a, int t) {
+    for (std::size_t i = 0; i < a.gradients().size(); ++i)
+      a.gradients()[i] = std::sin(static_cast<float>(i) + static_cast<float>(t));
+  };
+  std::fill(together.weights().begin(), together.weights().end(), 0.5f);
+  std::fill(apart.weights().begin(), apart.weights().end(), 0.5f);
+  auto& p = apart.parameters();
+  parameter_list weights, biases;
+  weights.add(p[0].name, p[0].weight, p[0].gradient, p[0].shape);
+  biases.add(p[1].name, p[1].weight, p[1].gradient, p[1].shape);
+
+  optim::adamw const adamw{.lr = 0.02f};
+  optim::momentum const momentum{.lr = 0.1f};
+  optim::mixed const rule{adamw, optim::group{optim::name_matches{"*.bias"}, momentum},
+                          optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
+  auto state = rule.init(together.parameters());
+  auto first = adamw.init(weights);
+  auto second = momentum.init(biases);
+  for (int t = 0; t < 5; ++t) {
+    fill(together, t), fill(apart, t);
+    auto const r = rule.step(together.parameters(), state);
+    CHECK((r.step == t + 1 && r.lr == 0.02f && !r.skipped));
+    adamw.step(weights, first);
+    momentum.step(biases, second);
+  }
+  CHECK(std::equal(together.weights().begin(), together.weights().end(), apart.weights().begin()));
+  CHECK(together.parameters()[2].weight[0] == 0.5f);
+
+  auto const kept = state;
+  std::vector<float> const before(together.weights().begin(), together.weights().end());
+  optim::mixed const broken{adamw, optim::group{optim::name_matches{"*.bias"}, optim::momentum{.lr = NAN}},
+                            optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
+  CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("the learning rate of step 6"),
+                       argument_error);
+  auto longer = together.parameters();
+  float more = 0, its = 0;
+  longer.add("more", {&more, 1}, {&its, 1});
+  CHECK_THROWS_WITH_AS(rule.step(longer, state), doctest::Contains("made for 3 parameters, the list has 4"),
+                       argument_error);
+  CHECK(state == kept);
+  CHECK(std::equal(before.begin(), before.end(), together.weights().begin()));
 }
 
 TEST_CASE("a global norm spans all groups") {

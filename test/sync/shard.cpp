@@ -156,6 +156,28 @@ TEST_CASE("a state of other parameters is not cut") {
   });
 }
 
+TEST_CASE("ranks may have their weights in one piece or apart") {
+  comm::threads(2).run([](auto& c) {
+    replica whole, m;
+    auto const& p = m.a.parameters();
+    std::vector<std::vector<float>> weights, gradients;
+    parameter_list apart;
+    for (auto const& x : p) {
+      weights.emplace_back(x.weight.begin(), x.weight.end());
+      gradients.emplace_back(x.gradient.begin(), x.gradient.end());
+      apart.add(x.name, weights.back(), gradients.back(), x.shape);
+    }
+    auto const& own = c.rank() ? apart : p;
+    auto const opt = sync::shard(adamw, c);
+    auto state = opt.init(own);
+    opt.step(own, state);
+    auto undivided = adamw.init(whole.a.parameters());
+    adamw.step(whole.a.parameters(), undivided);
+    for (std::size_t i = 0; i < own.size(); ++i)
+      CHECK(std::equal(own[i].weight.begin(), own[i].weight.end(), whole.a.parameters()[i].weight.begin()));
+  });
+}
+
 TEST_CASE("ranks whose parts differ are told so") {
   CHECK_THROWS_WITH_AS(comm::threads(2).run([](auto& c) {
     replica m;

@@ -46,7 +46,10 @@ struct device {
   /// Makes the device this thread's current one.
   void use() const { check(cudaSetDevice(index), "cudaSetDevice"); }
   /// Waits for all that was queued on the stream.
-  void wait() const { check(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
+  void wait() const {
+    use();
+    check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+  }
   /// True while the stream records a graph instead of running.
   bool capturing() const {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -55,8 +58,9 @@ struct device {
   }
 };
 
-/// A value that owns `size` trivially copyable elements of device memory, zero at first and 256-byte aligned. Copies
-/// own copies; making, copying and destroying one waits for the device.
+/// A value that owns `size` trivially copyable elements of device memory, zero at first and 256-byte aligned, on the
+/// device that is this thread's current one when it is made. Copies own copies; making, copying and destroying one
+/// waits for the device.
 template <class T>
 class device_buffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -70,7 +74,10 @@ class device_buffer {
     finish(code, "cudaMemset");
   }
   explicit device_buffer(std::vector<T> const& values) : data_(allocate(values.size())), size_(values.size()) {
-    if (size_) finish(cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+    if (!size_) return;
+    cudaError_t code = cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice);
+    if (code == cudaSuccess) code = cudaDeviceSynchronize();  // the last bytes may be under way when cudaMemcpy returns
+    finish(code, "cudaMemcpy");
   }
   device_buffer(device_buffer const& other) : data_(allocate(other.size_)), size_(other.size_) {
     if (!size_) return;
@@ -100,6 +107,7 @@ class device_buffer {
     require(at <= size_ && from.size() <= size_ - at, "cuda::device_buffer of ", size_, ": ", from.size(),
             " elements do not fit at ", at);
     if (from.empty()) return;
+    d.use();
     check(cudaMemcpyAsync(data_ + at, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, d.stream), "an upload");
     d.wait();
   }
@@ -107,6 +115,7 @@ class device_buffer {
     require(at <= size_ && to.size() <= size_ - at, "cuda::device_buffer of ", size_, ": ", to.size(),
             " elements cannot be read at ", at);
     if (to.empty()) return;
+    d.use();
     check(cudaMemcpyAsync(to.data(), data_ + at, to.size_bytes(), cudaMemcpyDeviceToHost, d.stream), "a download");
     d.wait();
   }

@@ -182,9 +182,7 @@ class chain {
     std::int64_t const t = s.steps() + 1;
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
-      float const rate = groups[g].learning_rate(t);  // a NaN would go into every weight
-      require(all_finite({&rate, 1}), "optimizer: the learning rate of step ", t, " is ", rate,
-              ": nothing was changed; give a finite number or a schedule that returns one");
+      detail::check_rate(groups[g].learning_rate(t), t);
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }

@@ -42,6 +42,22 @@ struct frozen {
 };
 
 namespace detail {
+/// Throws argument_error if a rate of a rule's next step is not finite.
+template <class Rule, class State>
+void check_rates(Rule const& rule, State const& s) {
+  if constexpr (requires { rule.rule().init(parameter_list{}); })
+    check_rates(rule.rule(), s);
+  else if constexpr (requires {
+                       rule.chains();
+                       s.steps();
+                     })
+    for (auto const& c : rule.chains()) check_rate(c.learning_rate(s.steps() + 1), s.steps() + 1);
+  else if constexpr (requires { rule.stages().learning_rate(s.steps()); })
+    check_rate(rule.stages().learning_rate(s.steps() + 1), s.steps() + 1);
+  else if constexpr (requires { rule.learning_rate(s.steps()); })
+    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
+}
+
 /// The gradients of some tensors of a list.
 template <gradient_source Source>
 struct subset_source {
@@ -134,6 +150,7 @@ class mixed {
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
     source.check(parameters);
+    check(parameters, s);
     step_result all;
     each([&]<std::size_t G>() {
       auto& part = std::get<G>(s.parts);
@@ -237,6 +254,16 @@ class mixed {
   }
 
  private:
+  /// Throws argument_error for what a rule would refuse behind the others' steps.
+  void check(parameter_list const& parameters, state_type const& s) const {
+    std::size_t known = 0;
+    each([&]<std::size_t G>() {
+      known += std::get<G>(s.parts).index.size();
+      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
+    });
+    require(known == parameters.size(), "optim::mixed: the state was made for ", known, " parameters, the list has ",
+            parameters.size(), ": call init() again");
+  }
   static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
     if (a.tensor != everywhere) a.tensor = index[a.tensor];
     return a;

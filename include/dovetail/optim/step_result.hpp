@@ -2,6 +2,10 @@
 #pragma once
 #include <cstdint>
 
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+
 namespace dovetail::optim {
 
 /// What one step did.
@@ -11,5 +15,13 @@ struct step_result {
   float lr = 0;               ///< learning rate of this step
   double gradient_norm = -1;  ///< global L2 norm, when the chain computed it; -1 otherwise
 };
+
+namespace detail {
+/// Throws argument_error for a rate that is not finite, which would go into every weight.
+DOVETAIL_COLD inline void check_rate(float rate, std::int64_t step) {
+  require(all_finite({&rate, 1}), "optimizer: the learning rate of step ", step, " is ", rate,
+          ": nothing was changed; give a finite number or a schedule that returns one");
+}
+}  // namespace detail
 
 }  // namespace dovetail::optim

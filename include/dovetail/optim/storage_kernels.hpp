@@ -19,14 +19,14 @@ struct kernel_set {
   void (*unpack_8bit)(std::uint8_t const* codes, float scale, float* x);
 };
 
-#if defined(__CUDACC__)  // nvcc has no vectors of numbers; the names are its own, other files of a program have others
-inline namespace by_nvcc {
-inline kernel_set const& best() {
-  static constexpr kernel_set set{codes::pack_bf16, codes::unpack_bf16, codes::pack_8bit, codes::unpack_8bit};
-  return set;
-}
-}  // namespace by_nvcc
-#else
+/// The loops for this processor, once a file of the program has them; until then those of storage_codes.hpp, which give
+/// the same bits. One variable, so that functions that use it are the same in files that nvcc compiles: it has no
+/// vectors of numbers, and so none of what follows.
+inline constinit kernel_set chosen{codes::pack_bf16, codes::unpack_bf16, codes::pack_8bit, codes::unpack_8bit};
+
+inline kernel_set const& best() { return chosen; }
+
+#if !defined(__CUDACC__)
 namespace baseline {
 #define DOVETAIL_STORAGE_LEVEL 0
 #include <dovetail/optim/storage_kernels.inc.hpp>
@@ -61,10 +61,8 @@ inline kernel_set const& at(cpu_level level) {
   return baseline::set;
 }
 
-/// The loops for this processor.
-inline kernel_set const& best() {
-  static kernel_set const& chosen = at(supported_cpu_level());
-  return chosen;
+namespace detail {
+inline bool const known = (chosen = at(supported_cpu_level()), true);
 }
 #endif
 

@@ -256,6 +256,16 @@ class stored {
     return {parameters, slots_, Weights::needs_low, full_state(parameters)};
   }
 
+  /// Of a rule that learns from layers (see chain::observe).
+  static constexpr bool observes = detail::observes<Rule>;
+  void observe(parameter_list const& parameters, state_type& s, layer_factors const& f) const {
+    rule_.observe(parameters, s.base(), f);
+  }
+  auto pending(parameter_list const& parameters, state_type& s) const { return rule_.pending(parameters, s.base()); }
+  void forget_observed(parameter_list const& parameters, state_type& s) const {
+    rule_.forget_observed(parameters, s.base());
+  }
+
   step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);
   }

@@ -66,6 +66,7 @@ class sharded {
     inner_state inner;
     parameter_list list;                            ///< this rank's views, as they were last seen; no part of the value
     std::array<std::vector<std::byte>, 2> staging;  ///< of what is sent and what comes; no part of the value
+    std::vector<float> flat;  ///< weights that lie apart from each other, in one piece; no part of the value
   };
 
   static constexpr bool steps_together = true;
@@ -247,8 +248,13 @@ class sharded {
     bool even = true;
     for (int r = 0; r < comm_->size(); ++r)
       even = even && part(s, r).end == dovetail::shard(parameters.flat_size(), comm_->size(), r).end;
-    if (auto const flat = parameters.flat_weights(); even && !flat.empty()) {
-      comm_->all_gather(flat);  // without a copy
+    // Which of the two: the same on all ranks, whatever their memory looks like.
+    if (even && !parameters.has_elsewhere()) {
+      auto const flat = parameters.flat_weights();
+      if (!flat.empty() || !parameters.flat_size())
+        comm_->all_gather(flat);  // without a copy
+      else
+        gather_apart(parameters, s);
     } else {
       std::vector<optim::divisible_array> weights;
       for (std::size_t i = 0; i < parameters.size(); ++i)
@@ -257,6 +263,16 @@ class sharded {
     }
     auto const others = [&](std::vector<optim::divisible_array> const& arrays) { exchange(parameters, s, arrays); };
     if constexpr (requires { rule_.share(parameters, s.inner, others); }) rule_.share(parameters, s.inner, others);
+  }
+
+  /// The same as all_gather over weights that lie in one piece.
+  void gather_apart(parameter_list const& parameters, state_type& s) const {
+    s.flat.resize(parameters.flat_size());
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      std::copy(parameters[i].weight.begin(), parameters[i].weight.end(), s.flat.data() + parameters.offset(i));
+    comm_->all_gather(std::span(s.flat));
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      std::copy_n(s.flat.data() + parameters.offset(i), parameters[i].size(), parameters[i].weight.data());
   }
 
   /// Bytes of arrays that are exchanged at once, about: they are copied for that.

@@ -2,21 +2,11 @@
 #include "fiber.hpp"
 
 #include "memory.hpp"
+#include "sanitizers.hpp"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define EMULATED_ASAN 1
-#elif defined(__SANITIZE_THREAD__)
-#define EMULATED_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define EMULATED_ASAN 1
-#elif __has_feature(thread_sanitizer)
-#define EMULATED_TSAN 1
-#endif
-#endif
 #if EMULATED_ASAN
 #include <sanitizer/common_interface_defs.h>
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include "memory.hpp"
+#include "sanitizers.hpp"
 
 #include <cstdarg>
 #include <cstdint>
@@ -9,7 +10,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
-#if defined(__SANITIZE_ADDRESS__)
+#if EMULATED_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 #include <unistd.h>
@@ -92,12 +93,12 @@ void protect(int access) {
 
 /// The address sanitizer then sees what is read around an allocation; writes are seen without it.
 void forbid([[maybe_unused]] std::byte* from, [[maybe_unused]] std::byte* to) {
-#if defined(__SANITIZE_ADDRESS__)
+#if EMULATED_ASAN
   __asan_poison_memory_region(from, static_cast<std::size_t>(to - from));
 #endif
 }
 void permit([[maybe_unused]] std::byte* from, [[maybe_unused]] std::byte* to) {
-#if defined(__SANITIZE_ADDRESS__)
+#if EMULATED_ASAN
   __asan_unpoison_memory_region(from, static_cast<std::size_t>(to - from));
 #endif
 }

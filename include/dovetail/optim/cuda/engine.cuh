@@ -243,19 +243,27 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   return s;
 }
 
+/// Throws argument_error, before anything is queued, for all that a step refuses.
+template <class Optimizer, class Source>
+void check_step(Optimizer const& optimizer, parameter_list const& parameters, state const& s, Source const& source) {
+  using flow = flow_of<Optimizer>;
+  auto const chains = chains_of(optimizer);
+  s.check(parameters, source, chain_of<Optimizer>::plan, sizeof(typename flow::kernels), chains.size());
+  require(!flow::observes || s.observed,
+          "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
+          "optim::cuda::observe for each layer before the step");
+  for (auto const& c : chains) optim::detail::check_rate(c.learning_rate(s.calls() + 1), s.calls() + 1);
+}
+
 /// Queues one step; `store` queues the passes.
 template <class Optimizer, class Source, class Store>
 void queue_step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source,
                 Store const& store) {
-  using chain = chain_of<Optimizer>;
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
-  s.check(parameters, source, chain::plan, sizeof(typename flow::kernels), chains.size());
+  check_step(optimizer, parameters, s, source);
   s.device().use();
   bool const capturing = s.device().capturing();
-  require(!flow::observes || s.observed,
-          "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
-          "optim::cuda::observe for each layer before the step");
   if (!has_rates(chains, s)) {
     require(!capturing,
             "optim::cuda::step: the learning rate has changed: call optim::cuda::refresh before the graph is captured");
@@ -329,10 +337,8 @@ void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
 }
 
 /// What the last step did. Waits for it. Throws argument_error if replays of a graph ran out of learning rates.
-inline step_result result(state const& s) {
-  step_record const r = s.record();
-  require(!r.outrun, "optim::cuda: a step beyond ", rate_table::room,
-          " replays of a graph used an old learning rate: call optim::cuda::refresh more often");
+inline step_result result(state& s) {
+  step_record const r = s.checked_record();
   return {r.skipped != 0, r.steps, r.lr, r.gradient_norm};
 }
 

@@ -18,25 +18,33 @@
 
 namespace dovetail::optim::cuda {
 
-/// A rule that leaves its tensors as they are needs nothing on the device.
+/// A rule that leaves its tensors as they are needs nothing on the device. It counts steps that are queued: not a
+/// graph's replays, which the host does not see.
 class frozen_state {
  public:
   frozen::state_type to_host() const { return {steps}; }
   void from_host(frozen::state_type const& h) { steps = h.steps; }
   std::int64_t steps = 0;
+  dovetail::cuda::device device;
 };
 template <gradient_source Source = gradient::dense>
-frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device = {}, Source const& = {}) {
-  return {};
+frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device d = {}, Source const& = {}) {
+  frozen_state s;
+  s.device = d;
+  return s;
 }
 template <gradient_source Source = gradient::dense>
 void step(frozen const&, parameter_list const&, frozen_state& s, Source const& = {}) {
-  ++s.steps;  // a graph's replays are not seen: nothing of them is run here
+  s.steps += !s.device.capturing();
 }
 template <gradient_source Source = gradient::dense>
 void rebind(frozen const&, parameter_list const&, frozen_state&, Source const& = {}) {}
 inline void refresh(frozen const&, frozen_state&) {}
 inline step_result result(frozen_state const& s) { return {.step = s.steps}; }
+namespace detail {
+template <class Source>
+void check_step(frozen const&, parameter_list const&, frozen_state const&, Source const&) {}
+}  // namespace detail
 
 /// optim::mixed's state on a device. Copies own copies.
 template <class Mixed>
@@ -45,7 +53,8 @@ class mixed_state {
   using rule = std::remove_cvref_t<decltype(std::declval<Mixed const&>().template rule<G>())>;
   template <class Rule>
   struct part {
-    std::vector<std::size_t> index;  ///< of its parameters in the whole list
+    std::vector<std::size_t> index;   ///< of its parameters in the whole list
+    std::vector<std::size_t> offset;  ///< of each of them in the whole flat index space
     parameter_list list;
     decltype(init(std::declval<Rule const&>(), std::declval<parameter_list const&>(), dovetail::cuda::device{})) state;
   };
@@ -68,11 +77,10 @@ class mixed_state {
   /// Takes over a state of the host's engine for the same rules and parameters. Waits.
   void from_host(typename Mixed::state_type h) {
     Mixed::each([&]<std::size_t G>() {
-      auto& own = std::get<G>(parts);
-      require(own.index == std::get<G>(h.parts).index, "optim::cuda: the host's state has other tensors in group ", G,
-              ": make it with the same optimizer");
-      own.state.from_host(std::move(std::get<G>(h.parts).state));
+      require(std::get<G>(parts).index == std::get<G>(h.parts).index,
+              "optim::cuda: the host's state has other tensors in group ", G, ": make it with the same optimizer");
     });
+    Mixed::each([&]<std::size_t G>() { std::get<G>(parts).state.from_host(std::move(std::get<G>(h.parts).state)); });
   }
 
   decltype(parts_of(std::make_index_sequence<Mixed::count>{})) parts;  ///< for the engine
@@ -88,19 +96,45 @@ template <class Source>
 auto subset(Source const& source, parameter_list const& parameters, std::vector<std::size_t> const& index) {
   return optim::detail::subset_source<Source>{&source, &parameters, index.data()};
 }
+/// Throws argument_error unless the list has the tensors that the state was made for.
+template <class State>
+void check_list(parameter_list const& parameters, State& s) {
+  std::size_t known = 0;
+  std::apply([&](auto const&... own) { ((known += own.index.size()), ...); }, s.parts);
+  require(known == parameters.size(), "optim::cuda: the state was made for ", known, " parameters, the list has ",
+          parameters.size(), ": call optim::cuda::init again");
+  auto const check = [&](auto const& own) {
+    for (std::size_t k = 0; k < own.index.size(); ++k) {
+      auto const& now = parameters[own.index[k]];
+      require(now.name == own.list[k].name && now.size() == own.list[k].size(), "optim::cuda: parameter ", own.index[k],
+              " was '", own.list[k].name, "' of ", own.list[k].size(), " elements at init() and is '", now.name,
+              "' of ", now.size(), " now");
+    }
+  };
+  std::apply([&](auto const&... own) { (check(own), ...); }, s.parts);
+}
+template <class Rule>
+inline constexpr bool is_mixed = false;
+template <class Rest, class... Groups>
+inline constexpr bool is_mixed<optim::mixed<Rest, Groups...>> = true;
 }  // namespace detail
 
 template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 auto init(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
           dovetail::cuda::device d = {}, Source const& source = {}) {
   using mixed = optim::mixed<Rest, Groups...>;
+  static_assert(!(detail::is_mixed<Rest> || ... || detail::is_mixed<decltype(Groups::rule)>),
+                "optim::cuda: a mixed rule in a mixed one is for the host only: list all groups in one");
   source.check(parameters);
   mixed_state<mixed> s;
   auto const group_of = optimizer.groups_of(parameters);
   mixed::each([&]<std::size_t G>() {
     auto& own = std::get<G>(s.parts);
     for (std::size_t i = 0; i < parameters.size(); ++i)
-      if (group_of[i] == G) own.index.push_back(i);
+      if (group_of[i] == G) {
+        own.index.push_back(i);
+        own.offset.push_back(parameters.offset(i));
+      }
     own.list = mixed::sublist(parameters, own.index);
     own.state = init(optimizer.template rule<G>(), own.list, d, detail::subset(source, parameters, own.index));
   });
@@ -111,20 +145,26 @@ template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 void rebind(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
             mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
   source.check(parameters);
+  detail::check_list(parameters, s);
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     own.list = optim::mixed<Rest, Groups...>::sublist(parameters, own.index);
     rebind(rule, own.list, own.state, detail::subset(source, parameters, own.index));
   });
 }
 
+/// Queues each rule's step, or none of them: what one refuses is refused before.
 template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 void step(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
           mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
   source.check(parameters);
+  detail::check_list(parameters, s);
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     require(!optim::mixed<Rest, Groups...>::moved(parameters, own.list, own.index),
             "optim::cuda: tensors have moved since the state was made: call optim::cuda::rebind(optimizer, "
             "parameters, state), with the gradients' source if they have one");
+    detail::check_step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
   });
 }
@@ -136,7 +176,7 @@ void refresh(optim::mixed<Rest, Groups...> const& optimizer, mixed_state<optim::
 
 /// What the last step did: rate and step of the rest's rule; skipped if one of the rules skipped.
 template <class Mixed>
-step_result result(mixed_state<Mixed> const& s) {
+step_result result(mixed_state<Mixed>& s) {
   step_result all;
   Mixed::each([&]<std::size_t G>() {
     step_result const r = result(std::get<G>(s.parts).state);
@@ -149,12 +189,12 @@ step_result result(mixed_state<Mixed> const& s) {
 
 template <class Rest, class... Groups>
 void observe(optim::mixed<Rest, Groups...> const& optimizer, mixed_state<optim::mixed<Rest, Groups...>>& s,
-             parameter_list const& parameters, layer_factors f) {
+             layer_factors f) {
   std::size_t const first = f.first;
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     if constexpr (optim::detail::observes<std::remove_cvref_t<decltype(rule)>>)
       for (std::size_t k = 0; k < own.index.size(); ++k)
-        if (parameters.offset(own.index[k]) == first && own.list[k].size()) {
+        if (own.offset[k] == first && own.list[k].size()) {
           f.first = own.list.offset(k);
           observe(rule, own.state, f);
         }

@@ -97,7 +97,7 @@ class state {
   void bind(parameter_list const& parameters, Source const& source = {}) {
     check_names(parameters);
     source.check(parameters);
-    device_.wait();
+    device_.wait();  // and makes it the current one
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
     places_ = detail::places_of(parameters, source, layout_.group_of);
     if (!layout_.block)
@@ -159,21 +159,24 @@ class state {
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
     h.check(parameters_, plan_, layout_.groups);
-    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
-    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
       for (std::size_t k = 0; k < arrays_[a].size(); ++k) {
         auto const& from = host_array(h, a, k);
         require(from.values.size() == arrays_[a][k].values.size(), "optim::cuda: the host's state has ",
                 from.values.size(), " numbers of '", from.name, "', this one ", arrays_[a][k].values.size(),
                 ": make it with the same optimizer");
-        arrays_[a][k].values.upload(device_, from.values.span());
       }
+    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
+    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
+    for (std::size_t a = 0; a < arrays_.size(); ++a)
+      for (std::size_t k = 0; k < arrays_[a].size(); ++k)
+        arrays_[a][k].values.upload(device_, host_array(h, a, k).values.span());
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
     step_record r = record();
     r.steps = n;
+    r.outrun = 0;
     record_.upload(device_, {&r, 1});
     calls_ = n;
     rates_.forget();
@@ -243,8 +246,20 @@ class state {
   std::int64_t calls() const { return calls_; }
   bool observed = false;  ///< a layer was observed since this state was made
 
+  /// What the last step did; throws argument_error, once, if replays of a graph ran out of learning rates. Waits.
+  step_record checked_record() {
+    step_record r = record();
+    if (r.outrun) {
+      r.outrun = 0;
+      record_.upload(device_, {&r, 1});
+      throw argument_error(message("optim::cuda: a step beyond ", rate_table::room,
+                                   " replays of a graph used an old learning rate: call optim::cuda::refresh more "
+                                   "often"));
+    }
+    return r;
+  }
   /// Steps that the device has applied, of which the host did not know. Waits.
-  std::int64_t count_again() { return calls_ = record().steps; }
+  std::int64_t count_again() { return calls_ = checked_record().steps; }
   /// A step was queued; how many of them were applied, only the device knows.
   void count_call() { ++calls_; }
 

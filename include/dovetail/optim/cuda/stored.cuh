@@ -51,6 +51,8 @@ class stored_state {
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::stored_state<Slots> h) {
+    require((h.low() == nullptr) == low_.empty(), "optim::cuda: the host's state has ", h.low() ? "" : "no ",
+            "lower halves of weights, this one ", low_.empty() ? "none" : "has", ": make it with the same optimizer");
     base_.from_host(h.base());
     each_tensor(*this, h, [&](auto& ours, auto there, std::size_t at) { ours.upload(device(), there, at); });
   }
@@ -70,6 +72,9 @@ class stored_state {
   state const& base() const { return base_; }
   template <class Weights>
   void check(parameter_list const& parameters, Weights const& weights) const {
+    require(low_.empty() == (!Weights::needs_low || parameters.flat_size() == 0),
+            "optim::cuda: this state was made for another policy for weights: make it with optim::cuda::init and this "
+            "optimizer");
     require(detail::halves_of(weights, parameters.size()) == halves_,
             "optim::cuda: halves of weights have moved since the state was made: call optim::cuda::rebind(optimizer, "
             "parameters, state), with the gradients' source if they have one");
@@ -161,32 +166,47 @@ auto init(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list c
   return s;
 }
 
-template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>
-void step(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
-          stored_state<typename optim::stored<Rule, Slots, Weights>::slots_type>& s, Source const& source = {}) {
-  using kept = typename optim::stored<Rule, Slots, Weights>::slots_type;
+/// The state of a stored rule on a device.
+template <class Rule, class Slots, class Weights>
+using stored_state_of = stored_state<typename optim::stored<Rule, Slots, Weights>::slots_type>;
+
+namespace detail {
+template <class Rule, class Slots, class Weights, class Source>
+void check_step(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
+                stored_state_of<Rule, Slots, Weights> const& s, Source const& source) {
   optimizer.check(parameters);
   s.check(parameters, optimizer.weights());
+  check_step(optimizer.rule(), parameters, s.base(), source);
+}
+}  // namespace detail
+
+template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>
+void step(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
+          stored_state_of<Rule, Slots, Weights>& s, Source const& source = {}) {
+  using kept = typename optim::stored<Rule, Slots, Weights>::slots_type;
+  detail::check_step(optimizer, parameters, s, source);
   detail::queue_step(
       optimizer.rule(), parameters, s.base(), source,
       detail::packed_store<kept, Weights>{&s, optim::detail::weight_seed(optimizer.slots(), optimizer.weights())});
 }
 
-template <class Rule, class Slots, class Weights, class State, gradient_source Source = gradient::dense>
-void rebind(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters, State& s,
-            Source const& source = {}) {
+template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>
+void rebind(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
+            stored_state_of<Rule, Slots, Weights>& s, Source const& source = {}) {
+  optimizer.check(parameters);
   s.bind(parameters, optimizer.weights(), source);
 }
-template <class Rule, class Slots, class Weights, class State>
-void refresh(optim::stored<Rule, Slots, Weights> const& optimizer, State& s) {
+template <class Rule, class Slots, class Weights>
+void refresh(optim::stored<Rule, Slots, Weights> const& optimizer, stored_state_of<Rule, Slots, Weights>& s) {
   refresh(optimizer.rule(), s.base());
 }
 template <class Slots>
-step_result result(stored_state<Slots> const& s) {
+step_result result(stored_state<Slots>& s) {
   return result(s.base());
 }
-template <class Rule, class Slots, class Weights, class State>
-void observe(optim::stored<Rule, Slots, Weights> const& optimizer, State& s, layer_factors const& f) {
+template <class Rule, class Slots, class Weights>
+void observe(optim::stored<Rule, Slots, Weights> const& optimizer, stored_state_of<Rule, Slots, Weights>& s,
+             layer_factors const& f) {
   observe(optimizer.rule(), s.base(), f);
 }
 

@@ -81,7 +81,10 @@ struct stored_body : pass_math<Flow, P> {
     });
 #pragma unroll
     for (int k = 0; k < block_share; ++k) {
-      if (place_of(k) >= n) continue;  // what is behind the end stays zero, and out of sums
+      if (place_of(k) >= n) {  // what is behind the end is zero, whatever its codes say, and out of sums
+        each_slot([&](auto i) { s[i][k] = 0; });
+        continue;
+      }
       float own_slots[slots + 1];
       each_slot([&](auto i) { own_slots[i] = s[i][k]; });
       this->element(w[k], g[k], own_slots);
