@@ -277,6 +277,11 @@ void check_all_or_none(gpu::device d) {
   some[8].weight = moved.parameters[8].weight;  // of the frozen rule: the last of three
   t.load(1);
   refused("a list of which one rule's tensors have moved", [&] { optim::cuda::step(t.rule, some, t.state); });
+  optim::mixed const broken{
+      test::adamw(),
+      optim::group{optim::name_matches{"*.1*"}, optim::lars{.lr = std::numeric_limits<float>::quiet_NaN()}},
+      optim::group{optim::name_matches{"*.8"}, optim::frozen{}}};
+  refused("a rate of one rule that is no number", [&] { optim::cuda::step(broken, t.parameters, t.state); });
   report(t.state.to_host() == before, "a refused step of several rules leaves all of them as they were");
   optim::cuda::rebind(t.rule, some, t.state);
   optim::cuda::step(t.rule, some, t.state);
