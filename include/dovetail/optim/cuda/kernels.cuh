@@ -13,7 +13,7 @@
 
 #include <dovetail/optim/cuda/access.cuh>
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
-#include <dovetail/optim/cuda/gradients.cuh>
+#include <dovetail/optim/cuda/pass_math.cuh>
 #include <dovetail/optim/cuda/state.cuh>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -95,85 +95,6 @@ struct slot_arrays {
   float* data[Slots ? Slots : 1];
 };
 
-/// Pass P of a flow on one element, wherever that comes from.
-template <class Flow, std::size_t P>
-struct pass_math {
-  static constexpr plan all = Flow::make();
-  static constexpr pass_plan pass = all.pass[P];
-  static constexpr std::size_t slots = Flow::slots;
-  static constexpr bool reads(std::uint64_t bit) { return (pass.reads & bit) != 0; }
-  static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
-  using kernels = typename Flow::kernels;
-
-  /// What the pass begins with: the gradient, or the stored update.
-  static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
-
-  kernels k;
-  float factors[Flow::factors + 1];
-  double sum[pass.sums() + 1] = {};
-
-  /// What piece `c` needs of groups and tensors.
-  __device__ void begin(piece const& c, kernels const* all_kernels, float const* all_factors) {
-    k = all_kernels[c.group];
-    if constexpr (P > 0)
-      for (std::size_t f = 0; f < Flow::factors; ++f) factors[f] = all_factors[c.tensor * Flow::factors + f];
-  }
-
-  /// The chain on one element; `w`, `g` and `s` are changed as the pass writes them, `g` into the update.
-  __device__ __forceinline__ void element(float& w, float& g, float* s) {
-    float const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, g, s, factors);
-    if constexpr (pass.update_norm) add<0>(u, u);
-    if constexpr (pass.weight_norm) add<pass.update_norm>(w, w);
-    if constexpr (pass.measured > 0) {
-      auto const terms = Flow::template measure<pass.end>(k, w, u, s);
-      [&]<std::size_t... M>(std::index_sequence<M...>) { (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...); }
-      (std::make_index_sequence<pass.measured>{});
-    }
-    if constexpr (pass.applies) w = w + u;
-    if constexpr (pass.stores) g = u;
-  }
-
-  /// The block's sums become those of piece `p`.
-  __device__ void leave_sums(double* partials, std::size_t p) const {
-    if constexpr (pass.reduces) {
-      using reduce = cub::BlockReduce<double, threads>;
-      __shared__ typename reduce::TempStorage room;
-      constexpr std::size_t count = pass.sums();
-      for (std::size_t n = 0; n < count; ++n) {
-        double const total = reduce(room).Sum(sum[n]);
-        if (threadIdx.x == 0) partials[count * p + n] = total;
-        __syncthreads();  // the room is used again
-      }
-    }
-  }
-
-  template <std::size_t I>
-  __device__ __forceinline__ void add(float a, float b) {
-    sum[I] += static_cast<double>(a) * static_cast<double>(b);
-  }
-  template <class F>
-  __device__ __forceinline__ static void each_slot(F const& f) {
-    [&]<std::size_t... S>(std::index_sequence<S...>) { (f(std::integral_constant<std::size_t, S>{}), ...); }
-    (std::make_index_sequence<slots>{});
-  }
-  /// Four elements that were loaded together.
-  __device__ __forceinline__ void four_lanes(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
-    lane<&four_of<float>::x>(w, g, s);
-    lane<&four_of<float>::y>(w, g, s);
-    lane<&four_of<float>::z>(w, g, s);
-    lane<&four_of<float>::w>(w, g, s);
-  }
-
- private:
-  template <float four_of<float>::*Lane>
-  __device__ __forceinline__ void lane(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
-    float own[slots + 1];
-    each_slot([&](auto n) { own[n] = s[n].*Lane; });
-    element(w.*Lane, g.*Lane, own);
-    each_slot([&](auto n) { s[n].*Lane = own[n]; });
-  }
-};
-
 /// True if `p` lies in its groups of four as `weight` does in its own.
 template <class T>
 __device__ __forceinline__ bool lies_as(T const* p, float const* weight) {
@@ -184,15 +105,13 @@ __device__ __forceinline__ bool lies_as(T const* p, float const* weight) {
 
 /// Pass P of a flow on one piece per block, everything in fp32 but perhaps the gradient.
 template <class Flow, std::size_t P, class Gradient>
-struct pass_body : pass_math<Flow, P> {
+struct pass_body : pass_memory<Flow, P, Gradient> {
   using math = pass_math<Flow, P>;
+  using memory = pass_memory<Flow, P, Gradient>;
   using math::each_slot, math::pass, math::slots;
-  using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
-  using input_type = typename reader::type;
+  using memory::input, memory::read, memory::update, memory::weight;
 
-  reader read;
-  float *weight, *update, *slot[slots + 1];
-  input_type const* input;
+  float* slot[slots + 1];
 
   __device__ __forceinline__ void one(std::size_t i) {
     float w = 0, g = 0, s[slots + 1] = {};
@@ -259,15 +178,7 @@ __global__ __launch_bounds__(threads) void run_pass(typename Flow::kernels const
   for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
     piece const c = pieces[p];
     body_type body{};
-    body.begin(c, kernels, factors);
-    body.weight = c.weight;
-    if constexpr (body_type::pass.stores) body.update = update + c.slot;
-    if constexpr (body_type::pass.from_update) {
-      body.input = update + c.slot;
-    } else {
-      body.read = read;
-      body.input = reinterpret_cast<typename Gradient::type const*>(c.gradient);
-    }
+    body.begin(c, kernels, factors, read, update);
     body_type::each_slot([&](auto n) { body.slot[n] = slots.data[n] + c.slot; });
     body.run(c.count);
     body.leave_sums(partials, p);

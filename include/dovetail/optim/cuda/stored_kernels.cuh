@@ -8,7 +8,8 @@
 
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim/cuda/formats.cuh>
-#include <dovetail/optim/cuda/kernels.cuh>
+#include <dovetail/optim/cuda/pass_math.cuh>
+#include <dovetail/optim/cuda/state.cuh>
 
 // Passes over slots and weights in other formats than fp32: a warp unpacks a block of 256 elements into registers, runs
 // the chain, and packs what it wrote.
@@ -50,15 +51,11 @@ struct stored_arrays {
 
 /// Pass P on a piece, whose blocks the warps share.
 template <class Flow, std::size_t P, class Gradient, class Slots, class Weights>
-struct stored_body : pass_math<Flow, P> {
+struct stored_body : pass_memory<Flow, P, Gradient> {
   using math = pass_math<Flow, P>;
+  using memory = pass_memory<Flow, P, Gradient>;
   using math::each_slot, math::pass, math::slots;
-  using reader = std::conditional_t<pass.from_update, plain_numbers, Gradient>;
-  using input_type = typename reader::type;
-
-  reader read;
-  input_type const* input;
-  float *weight, *update;
+  using memory::input, memory::read, memory::update, memory::weight;
 
   /// The block at element `at` of the piece, `n` elements long; `flat`: where it begins in every slot array.
   __device__ void block(stored_arrays<Slots, slots> const& a, stored_tensor const& tensor, piece const& c,
@@ -68,7 +65,7 @@ struct stored_body : pass_math<Flow, P> {
     weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n};
     if constexpr (math::reads(weight_bit)) weight_format<Weights>::load(own, w);
     if constexpr (math::reads(math::input_bit)) {
-      input_type x[block_share];
+      typename memory::input_type x[block_share];
       load_share(input + at, n, x);
       for (int k = 0; k < block_share; ++k) g[k] = read(x[k]);
     }
@@ -130,15 +127,7 @@ __global__ __launch_bounds__(threads) void run_stored_pass(typename Flow::kernel
   for (std::size_t p = blockIdx.x; p < count; p += gridDim.x) {
     piece const c = pieces[p];
     body_type body{};
-    body.begin(c, kernels, factors);
-    body.weight = c.weight;
-    if constexpr (body_type::pass.stores) body.update = update + c.slot;
-    if constexpr (body_type::pass.from_update) {
-      body.input = update + c.slot;
-    } else {
-      body.read = read;
-      body.input = reinterpret_cast<typename Gradient::type const*>(c.gradient);
-    }
+    body.begin(c, kernels, factors, read, update);
     constexpr auto whole = static_cast<std::uint32_t>(storage_block);
     for (std::uint32_t at = threadIdx.x / 32 * whole; at < c.count; at += warps * whole)
       body.block(arrays, arrays.tensors[c.tensor], c, at, c.slot + at, c.count - at < whole ? c.count - at : whole,
