@@ -232,7 +232,6 @@ class stored {
  public:
   using state_type = stored_state<kept_slots>;
   using slots_type = kept_slots;
-  using weights_type = Weights;
   static constexpr int passes = Rule::passes;
   static constexpr bool whole_tensors = detail::whole_tensors<Rule>;
   static constexpr std::size_t division_block = storage_block;

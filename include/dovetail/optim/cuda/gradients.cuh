@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <dovetail/core/config.hpp>
@@ -28,28 +28,16 @@ struct scaled_numbers {
   DOVETAIL_INLINE float operator()(T x) const { return factor * static_cast<float>(x); }
 };
 
-template <class T>
-plain_numbers reader_for(gradient::dense::cursor const*, T const&) {
-  return {};
-}
-template <class T>
-scaled_numbers<float> reader_for(gradient::scaled::cursor const*, T const& c) {
-  return {c.factor};
-}
-template <class T>
-scaled_numbers<fp16> reader_for(gradient::half<fp16>::cursor const*, T const& c) {
-  return {c.factor};
-}
-template <class T>
-scaled_numbers<bf16> reader_for(gradient::half<bf16>::cursor const*, T const& c) {
-  return {c.factor};
-}
+inline plain_numbers reader_for(gradient::dense::cursor const&) { return {}; }
+inline scaled_numbers<float> reader_for(gradient::scaled::cursor const& c) { return {c.factor}; }
+inline scaled_numbers<fp16> reader_for(gradient::half<fp16>::cursor const& c) { return {c.factor}; }
+inline scaled_numbers<bf16> reader_for(gradient::half<bf16>::cursor const& c) { return {c.factor}; }
 
 template <class Source>
 using cursor_of = decltype(std::declval<Source const&>().at(std::declval<parameter_list const&>(), std::size_t{}));
 template <class Source>
 consteval bool is_readable() {
-  return requires(cursor_of<Source> const& c) { reader_for(&c, c); };
+  return requires(cursor_of<Source> const& c) { reader_for(c); };
 }
 
 /// How kernels read a source; the factor is the same for all tensors.
@@ -57,11 +45,9 @@ template <class Source>
 auto reader_of(Source const& source, parameter_list const& parameters) {
   static_assert(is_readable<Source>(),
                 "optim::cuda: kernels read gradient::dense, gradient::scaled and gradient::half: give one of those");
-  using cursor = cursor_of<Source>;
-  using reader = decltype(reader_for(static_cast<cursor const*>(nullptr), std::declval<cursor const&>()));
+  using reader = decltype(reader_for(std::declval<cursor_of<Source> const&>()));
   if (parameters.empty()) return reader{};
-  auto const c = source.at(parameters, 0);
-  return reader_for(&c, c);
+  return reader_for(source.at(parameters, 0));
 }
 template <class Source>
 using reader_type = decltype(reader_of(std::declval<Source const&>(), std::declval<parameter_list const&>()));
