@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/philox.hpp>
+#include <dovetail/core/simd_power.hpp>
 
 #include <cmath>
 #include <cstring>
@@ -77,4 +78,34 @@ TEST_CASE("conversion rounds to nearest even, overflows to infinity and reaches 
     REQUIRE(fp16(f).bits == bits);
   }
 #endif
+}
+
+TEST_CASE("powers of positive numbers, one element or a register of them") {
+  double worst = 0;
+  for (float p : {0.125f, 0.25f, 0.5f, 0.75f, 1.0f, 1.5f, 2.0f})
+    for (int e = -125; e <= 127; ++e)
+      for (float m : {1.0f, 1.1f, 1.3332f, 1.3334f, 1.4142135f, 1.7f, 1.9999999f}) {
+        float const x = std::ldexp(m, e);
+        double const expected = std::pow(static_cast<double>(x), static_cast<double>(p));
+        if (expected > 1e38 || expected < 1.2e-38) continue;
+        double const allowed = 3e-7 + 1e-7 * std::abs(static_cast<double>(p) * std::log2(static_cast<double>(x)));
+        double const error = std::abs(static_cast<double>(simd::pow(x, p)) / expected - 1);
+        worst = std::max(worst, error / allowed);
+      }
+  CHECK(worst < 1);
+  float const infinity = std::numeric_limits<float>::infinity();
+  CHECK(simd::pow(0.0f, 0.25f) == 0);
+  CHECK(simd::pow(-2.0f, 0.25f) == 0);
+  CHECK(simd::pow(1e-40f, 0.25f) == 0);
+  CHECK(simd::pow(1.0f, 0.25f) == 1);
+  CHECK(simd::pow(infinity, 0.25f) >= 4.29e9f);
+  CHECK(std::isnan(simd::pow(std::numeric_limits<float>::quiet_NaN(), 0.25f)));
+
+  float x[simd::pack::lanes], y[simd::pack::lanes];
+  for (int i = 0; i < 200; ++i) {
+    for (int k = 0; k < simd::pack::lanes; ++k)
+      x[k] = k == 1 ? 0.0f : std::ldexp(1 + static_cast<float>(k) / 16, i - 100);
+    simd::pow(simd::pack::load(x), 0.3f).store(y);
+    for (int k = 0; k < simd::pack::lanes; ++k) CHECK(y[k] == simd::pow(x[k], 0.3f));
+  }
 }

@@ -5,11 +5,12 @@
 //   simd::pack     one machine register of elements: the host's loops
 //   simd::tracer   no element, but the set of inputs that a result depends on: evaluated at compile time
 // All three have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
-// converts to each of them, so constants need no ceremony.
+// converts to each of them, so constants need no ceremony. simd::pow has a header of its own, core/simd_power.hpp.
 //
 // Explicit vectors, because GCC at -O2 does not vectorise loops of unknown length, and because std::sqrt may set errno
 // and therefore stays scalar: a program built without any flags must still run at the speed of memory.
 
+#include <bit>
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
@@ -129,6 +130,24 @@ DOVETAIL_INLINE pack sign(pack a) {
   return select(abs(a) > 0.0f, pack(pack::vector(r)), a);
 }
 
+// For core/simd_power.hpp: x > 0 as mantissa times 2^result, the mantissa within [2/3, 4/3); x without its fraction,
+// for |x| < 2^31; and 2^n of an integral n from -126 to 127.
+DOVETAIL_INLINE pack split(pack x, pack& mantissa) {
+  auto const bits = pack_mask::vector(x.v);
+  auto const exponent = (bits - 0x3f2aaaab) >> 23;
+  auto const m = bits - (exponent << 23);
+  mantissa = pack::vector(m);
+  return __builtin_convertvector(exponent, pack::vector);
+}
+DOVETAIL_INLINE pack whole(pack x) {
+  auto const n = __builtin_convertvector(x.v, pack_mask::vector);
+  return __builtin_convertvector(n, pack::vector);
+}
+DOVETAIL_INLINE pack two_to(pack n) {
+  auto const r = (__builtin_convertvector(n.v, pack_mask::vector) + 127) << 23;
+  return pack::vector(r);
+}
+
 /// A sum of products in double precision, lane by lane: squares of floats neither overflow nor vanish in it, so a sum
 /// of squares is finite exactly when all the elements were.
 struct product_sum {
@@ -192,6 +211,16 @@ DOVETAIL_INLINE constexpr float min(float a, float b) { return b < a ? b : a; }
 DOVETAIL_INLINE constexpr float max(float a, float b) { return a < b ? b : a; }
 /// -1 or 1; zeros and NaN stay what they are.
 DOVETAIL_INLINE constexpr float sign(float a) { return a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a; }
+DOVETAIL_INLINE constexpr float split(float x, float& mantissa) {
+  auto const bits = std::bit_cast<std::int32_t>(x);
+  std::int32_t const exponent = (bits - 0x3f2aaaab) >> 23;
+  mantissa = std::bit_cast<float>(bits - (exponent << 23));
+  return static_cast<float>(exponent);
+}
+DOVETAIL_INLINE constexpr float whole(float x) { return static_cast<float>(static_cast<std::int32_t>(x)); }
+DOVETAIL_INLINE constexpr float two_to(float n) {
+  return std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+}
 
 // ---- dependencies
 

@@ -120,6 +120,19 @@ DOVETAIL_WIDE wide sign(wide const& a) {
   return select(abs(a) > 0.0f, wide::made(r), a);
 }
 
+DOVETAIL_WIDE wide split(wide const& x, wide& mantissa) {
+  auto const exponent = (wide::bits(x) - 0x3f2aaaab) >> 23;
+  mantissa = wide::made(wide::bits(x) - (exponent << 23));
+  return wide::made(__builtin_convertvector(exponent, wide::vector));
+}
+DOVETAIL_WIDE wide whole(wide const& x) {
+  auto const n = __builtin_convertvector(wide::as(x), wide_mask::vector);
+  return wide::made(__builtin_convertvector(n, wide::vector));
+}
+DOVETAIL_WIDE wide two_to(wide const& n) {
+  return wide::made((__builtin_convertvector(wide::as(n), wide_mask::vector) + 127) << 23);
+}
+
 /// The two sums of 4 lanes that take turns, at once.
 struct wide_product_sum {
   typedef double vector __attribute__((vector_size(32), aligned(8), may_alias));

@@ -186,6 +186,14 @@ class chain {
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
+    if constexpr (needs_loss) {
+      require(options.loss.has_value(),
+              "optimizer: this rule's steps depend on the loss, and none was given: call step with "
+              "step_options{.loss = ...}, as train::trainer does");
+      if (!std::isfinite(*options.loss))
+        return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
+      for (auto& k : kernels) tell(k, *options.loss);
+    }
     require(!Store::plain || !parameters.has_elsewhere(),
             "optimizer: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
     detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, options, store);
@@ -203,6 +211,8 @@ class chain {
   /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
   /// `observe`.
   static constexpr bool observes = flow::observes;
+  /// True if a stage is told the loss of each step: step_options::loss must then give it.
+  static constexpr bool needs_loss = flow::needs_loss;
   /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
   void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
     std::size_t i = 0;
@@ -249,6 +259,12 @@ class chain {
     (detail::begin_stage<typename flow::template stage<S>>(
          std::get<S>(k), [&](std::size_t c) { return s.scalar(flow::first_scalar[S] + c)[0]; }),
      ...);
+  }
+  static void tell(typename flow::kernels& k, double loss) {
+    auto const one = [loss](auto& kernel) {
+      if constexpr (detail::told_of_losses<std::remove_cvref_t<decltype(kernel)>>) kernel.evaluated(loss);
+    };
+    std::apply([&](auto&... kernel) { (one(kernel), ...); }, k);
   }
   template <class F>
   void each_collecting(parameter_list const& parameters, state& s, std::size_t i, F const& f) const {

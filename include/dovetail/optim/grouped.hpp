@@ -115,6 +115,7 @@ class grouped {
 
   static constexpr bool whole_tensors = Rule::whole_tensors;
   static constexpr bool observes = Rule::observes;
+  static constexpr bool needs_loss = detail::needs_loss<Rule>;
   void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
     as_chain(rest_).observe(parameters, s, f);
   }

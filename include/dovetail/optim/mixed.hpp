@@ -180,6 +180,7 @@ class mixed {
 
   /// True if one of the rules learns from layers (see chain::observe).
   static constexpr bool observes = (detail::observes<Rest> || ... || detail::observes<decltype(Groups::rule)>);
+  static constexpr bool needs_loss = (detail::needs_loss<Rest> || ... || detail::needs_loss<decltype(Groups::rule)>);
   void observe(parameter_list const& parameters, state_type& s, layer_factors f) const {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {

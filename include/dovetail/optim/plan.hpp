@@ -148,6 +148,7 @@ struct flow {
   static constexpr std::size_t factors = (std::size_t{0} + ... + factor_count<Stages>);
   static constexpr bool whole_tensors = (tensorwise_stage<Stages> || ...);
   static constexpr bool observes = (collects<Stages> || ...);
+  static constexpr bool needs_loss = (wants_loss<Stages> || ...);
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>
   using stage = std::tuple_element_t<I, std::tuple<Stages...>>;

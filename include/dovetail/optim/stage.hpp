@@ -36,6 +36,7 @@
 //   static constexpr std::array scalars{…}       their names; factor's further arguments, `double&`, zero at first, one
 //                                                per tensor or one for all, as `needs` says
 //   void begin(double scalars…)                  of a stage with sums over all tensors: tells the kernel what they are
+//   void evaluated(double loss)                  tells the kernel this step's loss, which step_options then must give
 //
 // A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
 //
@@ -141,6 +142,10 @@ template <class K, std::size_t... I>
 consteval bool can_begin(std::index_sequence<I...>) {
   return sizeof...(I) > 0 && requires(K k, double x) { k.begin((static_cast<void>(I), x)...); };
 }
+template <class K>
+concept told_of_losses = requires(K k, double loss) {
+  k.evaluated(loss);
+};
 template <class S>
 using slot_sequence = std::make_index_sequence<slot_count<S>>;
 
@@ -248,6 +253,10 @@ inline constexpr std::size_t factor_count = [] {
     return std::size_t{0};
   }
 }();
+
+/// A stage whose kernel is told the loss of the step.
+template <class S>
+inline constexpr bool wants_loss = detail::told_of_losses<kernel_of<S>>;
 
 /// A stage that turns the update into the change of the weights: nothing can come after it.
 template <class S>

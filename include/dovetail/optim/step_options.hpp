@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 
 namespace dovetail::optim {
@@ -13,7 +14,7 @@ struct work_division {
   std::function<void(std::span<float> all, std::span<std::size_t const> first)> gather = {};
 };
 
-/// How a step is run; no option changes its result, except `combine`.
+/// How a step is run; no option changes its result, except `combine` and `loss`.
 struct step_options {
   int threads = 1;  ///< cores to use; small steps use fewer
   /// Called between passes with this process's sums, so that ranks that hold parts of the parameters can add them
@@ -21,6 +22,10 @@ struct step_options {
   /// same tensors, where it has none of a tensor as an empty one; otherwise some of all together.
   std::function<void(std::span<double>)> combine = {};
   work_division division = {};
+  /// What the gradients are the gradients of, for rules that need it (optim/rules/loss_aware.hpp); others ignore it. A
+  /// loss that is not finite skips the step. To a synchroniser's session: this rank's share, if the session adds up
+  /// gradients; of a pass, the sum of losses times gradient_pass::scale.
+  std::optional<double> loss = {};
 };
 
 namespace detail {
@@ -28,6 +33,11 @@ namespace detail {
 template <class Rule>
 inline constexpr bool observes = requires {
   requires static_cast<bool>(Rule::observes);
+};
+/// True if a rule needs step_options::loss.
+template <class Rule>
+inline constexpr bool needs_loss = requires {
+  requires static_cast<bool>(Rule::needs_loss);
 };
 /// True if a rule works on whole tensors, and not on any range of elements: what it has to work out ranks can divide by
 /// tensor only. So of a rule that does not say.

@@ -257,6 +257,7 @@ class stored {
 
   /// Of a rule that learns from layers (see chain::observe).
   static constexpr bool observes = detail::observes<Rule>;
+  static constexpr bool needs_loss = detail::needs_loss<Rule>;
   void observe(parameter_list const& parameters, state_type& s, layer_factors const& f) const {
     rule_.observe(parameters, s.base(), f);
   }

@@ -154,6 +154,7 @@ class all_reduce_session {
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
     if constexpr (observes) add_observed();
+    if constexpr (needs_loss) add_losses(options);
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
     if constexpr (optim::detail::whole_tensors<Optimizer>)
@@ -208,6 +209,7 @@ class all_reduce_session {
     });
   }
   static constexpr bool observes = optim::detail::observes<Optimizer>;
+  static constexpr bool needs_loss = optim::detail::needs_loss<Optimizer>;
   void forget_observed() {
     if constexpr (observes)
       if (observed_) optimizer_.forget_observed(*parameters_, state_);
@@ -220,6 +222,17 @@ class all_reduce_session {
     auto done = owner_->submit([this, &sums](Communicator& c) {
       trace_span const adding(trace_, "sum what layers showed", "comm", rank_);
       for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
+    });
+    done.wait();
+  }
+  /// Makes of this rank's share of the loss that of all ranks.
+  void add_losses(optim::step_options& options) requires(needs_loss) {
+    require(options.loss.has_value(),
+            "sync::all_reduce: the optimizer needs the loss, and none was given: call step with step_options{.loss = "
+            "this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
+    auto done = owner_->submit([this, &options](Communicator& c) {
+      trace_span const adding(trace_, "sum losses", "comm", rank_);
+      c.all_reduce(std::span<double>(&*options.loss, 1), comm::reduction::sum);
     });
     done.wait();
   }

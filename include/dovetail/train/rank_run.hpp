@@ -178,10 +178,11 @@ class rank_run {
       own += n.own;
       samples += n.all;
     }
+    auto const predictions = data_.predictions_per_sample();
+    float const scale = session_.gradient_scale(own * predictions, samples * predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
       auto const share = loader.next();
-      auto const predictions = data_.predictions_per_sample();
-      gradient_pass pass{.scale = session_.gradient_scale(own * predictions, samples * predictions),
+      gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
                          .step = static_cast<std::uint64_t>(at_.batches),
@@ -194,7 +195,7 @@ class rank_run {
       ++at_.batches;
       epoch = share.epoch;
     }
-    auto const result = step();
+    auto const result = step(sums.loss * static_cast<double>(scale));
     ++at_.step;
     report_.samples += samples;
     auto const moved = count_traffic_since(before);
@@ -219,9 +220,10 @@ class rank_run {
     return result.skipped;
   }
 
-  optim::step_result step() {
+  /// `loss` is this rank's share of what the gradients are gradients of.
+  optim::step_result step(double loss) {
     if constexpr (requires(optim::step_options const& o) { session_.step(o); })
-      return session_.step({.threads = threads_});
+      return session_.step({.threads = threads_, .loss = loss});
     else
       return session_.step();
   }

@@ -216,6 +216,9 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
                 "optim::cuda: this rule has a tensorwise stage that is written for the host's memory: make its "
                 "functions templates of basic_tensor_update<Algebra> (optim/algebra.hpp)");
+  static_assert(!flow::needs_loss,
+                "optim::cuda: this rule's steps depend on the loss, which a step on a device is not told: step it on "
+                "the host");
   auto const chains = chains_of(optimizer);
   state s(parameters, chain::plan,
           {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block}, source, d);

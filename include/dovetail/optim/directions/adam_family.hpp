@@ -52,6 +52,25 @@ struct moments {
 DOVETAIL_HD inline moments moments_of(float beta1, float beta2) {
   return {beta1, complement(beta1), beta2, complement(beta2)};
 }
+
+/// c0 and c1 of Nadam.
+struct nesterov_weights {
+  float fresh = 0, averaged = 0;
+};
+/// Of step t: c0 = (1 - mu_t) / (1 - M_t), c1 = mu_(t+1) / (1 - M_(t+1)), mu_t = beta (1 - 0.96^(t decay) / 2), M_t =
+/// mu_1 ... mu_t. With q = 0.96^decay, log(1 - q^i / 2) = -sum_k (q^i / 2)^k / k, and the sum over i is a geometric
+/// series: 50 terms instead of t factors.
+DOVETAIL_HD inline nesterov_weights nesterov_shares(float beta, float decay, std::int64_t t) {
+  double const r = std::log(0.96) * static_cast<double>(decay), n = static_cast<double>(t), b = beta;
+  double sum = 0, half = 0.5;
+  for (int k = 1; k <= 50; ++k, half *= 0.5) {
+    double const rk = r * k;
+    sum += half / k * (rk == 0 ? n : std::exp(rk) * std::expm1(rk * n) / std::expm1(rk));
+  }
+  double const product = std::exp(n * std::log(b) - sum);
+  double const now = b * (1 - 0.5 * std::exp(r * n)), next = b * (1 - 0.5 * std::exp(r * (n + 1)));
+  return {static_cast<float>((1 - now) / (1 - product)), static_cast<float>(next / (1 - product * next))};
+}
 }  // namespace detail
 
 /// Adam's moments; u <- (c0 u + c1 m) / (sqrt(v^) + epsilon) with mu_t = b1 (1 - 0.96^(t momentum_decay) / 2), M_t the
@@ -71,27 +90,9 @@ struct scale_by_nadam {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const product = momentum_product(t), now = momentum_of(t), next = momentum_of(t + 1);
-    return {detail::moments_of(beta1, beta2), static_cast<float>((1 - now) / (1 - product)),
-            static_cast<float>(next / (1 - product * next)), detail::root_correction(beta2, t), epsilon};
-  }
-
- private:
-  DOVETAIL_HD double log_ratio() const { return std::log(0.96) * static_cast<double>(momentum_decay); }
-  DOVETAIL_HD double momentum_of(std::int64_t t) const {
-    return static_cast<double>(beta1) * (1 - 0.5 * std::exp(log_ratio() * static_cast<double>(t)));
-  }
-  /// mu_1 … mu_t. With q = 0.96^momentum_decay, log(1 - q^i / 2) = -sum_k (q^i / 2)^k / k, and the sum over i is a
-  /// geometric series: 50 terms instead of t factors.
-  DOVETAIL_HD double momentum_product(std::int64_t t) const {
-    double const r = log_ratio(), n = static_cast<double>(t);
-    double sum = 0, half = 0.5;
-    for (int k = 1; k <= 50; ++k, half *= 0.5) {
-      double const rk = r * k;
-      double const powers = rk == 0 ? n : std::exp(rk) * std::expm1(rk * n) / std::expm1(rk);
-      sum += half / k * powers;
-    }
-    return std::exp(n * std::log(static_cast<double>(beta1)) - sum);
+    auto const shares = detail::nesterov_shares(beta1, momentum_decay, t);
+    return {detail::moments_of(beta1, beta2), shares.fresh, shares.averaged, detail::root_correction(beta2, t),
+            epsilon};
   }
 };
 

@@ -145,4 +145,31 @@ struct scale_by_rprop {
   constexpr kernel prepare(std::int64_t) const { return {shrink, grow, smallest_step, largest_step}; }
 };
 
+/// Ends a chain as SMORMS3 does, three moments of the squared mean over the mean square: r = 1 / (1 + k); m <- (1 - r)
+/// m
+/// + r u; v <- (1 - r) v + r u^2; x = m^2 / (v + epsilon); k <- 1 + k (1 - x), beginning at 1; u <- -u min(lr, x) /
+/// (sqrt(v) + epsilon) (Funk, RMSprop loses to SMORMS3: Beware the Epsilon!, 2015).
+struct descend_by_smorms3 {
+  float lr = 1e-3f;  ///< the largest rate; a number, no schedule: x is compared with it
+  float epsilon = 1e-16f;
+  static constexpr std::array slots{"grad_avg", "square_avg", "memory"};
+  static constexpr float initial_value(std::size_t slot) { return slot == 2 ? 1.0f : 0.0f; }
+  static constexpr bool ends_chain = true;
+
+  struct kernel {
+    float lr = 0, epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T step(T, T u, T& m, T& v, T& k) const {
+      T const r = 1.0f / (1.0f + k), square = u * u;
+      m = m + r * (u - m);
+      v = v + r * (square - v);
+      T const x = m * m / (v + epsilon);
+      k = 1.0f + k * (1.0f - x);
+      return -simd::min(x, T(lr)) * u / (simd::sqrt(v) + epsilon);
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {lr, epsilon}; }
+  constexpr float learning_rate(std::int64_t) const { return lr; }
+};
+
 }  // namespace dovetail::optim

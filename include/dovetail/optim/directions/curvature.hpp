@@ -15,6 +15,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/core/simd_power.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -31,17 +32,18 @@ namespace dovetail::optim {
 enum class spatial : std::uint8_t { none, kernel, row };
 
 /// AdaHessian's direction (Yao et al., AAAI 2021, algorithm 1 and equation 10): m <- b1 m + (1 - b1) u; v <- b2 v +
-/// (1 - b2) D^2, D the last diagonal that was observed, averaged over blocks; u <- m^ / (sqrt(v^) + epsilon), m^ and v^
-/// being m / (1 - b1^t) and v / (1 - b2^t). Until something is observed, D is 1.
+/// (1 - b2) D^2, D the last diagonal that was observed, averaged over blocks; u <- m^ / (sqrt(v^)^power + epsilon), m^
+/// and v^ being m / (1 - b1^t) and v / (1 - b2^t). Until something is observed, D is 1.
 struct scale_by_adahessian {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-4f;
   spatial average = spatial::kernel;
+  float power = 1;
   static constexpr std::array slots{"exp_avg", "exp_hessian_sq", "hessian_diagonal"};
   static constexpr float initial_value(std::size_t slot) { return slot == 2 ? 1.0f : 0.0f; }
 
   struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0;
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0, power = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& d) const {
       m = beta1 * m + rest1 * u;
@@ -49,7 +51,8 @@ struct scale_by_adahessian {
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v, T) const {
-      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
+      T const root = correct2 * simd::sqrt(v);
+      return correct1 * m / ((power == 1 ? root : simd::pow(root, power)) + epsilon);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
@@ -59,7 +62,8 @@ struct scale_by_adahessian {
             detail::complement(beta2),
             epsilon,
             static_cast<float>(detail::correction(beta1, t)),
-            detail::root_correction(beta2, t)};
+            detail::root_correction(beta2, t),
+            power};
   }
   /// The slot behind an observation.
   static constexpr std::size_t curvature_slot = 2;

@@ -81,6 +81,55 @@ struct scale_by_clipped_lars_trust_ratio {
   constexpr kernel prepare(std::int64_t) const { return {lr, trust_coefficient, weight_decay, epsilon}; }
 };
 
+/// Ends a chain as Fromage does: w <- (w - lr u |w| / |u|) / sqrt(1 + lr^2), norms of each tensor; |w| / |u| counts as
+/// 1 if either is 0 (Bernstein et al., On the Distance between Two Neural Networks and the Stability of Learning,
+/// NeurIPS 2020, algorithm 1).
+struct descend_by_relative_distance {
+  float lr = 0.01f;  ///< length of a step, as a share of |w|; a number, no schedule
+  static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
+  static constexpr bool ends_chain = true;
+
+  struct kernel {
+    float lr = 0, shrink = 0;
+    DOVETAIL_HD float factor(norms n) const {
+      return n.update > 0 && n.weight > 0 ? static_cast<float>(n.weight / n.update) : 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {
+      return shrink * (w - lr * factor * u) - w;
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t) const {
+    double const x = lr;
+    return {lr, static_cast<float>(1 / std::sqrt(1 + x * x))};
+  }
+  constexpr float learning_rate(std::int64_t) const { return lr; }
+};
+
+/// u <- u n / sum |u / w| over the n elements of each tensor, so that a step with rate 1 changes a weight by its own
+/// size on average (Abu-El-Haija, Proportionate Gradient Updates with PercentDelta, 2017). |w| counts as at
+/// least epsilon.
+struct scale_by_percent_delta {
+  float epsilon = 1e-3f;  ///< the smallest |w| that is divided by, in units of the weights
+  static constexpr reduction needs{.per_tensor = true};
+
+  struct kernel {
+    float epsilon = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr std::array<product<T>, 2> measure(T w, T u) const {
+      return {product<T>{simd::abs(u) / simd::max(simd::abs(w), T(epsilon)), T(1.0f)}, product<T>{T(1.0f), T(1.0f)}};
+    }
+    DOVETAIL_HD float factor(std::array<double, 2> const& sums) const {
+      return sums[0] > 0 ? static_cast<float>(sums[1] / sums[0]) : 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {epsilon}; }
+};
+
 /// Adam's moments; a = m^ / d + weight_decay w and c = u / d + weight_decay w with d = sqrt(v^) + epsilon;
 /// u <- phi(|w|) (b1 a / |a| + (1 - b1) c / |c|), norms of each tensor, phi(x) = min(max(x, min_norm), max_norm) (Zheng
 /// et al., Accelerated Large Batch Optimization of BERT Pretraining in 54 minutes, 2020, algorithm 2). Behind

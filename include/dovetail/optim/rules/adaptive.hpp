@@ -109,4 +109,16 @@ struct rprop {
   DOVETAIL_OPTIMIZER
 };
 
+/// SMORMS3 (Funk, 2015): RMSprop whose averages are as long as gradients agree, with steps no longer than their signal
+/// is worth. Weight decay is coupled. 1 pass, 36 bytes.
+struct smorms3 {
+  float lr = 1e-3f;  ///< the largest rate; a number, no schedule: it is compared with
+  float epsilon = 1e-16f;
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, descend_by_smorms3>;
+  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, descend_by_smorms3{lr, epsilon}}; }
+  DOVETAIL_OPTIMIZER
+};
+
 }  // namespace dovetail::optim

@@ -22,10 +22,11 @@ struct adahessian {
   float epsilon = 1e-4f;
   float weight_decay = 0;
   spatial average = spatial::kernel;  ///< of the diagonal
+  float power = 1;  ///< of the diagonal's root mean square, the paper's k: 0 is momentum, 1 the Hessian's own scale
 
   using rule = chain<scale_by_adahessian, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
-    return {scale_by_adahessian{beta1, beta2, epsilon, average}, add_decayed_weights{weight_decay},
+    return {scale_by_adahessian{beta1, beta2, epsilon, average, power}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

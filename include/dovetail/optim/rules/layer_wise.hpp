@@ -81,4 +81,30 @@ struct prodigy {
   DOVETAIL_OPTIMIZER
 };
 
+/// Fromage (Bernstein et al., NeurIPS 2020, algorithm 1): a step is a share of each tensor's length, and the weights
+/// are shrunk by as much as it has made them longer. 2 passes, 20 bytes.
+struct fromage {
+  float lr = 0.01f;  ///< length of a step, as a share of each tensor's; a number, no schedule
+
+  using rule = chain<descend_by_relative_distance>;
+  constexpr rule stages() const { return {descend_by_relative_distance{lr}}; }
+  DOVETAIL_OPTIMIZER
+};
+
+/// PercentDelta (Abu-El-Haija, 2017): in each tensor, a step changes the weights by the share lr on average. 2 passes,
+/// 28 bytes.
+struct percent_delta {
+  schedule lr = 0.03f;  ///< mean share of a weight that a step without momentum changes
+  float momentum = 0.9f;
+  float epsilon = 1e-3f;  ///< the smallest |w| that counts, in units of the weights
+  float weight_decay = 0;
+
+  using rule = chain<add_decayed_weights, scale_by_percent_delta, accumulate_momentum, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {add_decayed_weights{weight_decay}, scale_by_percent_delta{epsilon}, accumulate_momentum{momentum},
+            scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
 }  // namespace dovetail::optim

@@ -25,6 +25,10 @@ struct observes_of {
   constexpr operator bool() const { return Rule::observes; }
 };
 template <class Rule>
+struct needs_loss_of {
+  constexpr operator bool() const { return Rule::needs_loss; }
+};
+template <class Rule>
 struct whole_tensors_of {
   constexpr operator bool() const { return Rule::whole_tensors; }
 };
@@ -49,6 +53,7 @@ struct plan_of {
   }                                                                                                              \
   static constexpr ::dovetail::optim::detail::whole_tensors_of<rule> whole_tensors{};                            \
   static constexpr ::dovetail::optim::detail::observes_of<rule> observes{};                                      \
+  static constexpr ::dovetail::optim::detail::needs_loss_of<rule> needs_loss{};                                  \
   template <std::same_as<::dovetail::layer_factors> Factors>                                                     \
   void observe(::dovetail::parameter_list const& parameters, state_type& state, Factors const& factors) const {  \
     stages().observe(parameters, state, factors);                                                                \

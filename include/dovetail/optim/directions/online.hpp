@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/simd.hpp>
+#include <dovetail/optim/stage.hpp>
+
+// Directions that come from online learning, where rates follow from what has been seen. u is the update that arrives,
+// w the weight, t the step from 1, w0 the weights of the first step; |x| is the L2 norm over all tensors.
+
+namespace dovetail::optim {
+
+/// Ends a chain as FTRL-Proximal does: q = (sqrt(n + u^2) - sqrt(n)) / lr; z <- z + u - q w; n <- n + u^2; the weight
+/// becomes 0 where |z| <= l1, elsewhere -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2) (McMahan et al., Ad Click
+/// Prediction: a View from the Trenches, KDD 2013, algorithm 1). z begins such that the first weights stay where they
+/// are without a gradient; the paper's are 0.
+struct follow_regularized_leader {
+  float lr = 0.1f;  ///< alpha of the paper; a number, no schedule: z is made of it
+  float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
+  float l1 = 0, l2 = 0;
+  static constexpr std::array slots{"z", "n"};
+  static constexpr bool ends_chain = true;
+
+  struct kernel {
+    float inverse_rate = 0, at_rest = 0, l1 = 0, l2 = 0, first = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T step(T w, T u, T& z, T& n) const {
+      z = simd::select(T(first) > 0.0f, -at_rest * w - l1 * simd::sign(w), z);
+      T const sum = n + u * u, root = simd::sqrt(sum);
+      z = z + u - inverse_rate * (root - simd::sqrt(n)) * w;
+      n = sum;
+      T const beyond = z - l1 * simd::sign(z);
+      return simd::select(simd::abs(z) > l1, -beyond / (at_rest + inverse_rate * root), T(0.0f)) - w;
+    }
+  };
+  constexpr kernel prepare(std::int64_t t) const { return {1 / lr, beta / lr + l2, l1, l2, t == 1 ? 1.0f : 0.0f}; }
+  constexpr float learning_rate(std::int64_t) const { return lr; }
+};
+
+/// b <- b + |u|^2 / b; u <- u / b (Wu, Ward & Bottou, WNGrad: Learn the Learning Rate in Gradient Descent, 2018).
+struct scale_by_wngrad {
+  float initial = 1;  ///< b before the first step: the inverse of the largest rate
+  static constexpr reduction needs{};
+  static constexpr std::array scalars{"b"};
+  constexpr double initial_scalar(std::size_t) const { return static_cast<double>(initial); }
+
+  struct kernel {
+    DOVETAIL_HD float factor(norms n, double& b) const {
+      b += n.update * n.update / b;
+      return static_cast<float>(1 / b);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+
+/// s <- s + |u|^2; u <- u / sqrt(s), s beginning as initial^2 (Ward, Wu & Bottou, AdaGrad Stepsizes: Sharp Convergence
+/// over Nonconvex Landscapes, ICML 2019, algorithm 1).
+struct scale_by_adagrad_norm {
+  float initial = 1e-2f;  ///< b_0 of the paper, in units of the gradient's norm
+  static constexpr reduction needs{};
+  static constexpr std::array scalars{"sum"};
+  constexpr double initial_scalar(std::size_t) const {
+    return static_cast<double>(initial) * static_cast<double>(initial);
+  }
+
+  struct kernel {
+    DOVETAIL_HD float factor(norms n, double& sum) const {
+      sum += n.update * n.update;
+      return sum > 0 ? static_cast<float>(1 / std::sqrt(sum)) : 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+
+namespace detail {
+/// What DoG and DoWG measure: |u|^2, |w - w0|^2 and |w|^2, and the slot that keeps w0.
+struct distance_and_gradient {
+  float first = 0;
+  template <class T>
+  DOVETAIL_INLINE constexpr void advance(T w, T, T& w0) const {
+    w0 = simd::select(T(first) > 0.0f, w, w0);
+  }
+  template <class T>
+  DOVETAIL_INLINE constexpr std::array<product<T>, 3> measure(T w, T u, T w0) const {
+    return {square(u), square(w - w0), square(w)};
+  }
+  template <class T>
+  DOVETAIL_INLINE constexpr T emit(T, T u, T, T factor) const {
+    return factor * u;
+  }
+};
+}  // namespace detail
+
+/// Distance over gradients: r <- max(r, |w - w0|), r beginning as reach (1 + |w0|); s <- s + |u|^2; u <- u r /
+/// sqrt(s + epsilon) (Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, ICML 2023).
+struct scale_by_dog {
+  float reach = 1e-6f;  ///< length of the first step, as a share of 1 + |w0|
+  float epsilon = 1e-8f;
+  static constexpr reduction needs{};
+  static constexpr std::array slots{"p0"};
+  static constexpr std::array scalars{"distance", "sum"};
+
+  struct kernel : detail::distance_and_gradient {
+    float reach = 0, epsilon = 0;
+    DOVETAIL_HD float factor(std::array<double, 3> const& sums, double& distance, double& sum) const {
+      if (first > 0) distance = static_cast<double>(reach) * (1 + std::sqrt(sums[2]));
+      distance = std::max(distance, std::sqrt(sums[1]));
+      sum += sums[0];
+      double const d = std::sqrt(sum + static_cast<double>(epsilon));
+      return d > 0 ? static_cast<float>(distance / d) : 1.0f;
+    }
+  };
+  constexpr kernel prepare(std::int64_t t) const { return {{t == 1 ? 1.0f : 0.0f}, reach, epsilon}; }
+};
+
+/// Distance over weighted gradients: r <- max(r, |w - w0|^2); s <- s + r |u|^2; u <- u r / (sqrt(s) + epsilon) (Khaled,
+/// Mishchenko & Jin, DoWG Unleashed, NeurIPS 2023, algorithm 1).
+struct scale_by_dowg {
+  float initial_square = 1e-4f;  ///< r before the first step: the square of a distance
+  float epsilon = 1e-4f;         ///< added to the root in the denominator
+  static constexpr reduction needs{};
+  static constexpr std::array slots{"p0"};
+  static constexpr std::array scalars{"distance_sq", "sum"};
+  constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_square) : 0.0; }
+
+  struct kernel : detail::distance_and_gradient {
+    float epsilon = 0;
+    DOVETAIL_HD float factor(std::array<double, 3> const& sums, double& distance, double& sum) const {
+      distance = std::max(distance, sums[1]);
+      sum += distance * sums[0];
+      double const d = std::sqrt(sum) + static_cast<double>(epsilon);
+      return d > 0 ? static_cast<float>(distance / d) : 1.0f;
+    }
+  };
+  constexpr kernel prepare(std::int64_t t) const { return {{t == 1 ? 1.0f : 0.0f}, epsilon}; }
+};
+
+/// Ends a chain by betting coins, one game per weight: L <- max(L, |u|), beginning at epsilon; G <- G + |u|; R <-
+/// max(R - u (w - w0), 0); C <- C - u; the weight becomes w0 + C (L + R) / (L max(G + L, alpha L)) (Orabona & Tommasi,
+/// Training Deep Networks without Learning Rates Through Coin Betting, NeurIPS 2017, algorithm 2).
+struct bet_coins {
+  float alpha = 100;      ///< the larger, the smaller the bets of the first steps
+  float epsilon = 1e-8f;  ///< the largest gradient before the first step
+  static constexpr std::array slots{"p0", "gradient_sum", "largest", "absolute_sum", "reward"};
+  constexpr float initial_value(std::size_t slot) const { return slot == 2 ? epsilon : 0; }
+  static constexpr bool ends_chain = true;
+
+  struct kernel {
+    float alpha = 0, first = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T w, T u, T& w0, T& c, T& l, T& g, T& r) const {
+      w0 = simd::select(T(first) > 0.0f, w, w0);
+      l = simd::max(l, simd::abs(u));
+      g = g + simd::abs(u);
+      r = simd::max(r - u * (w - w0), T(0.0f));
+      c = c - u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T w, T, T w0, T c, T l, T g, T r) const {
+      return w0 - w + c / (l * simd::max(g + l, alpha * l)) * (l + r);
+    }
+  };
+  constexpr kernel prepare(std::int64_t t) const { return {alpha, t == 1 ? 1.0f : 0.0f}; }
+};
+
+}  // namespace dovetail::optim
