@@ -22,7 +22,7 @@ struct adahessian {
   float epsilon = 1e-4f;
   float weight_decay = 0;
   spatial average = spatial::kernel;  ///< of the diagonal
-  float power = 1;  ///< of the diagonal's root mean square, the paper's k: 0 is momentum, 1 the Hessian's own scale
+  float power = 1;  ///< of the diagonal's root mean square, the paper's k, above 0: the less, the nearer to momentum
 
   using rule = chain<scale_by_adahessian, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
