@@ -43,6 +43,7 @@ void touch(float* w, float const* g, std::vector<buffer<float>>& slots) {
   if (k == 2) loop(std::make_index_sequence<2>{});
   if (k == 3) loop(std::make_index_sequence<3>{});
   if (k == 4) loop(std::make_index_sequence<4>{});
+  if (k == 5) loop(std::make_index_sequence<5>{});
 }
 
 void add(std::string const& name, double bytes, std::function<std::function<void()>()> make) {
@@ -69,7 +70,7 @@ void add_rule(char const* name, parameter_list const& p, Rule rule = {}) {
   auto const& plan = static_cast<optim::plan const&>(Rule::plan);
   add(name, plan.bytes(), [&p, rule] {
     auto state = std::make_shared<optim::state>(rule.init(p));
-    return [&p, rule, state] { rule.step(p, *state); };
+    return [&p, rule, state] { rule.step(p, *state, {.loss = 1.0}); };
   });
   if (plan.passes > 1) return;
   claims.push_back({message(name, " takes at most 10 % more than copying its ", plan.bytes(), " bytes"), name, "copy",
@@ -94,7 +95,7 @@ int main(int argc, char** argv) {
       benchmark::DoNotOptimize(to.data());
     };
   });
-  for (std::size_t k = 0; k <= 4; ++k)
+  for (std::size_t k = 0; k <= 5; ++k)
     add(message("touch/", k), 12 + 8 * static_cast<double>(k), [&, k] {
       auto slots = std::make_shared<std::vector<buffer<float>>>();
       for (std::size_t i = 0; i < k; ++i) slots->emplace_back(parameters);
@@ -130,6 +131,19 @@ int main(int argc, char** argv) {
   RULE(adan)
   RULE(schedule_free_sgd)
   RULE(schedule_free_adamw)
+  RULE(optimistic_sgd)
+  RULE(demon)
+  RULE(ftml)
+  RULE(ftrl)
+  RULE(entropy_sgd)
+  RULE(smorms3)
+  RULE(nadamax)
+  RULE(simplified_ademamix)
+  RULE(acprop)
+  RULE(optimistic_adam)
+  RULE(padam)
+  RULE(amsbound)
+  RULE(cocob)
 #undef RULE
   add_rule("six_stages", p,
            optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
@@ -142,6 +156,17 @@ int main(int argc, char** argv) {
   add_rule("lamb", p, optim::lamb{});
   add_rule("lans", p, optim::lans{});
   add_rule("prodigy", p, optim::prodigy{});
+  add_rule("fromage", p, optim::fromage{});
+  add_rule("percent_delta", p, optim::percent_delta{});
+  add_rule("wngrad", p, optim::wngrad{});
+  add_rule("adagrad_norm", p, optim::adagrad_norm{});
+  add_rule("dog", p, optim::dog{});
+  add_rule("dowg", p, optim::dowg{});
+  add_rule("swats", p, optim::swats{});
+  add_rule("polyak_sgd", p, optim::polyak_sgd{});
+  add_rule("eve", p, optim::eve{});
+  add_rule("momo", p, optim::momo{});
+  add_rule("momo_adam", p, optim::momo_adam{});
   arena matrix({{"w", {4096, 4096}}});
   static_assert(parameters == std::size_t{4096} * 4096);
   bench::fill(matrix.weights(), 1);

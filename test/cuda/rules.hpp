@@ -94,6 +94,38 @@ inline auto prodigy() {
 }
 inline auto guarded_prodigy() { return optim::chain{optim::skip_non_finite{}, prodigy()}; }
 
+// A power; state of other kinds; ends of a chain of their own; distances.
+inline auto padam() { return optim::padam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto amsbound() {
+  return optim::amsbound{.lr = 0.01f, .final_ratio = 2, .gamma = 0.1f, .beta2 = 0.95f, .epsilon = 1e-3f};
+}
+inline auto nadamax() { return optim::nadamax{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto simplified_ademamix() {
+  return optim::simplified_ademamix{.lr = 1e-3f, .alpha = 2, .epsilon = 1e-3f, .weight_decay = 0.02f};
+}
+inline auto acprop() { return optim::acprop{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto optimistic_adam() {
+  return optim::optimistic_adam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .optimism = 0.5f, .weight_decay = 0.02f};
+}
+inline auto ftml() { return optim::ftml{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto swats() {
+  return optim::swats{.lr = 0.01f, .beta2 = 0.9f, .epsilon = 1e-3f, .tolerance = 1, .weight_decay = 0.02f};
+}
+inline auto optimistic_sgd() { return optim::optimistic_sgd{.lr = 0.02f, .beta = 0.5f, .weight_decay = 0.02f}; }
+inline auto demon() { return optim::demon{.lr = 0.02f, .momentum = 0.8f, .steps = 12, .weight_decay = 0.02f}; }
+inline auto entropy_sgd() {
+  return optim::entropy_sgd{.lr = 0.05f, .outer_lr = 0.8f, .steps = 4, .scope = 0.1f, .scope_growth = 0.1f};
+}
+inline auto ftrl() { return optim::ftrl{.lr = 0.05f, .beta = 0.5f, .l1 = 2, .l2 = 0.1f}; }
+inline auto wngrad() { return optim::wngrad{.initial = 100, .weight_decay = 0.02f}; }
+inline auto adagrad_norm() { return optim::adagrad_norm{.initial = 0.5f, .weight_decay = 0.02f}; }
+inline auto dog() { return optim::dog{.reach = 1e-3f, .weight_decay = 0.02f}; }
+inline auto dowg() { return optim::dowg{.initial_square = 1e-2f, .weight_decay = 0.02f}; }
+inline auto cocob() { return optim::cocob{.alpha = 20, .weight_decay = 0.02f}; }
+inline auto smorms3() { return optim::smorms3{.lr = 0.01f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
+inline auto fromage() { return optim::fromage{.lr = 0.02f}; }
+inline auto percent_delta() { return optim::percent_delta{.lr = 0.01f, .momentum = 0.8f, .weight_decay = 0.02f}; }
+
 // By number: 0 to 7 are named in the tests.
 #define DOVETAIL_TEST_RULES(RULE) \
   RULE(0, sgd)                    \
@@ -132,7 +164,27 @@ inline auto guarded_prodigy() { return optim::chain{optim::skip_non_finite{}, pr
   RULE(33, larc)                  \
   RULE(34, lans)                  \
   RULE(35, prodigy)               \
-  RULE(36, guarded_prodigy)
+  RULE(36, guarded_prodigy)       \
+  RULE(37, padam)                 \
+  RULE(38, amsbound)              \
+  RULE(39, nadamax)               \
+  RULE(40, simplified_ademamix)   \
+  RULE(41, acprop)                \
+  RULE(42, optimistic_adam)       \
+  RULE(43, ftml)                  \
+  RULE(44, swats)                 \
+  RULE(45, optimistic_sgd)        \
+  RULE(46, demon)                 \
+  RULE(47, entropy_sgd)           \
+  RULE(48, ftrl)                  \
+  RULE(49, wngrad)                \
+  RULE(50, adagrad_norm)          \
+  RULE(51, dog)                   \
+  RULE(52, dowg)                  \
+  RULE(53, cocob)                 \
+  RULE(54, smorms3)               \
+  RULE(55, fromage)               \
+  RULE(56, percent_delta)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};

@@ -25,6 +25,7 @@ using namespace dovetail;
 struct entry {
   std::string name;
   float bowl_rate;
+  bool measures_weights = false;  ///< sums over all tensors that depend on their weights, not on gradients alone
 };
 
 inline std::vector<arena::tensor> tensors() {
@@ -61,6 +62,12 @@ void show_layers(Rule const& rule, parameter_list const& p, State& state, int t)
     }
 }
 
+/// The loss of step t, for rules that need one.
+inline optim::step_options with_loss(std::uint32_t t, optim::step_options options = {}) {
+  options.loss = 1 + static_cast<double>(random_stream{5, 500}.uniform(t));
+  return options;
+}
+
 /// An arena of weights, and its optimizer's state, after `steps` steps.
 template <class Rule>
 struct training {
@@ -73,10 +80,27 @@ struct training {
     for (int t = from; t <= to; ++t) {
       fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
       show_layers(rule, a.parameters(), state, t);
-      rule.step(a.parameters(), state, options);
+      rule.step(a.parameters(), state, with_loss(static_cast<std::uint32_t>(t), options));
     }
   }
 };
+
+template <class Rule>
+void check_groups(Rule const& rule, training<Rule> const& whole, bool measures_weights) {
+  Rule still = rule;
+  still.lr = 0;
+  optim::grouped const grouped{rule, optim::group{optim::name_matches{"*.bias"}, still}};
+  training biased(rule);
+  auto group_state = grouped.init(biased.a.parameters());
+  std::vector<float> const bias(biased.a.parameters()[1].weight.begin(), biased.a.parameters()[1].weight.end());
+  for (int t = 1; t <= 8; ++t) {
+    fill(biased.a.gradients(), static_cast<std::uint32_t>(100 + t));
+    show_layers(grouped, biased.a.parameters(), group_state, t);
+    grouped.step(biased.a.parameters(), group_state, with_loss(static_cast<std::uint32_t>(t)));
+  }
+  CHECK(same_bits(biased.a.parameters()[1].weight, bias));
+  if (!measures_weights) CHECK(same_bits(biased.a.parameters()[4].weight, whole.a.parameters()[4].weight));
+}
 
 template <class Rule>
 void check_rule(entry const& e) {
@@ -116,7 +140,7 @@ void check_rule(entry const& e) {
         std::copy(g.begin(), g.end(), apart[i].gradients().begin());
       }
       show_layers(rule, list, state, t);
-      rule.step(list, state);
+      rule.step(list, state, with_loss(static_cast<std::uint32_t>(t)));
     }
     for (i = 0; i < apart.size(); ++i) CHECK(same_bits(apart[i].weights(), whole.a.parameters()[i].weight));
   }
@@ -148,7 +172,7 @@ void check_rule(entry const& e) {
     for (int t = 1; t <= 3; ++t) {
       fill(extreme.a.gradients(), static_cast<std::uint32_t>(100 + t), scale);
       show_layers(rule, extreme.a.parameters(), extreme.state, t);
-      extreme.rule.step(extreme.a.parameters(), extreme.state);
+      extreme.rule.step(extreme.a.parameters(), extreme.state, with_loss(static_cast<std::uint32_t>(t)));
       REQUIRE(finite(extreme.a.weights()));
     }
   }
@@ -167,25 +191,24 @@ void check_rule(entry const& e) {
     fill(poisoned.a.gradients(), 1);
     poisoned.a.gradients()[40] = bad;
     show_layers(guarded, poisoned.a.parameters(), state, 1);
-    CHECK(guarded.step(poisoned.a.parameters(), state).skipped);
+    CHECK(guarded.step(poisoned.a.parameters(), state, with_loss(1)).skipped);
     CHECK(same_bits(poisoned.a.weights(), before));
     CHECK(state.steps() == 0);
   }
 
-  // Groups: a rate of 0 for the biases leaves them where they are, and changes nothing for the others.
-  Rule still = rule;
-  still.lr = 0;
-  optim::grouped const grouped{rule, optim::group{optim::name_matches{"*.bias"}, still}};
-  training biased(rule);
-  auto group_state = grouped.init(biased.a.parameters());
-  std::vector<float> const bias(biased.a.parameters()[1].weight.begin(), biased.a.parameters()[1].weight.end());
-  for (int t = 1; t <= 8; ++t) {
-    fill(biased.a.gradients(), static_cast<std::uint32_t>(100 + t));
-    show_layers(grouped, biased.a.parameters(), group_state, t);
-    grouped.step(biased.a.parameters(), group_state);
+  // A loss that is not finite is as bad.
+  if constexpr (optim::detail::needs_loss<Rule>) {
+    training lost(rule);
+    fill(lost.a.gradients(), 1);
+    CHECK(lost.rule.step(lost.a.parameters(), lost.state, {.loss = std::numeric_limits<double>::quiet_NaN()}).skipped);
+    CHECK(same_bits(lost.a.weights(), training(rule).a.weights()));
+    CHECK_THROWS_WITH_AS(lost.rule.step(lost.a.parameters(), lost.state), doctest::Contains("depend on the loss"),
+                         argument_error);
   }
-  CHECK(same_bits(biased.a.parameters()[1].weight, bias));
-  CHECK(same_bits(biased.a.parameters()[4].weight, whole.a.parameters()[4].weight));
+
+  // Groups: a rate of 0 for the biases leaves them where they are, and changes nothing for the others, unless what is
+  // measured of all depends on where the biases are.
+  if constexpr (requires(Rule r) { r.lr = 0; }) check_groups(rule, whole, e.measures_weights);
 }
 
 /// An array larger than the second-level cache, on one core and on two.
@@ -200,7 +223,7 @@ void check_large(entry const& e) {
     if constexpr (optim::detail::observes<Rule>) state.room().observed = true;  // a vector has no layer to show
     for (std::uint32_t t = 1; t <= 2; ++t) {
       fill(a.gradients(), 100 + t);
-      rule.step(a.parameters(), state, {.threads = threads});
+      rule.step(a.parameters(), state, with_loss(t, {.threads = threads}));
     }
     CHECK(finite(a.weights()));
     return std::pair(std::vector<float>(a.weights().begin(), a.weights().end()), state);
@@ -230,7 +253,7 @@ void check_sharded(entry const& e) {
       for (int t = 1; t <= 6; ++t) {
         if (t == 4) state = opt.part_of_state(a.parameters(), opt.gathered(a.parameters(), state));  // saved and loaded
         fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
-        CHECK(opt.step(a.parameters(), state).step == t);
+        CHECK(opt.step(a.parameters(), state, with_loss(static_cast<std::uint32_t>(t))).step == t);
       }
       auto const together = opt.gathered(a.parameters(), state);
       if (exact) {
@@ -268,14 +291,15 @@ void check_descent(entry const& e) {
   if constexpr (requires { rule.weight_decay; }) rule.weight_decay = 0;
   if constexpr (requires { rule.lr = optim::cosine{}; })
     rule.lr = optim::cosine{.initial = e.bowl_rate, .steps = 1500};
-  else
-    rule.lr = e.bowl_rate;  // schedule-free
+  else if constexpr (requires { rule.lr = 0; })
+    rule.lr = e.bowl_rate;  // a number, no schedule
   auto state = rule.init(a.parameters());
   double const begin = loss(true);
+  double now = begin;
   for (int t = 0; t < 1500; ++t) {
     if constexpr (optim::detail::observes<Rule>) state.room().observed = true;  // a vector has no layer to show
-    rule.step(a.parameters(), state);
-    loss(true);
+    rule.step(a.parameters(), state, {.loss = now});
+    now = loss(true);
   }
   CHECK(loss(false) < 1e-3 * begin);
 }
@@ -284,10 +308,10 @@ void check_descent(entry const& e) {
   TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
   TEST_CASE("large: " #rule) { conformance::check_large<dovetail::optim::rule>({#rule, rate}); }      \
   TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, rate}); }
-#define CONFORMANCE(rule, rate)                                                                       \
-  TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, rate}); } \
-  TEST_CASE("sharded: " #rule) { conformance::check_sharded<dovetail::optim::rule>({#rule, rate}); }  \
-  TEST_CASE("large: " #rule) { conformance::check_large<dovetail::optim::rule>({#rule, rate}); }      \
-  TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, rate}); }
+#define CONFORMANCE(rule, ...)                                                                               \
+  TEST_CASE("conformance: " #rule) { conformance::check_rule<dovetail::optim::rule>({#rule, __VA_ARGS__}); } \
+  TEST_CASE("sharded: " #rule) { conformance::check_sharded<dovetail::optim::rule>({#rule, __VA_ARGS__}); }  \
+  TEST_CASE("large: " #rule) { conformance::check_large<dovetail::optim::rule>({#rule, __VA_ARGS__}); }      \
+  TEST_CASE("descent: " #rule) { conformance::check_descent<dovetail::optim::rule>({#rule, __VA_ARGS__}); }
 
 }  // namespace conformance

@@ -313,9 +313,9 @@ int steps_to(problem const& p, double tolerance, int most, Rule const& rule) {
   std::vector<double> w(p.start), g(w.size()), unused(w.size());
   std::vector<float> average(w.size());
   for (int t = 1, within = 0; t < most + 10; ++t) {
-    p.evaluate(w, g);
+    double const loss = p.evaluate(w, g);
     std::transform(g.begin(), g.end(), a.gradients().begin(), [](double x) { return static_cast<float>(x); });
-    rule.step(a.parameters(), state);
+    rule.step(a.parameters(), state, {.loss = loss});
     w.assign(a.weights().begin(), a.weights().end());
     double value = 0;
     if constexpr (averages) {

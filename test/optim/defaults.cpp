@@ -103,3 +103,51 @@ TEST_CASE("defaults: per tensor, and factored") {
   clip_adaptively const c;  // Brock et al., 2021: 0.01, epsilon 1e-3
   CHECK((c.clipping == 0.01f && c.epsilon == 1e-3f));
 }
+
+TEST_CASE("defaults: more of Adam's relatives") {
+  padam const p;  // Chen et al., 2020: rate 0.1, power 1/8
+  CHECK((rate(p) == 0.1f && p.power == 0.125f));
+  amsbound const b;  // as AdaBound
+  CHECK((rate(b) == adabound{}.lr(0) && b.final_ratio == adabound{}.final_ratio && b.gamma == adabound{}.gamma));
+  nadamax const n;  // ensmallen's NadaMax
+  CHECK((rate(n) == 1e-3f && n.momentum_decay == 4e-3f));
+  simplified_ademamix const m;  // optax.contrib.simplified_ademamix, which leaves the rate open
+  CHECK((m.beta1 == 0.99f && m.beta2 == 0.95f && m.alpha == 0));
+  acprop const a;  // optax.contrib.acprop; the authors' program: rate 1e-3
+  CHECK((rate(a) == 1e-3f && a.epsilon == 1e-16f && a.beta1 == 0.9f && a.beta2 == 0.999f));
+  optimistic_adam const o;
+  CHECK((rate(o) == 1e-3f && o.optimism == 1));
+  ftml const f;  // Zheng & Kwok, 2017: beta1 0.6; Keras' FTML: rate 0.0025
+  CHECK((rate(f) == 2.5e-3f && f.beta1 == 0.6f && f.beta2 == 0.999f));
+  swats const s;  // Keskar & Socher, 2017, algorithm 1
+  CHECK((rate(s) == 1e-3f && s.epsilon == 1e-9f && s.tolerance == 1e-9f && s.beta2 == 0.999f));
+  smorms3 const r;  // ensmallen's SMORMS3
+  CHECK((rate(r) == 1e-3f && r.epsilon == 1e-16f));
+}
+
+TEST_CASE("defaults: other memories, online learning, and the loss") {
+  optimistic_sgd const o;  // optax.optimistic_gradient_descent
+  CHECK((o.alpha == 1 && o.beta == 1));
+  CHECK(demon{}.momentum == 0.9f);
+  entropy_sgd const e;  // Chaudhari et al., 2017: 20 steps, rate 0.1, scope 1e-4 growing by 1e-3, alpha 0.75
+  CHECK((rate(e) == 0.1f && e.steps == 20 && e.scope == 1e-4f && e.scope_growth == 1e-3f && e.alpha == 0.75f));
+  ftrl const f;  // McMahan et al., 2013, section 3.1: beta 1
+  CHECK((f.beta == 1 && f.l1 == 0 && f.l2 == 0));
+  CHECK(wngrad{}.initial == 1);  // ensmallen's WNGrad
+  dog const d;                   // Ivgi et al., 2023; optax.contrib.dog
+  CHECK((rate(d) == 1 && d.reach == 1e-6f && d.epsilon == 1e-8f));
+  dowg const w;  // optax.contrib.dowg
+  CHECK((rate(w) == 1 && w.initial_square == 1e-4f && w.epsilon == 1e-4f));
+  cocob const c;  // Orabona & Tommasi, 2017: alpha 100; optax.contrib.cocob
+  CHECK((c.alpha == 100 && c.epsilon == 1e-8f));
+  CHECK(fromage{}.lr == 0.01f);  // Bernstein et al., 2020: 0.01 for most of its networks
+  polyak_sgd const p;            // optax.polyak_sgd
+  CHECK((rate(p) == 1 && p.largest == 1 && p.lower_bound == 0 && p.epsilon == 0));
+  momo const m;  // Schaipp et al., 2024; optax.contrib.momo
+  CHECK((rate(m) == 1 && m.beta == 0.9f && m.lower_bound == 0 && m.weight_decay == 0));
+  momo_adam const a;  // optax.contrib.momo_adam
+  CHECK((rate(a) == 1e-2f && a.beta1 == 0.9f && a.beta2 == 0.999f));
+  eve const v;  // Hayashi et al., 2016: beta3 0.999, clipped at 10
+  CHECK((rate(v) == 1e-3f && v.beta3 == 0.999f && v.clipping == 10));
+  CHECK(adahessian{}.power == 1);  // Yao et al., 2021, algorithm 1
+}

@@ -22,7 +22,7 @@ void go(ways& all, char const* name, Rule rule) {
   auto state = rule.init(a.parameters());
   for (std::uint32_t t = 1; t <= 10; ++t) {
     fill(a.gradients(), 100 + t);
-    rule.step(a.parameters(), state);
+    rule.step(a.parameters(), state, {.loss = 1 + random_stream{11, 99}.uniform(t)});
   }
   all.emplace_back(name, std::vector<float>(a.weights().begin(), a.weights().end()));
 }
@@ -68,6 +68,30 @@ __attribute__((visibility("default"))) ways LEVEL() {
   RULE(adafactor)
   RULE(sm3)
   RULE(row_wise_adagrad)
+  RULE(padam)
+  RULE(amsbound)
+  RULE(nadamax)
+  RULE(simplified_ademamix)
+  RULE(acprop)
+  RULE(optimistic_adam)
+  RULE(ftml)
+  RULE(swats)
+  RULE(optimistic_sgd)
+  RULE(demon)
+  RULE(entropy_sgd)
+  RULE(ftrl)
+  RULE(wngrad)
+  RULE(adagrad_norm)
+  RULE(dog)
+  RULE(dowg)
+  RULE(cocob)
+  RULE(smorms3)
+  RULE(fromage)
+  RULE(percent_delta)
+  RULE(polyak_sgd)
+  RULE(momo)
+  RULE(momo_adam)
+  RULE(eve)
 #undef RULE
   return all;
 }

@@ -198,3 +198,39 @@ TEST_CASE("a rank that throws between buckets is named by the others, and the ro
                        "the disk of rank 2 is full", std::runtime_error);
   CHECK(blamed == std::vector<int>{2, 2});
 }
+
+TEST_CASE("a rule that needs the loss gets that of all ranks, from each rank's share") {
+  double const losses[] = {0.25, 0.5, 0.125};
+  optim::momo const rule{.lr = 0.5f, .weight_decay = 0.01f};
+  auto one = test::odd_arena();
+  test::fill(one.weights(), 0, 1000);
+  auto state = rule.init(one.parameters());
+  for (std::uint64_t s = 0; s < 4; ++s) {
+    auto share = test::odd_arena();
+    for (int r = 0; r < 3; ++r) {
+      test::fill(share.gradients(), r, s);
+      for (std::size_t i = 0; i < share.gradients().size(); ++i)
+        one.gradients()[i] = (r == 0 ? 0 : one.gradients()[i]) + share.gradients()[i];
+    }
+    rule.step(one.parameters(), state, {.loss = 0.875 + 3.0 * static_cast<double>(s)});
+  }
+  comm::threads(3).run([&](auto& c) {
+    auto a = test::odd_arena();
+    test::fill(a.weights(), 0, 1000);
+    auto session = sync::all_reduce{}.join(a.parameters(), rule, c);
+    for (std::uint64_t s = 0; s < 4; ++s) {
+      session.begin();
+      test::fill(a.gradients(), c.rank(), s);
+      auto const r = session.step({.loss = losses[c.rank()] + static_cast<double>(s)});
+      CHECK(r.step == static_cast<std::int64_t>(s) + 1);
+    }
+    CHECK(std::memcmp(a.weights().data(), one.weights().data(), a.weights().size_bytes()) == 0);
+    // Not finite on one rank: skipped on all.
+    session.begin();
+    auto const r = session.step({.loss = c.rank() == 1 ? std::numeric_limits<double>::quiet_NaN() : 1});
+    CHECK(r.skipped);
+    CHECK(std::memcmp(a.weights().data(), one.weights().data(), a.weights().size_bytes()) == 0);
+    session.begin();
+    CHECK_THROWS_WITH_AS(session.step(), doctest::Contains("needs the loss"), argument_error);
+  });
+}

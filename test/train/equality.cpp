@@ -129,6 +129,22 @@ TEST_CASE("P ranks with batch B are one rank with batch P·B, up to rounding, th
   check(test::text_net{}, test::text(), 2);
 }
 
+TEST_CASE("rules that need the loss are told that of the whole batch: P ranks with batch B are one with batch P·B") {
+  auto const check = [](auto rule) {
+    using net_type = test::images_net_without_noise;
+    auto const one = run<net_type>(rule, dense, test::images(), 1, {.batch = 24, .steps = 12});
+    auto const two = run<net_type>(rule, dense, test::images(), 2, {.batch = 12, .steps = 12});
+    auto const pieces = run<net_type>(rule, dense, test::images(), 2, {.batch = 4, .steps = 2, .accumulate = 3});
+    REQUIRE(two.losses.size() == one.losses.size());
+    for (std::size_t i = 0; i < one.losses.size(); ++i)
+      CHECK(two.losses[i] == doctest::Approx(one.losses[i]).epsilon(5e-5));
+    for (std::size_t i = 0; i < 2; ++i) CHECK(pieces.losses[i] == doctest::Approx(one.losses[i]).epsilon(5e-5));
+    CHECK(one.losses.back() < 0.9 * one.losses.front());
+  };
+  check(optim::momo_adam{.lr = 0.01f});
+  check(optim::polyak_sgd{.lr = 0.2f, .largest = 10});
+}
+
 TEST_CASE("training learns: the loss falls and a held-out set is recognised") {
   comm::threads world(2);
   train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{.lr = 0.01f},

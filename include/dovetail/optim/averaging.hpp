@@ -69,6 +69,7 @@ struct mean_weights {
     return {counts ? static_cast<float>(1.0 / static_cast<double>((t - begin) / every + 1)) : 0.0f};
   }
   static constexpr float average(float, float e) { return e; }
+  void check() const { require(every > 0, "mean_weights: every is ", every, ": it is a number of steps, at least 1"); }
 };
 
 /// Lookahead (Zhang et al., NeurIPS 2019, algorithm 1): every `steps` steps the slow weights s <- s + alpha (w + u - s)
@@ -96,6 +97,7 @@ struct look_ahead {
     return {t == 1 ? 1.0f : 0.0f, now ? 1.0f : 0.0f, now ? alpha : 0.0f};
   }
   static constexpr float average(float, float s) { return s; }
+  void check() const { require(steps > 0, "look_ahead: steps is ", steps, ": it is a number of steps, at least 1"); }
 };
 
 /// Ends a chain without a schedule (Defazio et al., The Road Less Scheduled, NeurIPS 2024, equations 6 to 8). The

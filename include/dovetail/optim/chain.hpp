@@ -100,6 +100,12 @@ constexpr auto stages_of(S const& s) {
     return std::tuple<S>(s);
 }
 
+/// Throws for hyperparameters that a stage cannot work with.
+template <class S>
+void check_stage(S const& stage) {
+  if constexpr (requires { stage.check(); }) stage.check();
+}
+
 /// The stages that the parts of a chain stand for.
 template <class... Parts>
 using flattened = decltype(std::tuple_cat(stages_of(std::declval<Parts const&>())...));
@@ -153,6 +159,7 @@ class chain {
   }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
+    std::apply([](auto const&... stage) { (detail::check_stage(stage), ...); }, stages_);
     state s(parameters, plan, std::move(group_of));
     std::size_t index = 0, slot = 0, scalar = 0;
     std::apply([&](auto const&... stage) { (set_initial_state(stage, parameters, s, index++, slot, scalar), ...); },

@@ -44,6 +44,7 @@
 //   float initial_value(i) const                 what slot i of its own holds at first, instead of zero
 //   double initial_scalar(i) const               the same of a scalar
 //   float learning_rate(t) const                 the rate of step t, for step_result and the check that it is finite
+//   void check() const                           throws argument_error for hyperparameters that it cannot work with
 //   static constexpr bool ends_chain = true      nothing can come after it
 //   static constexpr bool precedes_state = true  nothing with slots can come before it
 

@@ -225,6 +225,7 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
+    optim::detail::check_stage(stage);
     for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
       if constexpr (requires { stage.initial_value(i); }) first(s, slot, static_cast<float>(stage.initial_value(i)));
     for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)

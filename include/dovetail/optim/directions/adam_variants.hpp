@@ -152,37 +152,31 @@ struct scale_by_acprop {
   }
 };
 
-/// Ends a chain as FTML does: v <- b2 v + (1 - b2) u^2; d' = (1 - b1^t) / lr (sqrt(v^) + epsilon); z <- b1 z + (1 - b1)
-/// u - (d' - b1 d) w; d <- d'; the weight becomes -z / d (Zheng & Kwok, Follow the Moving Leader in Deep Learning, ICML
-/// 2017).
-struct follow_moving_leader {
-  float lr = 2.5e-3f;  ///< learning rate; a number, no schedule: d is made of it
+/// v <- b2 v + (1 - b2) u^2; u <- (1 - b1) / (1 - b1^t) u / (sqrt(v^) + epsilon) (Zheng & Kwok, Follow the Moving
+/// Leader in Deep Learning, ICML 2017). The paper's leader, w = -z / d with z <- b1 z + (1 - b1) u - (d - b1 d') w and
+/// d = (1 - b1^t) / lr (sqrt(v^) + epsilon), d' the d of before, is this step as long as nothing bounds the weights: b1
+/// d' w cancels, and neither z nor d need be kept.
+struct scale_by_ftml {
   float beta1 = 0.6f, beta2 = 0.999f;
   float epsilon = 1e-8f;
-  static constexpr std::array slots{"exp_avg_sq", "z", "d"};
-  static constexpr bool ends_chain = true;
+  static constexpr std::array slots{"exp_avg_sq"};
 
   struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, correct2 = 0, epsilon = 0, gain = 0;
+    float beta2 = 0, rest2 = 0, gain = 0, correct2 = 0, epsilon = 0;
     template <class T>
-    DOVETAIL_INLINE constexpr T step(T w, T u, T& v, T& z, T& d) const {
+    DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
       v = beta2 * v + rest2 * (u * u);
-      T const before = d;
-      d = gain * (correct2 * simd::sqrt(v) + epsilon);
-      z = beta1 * z + rest1 * u - (d - beta1 * before) * w;
-      return -z / d - w;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
+      return gain * u / (correct2 * simd::sqrt(v) + epsilon);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta1,
-            detail::complement(beta1),
-            beta2,
-            detail::complement(beta2),
-            detail::root_correction(beta2, t),
-            epsilon,
-            static_cast<float>(1 / (detail::correction(beta1, t) * static_cast<double>(lr)))};
+    return {beta2, detail::complement(beta2),
+            static_cast<float>((1 - static_cast<double>(beta1)) * detail::correction(beta1, t)),
+            detail::root_correction(beta2, t), epsilon};
   }
-  constexpr float learning_rate(std::int64_t) const { return lr; }
 };
 
 /// Ends a chain with Adam's step p = -lr m^ / (sqrt(v^) + epsilon) until SGD's rate is known, and with SGD's from then

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/stage.hpp>
 
@@ -16,30 +17,36 @@
 namespace dovetail::optim {
 
 /// Ends a chain as FTRL-Proximal does: q = (sqrt(n + u^2) - sqrt(n)) / lr; z <- z + u - q w; n <- n + u^2; the weight
-/// becomes 0 where |z| <= l1, elsewhere -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2) (McMahan et al., Ad Click
+/// becomes 0 where |z| <= l1, elsewhere -(z - sign(z) l1) / D, D = (beta + sqrt(n)) / lr + l2 (McMahan et al., Ad Click
 /// Prediction: a View from the Trenches, KDD 2013, algorithm 1). z begins such that the first weights stay where they
-/// are without a gradient; the paper's are 0.
+/// are without a gradient; the paper's are 0. Kept is not z, but lr (z + D w), what the weight has not answered yet, in
+/// which nothing large cancels.
 struct follow_regularized_leader {
-  float lr = 0.1f;  ///< alpha of the paper; a number, no schedule: z is made of it
+  float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
   float l1 = 0, l2 = 0;
-  static constexpr std::array slots{"z", "n"};
+  static constexpr std::array slots{"unanswered", "n"};
   static constexpr bool ends_chain = true;
 
   struct kernel {
-    float inverse_rate = 0, at_rest = 0, l1 = 0, l2 = 0, first = 0;
+    float lr = 0, beta = 0, l1 = 0, first = 0;  ///< beta with l2, both times lr, as is l1
     template <class T>
-    DOVETAIL_INLINE constexpr T step(T w, T u, T& z, T& n) const {
-      z = simd::select(T(first) > 0.0f, -at_rest * w - l1 * simd::sign(w), z);
-      T const sum = n + u * u, root = simd::sqrt(sum);
-      z = z + u - inverse_rate * (root - simd::sqrt(n)) * w;
-      n = sum;
-      T const beyond = z - l1 * simd::sign(z);
-      return simd::select(simd::abs(z) > l1, -beyond / (at_rest + inverse_rate * root), T(0.0f)) - w;
+    DOVETAIL_INLINE constexpr T step(T w, T u, T& y, T& n) const {
+      y = simd::select(T(first) > 0.0f, -l1 * simd::sign(w), y) + lr * u;
+      n = n + u * u;
+      T const d = beta + simd::sqrt(n), z = y - d * w, bound = l1 * simd::sign(z);
+      auto const stays = simd::abs(z) > l1;
+      T const change = simd::select(stays, (bound - y) / d, -w);
+      y = simd::select(stays, bound, z);
+      return change;
     }
   };
-  constexpr kernel prepare(std::int64_t t) const { return {1 / lr, beta / lr + l2, l1, l2, t == 1 ? 1.0f : 0.0f}; }
+  constexpr kernel prepare(std::int64_t t) const { return {lr, beta + lr * l2, lr * l1, t == 1 ? 1.0f : 0.0f}; }
   constexpr float learning_rate(std::int64_t) const { return lr; }
+  void check() const {
+    require(beta > 0 && l1 >= 0 && l2 >= 0, "follow_regularized_leader: beta is ", beta, ", l1 ", l1, ", l2 ", l2,
+            ": beta must be positive, the others not negative");
+  }
 };
 
 /// b <- b + |u|^2 / b; u <- u / b (Wu, Ward & Bottou, WNGrad: Learn the Learning Rate in Gradient Descent, 2018).
@@ -48,6 +55,7 @@ struct scale_by_wngrad {
   static constexpr reduction needs{};
   static constexpr std::array scalars{"b"};
   constexpr double initial_scalar(std::size_t) const { return static_cast<double>(initial); }
+  void check() const { require(initial > 0, "scale_by_wngrad: initial is ", initial, ": it must be positive"); }
 
   struct kernel {
     DOVETAIL_HD float factor(norms n, double& b) const {

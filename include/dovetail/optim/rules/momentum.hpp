@@ -48,8 +48,8 @@ struct demon {
 /// has been, so that it ends in wide valleys; averaged_weights gives the centre. Noise is optional: a chain with
 /// add_noise in front. 1 pass, 28 bytes.
 struct entropy_sgd {
-  float lr = 1;                ///< share of the way to the mean that the centre moves
-  float inner_lr = 0.1f;       ///< rate of the steps in between
+  float lr = 0.1f;             ///< rate of the steps about the centre; a number, no schedule
+  float outer_lr = 1;          ///< share of the way to the mean that the centre moves
   std::int64_t steps = 20;     ///< gradients for each move of the centre
   float scope = 1e-4f;         ///< how strongly the first centre holds the weights
   float scope_growth = 1e-3f;  ///< by how much that grows from one centre to the next
@@ -58,7 +58,7 @@ struct entropy_sgd {
 
   using rule = chain<add_decayed_weights, ascend_local_entropy>;
   constexpr rule stages() const {
-    return {add_decayed_weights{weight_decay}, ascend_local_entropy{lr, inner_lr, steps, scope, scope_growth, alpha}};
+    return {add_decayed_weights{weight_decay}, ascend_local_entropy{lr, outer_lr, steps, scope, scope_growth, alpha}};
   }
   DOVETAIL_OPTIMIZER
 };

@@ -14,7 +14,7 @@ namespace dovetail::optim {
 /// FTRL-Proximal (McMahan et al., KDD 2013, algorithm 1), AdaGrad's steps with weights that stay 0 until they are worth
 /// their cost. Without l1 and l2 it is AdaGrad with epsilon = beta. 1 pass, 28 bytes.
 struct ftrl {
-  float lr = 0.1f;  ///< alpha of the paper; a number, no schedule: the state is made of it
+  float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
   float l1 = 0;     ///< the sum of gradients, less what steps have answered, that a weight needs to leave 0
   float l2 = 0;     ///< strength of the pull to 0, in units of gradient per weight
