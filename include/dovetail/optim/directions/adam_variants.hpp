@@ -72,7 +72,8 @@ struct scale_by_amsbound {
 };
 
 /// Nadam's momentum over AdaMax's norm: m <- b1 m + (1 - b1) u; n <- max(b2 n, |u|); u <- (c0 u + c1 m) / (n +
-/// epsilon), c0 and c1 as in scale_by_nadam (Dozat, Incorporating Nesterov Momentum into Adam, 2016).
+/// epsilon), c0 and c1 as in scale_by_nadam (Dozat, Incorporating Nesterov Momentum into Adam, 2016; m keeps b1 as in
+/// PyTorch's NAdam, where the paper has the step's momentum).
 struct scale_by_nadamax {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
