@@ -52,10 +52,16 @@ auto const with_average = [](optim::spatial average, float weight_decay) {
   rule.weight_decay = weight_decay;
   return rule;
 };
+auto const with_power = [](float power) {
+  auto rule = ada;
+  rule.power = power;
+  return rule;
+};
 std::map<std::string, run> const rules{
     {"adahessian", observing(ada, 3)},
     {"adahessian_row", observing(with_average(optim::spatial::row, decay), 1)},
     {"adahessian_none", observing(with_average(optim::spatial::none, 0), 5)},
+    {"adahessian_power", observing(with_power(0.5f), 3)},
     {"adahessian_default", observing(optim::adahessian{}, 2)},
     {"sophia", observing(optim::sophia{.lr = 0.02f,
                                        .beta1 = 0.8f,

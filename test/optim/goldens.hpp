@@ -31,6 +31,13 @@ inline void draw(std::span<float> x, std::uint64_t step) {
   }
 }
 
+/// What make.py calls loss(step).
+inline double loss(std::uint64_t step) {
+  std::uint64_t h = (step * 7368787 + 4093) * 2654435761u % (std::uint64_t{1} << 32);
+  h = (h ^ (h >> 15)) * 2246822519u % (std::uint64_t{1} << 32);
+  return 1.0 + static_cast<double>(h >> 16) * 0x1p-15;
+}
+
 /// Weights after each of the steps asked for.
 using trajectory = std::map<int, std::vector<double>>;
 /// A rule's way on tensors of the file's shapes.
@@ -47,7 +54,7 @@ run follow(Optimizer opt, Look look) {
     trajectory seen;
     for (int t = 1; t <= steps; ++t) {
       draw(a.gradients(), static_cast<std::uint64_t>(t));
-      opt.step(p, state);
+      opt.step(p, state, {.loss = loss(static_cast<std::uint64_t>(t))});
       auto const x = look(p, state);
       seen[t].assign(x.begin(), x.end());
     }

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Writes trajectories.txt, or with the argument "matrix" matrix.txt, "curvature" curvature.txt: what PyTorch, optax and plain transcriptions of the papers make of the same weights and
-gradients, in double precision. Run by hand when a rule is added:
+"""Writes trajectories.txt, or with the argument "matrix" matrix.txt, "curvature" curvature.txt: what PyTorch, optax and
+plain transcriptions of the papers make of the same weights and gradients, in double precision. Run by hand when a rule
+is added:
 
     python3 -m venv env && env/bin/pip install torch==2.9.1 optax==0.2.6 jax==0.8.1 schedulefree==1.4.1 numpy
     env/bin/python make.py > trajectories.txt; env/bin/python make.py matrix > matrix.txt
     env/bin/python make.py curvature > curvature.txt
 
-Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again.
+Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again; so is
+the loss, a hash of the step.
 Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE",
-then the weights after some steps, one line each; a schedule is a line "schedule NAME SOURCE" with the rate of every step.
-NAME is what goldens.cpp calls the same rule.
+then the weights after some steps, one line each; a schedule is a line "schedule NAME SOURCE" with the rate of every
+step. NAME is what goldens.cpp calls the same rule.
 """
 import sys
 
@@ -32,6 +34,12 @@ SIZE = sum(int(np.prod(s)) for s in SHAPES)
 
 def f(x):
     return float(np.float32(x))
+
+
+def loss(step):
+    """What the rules that need it take for the loss: from 1 to 3, exact in single precision."""
+    h = (step * 7368787 + 4093) * 2654435761 % 2**32
+    return 1.0 + ((h ^ (h >> 15)) * 2246822519 % 2**32 >> 16) * 2.0**-15
 
 
 def draw(step):
@@ -142,22 +150,34 @@ def averages():
 
 def with_optax(name, rule):
     params = [jnp.asarray(p) for p in cut(draw(0))]
+    rule = optax.with_extra_args_support(rule)
     state, rows = rule.init(params), []
     for t in range(1, STEPS + 1):
-        updates, state = rule.update([jnp.asarray(g) for g in cut(draw(t))], state, params)
+        updates, state = rule.update([jnp.asarray(g) for g in cut(draw(t))], state, params, value=jnp.asarray(loss(t)))
         params = optax.apply_updates(params, updates)
         if t in SHOWN:
             rows.append((t, np.concatenate([np.asarray(p).ravel() for p in params])))
     show(name, f"optax-{optax.__version__}", rows)
 
 
-def from_paper(name, update, citation):
-    """update(w, g, t, memory) returns the new weights of one tensor; memory is a dict that it keeps."""
+def from_paper(name, update, citation, shown=None):
+    """update(w, g, t, memory) returns the new weights of one tensor; memory is a dict that it keeps. `shown` names what
+    of it is shown instead of the weights."""
     params, memories, rows = cut(draw(0)), [{} for _ in SHAPES], []
     for t in range(1, STEPS + 1):
         params = [update(w, g, t, m) for w, g, m in zip(params, cut(draw(t)), memories)]
         if t in SHOWN:
-            rows.append((t, np.concatenate([p.ravel() for p in params])))
+            rows.append((t, np.concatenate([p.ravel() for p in ([m[shown] for m in memories] if shown else params)])))
+    show(name, citation, rows)
+
+
+def from_paper_on_all(name, update, citation):
+    """As from_paper, of all tensors as one vector."""
+    w, memory, rows = draw(0), {}, []
+    for t in range(1, STEPS + 1):
+        w = update(w, draw(t), t, memory)
+        if t in SHOWN:
+            rows.append((t, w))
     show(name, citation, rows)
 
 
@@ -200,6 +220,16 @@ def torch_cases():
     with_torch("adafactor_default",
                lambda p: o.Adafactor(p, lr=f(1e-2), beta2_decay=f(-0.8), eps=(f(1.1920929e-7), f(1e-3))))
     with_torch("radam_default", lambda p: o.RAdam(p, lr=f(1e-3), betas=(f(0.9), f(0.999))))
+    with_torch("nadam_decoupled", lambda p: o.NAdam(p, lr=f(0.02), betas=(f(0.8), f(0.95)), eps=f(1e-3),
+                                                    momentum_decay=f(0.05), weight_decay=decay,
+                                                    decoupled_weight_decay=True))
+
+    def asgd(p):
+        return o.ASGD(p, lr=f(0.1), lambd=decay, alpha=f(0.75), t0=5)
+
+    with_torch("asgd", asgd)
+    averaged("asgd_ax", f"torch-{torch.__version__.split('+')[0]}", asgd,
+             lambda params, optimizer, t: np.concatenate([optimizer.state[p]["ax"].numpy().ravel() for p in params]))
 
 
 def optax_cases():
@@ -223,12 +253,51 @@ def optax_cases():
                                                   weight_decay=decay))
     with_optax("novograd", optax.novograd(lr, b1=f(0.8), b2=f(0.7), eps=f(1e-3), weight_decay=decay))
     with_optax("novograd_default", optax.novograd(f(1e-2), b1=f(0.95), b2=f(0.98), eps=f(1e-8)))
-    with_optax("prodigy_corrected", optax.contrib.prodigy(f(0.9), betas=(f(0.8), f(0.95)), eps=f(1e-3), estim_lr0=f(0.01),
-                                                estim_lr_coef=f(1.5), weight_decay=decay))
+    with_optax("prodigy_corrected", optax.contrib.prodigy(
+        f(0.9), betas=(f(0.8), f(0.95)), eps=f(1e-3), estim_lr0=f(0.01), estim_lr_coef=f(1.5), weight_decay=decay))
     with_optax("sm3", decayed(optax.scale_by_sm3(b1=f(0.8), b2=1.0, eps=f(1e-4)), rate=f(0.05)))
     with_optax("sm3_default", optax.sm3(f(0.1), momentum=f(0.9)))
     with_optax("centralize", optax.chain(optax.centralize(), optax.sgd(f(0.05))))
     with_optax("lamb", optax.lamb(lr, b1=f(0.8), b2=f(0.95), eps=f(1e-3), weight_decay=decay))
+    with_optax("adamaxw", optax.adamaxw(lr, b1=f(0.8), b2=f(0.95), eps=f(1e-3), weight_decay=decay))
+
+    def coupled(rule):
+        return optax.chain(optax.add_decayed_weights(decay), rule)
+
+    c = optax.contrib
+    with_optax("simplified_ademamix", c.simplified_ademamix(f(5e-3), b1=f(0.9), b2=f(0.8), alpha=f(1.5), eps=f(1e-3),
+                                                            weight_decay=decay))
+    with_optax("simplified_ademamix_default", c.simplified_ademamix(f(1e-4), b1=f(0.99), b2=f(0.95)))
+    # optax 0.2.6 takes the gradient's distance to the mean of before, the paper and the authors' program to the new
+    # mean, which is b1 times as far: with epsilons scaled alike, all steps but the first are b1 times as long.
+    b1, eps = f(0.8), f(1e-3)
+    with_optax("acprop", optax.chain(
+        c.scale_by_acprop(b1=b1, b2=f(0.95), eps=eps / b1, eps_root=eps / b1**2),
+        optax.scale_by_schedule(lambda n: jnp.where(n == 0, (1 + eps / b1) / (1 + eps), 1 / b1)),
+        optax.add_decayed_weights(decay), optax.scale_by_learning_rate(lr)))
+    with_optax("optimistic_adam", coupled(optax.optimistic_adam_v2(lr, beta=f(0.6), b1=f(0.8), b2=f(0.95), eps=f(1e-3),
+                                                                   nesterov=False)))
+    with_optax("optimistic_adam_default", optax.optimistic_adam_v2(f(1e-3), b1=f(0.9), b2=f(0.999), nesterov=False))
+    with_optax("optimistic_sgd", coupled(optax.optimistic_gradient_descent(f(0.05), alpha=f(0.7), beta=f(1.4))))
+    with_optax("optimistic_sgd_default", optax.optimistic_gradient_descent(f(1e-3)))
+    with_optax("dog", c.dog(f(0.7), ("heuristic", f(0.03)), eps=f(0.5), weight_decay=decay))
+    with_optax("dog_default", c.dog(1, ("heuristic", f(1e-6))))
+    with_optax("dowg", c.dowg(f(0.7), init_estim_sq_dist=f(0.05), eps=f(0.1), weight_decay=decay))
+    with_optax("dowg_default", c.dowg(1, eps=f(1e-4)))
+    with_optax("cocob", c.cocob(alpha=f(7), eps=f(0.2), weight_decay=decay))
+    with_optax("cocob_default", c.cocob())
+    with_optax("fromage", optax.fromage(f(0.1)))
+    with_optax("fromage_default", optax.fromage(f(0.01)))
+    # Not polyak_sgd: its factor is in front, so that it also divides the bounds.
+    with_optax("polyak_sgd", coupled(optax.chain(
+        optax.scale_by_polyak(f_min=f(0.5), max_learning_rate=f(0.2), eps=f(0.3), variant="sps+"),
+        optax.scale_by_learning_rate(f(0.5)))))
+    with_optax("polyak_sgd_default", optax.polyak_sgd(variant="sps+"))
+    with_optax("momo", c.momo(f(0.3), beta=f(0.8), lower_bound=f(1.5), weight_decay=decay))
+    with_optax("momo_default", c.momo(1.0, beta=f(0.9)))
+    with_optax("momo_adam", c.momo_adam(f(0.1), b1=f(0.8), b2=f(0.95), eps=f(1e-3), lower_bound=f(1.5),
+                                        weight_decay=decay))
+    with_optax("momo_adam_default", c.momo_adam(f(1e-2), b1=f(0.9), b2=f(0.999)))
 
 
 def paper_cases():
@@ -290,7 +359,8 @@ def paper_cases():
             direction = (m / (1 - b1**t) + a * n) / (np.sqrt(v / (1 - b2**t)) + eps)
             return w - lr * (direction + decay * w)
         return update
-    from_paper("ademamix_warm_up", ademamix(f(0.8), f(0.95), f(0.99), f(3), 25, f(1e-3)), "Pagliardini-2025-algorithm-1")
+    paper = "Pagliardini-2025-algorithm-1"
+    from_paper("ademamix_warm_up", ademamix(f(0.8), f(0.95), f(0.99), f(3), 25, f(1e-3)), paper)
 
     def adan(b1, b2, b3, eps):  # in the paper's notation
         def update(w, g, t, memory):
@@ -355,6 +425,194 @@ def paper_cases():
             return w - b
         return update
     from_paper("lars", lars(f(0.8), f(0.02)), "You-2017-algorithm-1")
+
+    def padam(rate, power, b1, b2, eps, wd):
+        def update(w, g, t, memory):
+            m, v, x = zeros(memory, w, "m", "v", "x")
+            d = g + wd * w
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d * d
+            memory["x"] = x = np.maximum(x, v)
+            return w - rate * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(x) + eps)**(2 * power)
+        return update
+    paper = "Chen-2020-algorithm-1"
+    from_paper("padam", padam(lr, f(0.2), f(0.8), f(0.9), f(1e-3), decay), paper)
+    from_paper("padam_default", padam(f(0.1), f(0.125), f(0.9), f(0.999), f(1e-8), 0), paper)
+
+    def amsbound(rate, final, gamma, b1, b2, eps, wd):
+        def update(w, g, t, memory):
+            m, v, x = zeros(memory, w, "m", "v", "x")
+            d = g + wd * w
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d * d
+            memory["x"] = x = np.maximum(x, v)
+            steps = rate * np.sqrt(1 - b2**t) / (1 - b1**t) / (np.sqrt(x) + eps)
+            return w - np.clip(steps, final * (1 - 1 / (gamma * t + 1)), final * (1 + 1 / (gamma * t))) * m
+        return update
+    paper = "Luo-2019-program"
+    from_paper("amsbound", amsbound(lr, lr * 2, f(0.1), f(0.8), f(0.9), f(1e-3), decay), paper)
+    from_paper("amsbound_default", amsbound(f(1e-3), f(1e-3) * 100, f(1e-3), f(0.9), f(0.999), f(1e-8), 0), paper)
+
+    def nadamax(rate, b1, b2, eps, slowness, wd):
+        # The average keeps b1, as PyTorch's NAdam, where the paper has the momentum of the step.
+        def momentum(t):
+            return b1 * (1 - 0.5 * 0.96**(t * slowness))
+
+        def update(w, g, t, memory):
+            m, n = zeros(memory, w, "m", "n")
+            d = g + wd * w
+            memory["product"] = product = memory.get("product", 1) * momentum(t)
+            memory["m"], memory["n"] = m, n = b1 * m + (1 - b1) * d, np.maximum(b2 * n, np.abs(d))
+            mhat, ghat = m / (1 - product * momentum(t + 1)), d / (1 - product)
+            return w - rate * ((1 - momentum(t)) * ghat + momentum(t + 1) * mhat) / (n + eps)
+        return update
+    paper = "Dozat-2016-section-3"
+    from_paper("nadamax", nadamax(lr, f(0.8), f(0.95), f(1e-3), f(0.05), decay), paper)
+    from_paper("nadamax_default", nadamax(f(1e-3), f(0.9), f(0.999), f(1e-8), f(4e-3), 0), paper)
+
+    def acprop(rate, b1, b2, eps):
+        def update(w, g, t, memory):
+            m, s = zeros(memory, w, "m", "s")
+            step = g if t == 1 else g / (np.sqrt(s / (1 - b2**(t - 1))) + eps)
+            memory["m"] = m = b1 * m + (1 - b1) * g
+            memory["s"] = b2 * s + (1 - b2) * (g - m)**2 + eps
+            return w - rate * step
+        return update
+    from_paper("acprop_default", acprop(f(1e-3), f(0.9), f(0.999), f(1e-16)), "Zhuang-2021-program")
+
+    def ftml(rate, b1, b2, eps, wd):
+        def update(w, g, t, memory):
+            v, z, before = zeros(memory, w, "v", "z", "d")
+            u = g + wd * w
+            memory["v"] = v = b2 * v + (1 - b2) * u * u
+            memory["d"] = d = (1 - b1**t) / rate * (np.sqrt(v / (1 - b2**t)) + eps)
+            sigma = d - b1 * before
+            memory["z"] = z = b1 * z + (1 - b1) * u - sigma * w
+            return -z / d
+        return update
+    paper = "Zheng-Kwok-2017-algorithm-1"
+    from_paper("ftml", ftml(lr, f(0.8), f(0.95), f(1e-3), decay), paper)
+    from_paper("ftml_default", ftml(f(2.5e-3), f(0.6), f(0.999), f(1e-8), 0), paper)
+
+    def swats(rate, b1, b2, eps, tolerance, wd):
+        def update(w, g, t, memory):
+            m, a, v = zeros(memory, w, "m", "a", "v")
+            u = g + wd * w
+            if "sgd" in memory:
+                memory["v"] = v = b1 * v + u
+                return w - (1 - b1) * memory["sgd"] * v
+            memory["m"], memory["a"] = m, a = b1 * m + (1 - b1) * u, b2 * a + (1 - b2) * u * u
+            p = -rate * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(a) + eps)
+            if p @ u != 0:
+                gamma = p @ p / -(p @ u)
+                memory["lambda"] = average = b2 * memory.get("lambda", 0) + (1 - b2) * gamma
+                average /= 1 - b2**t
+                if t > 1 and abs(average - gamma) < tolerance and average > 0:
+                    memory["sgd"] = average
+            return w + p
+        return update
+    paper = "Keskar-Socher-2017-algorithm-1"
+    from_paper_on_all("swats", swats(lr, f(0.7), f(0.8), f(1e-3), f(7e-4), decay), paper)
+    from_paper_on_all("swats_default", swats(f(1e-3), f(0.9), f(0.999), f(1e-9), f(1e-9), 0), paper)
+
+    def demon(rate, first, steps, wd):
+        def update(w, g, t, memory):
+            left = max(1 - (t - 1) / steps, 0)
+            momentum = first * left / ((1 - first) + first * left)
+            v, = zeros(memory, w, "v")
+            memory["v"] = v = momentum * v - rate * (g + wd * w)
+            return w + v
+        return update
+    paper = "Chen-2022-equation-1"
+    from_paper("demon", demon(lr, f(0.8), 30, decay), paper)
+    from_paper("demon_default", demon(f(1e-3), f(0.9), 100000, 0), paper)
+
+    def entropy_sgd(eta, inner, steps, scope, growth, alpha, wd):
+        def update(w, g, t, memory):
+            if (t - 1) % steps == 0:
+                memory["x"] = memory["mu"] = w
+            x, gamma = memory["x"], scope * (1 + growth)**((t - 1) // steps)
+            w = w - inner * (g + wd * w - gamma * (x - w))
+            memory["mu"] = mu = (1 - alpha) * memory["mu"] + alpha * w
+            if t % steps == 0:
+                memory["x"] = w = x - eta * (x - mu)
+            return w
+        return update
+    paper = "Chaudhari-2017-algorithm-1"
+    rule = entropy_sgd(f(0.8), f(0.05), 6, f(0.5), f(0.25), f(0.6), decay)
+    from_paper("entropy_sgd", rule, paper)
+    from_paper("entropy_sgd_x", rule, paper, shown="x")
+    from_paper("entropy_sgd_default", entropy_sgd(1, f(0.1), 20, f(1e-4), f(1e-3), f(0.75), 0), paper)
+
+    def ftrl(rate, beta, l1, l2):
+        # The paper's weights begin at 0; here z begins with what gives the weights that there are.
+        def update(w, g, t, memory):
+            n, = zeros(memory, w, "n")
+            z = memory["z"] if t > 1 else -(beta / rate + l2) * w - l1 * np.sign(w)
+            sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / rate
+            memory["z"], memory["n"] = z, n = z + g - sigma * w, n + g * g
+            return np.where(np.abs(z) <= l1, 0, -(z - np.sign(z) * l1) / ((beta + np.sqrt(n)) / rate + l2))
+        return update
+    paper = "McMahan-2013-algorithm-1"
+    from_paper("ftrl", ftrl(f(0.3), f(0.5), f(0.4), f(0.2)), paper)
+    from_paper("ftrl_default", ftrl(f(0.1), 1, 0, 0), paper)
+
+    def wngrad(rate, first, wd):
+        def update(w, g, t, memory):
+            d, b = g + wd * w, memory.get("b", first)
+            memory["b"] = b = b + d @ d / b
+            return w - rate / b * d
+        return update
+    paper = "Wu-2018-program"
+    from_paper_on_all("wngrad", wngrad(f(0.7), f(2.5), decay), paper)
+    from_paper_on_all("wngrad_default", wngrad(1, 1, 0), paper)
+
+    def adagrad_norm(rate, first, wd):
+        def update(w, g, t, memory):
+            d = g + wd * w
+            memory["b"] = b = np.hypot(memory.get("b", first), np.linalg.norm(d))
+            return w - rate / b * d
+        return update
+    paper = "Ward-2019-algorithm-1"
+    from_paper_on_all("adagrad_norm", adagrad_norm(f(0.7), f(2.5), decay), paper)
+    from_paper_on_all("adagrad_norm_default", adagrad_norm(1, f(1e-2), 0), paper)
+
+    def smorms3(rate, eps, wd):
+        def update(w, g, t, memory):
+            m, v, k = *zeros(memory, w, "m", "v"), memory.get("k", np.ones_like(w))
+            d, r = g + wd * w, 1 / (k + 1)
+            memory["m"], memory["v"] = m, v = (1 - r) * m + r * d, (1 - r) * v + r * d * d
+            memory["k"] = 1 + k * (1 - m * m / (v + eps))
+            return w - d * np.minimum(rate, m * m / (v + eps)) / (np.sqrt(v) + eps)
+        return update
+    from_paper("smorms3", smorms3(f(0.05), f(1e-3), decay), "Funk-2015")
+    from_paper("smorms3_default", smorms3(f(1e-3), f(1e-16), 0), "Funk-2015")
+
+    def percent_delta(rate, momentum, eps, wd):
+        def update(w, g, t, memory):
+            d = g + wd * w
+            share = np.abs(d / np.maximum(np.abs(w), eps)).mean()
+            memory["b"] = momentum * zeros(memory, w, "b")[0] + d / share
+            return w - rate * memory["b"]
+        return update
+    paper = "Abu-El-Haija-2017-section-3"
+    from_paper("percent_delta", percent_delta(lr, f(0.8), f(0.1), decay), paper)
+    from_paper("percent_delta_default", percent_delta(f(0.03), f(0.9), f(1e-3), 0), paper)
+
+    def eve(rate, b1, b2, b3, eps, limit, lowest, wd):
+        def update(w, g, t, memory):
+            m, v = zeros(memory, w, "m", "v")
+            u = g + wd * w
+            memory["m"], memory["v"] = m, v = b1 * m + (1 - b1) * u, b2 * v + (1 - b2) * u * u
+            if t > 1:
+                now, before = loss(t), loss(t - 1)
+                d = np.clip(abs(now - before) / (min(now, before) - lowest), 1 / limit, limit)
+                memory["d"] = b3 * memory["d"] + (1 - b3) * d
+            else:
+                memory["d"] = 1
+            return w - rate / memory["d"] * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps)
+        return update
+    paper = "Hayashi-2016-algorithm-1"
+    from_paper("eve", eve(lr, f(0.8), f(0.95), f(0.7), f(1e-3), 2, f(0.5), decay), paper)
+    from_paper("eve_default", eve(f(1e-3), f(0.9), f(0.999), f(0.999), f(1e-8), 10, 0, 0), paper)
 
 
 def prodigy_without_correction():
@@ -472,7 +730,8 @@ def matrix_cases():
                         memory[basis] = o * np.sign(np.diag(upper))
             return w - lr * (d.reshape(w.shape) + decay * w)
         return update
-    # Only bases that the first gradient determines: a side longer than the other has arbitrary vectors in its null space.
+    # Only bases that the first gradient determines: a side longer than the other has arbitrary vectors in its null
+    # space.
     from_paper("soap", soap(f(0.9), f(0.95), f(0.95), f(1e-3), 5, 5), "Vyas-2025-algorithm-3")
     from_paper("soap_every_step", soap(0, f(0.9), f(0.8), f(1e-3), 1, 5), "Vyas-2025-algorithm-3")
     from_paper("soap_one_side", soap(f(0.9), f(0.95), f(0.95), f(1e-3), 5, 3), "Vyas-2025-algorithm-3")
@@ -497,13 +756,13 @@ def curvature_cases():
                 rows.append((t, np.concatenate([p.ravel() for p in params])))
         show(name, citation, rows)
 
-    def adahessian(lr, b1, b2, eps, wd, average):
+    def adahessian(lr, b1, b2, eps, wd, average, power=1):
         def update(w, g, d, t, m, _):
             d = blocks(d, average)
             m["m"] = b1 * m.get("m", 0) + (1 - b1) * g
             m["v"] = b2 * m.get("v", 0) + (1 - b2) * d * d
             mhat, vhat = m["m"] / (1 - b1**t), m["v"] / (1 - b2**t)
-            return w - lr * (mhat / (np.sqrt(vhat) + eps) + wd * w)
+            return w - lr * (mhat / (np.sqrt(vhat)**power + eps) + wd * w)
         return update
 
     def sophia(lr, b1, b2, gamma, eps, rho, wd):
@@ -518,6 +777,7 @@ def curvature_cases():
     follow("adahessian", paper, 3, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), decay, "kernel"))
     follow("adahessian_row", paper, 1, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), decay, "row"))
     follow("adahessian_none", paper, 5, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), 0, "none"))
+    follow("adahessian_power", paper, 3, adahessian(f(0.02), f(0.8), f(0.95), f(1e-2), decay, "kernel", f(0.5)))
     follow("adahessian_default", paper, 2, adahessian(f(0.15), f(0.9), f(0.999), f(1e-4), 0, "kernel"))
     paper = "Liu-2024-algorithm-3"
     follow("sophia", paper, 3, sophia(f(0.02), f(0.8), f(0.7), f(2), f(1e-3), f(0.5), decay))

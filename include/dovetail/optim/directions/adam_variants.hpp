@@ -72,7 +72,8 @@ struct scale_by_amsbound {
 };
 
 /// Nadam's momentum over AdaMax's norm: m <- b1 m + (1 - b1) u; n <- max(b2 n, |u|); u <- (c0 u + c1 m) / (n +
-/// epsilon), c0 and c1 as in scale_by_nadam (Dozat, Incorporating Nesterov Momentum into Adam, 2016).
+/// epsilon), c0 and c1 as in scale_by_nadam (Dozat, Incorporating Nesterov Momentum into Adam, 2016; m keeps b1 as in
+/// PyTorch's NAdam, where the paper has the step's momentum).
 struct scale_by_nadamax {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
@@ -179,10 +180,11 @@ struct scale_by_ftml {
   }
 };
 
-/// Ends a chain with Adam's step p = -lr m^ / (sqrt(v^) + epsilon) until SGD's rate is known, and with SGD's from then
-/// on: with c = <p, p> / -<p, u> over all tensors, lambda <- b2 lambda + (1 - b2) c, unless <p, u> = 0; once L = lambda
-/// / (1 - b2^t) is positive, |L - c| < tolerance and t > 1, from the next step on m <- b1 m + u (from 0), u <- -(1 -
-/// b1) L m (Keskar & Socher, Improving Generalization Performance by Switching from Adam to SGD, 2017, algorithm 1).
+/// Ends a chain with Adam's step p = -lr k m / (sqrt(v) + epsilon), k = sqrt(1 - b2^t) / (1 - b1^t), until SGD's rate
+/// is known, and with SGD's from then on: with c = <p, p> / -<p, u> over all tensors, lambda <- b2 lambda + (1 - b2) c,
+/// unless <p, u> = 0; once L = lambda / (1 - b2^t) is positive, |L - c| < tolerance and t > 1, from the next step on m
+/// <- b1 m + u (from 0), u <- -(1 - b1) L m (Keskar & Socher, Improving Generalization Performance by Switching from
+/// Adam to SGD, 2017, algorithm 1).
 struct switch_adam_to_sgd {
   float lr = 1e-3f;  ///< of Adam's steps; a number, no schedule: SGD's rate is measured with it
   float beta1 = 0.9f, beta2 = 0.999f;
@@ -194,7 +196,7 @@ struct switch_adam_to_sgd {
   static constexpr bool ends_chain = true;
 
   struct kernel : detail::moments {
-    float lr = 0, correct1 = 0, correct2 = 0, epsilon = 0, tolerance = 0;
+    float adam_rate = 0, epsilon = 0, tolerance = 0;
     double correct_rate = 0, now = 0;
     float sgd = 0, keep = 1, gain = 0;  ///< 1 behind the switch; what is kept of m, and what of u enters it
     DOVETAIL_HD constexpr void begin(double, double rate, double switched) {
@@ -210,7 +212,7 @@ struct switch_adam_to_sgd {
     }
     template <class T>
     DOVETAIL_INLINE constexpr T adam(T m, T v) const {
-      return lr * (correct1 * m / (correct2 * simd::sqrt(v) + epsilon));
+      return adam_rate * m / (simd::sqrt(v) + epsilon);
     }
     /// |p|^2 and -<p, u>.
     template <class T>
@@ -239,9 +241,8 @@ struct switch_adam_to_sgd {
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     kernel k{detail::moments_of(beta1, beta2)};
-    k.lr = lr;
-    k.correct1 = static_cast<float>(detail::correction(beta1, t));
-    k.correct2 = detail::root_correction(beta2, t);
+    k.adam_rate = static_cast<float>(static_cast<double>(lr) * detail::correction(beta1, t) /
+                                     std::sqrt(detail::correction(beta2, t)));
     k.epsilon = epsilon;
     k.tolerance = tolerance;
     k.correct_rate = detail::correction(beta2, t);

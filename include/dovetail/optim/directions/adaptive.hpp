@@ -145,10 +145,9 @@ struct scale_by_rprop {
   constexpr kernel prepare(std::int64_t) const { return {shrink, grow, smallest_step, largest_step}; }
 };
 
-/// Ends a chain as SMORMS3 does, three moments of the squared mean over the mean square: r = 1 / (1 + k); m <- (1 - r)
-/// m
-/// + r u; v <- (1 - r) v + r u^2; x = m^2 / (v + epsilon); k <- 1 + k (1 - x), beginning at 1; u <- -u min(lr, x) /
-/// (sqrt(v) + epsilon) (Funk, RMSprop loses to SMORMS3: Beware the Epsilon!, 2015).
+/// Ends a chain as SMORMS3 does, squared mean over root mean squared cubed: r = 1 / (1 + k); m <- (1 - r) m + r u;
+/// v <- (1 - r) v + r u^2; x = m^2 / (v + epsilon); k <- 1 + k (1 - x), beginning at 1; u <- -u min(lr, x) / (sqrt(v) +
+/// epsilon) (Funk, RMSprop loses to SMORMS3: Beware the Epsilon!, 2015).
 struct descend_by_smorms3 {
   float lr = 1e-3f;  ///< the largest rate; a number, no schedule: x is compared with it
   float epsilon = 1e-16f;

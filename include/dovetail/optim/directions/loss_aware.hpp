@@ -142,8 +142,7 @@ struct descend_by_momo {
 
 /// Ends a chain as MoMo-Adam does: Adam's moments; D = sqrt(v^) + epsilon; f* and g as averages with b1, beginning at
 /// 0; with e = 1 - b1^t, tau = min(lr / e, max((1 + lr weight_decay)(f* - e lower_bound - g) + <m, w>, 0) / <m, m /
-/// D>); u
-/// <- -tau m / D - lr weight_decay / (1 + lr weight_decay) w (Schaipp et al., MoMo: Momentum Models for Adaptive
+/// D>); u <- -tau m / D - lr weight_decay / (1 + lr weight_decay) w (Schaipp et al., MoMo: Momentum Models for Adaptive
 /// Learning Rates, ICML 2024).
 struct descend_by_momo_adam {
   schedule lr = 1e-2f;  ///< the largest rate

@@ -28,7 +28,7 @@ struct ftrl {
 /// 2 passes, 20 bytes.
 struct wngrad {
   schedule lr = 1;
-  float initial = 1;  ///< inverse of the first rate
+  float initial = 1;  ///< inverse of the largest rate, which no step reaches
   float weight_decay = 0;
 
   using rule = chain<add_decayed_weights, scale_by_wngrad, scale_by_learning_rate>;
