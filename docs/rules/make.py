@@ -468,7 +468,8 @@ class Pages:
             elif t.folder in ("directions", "matrix"):
                 extras += [x for x in sentences(self.notes[t.header])[1:]
                            if not re.match(r"u is the update|In the formulas", x) and x not in extras
-                           and ("rms(x)" not in x or "rms(" in t.text)]
+                           and ("rms(x)" not in x or "rms(" in t.text)
+                           and ("are w0" not in x or re.search(r"w0|\|", t.text))]
             lines += [stage, statements(" ".join(said), "    ")]
         text = "\n".join(lines)
         if re.search(r"Adam's moments|[mv]\^", text) and "m^ =" not in text and "moments" in self.structs:
