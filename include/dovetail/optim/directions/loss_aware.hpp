@@ -12,8 +12,8 @@
 #include <dovetail/optim/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
 
-// Directions that depend on the loss of the step, f, which step_options::loss gives. u is the update that arrives, w
-// the weight, t the step from 1; <a, b> and |a|^2 are sums over all tensors.
+// Directions that depend on the loss of the step. u is the update that arrives, w the weight, t the step from 1. The
+// loss of the step is f, which step_options::loss gives; <a, b> and |a|^2 are sums over all tensors.
 
 namespace dovetail::optim {
 

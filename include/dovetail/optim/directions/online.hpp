@@ -12,7 +12,8 @@
 #include <dovetail/optim/stage.hpp>
 
 // Directions that come from online learning, where rates follow from what has been seen. u is the update that arrives,
-// w the weight, t the step from 1, w0 the weights of the first step; |x| is the L2 norm over all tensors.
+// w the weight, t the step from 1. The weights before the first step are w0. All norms, as in |u|^2, are
+// over all tensors.
 
 namespace dovetail::optim {
 
