@@ -91,6 +91,7 @@ std::vector<line> const table{
     CONVERGES(logistic_regression, 1e-4, 100, swats, .lr = 0.1f),
     CONVERGES(network, 0.1, 40, swats, .lr = 2),
 
+    CONVERGES(rosenbrock, 1e-4, 24000, optimistic_sgd, .lr = 0.0005f),
     CONVERGES(beale, 1e-4, 780, optimistic_sgd, .lr = fading(0.02f, 0.999f)),
     CONVERGES(booth, 1e-4, 100, optimistic_sgd, .lr = fading(0.05f, 0.99f)),
     CONVERGES(himmelblau, 1e-4, 65, optimistic_sgd, .lr = 0.005f),
@@ -178,12 +179,13 @@ std::vector<line> const table{
     CONVERGES(logistic_regression, 1e-4, 50, dowg, .lr = 1),
     CONVERGES(network, 0.1, 230, dowg, .lr = 1),
 
+    CONVERGES(rosenbrock, 1e-4, 27000, cocob, .alpha = 10),
     CONVERGES(beale, 1e-4, 75, cocob, .alpha = 2),
     CONVERGES(booth, 1e-4, 55, cocob, .alpha = 2),
     CONVERGES(himmelblau, 1e-4, 60, cocob, .alpha = 100),
     CONVERGES(styblinski_tang, 1e-3, 30, cocob, .alpha = 20),
-    CONVERGES(levy, 1e-4, 10, cocob, .alpha = 0.00001f),
-    CONVERGES(rastrigin, 1e-3, 10, cocob, .alpha = 10),
+    CONVERGES(levy, 1e-4, 8, cocob, .alpha = 1),
+    CONVERGES(rastrigin, 1e-3, 8, cocob, .alpha = 10),
     CONVERGES(logistic_regression, 1e-4, 55, cocob, .alpha = 10),
     CONVERGES(network, 0.1, 210, cocob, .alpha = 20),
 

@@ -25,8 +25,8 @@ optim::chain const asgd{
     optim::add_decayed_weights{decay},
     optim::scale_by_learning_rate{optim::inverse_time{.initial = 0.1f, .decay = decay * 0.1f, .power = 0.75f}},
     optim::mean_weights{.begin = 5 + 2}};
-optim::entropy_sgd const entropy{.lr = 0.8f,
-                                 .inner_lr = 0.05f,
+optim::entropy_sgd const entropy{.lr = 0.05f,
+                                 .outer_lr = 0.8f,
                                  .steps = 6,
                                  .scope = 0.5f,
                                  .scope_growth = 0.25f,

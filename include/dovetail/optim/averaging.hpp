@@ -160,7 +160,7 @@ void averaged_weights(Rule const& rule, parameter_list const& parameters, state 
       decltype(stages){});
   DOVETAIL_REQUIRE(count == 1,
                    "averaged_weights: the chain must have exactly one stage that averages weights: "
-                   "average_weights, mean_weights, look_ahead or schedule_free",
+                   "average_weights, mean_weights, look_ahead, schedule_free or ascend_local_entropy",
                    Rule);
   require(out.size() == parameters.flat_size(), "averaged_weights: room for ", out.size(), " weights, there are ",
           parameters.flat_size());

@@ -70,6 +70,7 @@ class sharded {
   };
 
   static constexpr bool steps_together = true;
+  static constexpr bool needs_loss = optim::detail::needs_loss<Optimizer>;
 
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)) {}
