@@ -162,6 +162,7 @@ int main(int argc, char** argv) {
   add_rule("adagrad_norm", p, optim::adagrad_norm{});
   add_rule("dog", p, optim::dog{});
   add_rule("dowg", p, optim::dowg{});
+  add_rule("dadapt_adamw", p, optim::dadapt_adamw{});
   add_rule("swats", p, optim::swats{});
   add_rule("polyak_sgd", p, optim::polyak_sgd{});
   add_rule("eve", p, optim::eve{});

@@ -53,7 +53,8 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 /// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
 /// (skip_non_finite or a norm in front); others apply it. Under sync::all_reduce such a step never reaches the rule.
 /// A rule that learns from layers (K-FAC) also says `observes`, and has observe, pending and forget_observed as
-/// optim::chain does; the synchroniser adds up what ranks observed.
+/// optim::chain does; the synchroniser adds up what ranks observed. One whose steps depend on the loss says
+/// `needs_loss`, and its step takes step_options, which then have it.
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;

@@ -121,6 +121,9 @@ inline auto wngrad() { return optim::wngrad{.initial = 100, .weight_decay = 0.02
 inline auto adagrad_norm() { return optim::adagrad_norm{.initial = 0.5f, .weight_decay = 0.02f}; }
 inline auto dog() { return optim::dog{.reach = 1e-3f, .weight_decay = 0.02f}; }
 inline auto dowg() { return optim::dowg{.initial_square = 1e-2f, .weight_decay = 0.02f}; }
+inline auto dadapt_adamw() {
+  return optim::dadapt_adamw{.beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f, .initial_d = 0.01f};
+}
 inline auto cocob() { return optim::cocob{.alpha = 20, .weight_decay = 0.02f}; }
 inline auto smorms3() { return optim::smorms3{.lr = 0.01f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto fromage() { return optim::fromage{.lr = 0.02f}; }
@@ -184,7 +187,8 @@ inline auto percent_delta() { return optim::percent_delta{.lr = 0.01f, .momentum
   RULE(53, cocob)                 \
   RULE(54, smorms3)               \
   RULE(55, fromage)               \
-  RULE(56, percent_delta)
+  RULE(56, percent_delta)         \
+  RULE(57, dadapt_adamw)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};

@@ -179,6 +179,16 @@ std::vector<line> const table{
     CONVERGES(logistic_regression, 1e-4, 50, dowg, .lr = 1),
     CONVERGES(network, 0.1, 230, dowg, .lr = 1),
 
+    CONVERGES(rosenbrock, 1e-4, 590, dadapt_adamw, .lr = 1),
+    CONVERGES(beale, 1e-4, 170, dadapt_adamw, .lr = 1),
+    CONVERGES(booth, 1e-4, 220, dadapt_adamw, .lr = 1),
+    CONVERGES(himmelblau, 1e-4, 220, dadapt_adamw, .lr = 1),
+    CONVERGES(styblinski_tang, 1e-3, 160, dadapt_adamw, .lr = 1),
+    CONVERGES(levy, 1e-4, 140, dadapt_adamw, .lr = 1),
+    CONVERGES(rastrigin, 1e-3, 140, dadapt_adamw, .lr = 1),
+    CONVERGES(logistic_regression, 1e-4, 140, dadapt_adamw, .lr = 1),
+    CONVERGES(network, 0.1, 80, dadapt_adamw, .lr = 1),
+
     CONVERGES(rosenbrock, 1e-4, 27000, cocob, .alpha = 10),
     CONVERGES(beale, 1e-4, 75, cocob, .alpha = 2),
     CONVERGES(booth, 1e-4, 55, cocob, .alpha = 2),

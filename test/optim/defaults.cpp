@@ -138,6 +138,8 @@ TEST_CASE("defaults: other memories, online learning, and the loss") {
   CHECK((rate(d) == 1 && d.reach == 1e-6f && d.epsilon == 1e-8f));
   dowg const w;  // optax.contrib.dowg
   CHECK((rate(w) == 1 && w.initial_square == 1e-4f && w.epsilon == 1e-4f));
+  dadapt_adamw const r;  // optax.contrib.dadapt_adamw
+  CHECK((rate(r) == 1 && r.initial_d == 1e-6f && r.beta1 == 0.9f && r.beta2 == 0.999f && r.weight_decay == 0));
   cocob const c;  // Orabona & Tommasi, 2017: alpha 100; optax.contrib.cocob
   CHECK((c.alpha == 100 && c.epsilon == 1e-8f));
   CHECK(fromage{}.lr == 0.01f);  // Bernstein et al., 2020: 0.01 for most of its networks

@@ -84,6 +84,7 @@ __attribute__((visibility("default"))) ways LEVEL() {
   RULE(adagrad_norm)
   RULE(dog)
   RULE(dowg)
+  RULE(dadapt_adamw)
   RULE(cocob)
   RULE(smorms3)
   RULE(fromage)

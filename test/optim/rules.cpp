@@ -38,6 +38,7 @@ constexpr bool two_passes(std::size_t bytes) {
 }
 static_assert(two_passes<optim::wngrad, optim::adagrad_norm, optim::fromage, optim::polyak_sgd>(20));
 static_assert(two_passes<optim::dog, optim::dowg, optim::percent_delta, optim::momo>(28));
+static_assert(two_passes<optim::dadapt_adamw>(48));
 static_assert(two_passes<optim::swats, optim::eve, optim::momo_adam>(40));
 static_assert(optim::momo::needs_loss && !optim::adam::needs_loss);
 static_assert(optim::detail::needs_loss<decltype(optim::mixed{optim::adamw{},

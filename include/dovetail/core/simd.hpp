@@ -221,6 +221,17 @@ DOVETAIL_INLINE constexpr float whole(float x) { return static_cast<float>(stati
 DOVETAIL_INLINE constexpr float two_to(float n) {
   return std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 }
+#if defined(__CUDACC__)
+DOVETAIL_INLINE pack split(pack const& x, pack& mantissa) {
+  return pack::each([&](int i) { return simd::split(x.v[i], mantissa.v[i]); });
+}
+DOVETAIL_INLINE pack whole(pack const& x) {
+  return pack::each([&](int i) { return simd::whole(x.v[i]); });
+}
+DOVETAIL_INLINE pack two_to(pack const& n) {
+  return pack::each([&](int i) { return simd::two_to(n.v[i]); });
+}
+#endif
 
 // ---- dependencies
 

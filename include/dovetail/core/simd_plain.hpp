@@ -9,10 +9,6 @@
 
 namespace dovetail::simd {
 
-DOVETAIL_INLINE constexpr float split(float x, float& mantissa);
-DOVETAIL_INLINE constexpr float whole(float x);
-DOVETAIL_INLINE constexpr float two_to(float n);
-
 // A width of its own: the same templates in a file of another compiler get other symbols.
 inline namespace lanes_16_plain {
 inline constexpr int pack_lanes = 16;
@@ -87,16 +83,6 @@ DOVETAIL_INLINE pack abs(pack const& a) {
 DOVETAIL_INLINE pack min(pack const& a, pack const& b) { return select(b < a, b, a); }
 DOVETAIL_INLINE pack max(pack const& a, pack const& b) { return select(a < b, b, a); }
 DOVETAIL_INLINE pack sign(pack const& a) { return select(a > 0.0f, 1.0f, select(a < 0.0f, -1.0f, a)); }
-
-DOVETAIL_INLINE pack split(pack const& x, pack& mantissa) {
-  return pack::each([&](int i) { return simd::split(x.v[i], mantissa.v[i]); });
-}
-DOVETAIL_INLINE pack whole(pack const& x) {
-  return pack::each([&](int i) { return simd::whole(x.v[i]); });
-}
-DOVETAIL_INLINE pack two_to(pack const& n) {
-  return pack::each([&](int i) { return simd::two_to(n.v[i]); });
-}
 
 struct product_sum {
   double sums[pack_lanes] = {};

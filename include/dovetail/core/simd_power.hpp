@@ -4,7 +4,7 @@
 #include <dovetail/core/simd.hpp>
 
 // Powers for the number types of an elementwise rule (core/simd.hpp). Arithmetic only, so that a rule with a power is
-// vectorised and has the same value on the host and on a device.
+// vectorised, and is the same formula on the host and on a device.
 
 namespace dovetail::simd {
 
@@ -31,8 +31,8 @@ DOVETAIL_INLINE constexpr T exp2_of(T y) {
 }
 }  // namespace detail
 
-/// x^p for p > 0: 0 for x below the smallest normal number, 2^-126, also a negative one; NaN stays. The relative error
-/// is below 3e-7 + 1e-7 |p log2 x|.
+/// x^p for p > 0, held within [2^-126, 2^127.5]: 0 for x below the smallest normal number, 2^-126, also a negative one;
+/// NaN stays; infinity counts as 2^128. The relative error of what lies within is below 3e-7 + 1e-7 |p log2 x|.
 template <class T>
 DOVETAIL_INLINE constexpr T pow(T x, float p) {
   constexpr float smallest = 1.17549435e-38f;

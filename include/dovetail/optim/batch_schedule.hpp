@@ -84,7 +84,9 @@ struct increase_batch {
 };
 
 /// As many micro-batches as make up the gradient noise scale times `share` (McCandlish et al., 2018); 1 until it is
-/// known.
+/// known. Big-batch SGD (De et al., Automated Inference with Adaptive Batches, AISTATS 2017) wants theta^2 |g|^2 >=
+/// tr(S) / B of a batch's gradient g, whose squared norm is |G|^2 + tr(S) / B: that is share = 1 / theta^2 - 1, but its
+/// batches never shrink.
 struct noise_batch {
   double share = 1;
   std::int64_t most = 64;

@@ -100,12 +100,6 @@ constexpr auto stages_of(S const& s) {
     return std::tuple<S>(s);
 }
 
-/// Throws for hyperparameters that a stage cannot work with.
-template <class S>
-void check_stage(S const& stage) {
-  if constexpr (requires { stage.check(); }) stage.check();
-}
-
 /// The stages that the parts of a chain stand for.
 template <class... Parts>
 using flattened = decltype(std::tuple_cat(stages_of(std::declval<Parts const&>())...));
@@ -154,12 +148,19 @@ class chain {
   /// The stages.
   constexpr detail::flattened<Parts...> const& parts() const { return stages_; }
 
+  /// Throws argument_error for hyperparameters that a stage cannot work with.
+  void check() const {
+    auto const one = [](auto const& stage) {
+      if constexpr (requires { stage.check(); }) stage.check();
+    };
+    std::apply([&](auto const&... stage) { (one(stage), ...); }, stages_);
+  }
   state init(parameter_list const& parameters) const {
     return init(parameters, std::vector<std::uint32_t>(parameters.size()));
   }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
-    std::apply([](auto const&... stage) { (detail::check_stage(stage), ...); }, stages_);
+    check();
     state s(parameters, plan, std::move(group_of));
     std::size_t index = 0, slot = 0, scalar = 0;
     std::apply([&](auto const&... stage) { (set_initial_state(stage, parameters, s, index++, slot, scalar), ...); },
@@ -194,9 +195,7 @@ class chain {
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
     if constexpr (needs_loss) {
-      require(options.loss.has_value(),
-              "optimizer: this rule's steps depend on the loss, and none was given: call step with "
-              "step_options{.loss = ...}, as train::trainer does");
+      detail::check_loss(options);
       if (!std::isfinite(*options.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
       for (auto& k : kernels) tell(k, *options.loss);

@@ -193,9 +193,11 @@ class engine {
         auto const remember = [&](std::array<double, scalars + 1>& x, std::size_t i) {
           for (std::size_t c = 0; c < scalars; ++c) x[c] = state_.scalar(Flow::first_scalar[S] + c)[i];
         };
+        auto const keep = [&](std::array<double, scalars + 1> const& x, std::size_t i) {
+          for (std::size_t c = 0; c < scalars; ++c) state_.scalar(Flow::first_scalar[S] + c)[i] = x[c];
+        };
         if constexpr (!stage::needs.per_tensor) remember(before, 0);
         for (std::size_t i = 0; i < parameters_.size(); ++i) {
-          // What is remembered of all tensors together is the same for every group.
           if constexpr (stage::needs.per_tensor) remember(before, i);
           now = before;
           auto const factors = factor_of<stage>(std::get<S>(groups_[state_.group(i)]),
@@ -206,8 +208,13 @@ class engine {
             *to = static_cast<float>(factors);
           else
             std::copy(factors.begin(), factors.end(), to);
-          for (std::size_t c = 0; c < scalars; ++c)
-            state_.scalar(Flow::first_scalar[S] + c)[stage::needs.per_tensor ? i : 0] = now[c];
+          if constexpr (stage::needs.per_tensor) keep(now, i);
+        }
+        if constexpr (scalars > 0 && !stage::needs.per_tensor) {
+          // What is remembered of all tensors together is one, and what the first group makes of it.
+          now = before;
+          factor_of<stage>(std::get<S>(groups_[0]), total + own, now.data(), std::make_index_sequence<scalars>{});
+          if (parameters_.size() > 0) keep(now, 0);
         }
       }
   }

@@ -84,6 +84,7 @@ class grouped {
 
   state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+    for (auto const& c : chains()) c.check();
     return as_chain(rest_).init(parameters, std::move(group_of));
   }
   /// group_index of every parameter.

@@ -150,7 +150,7 @@ class mixed {
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
     source.check(parameters);
-    check(parameters, s);
+    check(parameters, s, options);
     step_result all;
     each([&]<std::size_t G>() {
       auto& part = std::get<G>(s.parts);
@@ -256,7 +256,8 @@ class mixed {
 
  private:
   /// Throws argument_error for what a rule would refuse behind the others' steps.
-  void check(parameter_list const& parameters, state_type const& s) const {
+  void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
+    if constexpr (needs_loss) detail::check_loss(options);
     std::size_t known = 0;
     each([&]<std::size_t G>() {
       known += std::get<G>(s.parts).index.size();

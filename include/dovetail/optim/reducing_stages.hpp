@@ -49,7 +49,7 @@ struct scale_by_trust_ratio {
     float min_norm = 0, max_norm = 0;
     DOVETAIL_HD float factor(norms n) const {
       double const phi = std::min(std::max(n.weight, static_cast<double>(min_norm)), static_cast<double>(max_norm));
-      return phi > 0 && n.update > 0 ? static_cast<float>(phi / n.update) : 1.0f;
+      return phi > 0 && n.update > 0 ? detail::factor_from(phi / n.update) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
@@ -71,7 +71,7 @@ struct scale_by_lars_trust_ratio {
     float trust_coefficient = 0, weight_decay = 0, epsilon = 0;
     DOVETAIL_HD float factor(norms n) const {
       if (!(n.weight > 0 && n.update > 0)) return 1.0f;
-      return static_cast<float>(trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon));
+      return detail::factor_from(trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon));
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {

@@ -35,10 +35,13 @@
 //   std::array<product<T>, K> measure(T w, T u, T slots…) const    the terms of K sums; factor gets the sums instead
 //   static constexpr std::array scalars{…}       their names; factor's further arguments, `double&`, zero at first, one
 //                                                per tensor or one for all, as `needs` says
-//   void begin(double scalars…)                  of a stage with sums over all tensors: tells the kernel what they are
-//   void evaluated(double loss)                  tells the kernel this step's loss, which step_options then must give
+//   void begin(double scalars…)                  of a stage with sums over all tensors: tells the kernel what they are.
+//                                                Of several groups, what the first one's kernel makes of them is kept
 //
 // A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
+//
+// Any kernel may have
+//   void evaluated(double loss)                  tells it this step's loss, which step_options then must give
 //
 // A stage may also say
 //   float initial_value(i) const                 what slot i of its own holds at first, instead of zero
@@ -61,6 +64,15 @@ struct norms {
   double update = 0;
   double weight = 0;
 };
+
+namespace detail {
+/// A factor of a reducing stage: the largest float in place of what is larger, so that vanishing updates become large
+/// ones, but not infinite.
+DOVETAIL_HD constexpr float factor_from(double x) {
+  constexpr float largest = 3.40282347e38f;
+  return x > static_cast<double>(largest) ? largest : static_cast<float>(x);
+}
+}  // namespace detail
 
 /// A term a b of a sum, which runs in double precision over elements.
 template <class T>

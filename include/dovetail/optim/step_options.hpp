@@ -4,6 +4,9 @@
 #include <optional>
 #include <span>
 
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+
 namespace dovetail::optim {
 
 /// How the work of tensorwise stages is divided among ranks that hold the same parameters and gradients: each tensor's
@@ -23,8 +26,9 @@ struct step_options {
   std::function<void(std::span<double>)> combine = {};
   work_division division = {};
   /// What the gradients are the gradients of, for rules that need it (optim/rules/loss_aware.hpp); others ignore it. A
-  /// loss that is not finite skips the step. To a synchroniser's session: this rank's share, if the session adds up
-  /// gradients; of a pass, the sum of losses times gradient_pass::scale.
+  /// loss that is not finite skips the step. Not scaled, also where the gradients are (gradient::scaled, loss_scale).
+  /// To a synchroniser's session: this rank's share, if the session adds up gradients; of a pass, the sum of losses
+  /// times gradient_pass::scale.
   std::optional<double> loss = {};
 };
 
@@ -39,6 +43,12 @@ template <class Rule>
 inline constexpr bool needs_loss = requires {
   requires static_cast<bool>(Rule::needs_loss);
 };
+/// Throws argument_error if the loss that a rule needs is not given.
+DOVETAIL_COLD inline void check_loss(step_options const& options) {
+  require(options.loss.has_value(),
+          "optimizer: this rule's steps depend on the loss, and none was given: call step with "
+          "step_options{.loss = ...}, as train::trainer does");
+}
 /// True if a rule works on whole tensors, and not on any range of elements: what it has to work out ranks can divide by
 /// tensor only. So of a rule that does not say.
 template <class Rule>

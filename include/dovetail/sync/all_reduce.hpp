@@ -138,7 +138,7 @@ class all_reduce_session {
   squares const& measured() const { return squares_; }
 
   /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
-  /// them; they do not change its result.
+  /// them; except for `loss` they do not change its result.
   optim::step_result step(optim::step_options options = {}) {
     ready(0);
     bool finite = true;
@@ -161,9 +161,12 @@ class all_reduce_session {
       options.division = {rank_, ranks_,
                           [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
-      return last_ = optimizer_.step(*parameters_, state_, options);
+      last_ = optimizer_.step(*parameters_, state_, options);
     else
-      return last_ = optimizer_.step(*parameters_, state_);
+      last_ = optimizer_.step(*parameters_, state_);
+    if (last_.skipped) forget_observed();
+    observed_ = false;
+    return last_;
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
@@ -217,7 +220,6 @@ class all_reduce_session {
   }
   /// Adds up what the ranks have observed.
   void add_observed() requires(observes) {
-    observed_ = false;
     auto sums = optimizer_.pending(*parameters_, state_);
     auto done = owner_->submit([this, &sums](Communicator& c) {
       trace_span const adding(trace_, "sum what layers showed", "comm", rank_);

@@ -44,9 +44,10 @@ class local_sgd_session;
 ///     apart.fit(data, {…});                                                                 // apart.model(): the mean
 ///
 /// Any optimizer, not SGD alone. Its state stays on its rank and is never averaged, copies of weights in it included:
-/// with `every`, look_ahead and schedule_free pull each rank back to its own. A gradient that is not finite makes its
-/// rank alone skip the step. Statistics of batch normalisation would have to be taken again with the mean weights;
-/// nn/ has no such layer.
+/// with `every`, look_ahead, schedule_free and entropy_sgd pull each rank back to its own, cocob begins each step at
+/// its own first weights, and dog, dowg and prodigy measure from theirs. A gradient that is not finite makes its rank
+/// alone skip the step. Statistics of batch normalisation would have to be taken again with the mean weights; nn/ has
+/// no such layer.
 ///
 /// `join` sends nothing: initial weights must be equal on all ranks.
 struct local_sgd {
@@ -168,12 +169,14 @@ class local_sgd_session {
       forget_observed();
       return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     }
-    observed_ = false;
     trace_span const stepping(trace_, "optimizer step", "optim", comm_->rank());
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
-      return last_ = optimizer_.step(*parameters_, state_, options);
+      last_ = optimizer_.step(*parameters_, state_, options);
     else
-      return last_ = optimizer_.step(*parameters_, state_);
+      last_ = optimizer_.step(*parameters_, state_);
+    if (last_.skipped) forget_observed();
+    observed_ = false;
+    return last_;
   }
   void forget_observed() {
     if constexpr (observes)

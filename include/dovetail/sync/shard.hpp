@@ -39,9 +39,9 @@ struct range_source {
 
 /// An optimizer whose state is divided among ranks: each keeps and updates its part of the flat index space and then
 /// gives its weights to the others (Rajbhandari et al., ZeRO, SC 2020, section 5.1). All ranks hold all weights, in the
-/// list or where optim::stored has them, and the same gradients; every call is collective. Sums over tensors run over
-/// all ranks, so LARS and LAMB see the norms of whole tensors; elementwise rules give the bits of the undivided
-/// optimizer.
+/// list or where optim::stored has them, and the same gradients (and loss, if the rule needs it); every call is
+/// collective. Sums over tensors run over all ranks, so LARS and LAMB see the norms of whole tensors; elementwise rules
+/// give the bits of the undivided optimizer.
 ///
 ///     auto opt = sync::shard(optim::adamw{}, comm);    // comm must outlive it
 ///

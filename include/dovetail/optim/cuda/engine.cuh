@@ -220,12 +220,12 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
                 "optim::cuda: this rule's steps depend on the loss, which a step on a device is not told: step it on "
                 "the host");
   auto const chains = chains_of(optimizer);
+  for (auto const& c : chains) c.check();
   state s(parameters, chain::plan,
           {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block}, source, d);
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
-    optim::detail::check_stage(stage);
     for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
       if constexpr (requires { stage.initial_value(i); }) first(s, slot, static_cast<float>(stage.initial_value(i)));
     for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)

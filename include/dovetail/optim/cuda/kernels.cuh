@@ -213,11 +213,11 @@ __global__ __launch_bounds__(threads) void add_pieces(step_record const* record,
 }
 
 /// The factors of stage S behind pass P for one tensor. What is remembered per tensor changes here; what is remembered
-/// of all tensors together is written to `next`.
+/// of all tensors together is what the first group's kernel makes of it, and is written to `next`.
 template <class Flow, std::size_t P, std::size_t S>
-__device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, double const* sums,
-                                               double const* totals, std::size_t tensor, scalar_array scalars,
-                                               float* row, double* next) {
+__device__ __forceinline__ void decide_factors(typename Flow::kernels const* kernels, std::uint32_t group,
+                                               double const* sums, double const* totals, std::size_t tensor,
+                                               scalar_array scalars, float* row, double* next) {
   using stage = typename Flow::template stage<S>;
   constexpr plan all = Flow::make();
   if constexpr (factor_count < stage >> 0)
@@ -227,19 +227,22 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const& k, 
       constexpr std::size_t held = scalar_count<stage>;
       constexpr bool per_tensor = stage::needs.per_tensor;
       double now[held + 1];
+      auto const own_sums = (per_tensor ? sums + count * tensor : totals) + own;
+      if (held > 0 && !per_tensor && tensor == 0) {
+        for (std::size_t c = 0; c < held; ++c) now[c] = scalars.of(Flow::first_scalar[S] + c)[0];
+        optim::detail::factor_of<stage>(std::get<S>(kernels[0]), own_sums, now, std::make_index_sequence<held>{});
+        for (std::size_t c = 0; c < held; ++c) next[Flow::first_scalar[S] + c] = now[c];
+      }
       for (std::size_t c = 0; c < held; ++c) now[c] = scalars.of(Flow::first_scalar[S] + c)[per_tensor ? tensor : 0];
-      auto const factors = optim::detail::factor_of<stage>(
-          std::get<S>(k), (per_tensor ? sums + count * tensor : totals) + own, now, std::make_index_sequence<held>{});
+      auto const factors =
+          optim::detail::factor_of<stage>(std::get<S>(kernels[group]), own_sums, now, std::make_index_sequence<held>{});
       float* const to = row + Flow::first_factor[S];
       if constexpr (std::is_arithmetic_v<std::remove_const_t<decltype(factors)>>)
         *to = static_cast<float>(factors);
       else
         for (std::size_t f = 0; f < factors.size(); ++f) to[f] = factors[f];
-      for (std::size_t c = 0; c < held; ++c)
-        if (per_tensor)
-          scalars.of(Flow::first_scalar[S] + c)[tensor] = now[c];
-        else if (tensor == 0)
-          next[Flow::first_scalar[S] + c] = now[c];
+      if (per_tensor)
+        for (std::size_t c = 0; c < held; ++c) scalars.of(Flow::first_scalar[S] + c)[tensor] = now[c];
     }
 }
 
@@ -278,7 +281,7 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   __syncthreads();
   if (skip) return;
   for (std::size_t i = threadIdx.x; i < tensors; i += threads) [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (decide_factors<Flow, P, S>(kernels[group_of[i]], sums, totals, i, scalars, factors + i * Flow::factors, next),
+      (decide_factors<Flow, P, S>(kernels, group_of[i], sums, totals, i, scalars, factors + i * Flow::factors, next),
        ...);
     }
   (std::make_index_sequence<Flow::stages>{});

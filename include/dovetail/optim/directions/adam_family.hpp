@@ -49,6 +49,14 @@ struct moments {
     v = beta2 * v + rest2 * (u * u);
   }
 };
+/// The same, and the largest v so far: x <- max(x, v).
+struct largest_moments : moments {
+  template <class T>
+  DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& x) const {
+    moments::advance(u, m, v);
+    x = simd::max(x, v);
+  }
+};
 DOVETAIL_HD inline moments moments_of(float beta1, float beta2) {
   return {beta1, complement(beta1), beta2, complement(beta2)};
 }
@@ -103,21 +111,18 @@ struct scale_by_amsgrad {
   float epsilon = 1e-8f;
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
-  struct kernel : detail::moments {
+  struct kernel : detail::largest_moments {
     float correct1 = 0, correct2 = 0, epsilon = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& x) const {
-      detail::moments::advance(u, m, v);
-      x = simd::max(x, v);
-    }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T, T x) const {
       return correct1 * m / (correct2 * simd::sqrt(x) + epsilon);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {detail::moments_of(beta1, beta2), static_cast<float>(detail::correction(beta1, t)),
-            detail::root_correction(beta2, t), epsilon};
+    return {{detail::moments_of(beta1, beta2)},
+            static_cast<float>(detail::correction(beta1, t)),
+            detail::root_correction(beta2, t),
+            epsilon};
   }
 };
 

@@ -26,21 +26,17 @@ struct scale_by_padam {
   float epsilon = 1e-8f;
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
-  struct kernel : detail::moments {
+  struct kernel : detail::largest_moments {
     float correct = 0, twice_power = 0, epsilon = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& x) const {
-      detail::moments::advance(u, m, v);
-      x = simd::max(x, v);
-    }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T, T x) const {
       return correct * m / simd::pow(simd::sqrt(x) + epsilon, twice_power);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {detail::moments_of(beta1, beta2),
-            static_cast<float>(detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t))), 2 * power,
+    return {{detail::moments_of(beta1, beta2)},
+            static_cast<float>(detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t))),
+            2 * power,
             epsilon};
   }
 };
@@ -222,7 +218,7 @@ struct switch_adam_to_sgd {
     }
     DOVETAIL_HD std::array<float, 2> factor(std::array<double, 2> const& sums, double& average, double& rate,
                                             double& switched) const {
-      if (rate > 0) return {0.0f, static_cast<float>(static_cast<double>(rest1) * rate)};
+      if (rate > 0) return {0.0f, adam_rate > 0 ? static_cast<float>(static_cast<double>(rest1) * rate) : 0.0f};
       if (sums[1] != 0) {
         double const c = sums[0] / sums[1];
         average = static_cast<double>(beta2) * average + static_cast<double>(rest2) * c;

@@ -159,10 +159,10 @@ struct descend_by_smorms3 {
     float lr = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr T step(T, T u, T& m, T& v, T& k) const {
-      T const r = 1.0f / (1.0f + k), square = u * u;
-      m = m + r * (u - m);
-      v = v + r * (square - v);
-      T const x = m * m / (v + epsilon);
+      T const r = 1.0f / (1.0f + k), keep = 1.0f - r;
+      m = keep * m + r * u;
+      v = keep * v + r * (u * u);
+      T const x = simd::min(m * m / (v + epsilon), T(1.0f));  // which it is but for rounding
       k = 1.0f + k * (1.0f - x);
       return -simd::min(x, T(lr)) * u / (simd::sqrt(v) + epsilon);
     }

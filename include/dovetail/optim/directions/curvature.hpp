@@ -65,6 +65,7 @@ struct scale_by_adahessian {
             detail::root_correction(beta2, t),
             power};
   }
+  void check() const { require(power > 0, "scale_by_adahessian: power is ", power, ": it must be positive"); }
   /// The slot behind an observation.
   static constexpr std::size_t curvature_slot = 2;
   static float observed(float, float estimate) {

@@ -22,7 +22,7 @@ struct normalize_per_tensor {
   static constexpr reduction needs{.per_tensor = true};
 
   struct kernel {
-    DOVETAIL_HD float factor(norms n) const { return n.update > 0 ? static_cast<float>(1 / n.update) : 1.0f; }
+    DOVETAIL_HD float factor(norms n) const { return n.update > 0 ? detail::factor_from(1 / n.update) : 1.0f; }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
       return factor * u;
@@ -46,7 +46,7 @@ struct scale_by_layer_rms {
       double const square = n.update * n.update, b = beta;
       v = first ? square : b * v + (1 - b) * square;
       double const d = std::sqrt(v) + epsilon;
-      return d > 0 ? static_cast<float>(1 / d) : 1.0f;
+      return d > 0 ? detail::factor_from(1 / d) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
@@ -92,7 +92,7 @@ struct descend_by_relative_distance {
   struct kernel {
     float lr = 0, shrink = 0;
     DOVETAIL_HD float factor(norms n) const {
-      return n.update > 0 && n.weight > 0 ? static_cast<float>(n.weight / n.update) : 1.0f;
+      return n.update > 0 && n.weight > 0 ? detail::factor_from(n.weight / n.update) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {
@@ -120,7 +120,7 @@ struct scale_by_percent_delta {
       return {product<T>{simd::abs(u) / simd::max(simd::abs(w), T(epsilon)), T(1.0f)}, product<T>{T(1.0f), T(1.0f)}};
     }
     DOVETAIL_HD float factor(std::array<double, 2> const& sums) const {
-      return sums[0] > 0 ? static_cast<float>(sums[1] / sums[0]) : 1.0f;
+      return sums[0] > 0 ? detail::factor_from(sums[1] / sums[0]) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {

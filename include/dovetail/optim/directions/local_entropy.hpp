@@ -14,9 +14,9 @@ namespace dovetail::optim {
 
 /// Ends a chain as Entropy-SGD does. The weights w wander about a centre x for `steps` steps: w <- w - lr (u - gamma (x
 /// - w)), mu <- (1 - alpha) mu + alpha w; the last of them moves the centre, x <- x - outer_lr (x - mu), and puts w and
-/// mu back there. gamma = scope (1 + scope_growth)^k, k counting centres from 0 (Chaudhari et al., Entropy-SGD: Biasing
-/// Gradient Descent Into Wide Valleys, ICLR 2017, algorithm 1; outer_lr stands for its eta gamma). Langevin's noise is
-/// a stage in front: add_noise.
+/// mu back there. gamma = min(scope (1 + scope_growth)^k, 1 / lr), k counting centres from 0 (Chaudhari et al.,
+/// Entropy-SGD: Biasing Gradient Descent Into Wide Valleys, ICLR 2017, algorithm 1; outer_lr stands for its eta gamma).
+/// Langevin's noise is a stage in front: add_noise.
 struct ascend_local_entropy {
   float lr = 0.1f;             ///< rate of the steps about the centre
   float outer_lr = 1;          ///< share of the way to mu that the centre moves
@@ -42,12 +42,13 @@ struct ascend_local_entropy {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const growth = 1 + static_cast<double>(scope_growth);
+    double const growth = 1 + static_cast<double>(scope_growth), most = 1 / static_cast<double>(lr);
+    double const gamma = static_cast<double>(scope) * detail::power(growth, (t - 1) / steps);
     return {t == 1 ? 1.0f : 0.0f,
             t % steps == 0 ? 1.0f : 0.0f,
             lr,
             outer_lr,
-            static_cast<float>(static_cast<double>(scope) * detail::power(growth, (t - 1) / steps)),
+            static_cast<float>(gamma < most ? gamma : most),  // beyond, a step would end behind the centre
             alpha};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -51,6 +52,9 @@ struct scale_by_loss_change {
   static constexpr reduction needs{};
   static constexpr std::array scalars{"d", "loss"};
   static constexpr double initial_scalar(std::size_t i) { return i == 0 ? 1.0 : 0.0; }
+  void check() const {
+    require(clipping >= 1, "scale_by_loss_change: clipping is ", clipping, ": it must be at least 1");
+  }
 
   struct kernel {
     float beta = 0, clipping = 0, lower_bound = 0;
@@ -81,21 +85,22 @@ namespace detail {
 struct momentum_model {
   double keep = 0, rest = 0, rate = 0, decay = 0, lower_bound = 0, correct = 1, loss = 0;
   constexpr void evaluated(double f) { loss = f; }
-  /// From <u, w>, |m|^2 in the rule's norm and <m, w>: the rate tau, and the weights' share that decay leaves.
+  /// From <u, w>, |m|^2 in the rule's norm and <m, w>: what m is multiplied by, and the share that decay takes of
+  /// weights.
   DOVETAIL_HD std::array<float, 2> rates(std::array<double, 3> const& sums, double& average, double& gamma) const {
     average = keep * average + rest * loss;
     gamma = keep * gamma + rest * sums[0];
     double const shrink = 1 + rate * decay;
     double const gap = shrink * (average - lower_bound / correct - gamma) + sums[2];
     double const tau = sums[1] > 0 ? std::min(rate * correct, std::max(gap, 0.0) / sums[1]) : 0;
-    return {static_cast<float>(tau), static_cast<float>(rate * decay / shrink)};
+    return {static_cast<float>(tau / shrink), static_cast<float>(rate * decay / shrink)};
   }
 };
 }  // namespace detail
 
 /// Ends a chain as MoMo does: m <- beta m + (1 - beta) u, and likewise f* of f and g of <u, w>, each beginning with its
-/// first value; tau = min(lr, max((1 + lr weight_decay)(f* - lower_bound - g) + <m, w>, 0) / |m|^2); u <- -tau m - lr
-/// weight_decay / (1 + lr weight_decay) w (Schaipp et al., MoMo: Momentum Models for Adaptive Learning Rates, ICML
+/// first value; tau = min(lr, max((1 + lr weight_decay)(f* - lower_bound - g) + <m, w>, 0) / |m|^2); w <- (w -
+/// tau m) / (1 + lr weight_decay) (Schaipp et al., MoMo: Momentum Models for Adaptive Learning Rates, ICML
 /// 2024).
 struct descend_by_momo {
   schedule lr = 1;  ///< the largest rate
@@ -142,7 +147,7 @@ struct descend_by_momo {
 
 /// Ends a chain as MoMo-Adam does: Adam's moments; D = sqrt(v^) + epsilon; f* and g as averages with b1, beginning at
 /// 0; with e = 1 - b1^t, tau = min(lr / e, max((1 + lr weight_decay)(f* - e lower_bound - g) + <m, w>, 0) / <m, m /
-/// D>); u <- -tau m / D - lr weight_decay / (1 + lr weight_decay) w (Schaipp et al., MoMo: Momentum Models for Adaptive
+/// D>); w <- (w - tau m / D) / (1 + lr weight_decay) (Schaipp et al., MoMo: Momentum Models for Adaptive
 /// Learning Rates, ICML 2024).
 struct descend_by_momo_adam {
   schedule lr = 1e-2f;  ///< the largest rate

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/stage.hpp>
 
@@ -40,6 +41,9 @@ struct accumulate_decaying_momentum {
   float momentum = 0.9f;        ///< share of the momentum that the first step keeps
   std::int64_t steps = 100000;  ///< of the whole training; no momentum is left behind them
   static constexpr std::array slots{"momentum_buffer"};
+  void check() const {
+    require(momentum < 1, "accumulate_decaying_momentum: momentum is ", momentum, ": it must be below 1");
+  }
 
   struct kernel {
     float momentum = 0;

@@ -9,6 +9,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/directions/corrections.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // Directions that come from online learning, where rates follow from what has been seen. u is the update that arrives,
@@ -36,9 +37,9 @@ struct follow_regularized_leader {
       y = simd::select(T(first) > 0.0f, -l1 * simd::sign(w), y) + lr * u;
       n = n + u * u;
       T const d = beta + simd::sqrt(n), z = y - d * w, bound = l1 * simd::sign(z);
-      auto const stays = simd::abs(z) > l1;
-      T const change = simd::select(stays, (bound - y) / d, -w);
-      y = simd::select(stays, bound, z);
+      auto const zero = simd::abs(z) <= l1;  // not of a NaN, which must show
+      T const change = simd::select(zero, -w, (bound - y) / d);
+      y = simd::select(zero, z, bound);
       return change;
     }
   };
@@ -84,7 +85,7 @@ struct scale_by_adagrad_norm {
   struct kernel {
     DOVETAIL_HD float factor(norms n, double& sum) const {
       sum += n.update * n.update;
-      return sum > 0 ? static_cast<float>(1 / std::sqrt(sum)) : 1.0f;
+      return sum > 0 ? detail::factor_from(1 / std::sqrt(sum)) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
@@ -129,7 +130,7 @@ struct scale_by_dog {
       distance = std::max(distance, std::sqrt(sums[1]));
       sum += sums[0];
       double const d = std::sqrt(sum + static_cast<double>(epsilon));
-      return d > 0 ? static_cast<float>(distance / d) : 1.0f;
+      return d > 0 ? detail::factor_from(distance / d) : 1.0f;
     }
   };
   constexpr kernel prepare(std::int64_t t) const { return {{t == 1 ? 1.0f : 0.0f}, reach, epsilon}; }
@@ -151,38 +152,101 @@ struct scale_by_dowg {
       distance = std::max(distance, sums[1]);
       sum += distance * sums[0];
       double const d = std::sqrt(sum) + static_cast<double>(epsilon);
-      return d > 0 ? static_cast<float>(distance / d) : 1.0f;
+      return d > 0 ? detail::factor_from(distance / d) : 1.0f;
     }
   };
   constexpr kernel prepare(std::int64_t t) const { return {{t == 1 ? 1.0f : 0.0f}, epsilon}; }
 };
 
-/// Ends a chain by betting coins, one game per weight: L <- max(L, |u|), beginning at epsilon; G <- G + |u|; R <-
+/// D-Adaptation of Adam: with e = d sqrt(1 - b2^t) / (1 - b1^t), k = sqrt(b2) and the s and v of before, r <- k r +
+/// (1 - k) e <u, s / (sqrt(v) + epsilon)>; m <- b1 m + (1 - b1) e u; v <- b2 v + (1 - b2) u^2; s <- k s + (1 - k) e u;
+/// u <- m / (sqrt(v) + epsilon) + weight_decay e w; d <- max(d, r / ((1 - k) |s|_1)), <> and |s|_1 over all tensors
+/// (Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023, with the corrections of the authors'
+/// program).
+struct scale_by_dadapt_adam {
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;
+  float initial_d = 1e-6f;
+  static constexpr reduction needs{};
+  static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "scaled_s"};
+  static constexpr std::array scalars{"d", "numerator"};
+  constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_d) : 0.0; }
+
+  struct kernel {
+    float beta1 = 0, beta2 = 0, rest2 = 0, keep = 0, epsilon = 0, weight_decay = 0;
+    double correct = 1, rest1 = 0, fresh = 0;  ///< 1 - b1, 1 - k
+    float gain1 = 0, gain2 = 0, decay = 0;     ///< (1 - b1) e, (1 - k) e, weight_decay e
+    DOVETAIL_HD constexpr void begin(double d, double) {
+      gain1 = static_cast<float>(rest1 * correct * d);
+      gain2 = static_cast<float>(fresh * correct * d);
+      decay = static_cast<float>(static_cast<double>(weight_decay) * correct * d);
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& s, T& scaled) const {
+      scaled = s / (simd::sqrt(v) + epsilon);
+      m = beta1 * m + gain1 * u;
+      v = beta2 * v + rest2 * (u * u);
+      s = keep * s + gain2 * u;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr std::array<product<T>, 2> measure(T, T u, T, T, T s, T scaled) const {
+      return {product<T>{u, scaled}, product<T>{simd::abs(s), T(1.0f)}};
+    }
+    DOVETAIL_HD float factor(std::array<double, 2> const& sums, double& d, double& r) const {
+      r = static_cast<double>(keep) * r + fresh * correct * d * sums[0];
+      double const estimate = sums[1] > 0 ? r / (fresh * sums[1]) : 0;
+      if (estimate > d) d = estimate;
+      return 1.0f;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T w, T, T m, T v, T, T, T) const {
+      return m / (simd::sqrt(v) + epsilon) + decay * w;
+    }
+  };
+  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+    double const b2 = beta2, k = std::sqrt(b2);
+    return {beta1,
+            beta2,
+            detail::complement(beta2),
+            static_cast<float>(k),
+            epsilon,
+            weight_decay,
+            detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t)),
+            1 - static_cast<double>(beta1),
+            1 - k};
+  }
+};
+
+/// Ends a chain by betting coins, one game per weight: L <- max(L, |u|, epsilon); G <- G + |u|; R <-
 /// max(R - u (w - w0), 0); C <- C - u; the weight becomes w0 + C (L + R) / (L max(G + L, alpha L)) (Orabona & Tommasi,
 /// Training Deep Networks without Learning Rates Through Coin Betting, NeurIPS 2017, algorithm 2).
 struct bet_coins {
   float alpha = 100;      ///< the larger, the smaller the bets of the first steps
-  float epsilon = 1e-8f;  ///< the largest gradient before the first step
+  float epsilon = 1e-8f;  ///< the largest gradient counts as at least this
   static constexpr std::array slots{"p0", "gradient_sum", "largest", "absolute_sum", "reward"};
-  constexpr float initial_value(std::size_t slot) const { return slot == 2 ? epsilon : 0; }
   static constexpr bool ends_chain = true;
+  void check() const {
+    require(alpha > 0 && epsilon > 0, "bet_coins: alpha is ", alpha, " and epsilon ", epsilon,
+            ": both must be positive");
+  }
 
   struct kernel {
-    float alpha = 0, first = 0;
+    float alpha = 0, epsilon = 0, first = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T w, T u, T& w0, T& c, T& l, T& g, T& r) const {
       w0 = simd::select(T(first) > 0.0f, w, w0);
-      l = simd::max(l, simd::abs(u));
+      l = simd::max(simd::max(l, simd::abs(u)), T(epsilon));
       g = g + simd::abs(u);
       r = simd::max(r - u * (w - w0), T(0.0f));
       c = c - u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T, T w0, T c, T l, T g, T r) const {
-      return w0 - w + c / (l * simd::max(g + l, alpha * l)) * (l + r);
+      return w0 - w + c / simd::max(g + l, alpha * l) * ((l + r) / l);
     }
   };
-  constexpr kernel prepare(std::int64_t t) const { return {alpha, t == 1 ? 1.0f : 0.0f}; }
+  constexpr kernel prepare(std::int64_t t) const { return {alpha, epsilon, t == 1 ? 1.0f : 0.0f}; }
 };
 
 }  // namespace dovetail::optim

@@ -82,6 +82,22 @@ struct dowg {
   DOVETAIL_OPTIMIZER
 };
 
+/// D-Adaptation of AdamW (Defazio & Mishchenko, ICML 2023): AdamW that finds its rate d from how far gradients have
+/// agreed, the forerunner of Prodigy. 2 passes, 48 bytes.
+struct dadapt_adamw {
+  schedule lr = 1;  ///< factor of the rate that is found
+  float beta1 = 0.9f, beta2 = 0.999f;
+  float epsilon = 1e-8f;
+  float weight_decay = 0;   ///< decoupled: a step also takes lr d weight_decay of each weight away
+  float initial_d = 1e-6f;  ///< the rate of the first step; it only grows
+
+  using rule = chain<scale_by_dadapt_adam, scale_by_learning_rate>;
+  constexpr rule stages() const {
+    return {scale_by_dadapt_adam{beta1, beta2, epsilon, weight_decay, initial_d}, scale_by_learning_rate{lr}};
+  }
+  DOVETAIL_OPTIMIZER
+};
+
 /// COCOB (Orabona & Tommasi, NeurIPS 2017, algorithm 2): each weight bets on its gradient's sign with what it has won
 /// so far; there is no rate. 1 pass, 52 bytes.
 struct cocob {
