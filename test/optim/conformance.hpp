@@ -166,7 +166,7 @@ void check_rule(entry const& e) {
   CHECK(second.state == whole.state);
 
   // Nothing but zeros; gradients near the ends of what a float can hold; then ordinary ones again.
-  for (float scale : {0.0f, 1e-30f, 1e15f}) {
+  for (float scale : {0.0f, 1e-40f, 1e-30f, 1e15f}) {
     CAPTURE(scale);
     training extreme(rule);
     for (int t = 1; t <= 3; ++t) {
@@ -202,6 +202,7 @@ void check_rule(entry const& e) {
     fill(lost.a.gradients(), 1);
     CHECK(lost.rule.step(lost.a.parameters(), lost.state, {.loss = std::numeric_limits<double>::quiet_NaN()}).skipped);
     CHECK(same_bits(lost.a.weights(), training(rule).a.weights()));
+    CHECK(lost.state == training(rule).state);
     CHECK_THROWS_WITH_AS(lost.rule.step(lost.a.parameters(), lost.state), doctest::Contains("depend on the loss"),
                          argument_error);
   }
@@ -264,6 +265,9 @@ void check_sharded(entry const& e) {
         for (std::size_t i = 0; i < a.weights().size(); ++i)
           worst = std::max(worst, std::abs(static_cast<double>(a.weights()[i] - whole.a.weights()[i])));
         CHECK(worst <= 1e-6);
+        for (std::size_t c = 0; c < static_cast<optim::plan const&>(Rule::plan).scalars; ++c)
+          for (std::size_t i = 0; i < whole.state.scalar(c).size(); ++i)
+            CHECK(together.scalar(c)[i] == doctest::Approx(whole.state.scalar(c)[i]).epsilon(1e-6));
       }
       CHECK(together.bytes() == whole.state.bytes());
       if (ranks > 1) CHECK(state.inner.bytes() <= whole.state.bytes());

@@ -59,6 +59,115 @@ TEST_CASE("what a rule cannot work with is refused before anything is made") {
                        doctest::Contains("mean_weights: every is 0"), argument_error);
 }
 
+TEST_CASE("every group's hyperparameters are checked, and a loss before any rule of several has stepped") {
+  arena a({{"w", {3}}, {"b", {3}}});
+  optim::grouped const grouped{optim::entropy_sgd{},
+                               optim::group{optim::name_matches{"b"}, optim::entropy_sgd{.steps = 0}}};
+  CHECK_THROWS_WITH_AS(grouped.init(a.parameters()), doctest::Contains("steps is 0"), argument_error);
+  CHECK_THROWS_AS(optim::cocob{.epsilon = 0}.init(a.parameters()), argument_error);
+  CHECK_THROWS_AS(optim::demon{.momentum = 1}.init(a.parameters()), argument_error);
+  CHECK_THROWS_AS(optim::adahessian{.power = 0}.init(a.parameters()), argument_error);
+  CHECK_THROWS_AS(optim::eve{.clipping = 0.5f}.init(a.parameters()), argument_error);
+
+  fill(a.weights(), 1);
+  fill(a.gradients(), 2);
+  std::vector<float> const before(a.weights().begin(), a.weights().end());
+  optim::mixed const mixed{optim::adamw{}, optim::group{optim::name_matches{"b"}, optim::momo{}}};
+  auto state = mixed.init(a.parameters());
+  CHECK_THROWS_WITH_AS(mixed.step(a.parameters(), state), doctest::Contains("depend on the loss"), argument_error);
+  CHECK(same_bits(a.weights(), before));
+  mixed.step(a.parameters(), state, {.loss = 1});
+  CHECK(!same_bits(a.weights(), before));
+}
+
+TEST_CASE("a NaN shows, and what is too large or too small for a float does not become one") {
+  auto const after = [](auto const& rule, std::vector<float> const& gradients, float weight = 1) {
+    arena a({{"w", {2}}});
+    for (float& w : a.weights()) w = weight;
+    auto state = rule.init(a.parameters());
+    for (float const g : gradients) {
+      a.gradients()[0] = g;
+      a.gradients()[1] = 0.5f;
+      rule.step(a.parameters(), state, {.loss = 1});
+    }
+    return a.weights()[0];
+  };
+  float const nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(std::isnan(after(optim::ftrl{.l1 = 0.1f}, {1, nan, 1})));
+  CHECK(std::isnan(after(optim::cocob{}, {1, nan, 1})));
+  CHECK(std::isnan(after(optim::padam{}, {1, nan, 1})));
+  for (float const huge : {1e18f, 3e18f, 3e19f}) {
+    CHECK(std::isfinite(after(optim::smorms3{}, {1, huge, 1})));
+    CHECK(std::isfinite(after(optim::cocob{}, {1, huge, 1})));
+    CHECK(after(optim::cocob{}, {huge, huge}) != 1.0f);
+  }
+  // Both elements vanish: the factor would be infinite.
+  arena a({{"w", {2}}});
+  auto const steps = [&](auto const& rule) {
+    for (float& w : a.weights()) w = 100;
+    for (float& g : a.gradients()) g = 1e-40f;
+    auto state = rule.init(a.parameters());
+    for (int t = 0; t < 3; ++t) rule.step(a.parameters(), state);
+    CHECK(finite(a.weights()));
+  };
+  steps(optim::fromage{});
+  steps(optim::percent_delta{});
+  steps(optim::adagrad_norm{.initial = 0});
+  steps(optim::lans{});
+  steps(optim::dog{.epsilon = 0});
+}
+
+TEST_CASE("groups of rules that remember something of all tensors") {
+  // Its own epsilon, which makes b's bets smaller.
+  arena a({{"w", {1}}, {"b", {1}}});
+  optim::grouped const bets{optim::cocob{}, optim::group{optim::name_matches{"b"}, optim::cocob{.epsilon = 100}}};
+  auto state = bets.init(a.parameters());
+  for (int t = 0; t < 3; ++t) {
+    a.gradients()[0] = a.gradients()[1] = 1;
+    bets.step(a.parameters(), state);
+  }
+  CHECK(std::abs(a.weights()[1]) < 0.5f * std::abs(a.weights()[0]));
+
+  // SGD's rate is one, but a group that rests stays at rest behind the switch.
+  for (float& w : a.weights()) w = 1;
+  optim::grouped const switching{optim::swats{.lr = 0.01f, .tolerance = 10},
+                                 optim::group{optim::name_matches{"b"}, optim::swats{.lr = 0, .tolerance = 10}}};
+  auto by_swats = switching.init(a.parameters());
+  for (int t = 0; t < 6; ++t) {
+    a.gradients()[0] = a.weights()[0];
+    a.gradients()[1] = a.weights()[1];
+    switching.step(a.parameters(), by_swats);
+  }
+  CHECK(by_swats.scalar(1)[0] > 0);
+  CHECK(a.weights()[1] == 1);
+  CHECK(a.weights()[0] < 1);
+
+  // What is remembered is what the rest's hyperparameters make of the sums, wherever its tensors are in the list.
+  auto const remembered = [](std::vector<arena::tensor> const& order) {
+    arena x(order);
+    optim::grouped const rule{optim::momo{}, optim::group{optim::name_matches{"b"}, optim::momo{.beta = 0}}};
+    auto s = rule.init(x.parameters());
+    for (double loss : {1.0, 2.0, 4.0}) {
+      for (float& g : x.gradients()) g = 0.25f;
+      rule.step(x.parameters(), s, {.loss = loss});
+    }
+    return s.scalar(0)[0];
+  };
+  CHECK(remembered({{"w", {1}}, {"b", {1}}}) == remembered({{"b", {1}}, {"w", {1}}}));
+  CHECK(remembered({{"b", {1}}}) == doctest::Approx(0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 4));
+}
+
+TEST_CASE("Entropy-SGD holds its weights no more than it can: a long training stays where it is") {
+  arena a({{"w", {1}}});
+  optim::entropy_sgd const rule{.steps = 2, .scope = 0.1f, .scope_growth = 0.1f};
+  auto state = rule.init(a.parameters());
+  for (int t = 0; t < 4000; ++t) {
+    a.gradients()[0] = a.weights()[0] - 1 + (t % 2 ? 0.1f : -0.1f);
+    rule.step(a.parameters(), state);
+    REQUIRE(std::abs(a.weights()[0]) < 2);
+  }
+}
+
 TEST_CASE("weights that l1 has put to 0 are zeros, and come back when their gradients ask for it") {
   arena a({{"w", {2}}});
   optim::ftrl const rule{.lr = 0.5f, .l1 = 1};
@@ -95,7 +204,7 @@ CONFORMANCE(cocob, 0.0f)
 CONFORMANCE(smorms3, 0.02f)
 CONFORMANCE(fromage, 0.02f)
 CONFORMANCE(percent_delta, 0.02f)
-CONFORMANCE(polyak_sgd, 1.0f)
+CONFORMANCE(polyak_sgd, 1.0f, true)
 CONFORMANCE(momo, 1.0f, true)
 CONFORMANCE(momo_adam, 0.1f, true)
 CONFORMANCE(eve, 0.05f)

@@ -339,6 +339,40 @@ TEST_CASE("ranks that train apart learn from their own layers alone, and forget 
   });
 }
 
+TEST_CASE("what layers showed is forgotten with a step whose loss is not finite") {
+  optim::chain const rule{optim::scale_by_kfac{}, optim::scale_by_polyak{}, optim::scale_by_learning_rate{0.1f}};
+  auto const check = [&](auto const& sync) {
+    comm::threads(2).run([&](auto& c) {
+      std::array<std::vector<float>, 2> ways;
+      for (bool const lost : {false, true}) {
+        arena a({{"0.weight", {2, 3}}, {"0.bias", {2}}});
+        fill(a.weights(), 1);
+        auto session = sync.join(a.parameters(), rule, c);
+        for (int t = lost ? 0 : 1; t <= 3; ++t) {
+          std::vector<float> x(12), g(8);
+          fill(x, static_cast<std::uint32_t>(10 + t));
+          fill(g, static_cast<std::uint32_t>(20 + t));
+          session.begin();
+          session.observer()(layer_factors{.first = 0,
+                                           .rows = 4,
+                                           .in = 3,
+                                           .out = 2,
+                                           .inputs = x.data(),
+                                           .output_gradients = g.data(),
+                                           .scale = 0.25f});
+          fill(a.gradients(), static_cast<std::uint32_t>(30 + t));
+          double const loss = t == 0 ? std::numeric_limits<double>::quiet_NaN() : 1;
+          CHECK(session.step({.loss = loss}).skipped == (t == 0));
+        }
+        ways[lost ? 1 : 0].assign(a.weights().begin(), a.weights().end());
+      }
+      CHECK(ways[0] == ways[1]);
+    });
+  };
+  check(sync::all_reduce{});
+  check(sync::local_sgd{});
+}
+
 TEST_CASE("a rule that learns from layers says so when it is shown none, and when it is shown another's") {
   layer_of_numbers l;
   optim::kfac const rule{};

@@ -26,6 +26,7 @@ namespace dovetail::optim {
 struct average_weights {
   float decay = 0.999f;  ///< share of the average that a step keeps
   static constexpr std::array slots{"average"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
 
   struct kernel {
@@ -50,6 +51,7 @@ struct mean_weights {
   std::int64_t begin = 1;  ///< the first step that counts, from 1
   std::int64_t every = 1;  ///< steps from one that counts to the next
   static constexpr std::array slots{"mean"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
 
   struct kernel {
@@ -78,6 +80,7 @@ struct look_ahead {
   std::int64_t steps = 5;  ///< of the fast weights for each of the slow ones
   float alpha = 0.5f;      ///< how much of the way the slow weights follow
   static constexpr std::array slots{"slow"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
 
   struct kernel {
@@ -110,6 +113,7 @@ struct schedule_free {
   float beta = 0.9f;         ///< where gradients are taken: 0 at z, 1 at x
   std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
   static constexpr std::array slots{"z"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
 
   struct kernel {

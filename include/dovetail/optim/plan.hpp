@@ -65,6 +65,7 @@ struct plan {
   std::size_t factors = 0;     ///< numbers that all reducing stages make of their sums
   std::size_t scalars = 0;     ///< numbers that reducing stages remember
   std::size_t tensorwise = 0;  ///< tensorwise stages
+  bool keeps_weights = false;  ///< slots hold weights of before
   bool by_tensor = false;      ///< from the first tensorwise stage on, the step can go tensor by tensor
   std::array<char const*, max_slots> scalar_names{};
   std::array<bool, max_slots> scalar_per_tensor{};
@@ -177,6 +178,7 @@ struct flow {
   /// Where the chain is cut.
   static constexpr plan cut() {
     plan p;
+    p.keeps_weights = (optim::keeps_weights<Stages> || ...);
     p.stages = stages;
     p.slots = slots;
     p.factors = factors;

@@ -50,6 +50,7 @@
 //   void check() const                           throws argument_error for hyperparameters that it cannot work with
 //   static constexpr bool ends_chain = true      nothing can come after it
 //   static constexpr bool precedes_state = true  nothing with slots can come before it
+//   static constexpr bool keeps_weights = true   its slots hold weights of before: optim::stored does not pack them
 
 namespace dovetail::optim {
 
@@ -286,6 +287,15 @@ template <class S>
 inline constexpr bool behind_rate = [] {
   if constexpr (requires { S::behind_rate; })
     return S::behind_rate;
+  else
+    return false;
+}();
+
+/// A stage whose slots hold weights of before, which must keep all their bits: what it does is made of differences.
+template <class S>
+inline constexpr bool keeps_weights = [] {
+  if constexpr (requires { S::keeps_weights; })
+    return S::keeps_weights;
   else
     return false;
 }();

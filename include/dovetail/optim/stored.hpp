@@ -14,6 +14,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/division.hpp>
@@ -227,6 +228,11 @@ struct packed_store {
 template <class Rule, class Slots = fp32_slots, class Weights = fp32_weights>
 class stored {
   static_assert(!Slots::plain || !Weights::plain, "optim::stored: nothing here differs from the rule itself");
+  DOVETAIL_REQUIRE(Slots::plain || !static_cast<optim::plan const&>(Rule::plan).keeps_weights,
+                   "keeps weights of before in its slots (averages, look_ahead, schedule_free, prodigy, dog, dowg, "
+                   "cocob, entropy_sgd), which have to keep all their bits: store its weights in another format, but "
+                   "not its slots",
+                   Rule);
   using kept_slots = std::conditional_t<Slots::plain, detail::copied_slots, Slots>;
 
  public:

@@ -189,6 +189,7 @@ struct scale_by_prodigy {
   bool bias_correction = false;
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "p0"};
+  static constexpr bool keeps_weights = true;
   static constexpr std::array scalars{"d", "numerator"};
   constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_d) : 0.0; }
 

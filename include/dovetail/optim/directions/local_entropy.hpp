@@ -25,6 +25,7 @@ struct ascend_local_entropy {
   float scope_growth = 1e-3f;  ///< by how much gamma grows from one centre to the next
   float alpha = 0.75f;         ///< share of the weights that a step brings into mu
   static constexpr std::array slots{"centre", "mean"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
 
   struct kernel {

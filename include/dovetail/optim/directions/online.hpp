@@ -121,6 +121,7 @@ struct scale_by_dog {
   float epsilon = 1e-8f;
   static constexpr reduction needs{};
   static constexpr std::array slots{"p0"};
+  static constexpr bool keeps_weights = true;
   static constexpr std::array scalars{"distance", "sum"};
 
   struct kernel : detail::distance_and_gradient {
@@ -143,6 +144,7 @@ struct scale_by_dowg {
   float epsilon = 1e-4f;         ///< added to the root in the denominator
   static constexpr reduction needs{};
   static constexpr std::array slots{"p0"};
+  static constexpr bool keeps_weights = true;
   static constexpr std::array scalars{"distance_sq", "sum"};
   constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_square) : 0.0; }
 
@@ -225,6 +227,7 @@ struct bet_coins {
   float alpha = 100;      ///< the larger, the smaller the bets of the first steps
   float epsilon = 1e-8f;  ///< the largest gradient counts as at least this
   static constexpr std::array slots{"p0", "gradient_sum", "largest", "absolute_sum", "reward"};
+  static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
   void check() const {
     require(alpha > 0 && epsilon > 0, "bet_coins: alpha is ", alpha, " and epsilon ", epsilon,
