@@ -163,6 +163,11 @@ int main(int argc, char** argv) {
   add_rule("dog", p, optim::dog{});
   add_rule("dowg", p, optim::dowg{});
   add_rule("dadapt_adamw", p, optim::dadapt_adamw{});
+  add("padam/any_power", 36, [&] {  // beyond roots: no claim
+    optim::padam const rule{.power = 0.1f};
+    auto state = std::make_shared<optim::state>(rule.init(p));
+    return [&p, rule, state] { rule.step(p, *state); };
+  });
   add_rule("swats", p, optim::swats{});
   add_rule("polyak_sgd", p, optim::polyak_sgd{});
   add_rule("eve", p, optim::eve{});

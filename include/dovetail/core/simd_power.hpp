@@ -32,9 +32,13 @@ DOVETAIL_INLINE constexpr T exp2_of(T y) {
 }  // namespace detail
 
 /// x^p for p > 0, held within [2^-126, 2^127.5]: 0 for x below the smallest normal number, 2^-126, also a negative one;
-/// NaN stays; infinity counts as 2^128. The relative error of what lies within is below 3e-7 + 1e-7 |p log2 x|.
+/// NaN stays; infinity counts as 2^128. The relative error of what lies within is below 3e-7 + 1e-7 |p log2 x|. Powers
+/// of 1, 1/2 and 1/4 are roots of max(x, 0), exact to rounding, for all of x, and several times as fast.
 template <class T>
 DOVETAIL_INLINE constexpr T pow(T x, float p) {
+  if (p == 1.0f) return max(x, T(0.0f));
+  if (p == 0.5f) return sqrt(max(x, T(0.0f)));
+  if (p == 0.25f) return sqrt(sqrt(max(x, T(0.0f))));
   constexpr float smallest = 1.17549435e-38f;
   T const power = detail::exp2_of(p * detail::log2_of(max(x, T(smallest))));
   return select(x >= smallest, power, select(x == x, T(0.0f), x));
