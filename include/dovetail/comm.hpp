@@ -3,6 +3,7 @@
 // Communicators that need no dependency. comm/mpi.hpp needs Boost.MPI and is included by who wants it.
 
 #include <dovetail/comm/async.hpp>
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/operation.hpp>
