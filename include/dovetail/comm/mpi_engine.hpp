@@ -132,8 +132,8 @@ class mpi_engine {
     std::vector<int> members;
     for (int r = 0; r < size(); ++r)
       if (places[at(r)].color == color) members.push_back(r);
-    std::stable_sort(members.begin(), members.end(),
-                     [&](int a, int b) { return places[at(a)].key < places[at(b)].key; });
+    std::sort(members.begin(), members.end(),
+              [&](int a, int b) { return std::pair(places[at(a)].key, a) < std::pair(places[at(b)].key, b); });
     return mpi_engine(job_->split(c, color, key, members));
   }
 
