@@ -261,6 +261,7 @@ class mixed {
     std::size_t known = 0;
     each([&]<std::size_t G>() {
       known += std::get<G>(s.parts).index.size();
+      detail::check_rule(rule<G>());
       detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
     });
     require(known == parameters.size(), "optim::mixed: the state was made for ", known, " parameters, the list has ",

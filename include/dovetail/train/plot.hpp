@@ -2,7 +2,6 @@
 #pragma once
 #include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
@@ -20,6 +19,7 @@
 
 #include <dovetail/core/atomic_file.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 
 namespace dovetail::train {
 
@@ -61,7 +61,7 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
   for (auto const& c : curves) {
     data << "# " << detail::gnuplot_text(c.label) << '\n';
     for (auto const& [x, y] : c.points) {
-      if (std::isfinite(x) && std::isfinite(y)) data << x << ' ' << y;
+      if (is_finite(x) && is_finite(y)) data << x << ' ' << y;
       data << '\n';
     }
     data << "\n\n";  // two empty lines end one of gnuplot's indices
