@@ -182,3 +182,40 @@ TEST_CASE("defaults: matrices") {
 CONFORMANCE(muon, 0.02f)
 CONFORMANCE(shampoo, 0.05f)
 CONFORMANCE(soap, 0.05f)
+
+TEST_CASE("a gradient whose square overflows is skipped where the chain looks first, and elsewhere no silent end") {
+  std::vector<arena::tensor> const tensors{{"b", {3}}, {"w", {4, 4}}};
+  auto const run = [&](auto const& rule, int steps, int at, auto const& each) {
+    arena a(tensors);
+    conformance::fill(a.weights(), 1);
+    auto s = rule.init(a.parameters());
+    for (int t = 1; t <= steps; ++t) {
+      conformance::fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
+      if (t == at) a.gradients()[1] = a.gradients()[5] = 3e19f;
+      each(t, rule.step(a.parameters(), s).skipped);
+    }
+    CHECK(conformance::finite(a.weights()));
+    for (auto const& t : s.tensors(""))
+      if (t.type == dtype::f32)
+        CHECK_MESSAGE(all_finite({reinterpret_cast<float const*>(t.bytes.data()), t.bytes.size() / sizeof(float)}),
+                      t.name);
+  };
+  auto const never = [](int, bool skipped) { CHECK(!skipped); };
+  auto const tenth = [](int t, bool skipped) { CHECK(skipped == (t == 10)); };
+  run(optim::adafactor{}, 20, 10, never);
+  run(optim::chain{optim::skip_non_finite{}, optim::adafactor{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::sm3{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::shampoo{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::soap{}}, 22, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::adamw{}}, 20, 10, tenth);
+  run(optim::chain{optim::clip_by_global_norm{}, optim::soap{}}, 22, 10, never);  // which makes it small
+  CHECK_THROWS_WITH_AS(run(optim::shampoo{}, 20, 10, never), doctest::Contains("put optim::skip_non_finite before"),
+                       numeric_error);
+  CHECK_THROWS_WITH_AS(run(optim::soap{}, 22, 10, never), doctest::Contains("lapack: "), numeric_error);
+  std::vector<float> bad{1, NAN, NAN, 1}, out(4);
+  CHECK_THROWS_AS(optim::lapack::eigen(bad, 2), numeric_error);
+  CHECK_THROWS_AS(optim::lapack::inverse(bad, 2, 1, out), numeric_error);
+  std::vector<float> const indefinite{1, 2, 2, 1};
+  CHECK_THROWS_WITH_AS(optim::lapack::inverse(indefinite, 2, 0, out), doctest::Contains("failed with info"),
+                       numeric_error);
+}
