@@ -12,6 +12,7 @@
 
 #include <dovetail/optim/matrix.hpp>
 #include <dovetail/sync.hpp>
+#include <dovetail/train/saved_state.hpp>
 
 using namespace golden;
 
@@ -182,6 +183,59 @@ TEST_CASE("defaults: matrices") {
 CONFORMANCE(muon, 0.02f)
 CONFORMANCE(shampoo, 0.05f)
 CONFORMANCE(soap, 0.05f)
+
+namespace {
+template <class Rule>
+void check_resized(Rule const& made, Rule const& used, shape const& s, std::string const& first,
+                   std::string const& second) {
+  arena a({{"w", s}});
+  for (std::size_t i = 0; i < a.gradients().size(); ++i) a.gradients()[i] = static_cast<float>(i % 5) - 2;
+  auto state = made.init(a.parameters());
+  auto const kept = state;
+  try {
+    used.step(a.parameters(), state);
+    FAIL_CHECK("not refused: ", first, " with ", second);
+  } catch (argument_error const& e) {
+    std::string const what = e.what();
+    for (auto const& word : {std::string("parameter 'w' ") + message(s), first, second})
+      CHECK_MESSAGE(what.find(word) != std::string::npos, what, " has no ", word);
+  }
+  CHECK(state == kept);
+  auto into = used.init(a.parameters());
+  CHECK_THROWS_AS(train::saved_state(state.tensors("")).restore(into.tensors("")), checkpoint_error);
+  CHECK(into == used.init(a.parameters()));
+  made.step(a.parameters(), state);  // as made, it works
+}
+}  // namespace
+
+TEST_CASE("a state is refused, stepped or loaded, when block or largest are others than sized it") {
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 1024}, {5, 3}, "statistics_in_blocks_of_2 {33}",
+                "statistics {34}");
+  check_resized(optim::shampoo{.block = 1024}, optim::shampoo{.block = 2}, {2, 100}, "statistics {10004}",
+                "statistics_in_blocks_of_2 {400}");
+  // As many numbers, elsewhere.
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 4}, {4, 4}, "statistics_in_blocks_of_2 {32}",
+                "statistics {32}");
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 4}, {8, 8}, "statistics_in_blocks_of_2 {128}",
+                "statistics_in_blocks_of_4 {128}");
+  check_resized(optim::shampoo{.grafting = optim::graft::none}, optim::shampoo{}, {4, 4}, "roots {32}, but",
+                "graft {4, 4}");
+  check_resized(optim::soap{.largest = 3}, optim::soap{.largest = 100}, {4, 4}, "exp_avg_sq {4, 4}, but", "bases {32}");
+  check_resized(optim::soap{.largest = 100}, optim::soap{.largest = 3}, {4, 3}, "statistics {25}", "statistics {9}");
+  // Of a tensor that is one block either way, the state is the same.
+  arena a({{"w", {3, 3}}});
+  auto state = optim::shampoo{.block = 8}.init(a.parameters());
+  CHECK_NOTHROW(optim::shampoo{.block = 4}.step(a.parameters(), state));
+  // Of groups, each has the blocks of its own.
+  arena b({{"v", {5, 3}}, {"w", {5, 3}}});
+  optim::grouped const two{optim::shampoo{.block = 1024},
+                           optim::group{optim::name_matches{"w"}, optim::shampoo{.block = 2}}};
+  auto own = two.init(b.parameters());
+  CHECK(own.arrays(0, 0)[0].name == "statistics");
+  CHECK(own.arrays(0, 1)[0].name == "statistics_in_blocks_of_2");
+  for (float& g : b.gradients()) g = 1;
+  CHECK_NOTHROW(two.step(b.parameters(), own));
+}
 
 TEST_CASE("a gradient whose square overflows is skipped where the chain looks first, and elsewhere no silent end") {
   std::vector<arena::tensor> const tensors{{"b", {3}}, {"w", {4, 4}}};
