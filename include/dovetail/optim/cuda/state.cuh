@@ -62,7 +62,7 @@ class state {
   template <gradient_source Source>
   state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source,
         dovetail::cuda::device d)
-      : device_(d), plan_(p), layout_(std::move(layout)), tensors_(parameters), parameters_(parameters) {
+      : device_(d), plan_(p), layout_(std::move(layout)), made_for_(parameters), parameters_(parameters) {
     d.use();
     source.check(parameters);
     auto const places = detail::places_of(parameters, source, layout_.group_of);
@@ -96,7 +96,7 @@ class state {
   /// Remembers the addresses of the same tensors, when the caller has moved them. Waits for the device.
   template <gradient_source Source = gradient::dense>
   void bind(parameter_list const& parameters, Source const& source = {}) {
-    tensors_.check(parameters, "optim::cuda: the state");
+    made_for_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
     device_.wait();  // and makes it the current one
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
@@ -116,7 +116,7 @@ class state {
   template <gradient_source Source>
   void check(parameter_list const& parameters, Source const& source, plan const& p, std::size_t kernel_bytes,
              std::size_t groups) const {
-    tensors_.check(parameters, "optim::cuda: the state");
+    made_for_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
     require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
                 plan_.slots == p.slots && plan_.passes == p.passes,
@@ -230,7 +230,7 @@ class state {
   }
   /// Throws argument_error unless tensorwise stage `stage` keeps `wanted` of tensor i.
   void check_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) const {
-    optim::detail::check_arrays(arrays_[stage * parameters_.size() + i], wanted, tensors_[i], "optim::cuda: the state");
+    optim::detail::check_arrays(arrays_[stage * parameters_.size() + i], wanted, made_for_[i], "optim::cuda: the state");
   }
   /// Takes zero arrays for a tensorwise stage and tensor i, under the names that the host's state gives them: `names`
   /// begins as empty_names().
@@ -294,7 +294,7 @@ class state {
   dovetail::cuda::device device_;
   plan plan_;
   state_layout layout_;
-  tensor_layout tensors_;
+  tensor_layout made_for_;
   parameter_list parameters_;  ///< names, shapes, device addresses
   std::vector<place> places_;
   std::size_t gradient_size_ = 0;   ///< bytes of an element
