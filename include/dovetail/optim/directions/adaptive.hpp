@@ -103,6 +103,7 @@ struct scale_by_centred_rms {
   float alpha = 0.99f;
   float epsilon = 1e-8f;
   static constexpr std::array slots{"square_avg", "grad_avg"};
+  static constexpr bool exact_slots = true;
 
   struct kernel {
     float alpha = 0, rest = 0, epsilon = 0;

@@ -172,6 +172,7 @@ struct scale_by_dadapt_adam {
   float initial_d = 1e-6f;
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "scaled_s"};
+  static constexpr bool exact_slots = true;
   static constexpr std::array scalars{"d", "numerator"};
   constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_d) : 0.0; }
 
