@@ -36,6 +36,9 @@ endif()
 # All that needs a GPU to run: `./run gpu` builds this target alone, on machines that may have little but nvcc.
 add_custom_target(gpu)
 
+# All benchmarks: `./run bench` builds this target alone, on machines that may lack what tests need.
+add_custom_target(benchmarks)
+
 # dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
@@ -46,5 +49,7 @@ function(dovetail_program name)
   endif()
   if(name MATCHES "cuda")
     add_dependencies(gpu ${name})
+  elseif(name MATCHES "^bench_")
+    add_dependencies(benchmarks ${name})
   endif()
 endfunction()
