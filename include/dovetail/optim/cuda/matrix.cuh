@@ -237,8 +237,8 @@ class matrices {
   void check_info(char const* what, std::size_t n) const {
     int info = 0;
     own_->info.download(device(), {&info, 1});
-    require(info == 0, "optim::cuda: ", what, " of order ", n, " failed with info ", info,
-            ": the matrix holds numbers that are not finite, or the iteration did not converge");
+    require<numeric_error>(info == 0, "optim::cuda: ", what, " of order ", n, " failed with info ", info,
+                           ": the matrix holds numbers that are not finite, or the iteration did not converge");
   }
 
   algebra const* algebra_;

@@ -10,6 +10,7 @@
 
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/rates.cuh>
@@ -61,7 +62,7 @@ class state {
   template <gradient_source Source>
   state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source,
         dovetail::cuda::device d)
-      : device_(d), plan_(p), layout_(std::move(layout)), parameters_(parameters) {
+      : device_(d), plan_(p), layout_(std::move(layout)), tensors_(parameters), parameters_(parameters) {
     d.use();
     source.check(parameters);
     auto const places = detail::places_of(parameters, source, layout_.group_of);
@@ -95,7 +96,7 @@ class state {
   /// Remembers the addresses of the same tensors, when the caller has moved them. Waits for the device.
   template <gradient_source Source = gradient::dense>
   void bind(parameter_list const& parameters, Source const& source = {}) {
-    check_names(parameters);
+    tensors_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
     device_.wait();  // and makes it the current one
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
@@ -115,7 +116,7 @@ class state {
   template <gradient_source Source>
   void check(parameter_list const& parameters, Source const& source, plan const& p, std::size_t kernel_bytes,
              std::size_t groups) const {
-    check_names(parameters);
+    tensors_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
     require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
                 plan_.slots == p.slots && plan_.passes == p.passes,
@@ -158,7 +159,7 @@ class state {
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
-    h.check(parameters_, plan_, layout_.groups);
+    h.check(parameters_, plan_, layout_.groups, layout_.block == 0);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
       for (std::size_t k = 0; k < arrays_[a].size(); ++k) {
         auto const& from = host_array(h, a, k);
@@ -174,6 +175,7 @@ class state {
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
+    check_count(n, "optim::cuda: the number of steps");
     step_record r = record();
     r.steps = n;
     r.outrun = 0;
@@ -225,6 +227,10 @@ class state {
   std::span<float> update(std::size_t i) { return update_.span().subspan(begin_[i], parameters_[i].size()); }
   std::span<device_array> stage_arrays(std::size_t stage, std::size_t i) {
     return arrays_[stage * parameters_.size() + i];
+  }
+  /// Throws argument_error unless tensorwise stage `stage` keeps `wanted` of tensor i.
+  void check_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) const {
+    optim::detail::check_arrays(arrays_[stage * parameters_.size() + i], wanted, tensors_[i], "optim::cuda: the state");
   }
   /// Takes zero arrays for a tensorwise stage and tensor i, under the names that the host's state gives them: `names`
   /// begins as empty_names().
@@ -278,14 +284,6 @@ class state {
     require(k < list.size(), "optim::cuda: the host's state has other arrays: make it with the same optimizer");
     return list[k];
   }
-  void check_names(parameter_list const& parameters) const {
-    require(parameters.size() == parameters_.size(), "optim::cuda: the state was made for ", parameters_.size(),
-            " parameters, the list has ", parameters.size(), ": call init() again");
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      require(parameters[i].name == parameters_[i].name && parameters[i].size() == parameters_[i].size(),
-              "optim::cuda: parameter ", i, " was '", parameters_[i].name, "' of ", parameters_[i].size(),
-              " elements at init() and is '", parameters[i].name, "' of ", parameters[i].size(), " now");
-  }
   template <class Copy>
   void copy_slots(optim::state& h, Copy const& copy) const {
     for (std::size_t s = 0; s < slots_.size() && !layout_.block; ++s)
@@ -296,6 +294,7 @@ class state {
   dovetail::cuda::device device_;
   plan plan_;
   state_layout layout_;
+  tensor_layout tensors_;
   parameter_list parameters_;  ///< names, shapes, device addresses
   std::vector<place> places_;
   std::size_t gradient_size_ = 0;   ///< bytes of an element

@@ -188,7 +188,7 @@ struct scale_by_dadapt_adam {
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& s, T& scaled) const {
       scaled = s / (simd::sqrt(v) + epsilon);
       m = beta1 * m + gain1 * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
       s = keep * s + gain2 * u;
     }
     template <class T>
