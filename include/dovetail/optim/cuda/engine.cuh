@@ -266,7 +266,7 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
   check_step(optimizer, parameters, s, source);
-  s.device().use();
+  auto const here = s.device().use();
   bool const capturing = s.device().capturing();
   if (!has_rates(chains, s)) {
     require(!capturing,
@@ -327,7 +327,7 @@ void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
   require(i < all.size() && all[i].size() == static_cast<std::size_t>(f.in * f.out), "optim::cuda: a layer of ", f.in,
           " inputs and ", f.out, " outputs was observed at flat index ", f.first,
           ", where no such tensor begins: observe the model whose parameters init() was given");
-  s.device().use();
+  auto const here = s.device().use();
   step_number const t{s.calls() + 1, s.device().capturing()};
   std::size_t index = 0;
   auto const visit = [&](auto const& stage) {
