@@ -53,6 +53,9 @@ endif()
 # All that needs a GPU to run: `./run gpu` builds this target alone, on machines that may have little but nvcc.
 add_custom_target(gpu)
 
+# All benchmarks: `./run bench` builds this target alone, on machines that may lack what tests need.
+add_custom_target(benchmarks)
+
 # dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
@@ -65,5 +68,7 @@ function(dovetail_program name)
     add_dependencies(gpu ${name})
     # CMake takes the toolkit's folder for one that the loader searches anyway, and writes no path to it.
     set_target_properties(${name} PROPERTIES BUILD_RPATH "${CUDAToolkit_LIBRARY_DIR}")
+  elseif(name MATCHES "^bench_")
+    add_dependencies(benchmarks ${name})
   endif()
 endfunction()

@@ -17,6 +17,7 @@
 
 #include <dovetail/core/atomic_file.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/regular_file.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/train/crc32.hpp>
 #include <dovetail/train/safetensors.hpp>
@@ -62,6 +63,7 @@ class checkpoint_file {
 
  private:
   explicit checkpoint_file(std::filesystem::path const& path) : path_(path) {
+    require_regular_to_read<checkpoint_error>(path);
     errno = 0;
     in_.open(path, std::ios::binary);
     require<checkpoint_error>(in_.is_open(), path, " cannot be opened: ", std::strerror(errno ? errno : EIO));
