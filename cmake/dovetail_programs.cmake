@@ -20,8 +20,17 @@ if(DOVETAIL_CUDA STREQUAL "ON" OR DOVETAIL_CUDA STREQUAL "AUTO")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    if(NOT CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+      # One is enough: the one that is here, so that the tests run; else one that shows what compiles. (CMake's own
+      # "native" needs CMake 3.24, and warns where there is no device.)
+      execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+                      OUTPUT_VARIABLE capabilities RESULT_VARIABLE no_device ERROR_QUIET)
+      if(no_device EQUAL 0 AND capabilities MATCHES "^([0-9]+)\\.([0-9])")
+        set(CMAKE_CUDA_ARCHITECTURES ${CMAKE_MATCH_1}${CMAKE_MATCH_2})
+      else()
+        set(CMAKE_CUDA_ARCHITECTURES 90)
+      endif()
+      message(STATUS "dovetail: CUDA programs are compiled for sm_${CMAKE_CUDA_ARCHITECTURES}")
     endif()
     enable_language(CUDA)
     set(CMAKE_CUDA_STANDARD 20)
@@ -36,6 +45,9 @@ endif()
 # All that needs a GPU to run: `./run gpu` builds this target alone, on machines that may have little but nvcc.
 add_custom_target(gpu)
 
+# All benchmarks: `./run bench` builds this target alone, on machines that may lack what tests need.
+add_custom_target(benchmarks)
+
 # dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
@@ -46,5 +58,7 @@ function(dovetail_program name)
   endif()
   if(name MATCHES "cuda")
     add_dependencies(gpu ${name})
+  elseif(name MATCHES "^bench_")
+    add_dependencies(benchmarks ${name})
   endif()
 endfunction()
