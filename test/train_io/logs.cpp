@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <dovetail/train/folder_lock.hpp>
 #include <dovetail/train/metrics.hpp>
 #include <dovetail/train/plot.hpp>
 #include <dovetail/train/tensorboard.hpp>
@@ -15,6 +16,8 @@
 
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
@@ -262,4 +265,34 @@ TEST_CASE("no text in a figure is a command of gnuplot's: titles, labels, legend
   CHECK_THROWS_AS(train::write_gnuplot(f / "p", {{"x", {}}}, {.key = "`touch owned`"}), argument_error);
   CHECK_THROWS_AS(train::write_gnuplot(f / "p", {{"x", {}}}, {.key = "top;quit"}), argument_error);
   CHECK(!std::filesystem::exists(f / "p.gp"));
+}
+
+TEST_CASE("a folder is one run's: another is refused, of this process or another, and a killed one is no obstacle") {
+  fixture::folder f;
+  auto const out = f / "runs" / "a";
+  auto const refused = [&] { return thrown<input_error>([&] { train::folder_lock{out}; }); };
+  {
+    train::folder_lock const mine(out);
+    CHECK(refused().find("is used by another run: give this one a folder of its own") != std::string::npos);
+    train::folder_lock const elsewhere(f / "runs" / "b");
+  }
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    train::folder_lock const theirs(out);
+    (void)!::write(ready[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  CHECK(refused().find("is used by another run") != std::string::npos);
+  ::kill(child, SIGKILL);
+  REQUIRE(::waitpid(child, nullptr, 0) == child);
+  CHECK(refused() == "nothing was thrown");
+  std::filesystem::remove(out / ".lock");
+  fixture::write(f / "victim", "somebody's");
+  std::filesystem::create_symlink(f / "victim", out / ".lock");
+  CHECK(refused().find("is a symbolic link") != std::string::npos);
 }

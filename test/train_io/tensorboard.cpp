@@ -135,8 +135,8 @@ TEST_CASE("event files are ordered by name as they were made: in one second, by 
   for (int i = 0; i < 12; ++i) add();
   // A process whose number sorts before this one's, and a file from an hour that is still to come.
   for (std::string const& later : {made.back().substr(0, made.back().rfind('.')) + ".0",
-                                  std::string("events.out.tfevents.") +
-                                      std::to_string(std::stoll(made.back().substr(20)) + 3600) + ".zebra.99999"}) {
+                                   std::string("events.out.tfevents.") +
+                                       std::to_string(std::stoll(made.back().substr(20)) + 3600) + ".zebra.99999"}) {
     if (later > made.back()) made.push_back(later);
     fixture::write(f / later, "");
     add();
