@@ -104,7 +104,7 @@ class state {
       runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, true).pieces, device_);
     if (layout_.block || plan_.reduces()) {
       auto const tensors = make_pieces(places_, gradient_size_, begin_, false);
-      tensors_ = dovetail::cuda::device_buffer<piece>(tensors.pieces, device_);
+      tensor_pieces_ = dovetail::cuda::device_buffer<piece>(tensors.pieces, device_);
       first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first, device_);
       partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size(), device_);
     }
@@ -210,7 +210,7 @@ class state {
     std::size_t tensor_count;
   };
   pass_arrays arrays() {
-    return {runs_,          tensors_,        first_.data(),    partials_.data(),  sums_.data(),
+    return {runs_,          tensor_pieces_,  first_.data(),    partials_.data(),  sums_.data(),
             totals_.data(), factors_.data(), group_of_.data(), parameters_.size()};
   }
   step_record* record_data() { return record_.data(); }
@@ -307,7 +307,7 @@ class state {
   std::vector<std::size_t> begin_;  ///< of each tensor in every slot array
   std::vector<std::string> slot_names_;
   std::vector<dovetail::cuda::device_buffer<float>> slots_;
-  dovetail::cuda::device_buffer<piece> runs_, tensors_;
+  dovetail::cuda::device_buffer<piece> runs_, tensor_pieces_;
   dovetail::cuda::device_buffer<std::size_t> first_;
   dovetail::cuda::device_buffer<std::uint32_t> group_of_;
   dovetail::cuda::device_buffer<double> partials_, sums_, totals_, scalars_;
