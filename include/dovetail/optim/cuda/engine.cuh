@@ -281,7 +281,7 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
   check_step(optimizer, parameters, s, source);
-  s.device().use();
+  auto const here = s.device().use();
   bool const capturing = s.device().capturing();
   if (!has_rates(chains, s)) {
     require(!capturing,
@@ -340,7 +340,7 @@ void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
   std::size_t i = 0;
   while (i < all.size() && (all.offset(i) != f.first || !all[i].size())) ++i;
   optim::detail::check_layer(f, i < all.size() ? &all[i].shape : nullptr, "optim::cuda");
-  s.device().use();
+  auto const here = s.device().use();
   step_number const t{s.calls() + 1, s.device().capturing()};
   std::size_t index = 0;
   auto const visit = [&](auto const& stage) {
