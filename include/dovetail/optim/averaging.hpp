@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -180,6 +181,7 @@ void averaged_weights(Rule const& rule, parameter_list const& parameters, state 
                    "averaged_weights: the chain must have exactly one stage that averages weights: "
                    "average_weights, mean_weights, look_ahead, schedule_free or ascend_local_entropy",
                    Rule);
+  s.check(parameters, static_cast<optim::plan const&>(Rule::plan), std::numeric_limits<std::uint32_t>::max());
   require(out.size() == parameters.flat_size(), "averaged_weights: room for ", out.size(), " weights, there are ",
           parameters.flat_size());
   require(s.steps() > 0, "averaged_weights before the first step: there is nothing to average yet");

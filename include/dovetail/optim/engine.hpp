@@ -176,7 +176,7 @@ class engine {
       for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
     if (!all.pass[P].per_tensor && options_.combine) options_.combine(total);
     if constexpr (P == 0 && all.pass[P].update_norm) first_sum_ = total[0];
-    if (all.pass[P].can_skip && !is_finite(total[0])) return false;
+    if (all.pass[P].skips(total[0])) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
     (std::make_index_sequence<Flow::stages>{});
     return true;

@@ -85,7 +85,13 @@ class grouped {
   state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
     check();
-    return as_chain(rest_).init(parameters, std::move(group_of));
+    auto const all = chains();
+    return all[0].init_groups(all, parameters, std::move(group_of));
+  }
+  /// See chain::check_state.
+  void check_state(parameter_list const& parameters, state const& s) const {
+    auto const all = chains();
+    all[0].check_state(all, parameters, s);
   }
   /// group_index of every parameter.
   std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {

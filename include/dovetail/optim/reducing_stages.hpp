@@ -36,7 +36,8 @@ struct clip_by_global_norm {
   constexpr kernel prepare(std::int64_t) const { return {max_norm}; }
 };
 
-/// Skips the whole step, so that weights and state stay as they are, if any element of u is NaN or infinite.
+/// Skips the whole step, so that weights and state stay as they are, if any element of u is NaN or infinite, or if the
+/// sum of their squares overflows a float (|u| > 1.8e19): second moments would be infinite for ever.
 struct skip_non_finite {
   static constexpr auto describe() { return policy<skip_non_finite>{"skip_non_finite"}; }
   static constexpr reduction needs{};

@@ -51,6 +51,7 @@
 //   static constexpr bool ends_chain = true      nothing can come after it
 //   static constexpr bool precedes_state = true  nothing with slots can come before it
 //   static constexpr bool keeps_weights = true   its slots hold weights of before: optim::stored does not pack them
+//   static constexpr bool exact_slots = true     it magnifies what rounding does to its slots: the same
 
 namespace dovetail::optim {
 
@@ -305,6 +306,16 @@ template <class S>
 inline constexpr bool keeps_weights = [] {
   if constexpr (requires { S::keeps_weights; })
     return S::keeps_weights;
+  else
+    return false;
+}();
+
+/// A stage that magnifies what rounding does to its slots: it divides by a difference of them, of which nothing is left
+/// where they are nearly equal, or finds its rate from them.
+template <class S>
+inline constexpr bool exact_slots = [] {
+  if constexpr (requires { S::exact_slots; })
+    return S::exact_slots;
   else
     return false;
 }();

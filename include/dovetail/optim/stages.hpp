@@ -159,7 +159,7 @@ struct scale_by_adam {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + rest1 * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {

@@ -37,7 +37,7 @@ struct scale_by_qhadam {
     float fresh1 = 0, averaged1 = 0, fresh2 = 0, averaged2 = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
-      return (fresh1 * u + averaged1 * m) / (simd::sqrt(fresh2 * (u * u) + averaged2 * v) + epsilon);
+      return (fresh1 * u + averaged1 * m) / (simd::sqrt(fresh2 * u * u + averaged2 * v) + epsilon);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
@@ -120,7 +120,7 @@ struct scale_by_adopt {
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       T const scaled = u / simd::max(simd::sqrt(v), T(epsilon));
       m = beta1 * m + rest1 * simd::max(simd::min(scaled, T(limit)), T(-limit));
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T) const {
@@ -159,7 +159,7 @@ struct scale_by_adan {
       T const d = changes * (u - before), looked_ahead = u + beta2 * d;
       m = beta1 * m + rest1 * u;
       c = beta2 * c + rest2 * d;
-      n = beta3 * n + rest3 * (looked_ahead * looked_ahead);
+      n = beta3 * n + rest3 * looked_ahead * looked_ahead;
       before = u;
     }
     template <class T>

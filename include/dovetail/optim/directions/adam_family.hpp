@@ -47,13 +47,14 @@ struct scale_by_adamax {
 };
 
 namespace detail {
-/// Adam's moments: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2; m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
+/// Adam's moments: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2, here and elsewhere as ((1 - b2) u) u, which
+/// overflows no earlier than it must; m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
 struct moments {
   float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0;
   template <class T>
   DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
     m = beta1 * m + rest1 * u;
-    v = beta2 * v + rest2 * (u * u);
+    v = beta2 * v + rest2 * u * u;
   }
 };
 /// The same, and the largest v so far: x <- max(x, v).
@@ -226,7 +227,7 @@ struct scale_by_adabelief {
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& s) const {
       m = beta1 * m + rest1 * u;
       T const surprise = u - m;
-      s = beta2 * s + rest2 * (surprise * surprise) + epsilon;
+      s = beta2 * s + rest2 * surprise * surprise + epsilon;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T s) const {
@@ -265,8 +266,7 @@ struct scale_by_yogi {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + rest1 * u;
-      T const square = u * u;
-      v = v - rest2 * (simd::sign(v - square) * square);
+      v = v - simd::sign(v - u * u) * (rest2 * u * u);
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {

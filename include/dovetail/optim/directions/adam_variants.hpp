@@ -134,7 +134,7 @@ struct scale_by_simplified_ademamix {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
@@ -171,7 +171,7 @@ struct scale_by_acprop {
       T const scaled = u / (first + correct2 * simd::sqrt(s) + least);
       m = beta1 * m + rest1 * u;
       T const surprise = u - m;
-      s = beta2 * s + rest2 * (surprise * surprise) + epsilon;
+      s = beta2 * s + rest2 * surprise * surprise + epsilon;
       return scaled;
     }
   };
@@ -205,7 +205,7 @@ struct scale_by_ftml {
     float beta2 = 0, rest2 = 0, gain = 0, correct2 = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
@@ -255,7 +255,7 @@ struct switch_adam_to_sgd {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = keep * m + gain * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T adam(T m, T v) const {

@@ -56,9 +56,9 @@ struct scale_by_adadelta {
     float rho = 0, rest = 0, epsilon = 0, least = 0;
     template <class T>
     DOVETAIL_INLINE constexpr T step(T, T u, T& v, T& a) const {
-      v = rho * v + rest * (u * u);
+      v = rho * v + rest * u * u;
       T const d = simd::sqrt(a + epsilon) / simd::sqrt(v + least) * u;
-      a = rho * a + rest * (d * d);
+      a = rho * a + rest * d * d;
       return d;
     }
   };
@@ -81,7 +81,7 @@ struct scale_by_rms {
     float alpha = 0, rest = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
-      v = alpha * v + rest * (u * u);
+      v = alpha * v + rest * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
@@ -107,7 +107,7 @@ struct scale_by_corrected_rms {
     float beta = 0, rest = 0, correct = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
-      v = beta * v + rest * (u * u);
+      v = beta * v + rest * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
@@ -130,12 +130,13 @@ struct scale_by_centred_rms {
                   field{"epsilon", &scale_by_centred_rms::epsilon, ranges::not_negative}};
   }
   static constexpr std::array slots{"square_avg", "grad_avg"};
+  static constexpr bool exact_slots = true;
 
   struct kernel {
     float alpha = 0, rest = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& v, T& a) const {
-      v = alpha * v + rest * (u * u);
+      v = alpha * v + rest * u * u;
       a = alpha * a + rest * u;
     }
     template <class T>
@@ -206,7 +207,7 @@ struct descend_by_smorms3 {
     DOVETAIL_INLINE constexpr T step(T, T u, T& m, T& v, T& k) const {
       T const r = 1.0f / (1.0f + k), keep = 1.0f - r;
       m = keep * m + r * u;
-      v = keep * v + r * (u * u);
+      v = keep * v + r * u * u;
       T const x = simd::min(m * m / (v + epsilon), T(1.0f));  // which it is but for rounding
       k = 1.0f + k * (1.0f - x);
       return -simd::min(x, T(lr)) * u / (simd::sqrt(v) + least);

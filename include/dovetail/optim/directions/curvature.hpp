@@ -56,7 +56,7 @@ struct scale_by_adahessian {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& d) const {
       m = beta1 * m + rest1 * u;
-      v = beta2 * v + rest2 * (d * d);
+      v = beta2 * v + rest2 * d * d;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v, T) const {

@@ -77,7 +77,7 @@ struct scale_by_adafactor {
     float fresh;
     template <class T>
     DOVETAIL_INLINE T operator()(T total, T u, T, T) const {
-      return total + fresh * (u * u);
+      return total + fresh * u * u;
     }
     /// Two totals as one.
     DOVETAIL_INLINE static float combine(float a, float b) { return a + b; }
@@ -92,7 +92,7 @@ struct scale_by_adafactor {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       double const mean = row.sum_of_squares(row.of(update)) / static_cast<double>(row.columns);
-      row.set(rows, kept * row.get(rows) + fresh * static_cast<float>(mean));
+      row.set(rows, kept * row.get(rows) + static_cast<float>(static_cast<double>(fresh) * mean));
     }
   };
   template <class Algebra>

@@ -247,7 +247,7 @@ struct scale_by_prodigy {
     DOVETAIL_INLINE constexpr void advance(T w, T u, T& m, T& v, T& s, T& w0) const {
       w0 = simd::select(T(first) > 0.0f, w, w0);
       m = beta1 * m + gain1 * u;
-      v = beta2 * v + gain2 * (u * u);
+      v = beta2 * v + gain2 * u * u;
       s = beta3 * s + gain3 * u;
     }
     template <class T>

@@ -196,6 +196,7 @@ struct scale_by_dadapt_adam {
   }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "scaled_s"};
+  static constexpr bool exact_slots = true;
   static constexpr std::array scalars{"d", "numerator"};
   constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_d) : 0.0; }
 
@@ -212,7 +213,7 @@ struct scale_by_dadapt_adam {
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& s, T& scaled) const {
       scaled = s / (simd::sqrt(v) + epsilon);
       m = beta1 * m + gain1 * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
       s = keep * s + gain2 * u;
     }
     template <class T>

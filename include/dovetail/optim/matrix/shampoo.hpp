@@ -4,9 +4,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
@@ -52,8 +54,11 @@ struct scale_by_shampoo {
   std::vector<named_shape> arrays(shape const& s) const {
     std::vector<named_shape> list;
     if (s.rank >= 2) {
-      auto const n = static_cast<std::int64_t>(layout(s).size);
-      list = {{"statistics", shape{n}}, {"roots", shape{n}}};
+      auto const g = layout(s);
+      auto const n = static_cast<std::int64_t>(g.size);
+      // Blocks of another size may take as many numbers: the name tells them apart.
+      auto const blocks = g.most < std::max(g.rows, g.columns) ? message("_in_blocks_of_", g.most) : std::string();
+      list = {{"statistics" + blocks, shape{n}}, {"roots" + blocks, shape{n}}};
     }
     if (has_accumulator()) list.push_back({"graft", s});
     return list;
