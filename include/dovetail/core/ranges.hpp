@@ -116,13 +116,15 @@ class field {
   enum kind : unsigned char { any, f32, f64, i32, l, ll, ul };
   char const* name_;
   kind of_ = any;
+  template <class V>
+  using member = V T::*;
   union {
-    float T::*f32_ = nullptr;
-    double T::*f64_;
-    int T::*i32_;
-    long T::*l_;
-    long long T::*ll_;
-    unsigned long T::*ul_;
+    member<float> f32_ = nullptr;
+    member<double> f64_;
+    member<int> i32_;
+    member<long> l_;
+    member<long long> ll_;
+    member<unsigned long> ul_;
   };
   bounds range_{};
 };
