@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // When and how replicas agree.
+#include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
 #include <dovetail/sync/local_sgd.hpp>
