@@ -36,6 +36,8 @@ class state_match {
       else if (p->type != t.type || p->shape != t.shape || p->bytes.size() != t.bytes.size())
         list(unlike_, name,
              message(" is ", comm::name_of(p->type), ' ', p->shape, ", here ", comm::name_of(t.type), ' ', t.shape));
+      else
+        saved_->check({t}, prefix);  // and what its numbers may be
     }
   }
   /// A piece of this name may be there.
