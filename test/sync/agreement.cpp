@@ -120,6 +120,49 @@ TEST_CASE("unequal starting weights are named where one asks for it, and make_eq
   CHECK_THROWS_AS(sync::make_equal(a.parameters(), alone, -1), argument_error);
 }
 
+TEST_CASE("unequal hyperparameters are named, with both values, where one asks for it") {
+  auto const said = [](auto const& join) {
+    std::vector<std::string> all(3);
+    comm::threads(3, {.deadline = std::chrono::seconds(20)}).run([&](auto& c) {
+      arena a(usual);
+      try {
+        join(a.parameters(), c, c.rank() == 2);
+      } catch (argument_error const& e) {
+        all[static_cast<std::size_t>(c.rank())] = e.what();
+      }
+      c.barrier();
+    });
+    CHECK(all[0] == all[1]);
+    CHECK(all[0] == all[2]);
+    return all[0];
+  };
+  sync::all_reduce const checked{.check_equal = true};
+  CHECK(said([&](auto& p, auto& c, bool odd) { checked.join(p, optim::adamw{.beta2 = odd ? 0.95f : 0.999f}, c); }) ==
+        "sync::all_reduce: the ranks have different hyperparameters: adamw.beta2 is 0.999 on rank 0 and 0.95 "
+        "on rank 2: give all ranks the same");
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          checked.join(p, optim::sgd{.lr = odd ? 0.2f : 0.1f}, c);
+        }).find("learning rate.in step 1 is 0.1 on rank 0 and 0.2 on rank 2") != std::string::npos);
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          checked.join(p, optim::sgd{.lr = optim::cosine{.initial = 0.1f, .steps = odd ? 200 : 100}}, c);
+        }).find("learning rate.in step ") != std::string::npos);
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          checked.join(p, optim::chain{optim::clip_by_global_norm{odd ? 2.f : 1.f}, optim::adam{}}, c);
+        }).find("clip_by_global_norm.") != std::string::npos);
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          sync::all_reduce{.codec = compress::error_feedback{compress::top_k{.ratio = odd ? 0.5f : 0.25f}},
+                           .check_equal = true}
+              .join(p, optim::sgd{}, c);
+        }).find("ratio is 0.25 on rank 0 and 0.5 on rank 2") != std::string::npos);
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          sync::local_sgd{.check_equal = true}.join(p, optim::momentum{.momentum = odd ? 0.8f : 0.9f}, c);
+        }).find("is 0.9 on rank 0 and 0.8 on rank 2") != std::string::npos);
+  CHECK(said([&](auto& p, auto& c, bool) { checked.join(p, optim::adamw{}, c); }).empty());
+  CHECK(said([&](auto& p, auto& c, bool odd) {
+          sync::all_reduce{}.join(p, optim::sgd{.lr = odd ? 1.f : 2.f}, c);
+        }).empty());
+}
+
 TEST_CASE("a step that one rank abandons and begins anew never adds buckets of one step to those of another") {
   // Four buckets of one size: only what they say of themselves tells them apart.
   layout const same{{"a", {100}}, {"b", {100}}, {"c", {100}}, {"d", {100}}};
@@ -160,7 +203,7 @@ TEST_CASE("a step that one rank abandons and begins anew never adds buckets of o
     CHECK(std::any_of(said.begin(), said.end(),
                       [](std::string const& s) { return s.find("(step 2, bucket 0)") != std::string::npos; }));
   };
-  for (std::size_t buckets : {1, 2, 3}) {
+  for (std::size_t buckets = 1; buckets < 4; ++buckets) {
     check(sync::all_reduce{.bucket_bytes = 400}, buckets);
     check(sync::all_reduce{.codec = compress::top_k{.ratio = 1}, .plan = sync::exchange::gather{}, .bucket_bytes = 400},
           buckets);

@@ -96,7 +96,6 @@ struct halves {
       return {residual, make_named_tensor(prefix + "shared", std::span<float>(shared)),
               make_named_tensor(prefix + "calls", calls)};
     }
-    friend bool operator==(state const&, state const&) = default;
   };
   std::size_t wire_size(std::size_t n) const { return n * sizeof(float); }
   state init(compress::bucket const& b) const { return {std::vector<float>(b.size()), {3.25f, -1}, 0}; }

@@ -23,6 +23,7 @@
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
 
 namespace dovetail::sync {
 
@@ -50,13 +51,16 @@ struct all_reduce {
   Exchange plan{};
   std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least
   bool measure_noise = false;           ///< squared norms before and after the exchange, for optim::noise_scale
-  bool check_equal = false;             ///< join compares the starting weights of all ranks, bit for bit
+  bool check_equal = false;             ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
     exchange::check_legal<Exchange, Codec>();
     require_same_list(parameters, comm, "sync::all_reduce");
-    if (check_equal) require_equal_weights(parameters, comm, "sync::all_reduce");
+    if (check_equal) {
+      require_equal_weights(parameters, comm, "sync::all_reduce");
+      require_equal_hyperparameters(hyperparameters_of(opt, codec), comm, "sync::all_reduce");
+    }
     return all_reduce_session<Optimizer, Communicator, Codec, Exchange>(*this, parameters, opt, comm);
   }
 

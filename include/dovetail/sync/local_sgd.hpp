@@ -19,6 +19,7 @@
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
 
 namespace dovetail::sync {
 
@@ -55,7 +56,7 @@ class local_sgd_session;
 /// rank_diverged.
 struct local_sgd {
   std::int64_t every = 0;    ///< steps from one mean to the next, skipped ones included; 0: at the end alone
-  bool check_equal = false;  ///< join compares the starting weights of all ranks, bit for bit
+  bool check_equal = false;  ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
 
   /// Throws argument_error for a negative `every`, and for weights that are not in the list.
   template <optimizer Optimizer, communicator Communicator>
@@ -65,7 +66,10 @@ struct local_sgd {
                      "sync::all_reduce, or the optimizer undivided",
                      Optimizer);
     require_same_list(parameters, comm, "sync::local_sgd");
-    if (check_equal) require_equal_weights(parameters, comm, "sync::local_sgd");
+    if (check_equal) {
+      require_equal_weights(parameters, comm, "sync::local_sgd");
+      require_equal_hyperparameters(hyperparameters_of(opt), comm, "sync::local_sgd");
+    }
     return local_sgd_session<Optimizer, Communicator>(*this, parameters, opt, comm);
   }
 
