@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <dovetail/comm.hpp>
@@ -19,6 +23,7 @@
 #include <doctest/doctest.h>
 
 using namespace dovetail;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -321,4 +326,42 @@ TEST_CASE("options that cannot work are refused before anything runs") {
   mean_of_values m;
   train::fit_options const none{.accumulate = 0};  // a loop of one's own is no way around
   CHECK_THROWS_AS((train::rank_run{m, optim::sgd{}, sync::all_reduce{}, numbers(3), c, none, 1}), argument_error);
+}
+
+TEST_CASE("callbacks and data that take longer than the deadline kill nobody; a rank that is gone is still noticed") {
+  struct slow {  // whoever has sample 0 waits for the disk
+    data::in_memory inner;
+    std::int64_t size() const { return inner.size(); }
+    std::int64_t predictions_per_sample() const { return 1; }
+    void load(std::span<std::int64_t const> indices, data::batch_buffer& out) const {
+      if (std::find(indices.begin(), indices.end(), 0) != indices.end()) std::this_thread::sleep_for(700ms);
+      inner.load(indices, out);
+    }
+  };
+  comm::threads const world(3, {.deadline = 250ms});
+  train::trainer t{mean_of_values{}, optim::sgd{.lr = 0.1f}, sync::all_reduce{}, world};
+  int saves = 0, steps = 0;
+  auto const report = t.fit(slow{numbers(24)}, {.batch = 4,
+                                                .epochs = 1,
+                                                .on_step =
+                                                    [&](auto const&) {
+                                                      ++steps;
+                                                      std::this_thread::sleep_for(400ms);
+                                                    },
+                                                .on_save =
+                                                    [&](auto&) {
+                                                      ++saves;
+                                                      std::this_thread::sleep_for(700ms);
+                                                    }});
+  CHECK(report.samples == 24);
+  CHECK(steps == 2);
+  CHECK(saves == 1);
+  CHECK_THROWS_WITH_AS(t.fit(slow{numbers(24)}, {.batch = 4,
+                                                 .epochs = 2,
+                                                 .on_save =
+                                                     [&](auto&) {
+                                                       std::this_thread::sleep_for(400ms);
+                                                       throw std::runtime_error("the disk is full");
+                                                     }}),
+                       "the disk is full", std::runtime_error);
 }

@@ -226,10 +226,13 @@ class mpi_job {
     MPI_Comm_set_errhandler(c, MPI_ERRORS_RETURN);  // an error must become an exception that names a rank
     return c;
   }
-  /// The envelope says what is being called, so that a message of another operation is recognised: 15 bits.
+  /// The envelope says what is being called, so that a message of another operation is recognised: 15 bits. Of
+  /// neighbouring steps no two buckets have the same last four.
   int tag_of(call const& c, int phase) const {
     int const kind = static_cast<int>(c.type) * 3 + static_cast<int>(c.how);
-    return 1 + (phase | kind << 1 | static_cast<int>(c.op) << 6 | static_cast<int>(sequence & 15) << 10);
+    auto const which =
+        sequence + 7 * static_cast<std::uint64_t>(c.about.step) + 2 * static_cast<std::uint64_t>(c.about.bucket);
+    return 1 + (phase | kind << 1 | static_cast<int>(c.op) << 6 | static_cast<int>(which & 15) << 10);
   }
   template <class F>
   void in_pieces(piece const& p, F f) const {

@@ -54,6 +54,7 @@ struct error_feedback {
 
     std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> all{make_named_tensor(prefix + "residual", residual.span())};
+      all.back().summed = true;
       for (auto& t : inner.tensors(prefix + "inner.")) all.push_back(std::move(t));
       return all;
     }

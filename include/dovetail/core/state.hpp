@@ -84,11 +84,14 @@ struct named_tensor {
   dovetail::shape shape;
   std::span<std::byte> bytes;
   bool counts = false;  ///< int64 numbers of steps or the like: what cannot be one is refused when it is loaded
+  /// Of floats that each rank has of its own: what counts is their sum over ranks, which is conserved when a run goes
+  /// on with another number of them (residuals of error feedback).
+  bool summed = false;
 };
 
 template <class T>
 named_tensor make_named_tensor(std::string name, std::span<T> values, shape s) {
-  return {std::move(name), dtype_of<T>(), s, std::as_writable_bytes(values)};
+  return {std::move(name), dtype_of<T>(), s, std::as_writable_bytes(values), false};
 }
 template <class T>
 named_tensor make_named_tensor(std::string name, std::span<T> values) {

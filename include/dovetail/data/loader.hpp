@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -73,6 +74,8 @@ class loader {
   /// Where the batch begins that the following next() gives.
   std::int64_t position() const { return shared_->position; }
 
+  /// Whether next() would return, or throw, within so long. Without prefetch nothing is loaded before next().
+  bool ready_within(std::chrono::milliseconds patience) const { return shared_->ready_within(patience); }
   /// The batch of the next step; gives the previous one back.
   loaded_batch next() { return shared_->next(); }
 
@@ -160,6 +163,12 @@ class loader {
       s.result = {s.buffer.view(), counts.all * static_cast<std::int64_t>(source.predictions_per_sample()), epoch,
                   fill_position};
       fill_position += counts.positions;
+    }
+
+    bool ready_within(std::chrono::milliseconds patience) {
+      std::unique_lock lock(mutex);
+      auto const ready = [&] { return filled > taken || failure; };
+      return options.prefetch ? changed.wait_for(lock, patience, ready) : ready();
     }
 
     loaded_batch next() {

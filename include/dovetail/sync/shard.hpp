@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
@@ -20,6 +21,7 @@
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
+#include <dovetail/sync/agreement.hpp>
 
 namespace dovetail::sync {
 
@@ -69,6 +71,7 @@ class sharded {
     inner_state inner;
     parameter_list list;                            ///< this rank's views, as they were last seen; no part of the value
     std::array<std::vector<std::byte>, 2> staging;  ///< of what is sent and what comes; no part of the value
+    std::int64_t calls = 0;   ///< of step: what exchanges say that they are of; no part of the value
     std::vector<float> flat;  ///< weights that lie apart from each other, in one piece; no part of the value
   };
 
@@ -78,7 +81,14 @@ class sharded {
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)) {}
 
+  /// Throws argument_error, as sync::all_reduce's join, if the ranks' parameters differ.
   state_type init(parameter_list const& parameters) const {
+    require_same_list(parameters, *comm_, "sync::shard");
+    return own_state(parameters);
+  }
+
+ private:
+  state_type own_state(parameter_list const& parameters) const {
     state_type s;
     s.bounds = bounds_.empty() ? even_bounds(parameters) : bounds_;
     check_bounds(parameters, s.bounds);
@@ -89,6 +99,7 @@ class sharded {
     return s;
   }
 
+ public:
   optim::step_result step(parameter_list const& parameters, state_type& s,
                           optim::step_options const& options = {}) const {
     return step(parameters, s, optim::gradient::dense{}, options);
@@ -99,11 +110,14 @@ class sharded {
     source.check(parameters);
     check(parameters, s);
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
-    options.combine = [&](std::span<double> sums) { comm_->all_reduce(sums, comm::reduction::sum); };
+    ++s.calls;
+    options.combine = [&](std::span<double> sums) {
+      detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
+    };
     options.division = {};
     auto const r = rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters}, options);
     // Also if the step was skipped: of optim::mixed that may be one rule's alone.
-    share_weights(parameters, s);
+    detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
   }
 
@@ -119,7 +133,7 @@ class sharded {
   /// This rank's part of an undivided state. Sends nothing. Throws argument_error if it is of another rule or list.
   state_type part_of_state(parameter_list const& parameters, inner_state whole) const {
     if constexpr (requires { rule_.check_state(parameters, whole); }) rule_.check_state(parameters, whole);
-    auto s = init(parameters);
+    auto s = own_state(parameters);
     auto const from = arrays_of(whole), to = arrays_of(s.inner);
     each_own(parameters, s, from, to, [](std::span<std::byte> all, std::span<std::byte> own) { copy(all, own); });
     return s;

@@ -63,13 +63,13 @@ struct position {
     least("skipped steps", found.skipped, 0);
     require<checkpoint_error>(
         found.skipped <= found.step && found.offset < found.samples && found.epoch <= most / found.samples &&
-            found.ranks <= 1 << 30 && found.step <= most && found.batches <= most,
+            found.ranks <= 1 << 30 && is_count(found.step) && is_count(found.batches),
         "saved state: its position is step ", found.step, ", of which ", found.skipped, " were skipped, micro-batch ",
         found.batches, ", epoch ", found.epoch, ", sample ", found.offset, " of ", found.samples, ", on ", found.ranks,
         " ranks, which cannot be: it is damaged");
     return found;
   }
-  static constexpr std::int64_t most = std::int64_t{1} << 62;  ///< steps, and samples of all epochs, that are counted
+  static constexpr std::int64_t most = std::int64_t{1} << 62;  ///< samples of all epochs that are counted
 };
 static_assert(sizeof(position) == position::fields * sizeof(std::int64_t));
 

@@ -5,13 +5,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
@@ -19,8 +19,11 @@
 #include <dovetail/data/loader.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/sync/agreement.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
+#include <dovetail/train/preconditions.hpp>
+#include <dovetail/train/restore.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
@@ -47,7 +50,7 @@ class rank_run {
     if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
-    require_same_options();
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
@@ -55,14 +58,33 @@ class rank_run {
     auto found = position::of(saved);
     require<checkpoint_error>(found.seed == static_cast<std::int64_t>(options_.seed), "the saved run has seed ",
                               found.seed, ", this one ", options_.seed, ": give the same seed to go on with it");
-    go_on_with_data(found);
-    saved.check(weights_of(model_.parameters()));
-    saved.check(session_.replicated(""));
+    go_on_with_data(found, at_, options_);
+    state_match match(saved);
+    match.take({found.tensor()});
+    match.take(weights_of(model_.parameters()));
+    match.take(session_.replicated(""));
+    for (auto const* name : {noise_name, last_name}) match.allow(name);  // of options that need not be the same
     if constexpr (independent)
       require<checkpoint_error>(found.ranks == comm_.size(), "the saved run is of ", found.ranks,
                                 " ranks that train apart, this one has ", comm_.size(),
                                 ": go on with as many, or begin another from the saved weights, which are their mean");
-    restore_own(saved, session_.own(""), found.ranks, comm_.size(), comm_.rank());
+    auto const own = session_.own("");
+    bool const as_many = found.ranks == comm_.size();
+    require<checkpoint_error>(own.empty() || static_cast<std::size_t>(found.ranks) <= saved.pieces().size(),
+                              "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
+                              " pieces: it is damaged");
+    for (std::int64_t r = 0; !own.empty() && r < found.ranks; ++r)
+      if (as_many && r != comm_.rank())
+        match.allow(own, own_prefix(r));  // over MPI a process has only its own
+      else
+        match.take(own, own_prefix(r));
+    match.require_all(as_many ? "it belongs to another model, optimizer or codec"
+                              : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
+                                        ": state kept by shard goes on with the same number of ranks only"));
+    require<checkpoint_error>(
+        found.parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters())),
+        "saved state: its model has the same tensors in another order: it belongs to another model");
+    restore_own(saved, own, found.ranks, comm_.size(), comm_.rank());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
@@ -78,8 +100,9 @@ class rank_run {
     at_.accumulate = options_.accumulate;
     at_.seed = static_cast<std::int64_t>(options_.seed);
     at_.shuffle = options_.shuffle;
+    at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     saved_state s;
-    s.add(session_.own(""), "rank" + std::to_string(comm_.rank()) + ".");
+    s.add(session_.own(""), own_prefix(comm_.rank()));
     if (common) {
       s.add(weights_of(model_.parameters()));
       s.add(session_.replicated(""));
@@ -130,60 +153,10 @@ class rank_run {
   static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
   static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
-    for (auto& p : parameters) comm.broadcast(p.weight, 0);
+    sync::make_equal(parameters, comm);
     return parameters;
   }
   bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
-  /// A place in one data set says nothing about another one.
-  DOVETAIL_COLD void go_on_with_data(position& found) const {
-    bool const same = found.samples == at_.samples && (found.data == at_.data || !found.data || !at_.data);
-    require<checkpoint_error>(same || options_.new_data, "the training stands at sample ", found.offset, " of epoch ",
-                              found.epoch + 1, " of a data set of ", found.samples, " samples (identity ",
-                              static_cast<std::uint64_t>(found.data), "), this one has ", at_.samples, " (identity ",
-                              static_cast<std::uint64_t>(at_.data),
-                              "): give the same data, or say .new_data = true, and its epochs are counted from 0");
-    if (!same) found.epoch = found.offset = 0;
-    require<checkpoint_error>(found.offset == 0 || (found.shuffle != 0) == options_.shuffle,
-                              "the training stands at sample ", found.offset, " of ", found.samples, " of an epoch ",
-                              found.shuffle ? "that is shuffled" : "that is not shuffled",
-                              ": give the same .shuffle, or some samples are seen twice and others not at all");
-    found.samples = at_.samples;
-    if (at_.data) found.data = at_.data;
-  }
-  /// Collective. Ranks with other options would train something that nobody asked for, or wait for each other for ever.
-  DOVETAIL_COLD void require_same_options() {
-    struct field {
-      char const* name;
-      std::int64_t value;
-    };
-    auto const& o = options_;
-    std::array const mine{field{"batch", o.batch},
-                          field{"epochs", o.epochs},
-                          field{"steps", o.steps},
-                          field{"accumulate", o.accumulate},
-                          field{"accumulate_at (0: not set)", o.accumulate_at ? 1 : 0},
-                          field{"seed", static_cast<std::int64_t>(o.seed)},
-                          field{"shuffle", o.shuffle},
-                          field{"new_data", o.new_data},
-                          field{"log_every", o.log_every},
-                          field{"save_every", o.save_every},
-                          field{"max_skipped", o.max_skipped},
-                          field{"data.size()", at_.samples},
-                          field{"data.identity()", independent ? 0 : at_.data}};
-    std::array<std::int64_t, mine.size()> values;
-    for (std::size_t i = 0; i < mine.size(); ++i) values[i] = mine[i].value;
-    std::vector<std::byte> all;
-    auto const offsets = comm_.all_gather_v(std::as_bytes(std::span(values)), all);
-    for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
-      for (std::size_t i = 0; i < mine.size(); ++i) {
-        std::int64_t first = 0, other = 0;
-        require(offsets[r + 1] - offsets[r] == sizeof values, "fit: rank ", r, " runs another version of this library");
-        std::memcpy(&first, all.data() + i * sizeof first, sizeof first);
-        std::memcpy(&other, all.data() + offsets[r] + i * sizeof other, sizeof other);
-        require(first == other, "fit: ", mine[i].name, " is ", first, " on rank 0 and ", other, " on rank ", r,
-                ": all ranks must give the same");
-      }
-  }
   bool measures() const {
     if constexpr (requires { session_.measures_noise(); })
       return session_.measures_noise();
@@ -223,7 +196,7 @@ class rank_run {
     auto const predictions = data_.predictions_per_sample();
     float const scale = session_.gradient_scale(own * predictions, samples * predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const share = loader.next();
+      auto const share = next_batch(loader, comm_);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -261,6 +234,13 @@ class rank_run {
                         .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
+  }
+
+  /// A slow disk is no reason for the others to give this rank up.
+  static data::loaded_batch next_batch(data::loader<Dataset>& loader, Communicator& comm) {
+    if (loader.ready_within(std::chrono::milliseconds(20))) return loader.next();
+    auto const away = comm.away();
+    return loader.next();
   }
 
   /// `loss` is this rank's share of what the gradients are gradients of.
@@ -317,7 +297,10 @@ class rank_run {
       r.samples_per_second = rate;
       bad_losses_in_a_row_ = is_finite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
-      if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
+    }
+    if (comm_.rank() == 0 && options_.on_step) {
+      auto const away = comm_.away();  // the others wait for the caller's code, however long it takes
+      for (auto const& r : pending_) options_.on_step(r);
     }
     if (!pending_.empty()) last_ = {pending_.back().loss, pending_.back().lr};
     pending_.clear();
@@ -334,6 +317,8 @@ class rank_run {
     if (!wanted) return;
     agree();
     trace_span const saving(options_.trace, "save", "train", comm_.rank());
+    comm::away_guard away;
+    if (comm_.rank() == 0) away = comm_.away();  // collecting, and the caller's code
     auto mine = capture(comm_.rank() == 0);
     if (comm_.rank() != 0) {
       auto const packed = mine.pack();
@@ -350,6 +335,7 @@ class rank_run {
       }
       take(mine);
     }
+    away = {};
     comm_.barrier();  // nobody goes on, and changes weights that are views, before the state is safe
   }
 

@@ -19,6 +19,7 @@
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/rank_run.hpp>
+#include <dovetail/train/restore.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
@@ -121,12 +122,25 @@ class trainer {
   Optimizer const& optimizer_policy() const { return optimizer_; }
 
   /// Goes on from `saved`, as on_save gave it: the next fit makes the steps that are left, bit for bit as if there had
-  /// been no interruption. Throws checkpoint_error if it belongs to another model; then nothing has changed. What
-  /// concerns optimizer and codec is checked when fit begins, before the first step.
+  /// been no interruption. Throws checkpoint_error, naming what is missing, unlike or left over, if it belongs to
+  /// another model; then nothing has changed. What concerns optimizer, codec and data is checked when fit begins,
+  /// before the first step: all of a state must be taken up.
   DOVETAIL_COLD void restore(saved_state saved) {
     require_idle("restore");
-    position::of(saved);
-    saved.restore(weights_of(model_.parameters()));
+    auto const weights = weights_of(model_.parameters());
+    bool const same_list =
+        position::of(saved).parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
+    state_match match(saved);
+    match.take(weights);
+    for (auto const& [name, piece] : saved.pieces()) {
+      // What optimizers and ranks have is looked at by fit; what is left belongs to a model that has more.
+      bool const others = name.starts_with("train.") || name.starts_with("optimizer.") || name.starts_with("rank");
+      if (same_list || others) match.allow(name);
+    }
+    match.require_all("it belongs to another model");
+    require<checkpoint_error>(same_list, "saved state: its model has these tensors in another order, or with others: ",
+                              "it belongs to another model");
+    saved.restore(weights);
     state_ = std::move(saved);
   }
   /// Steps made so far, in all fits and restores.
