@@ -15,6 +15,7 @@
 #include <dovetail/optim/matrix.hpp>
 #include <dovetail/optim/plateau.hpp>
 #include <dovetail/optim/sharpness.hpp>
+#include <dovetail/optim/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
 
@@ -205,6 +206,7 @@ TEST_CASE("every rule refuses what it cannot work with") {
   one<optim::rprop>("rprop");
   one<optim::smorms3>("smorms3");
   one<optim::sgd>("sgd");
+  one<optim::stochastic_lbfgs>("stochastic_lbfgs");
   one<optim::momentum>("momentum");
   one<optim::nesterov>("nesterov");
   one<optim::adam>("adam");

@@ -495,6 +495,8 @@ TEST_CASE("a source of gradients is read in place: scaled, half and summed signs
     payloads[1].bits = payloads[1].bits.first((n + 7) / 8 - 1);
     CHECK_THROWS_AS(opt.step(p, s, optim::gradient::summed_signs{payloads}), argument_error);
     CHECK(optim::adamw::bytes_per_parameter_with(optim::gradient::summed_signs{payloads}) == 24.375);
+    CHECK_THROWS_WITH_AS(opt.step(p, s, optim::gradient::scaled{std::numeric_limits<float>::quiet_NaN()}),
+                         doctest::Contains("gradient::scaled: factor is nan"), argument_error);
   }
 }
 

@@ -234,6 +234,8 @@ TEST_CASE("what is not finite is skipped, zeros and extremes do no harm, other p
   wild = rule;
   wild.interval = 0;
   CHECK_THROWS_AS(wild.init(t.a.parameters()), argument_error);
+  CHECK_THROWS_WITH_AS(wild.step(t.a.parameters(), t.state), doctest::Contains("stochastic_lbfgs: interval is 0"),
+                       argument_error);
   CHECK_THROWS_AS(optim::stochastic_lbfgs{.history = 0}.init(t.a.parameters()), argument_error);
 }
 

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include <dovetail/core/finite.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
@@ -56,7 +57,7 @@ struct pass_plan {
   DOVETAIL_HD constexpr bool skips(double squares) const {
     // By bits, which order what is not negative, infinity and NaN above all numbers: whatever the compiler's flags.
     double const most = guards ? 3.40282347e38 : 1.7976931348623157e308;
-    return can_skip && std::bit_cast<std::uint64_t>(squares) > std::bit_cast<std::uint64_t>(most);
+    return can_skip && dovetail::detail::bits_of<std::uint64_t>(squares) > std::bit_cast<std::uint64_t>(most);
   }
   constexpr std::size_t own_sums() const { return std::size_t{update_norm} + std::size_t{weight_norm}; }
   constexpr std::size_t sums() const { return own_sums() + measured; }

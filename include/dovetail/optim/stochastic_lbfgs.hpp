@@ -12,6 +12,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/curvature_pairs.hpp>
@@ -45,6 +46,16 @@ struct stochastic_lbfgs {
   float signal = 1.5f;              ///< norm of a difference of gradients over its standard error, at least
   float max_growth = 10;            ///< of |H g| / |g|
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"stochastic_lbfgs",
+                  field{"lr", &stochastic_lbfgs::lr},
+                  field{"history", &stochastic_lbfgs::history, ranges::count},
+                  field{"interval", &stochastic_lbfgs::interval, ranges::count},
+                  field{"smallest_curvature", &stochastic_lbfgs::smallest_curvature, ranges::positive},
+                  field{"signal", &stochastic_lbfgs::signal, ranges::not_negative},
+                  field{"max_growth", &stochastic_lbfgs::max_growth, ranges::positive},
+                  field{"weight_decay", &stochastic_lbfgs::weight_decay, ranges::not_negative}};
+  }
 
   /// Elementwise but for sums: ranks may divide tensors.
   static constexpr bool whole_tensors = false;
@@ -137,9 +148,7 @@ struct stochastic_lbfgs {
   };
 
   state_type init(parameter_list const& parameters) const {
-    require(history > 0 && interval > 0 && smallest_curvature > 0 && max_growth > 0, "stochastic_lbfgs: history ",
-            history, ", interval ", interval, ", smallest_curvature ", smallest_curvature, ", max_growth ", max_growth,
-            ": all of them must be positive");
+    detail::check_hyperparameters(*this);
     return {parameters, history};
   }
 
@@ -149,11 +158,11 @@ struct stochastic_lbfgs {
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
+    detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
     step_result r{.step = s.step_, .lr = lr(s.step_)};
-    require(is_finite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
-            ": nothing was changed; give a finite number or a schedule that returns one");
+    detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();
     read(parameters, source, g);
     double const norm = std::sqrt(detail::inner_product(g, g, options));
