@@ -337,3 +337,31 @@ TEST_CASE("a loss scale falls when steps are skipped, grows when they are not, a
       doctest::Contains("gradients themselves are not finite"), numeric_error);
   CHECK_THROWS_AS(optim::loss_scale({.growth = 0.5}), argument_error);
 }
+
+TEST_CASE(
+    "a loss scale that no float can be multiplied by is refused, made or loaded; more good steps than asked for "
+    "count") {
+  double const infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  for (double const bad : {infinity, nan, 0.0, -1.0, 1e-60, 1e300})
+    CHECK_THROWS_WITH_AS(optim::loss_scale({.initial = bad}), doctest::Contains("loss_scale: initial is "),
+                         argument_error);
+  auto const load = [](optim::loss_scale& s, double value, std::int64_t good) {
+    auto const t = s.tensors("");
+    std::memcpy(t[0].bytes.data(), &value, sizeof value);
+    std::memcpy(t[1].bytes.data(), &good, sizeof good);
+  };
+  for (double const bad : {infinity, nan, 0.0, -1.0, 1e-60}) {
+    CAPTURE(bad);
+    optim::loss_scale s;
+    load(s, bad, 0);
+    CHECK_THROWS_AS(static_cast<void>(s.value()), numeric_error);
+    CHECK_THROWS_AS(static_cast<void>(s.undo()), numeric_error);
+    CHECK_THROWS_WITH_AS(s.update({}), doctest::Contains("not what a loss scale saves"), numeric_error);
+  }
+  optim::loss_scale shorter{{.initial = 8, .interval = 3}};
+  load(shorter, 16, 1999);  // from a run whose interval was 2000
+  CHECK(shorter.update({}));
+  CHECK(shorter.value() == 32);
+  load(shorter, 16, std::numeric_limits<std::int64_t>::min());
+  for (int i = 0; i < 3; ++i) CHECK(shorter.update({}) == (i == 2));
+}

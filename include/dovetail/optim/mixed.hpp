@@ -268,6 +268,7 @@ class mixed {
     s.tensors_of.check(parameters, "optim::mixed: the state");
     each([&]<std::size_t G>() {
       auto const& part = std::get<G>(s.parts);
+      detail::check_rule(rule<G>());
       detail::check_rates(rule<G>(), part.state);
       if constexpr (requires { rule<G>().check_state(part.list, part.state); })
         rule<G>().check_state(part.list, part.state);

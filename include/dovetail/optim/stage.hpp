@@ -76,6 +76,15 @@ DOVETAIL_HD constexpr float factor_from(double x) {
 }
 }  // namespace detail
 
+namespace detail {
+/// What is added to a root of squares, or compared with it, in a denominator: an epsilon of 0 must not make 0 / 0 of a
+/// gradient of exactly 0. 2^-75 is the root of what is too small for a float: beside a root that is not 0 it is
+/// nothing.
+DOVETAIL_HD constexpr float root_epsilon(float epsilon) { return epsilon > 0x1p-75f ? epsilon : 0x1p-75f; }
+/// The same beside what is no root: the smallest normal float.
+DOVETAIL_HD constexpr float least_epsilon(float epsilon) { return epsilon > 0x1p-126f ? epsilon : 0x1p-126f; }
+}  // namespace detail
+
 /// A term a b of a sum, which runs in double precision over elements.
 template <class T>
 struct product {

@@ -262,8 +262,10 @@ class stored {
   kept_slots const& slots() const { return slots_; }
   Weights const& weights() const { return weights_; }
 
-  /// Throws argument_error if the weights are not where the policy for them says.
+  /// Throws argument_error if the weights are not where the policy for them says, or for hyperparameters that the rule
+  /// cannot work with.
   void check(parameter_list const& parameters) const {
+    detail::check_rule(rule_);
     weights_.check(parameters);
     require(!Weights::in_parameters || !parameters.has_elsewhere(),
             "optim::stored: weights of this list are elsewhere: say where with split_weights or rounded_weights");
