@@ -15,6 +15,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/conjugate_gradient.hpp>
 #include <dovetail/optim/curvature_product.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
@@ -61,14 +62,12 @@ struct hessian_free {
    public:
     state_type() = default;
     state_type(parameter_list const& parameters, double damping)
-        : damping_(damping), direction_(parameters.flat_size()) {
-      for (auto const& p : parameters) layout_.push_back({p.name, p.shape});
-    }
+        : layout_(parameters), damping_(damping), direction_(parameters.flat_size()) {}
     std::int64_t steps() const { return step_; }
     double damping() const { return damping_; }
     /// "<prefix><parameter>.direction" with the parameter's shape, "<prefix>step" and "<prefix>damping".
     std::vector<named_tensor> tensors(std::string const& prefix) {
-      std::vector<named_tensor> list{make_named_tensor(prefix + "step", step_),
+      std::vector<named_tensor> list{make_named_count(prefix + "step", step_),
                                      make_named_tensor(prefix + "damping", damping_)};
       std::size_t at = 0;
       for (auto const& [name, shape] : layout_) {
@@ -82,7 +81,7 @@ struct hessian_free {
 
    private:
     friend hessian_free;
-    std::vector<named_shape> layout_;
+    tensor_layout layout_;
     std::int64_t step_ = 0;
     double damping_ = 1;
     buffer<float> direction_;
@@ -99,10 +98,10 @@ struct hessian_free {
   template <objective F, curvature_product Product>
   hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
                            std::span<float const> diagonal = {}, step_options const& options = {}) const {
-    require(state.direction_.size() == parameters.flat_size() &&
-                (diagonal.empty() || diagonal.size() == parameters.flat_size()),
-            "hessian_free: a state of ", state.direction_.size(), " and a diagonal of ", diagonal.size(),
-            " elements for ", parameters.flat_size(), " parameters: call init() again");
+    state.layout_.check(parameters, "hessian_free: the state");
+    check_count(state.step_, "hessian_free: the number of steps");
+    require(diagonal.empty() || diagonal.size() == parameters.flat_size(), "hessian_free: a diagonal of ",
+            diagonal.size(), " elements for ", parameters.flat_size(), " parameters");
     trials<std::remove_reference_t<F>> t(f, parameters, options);
     t.begin();
     if (t.r.gradient_norm > 0) {
