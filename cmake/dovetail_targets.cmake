@@ -4,7 +4,7 @@
 #
 #   dovetail::dovetail   everything that needs no dependency
 #   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
-#   dovetail::onednn     nn/onednn/…       (oneDNN 2)
+#   dovetail::onednn     nn/onednn/…       (oneDNN 2 or 3)
 #   dovetail::lapack     optim/matrix/…    (BLAS, LAPACK)
 #   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)

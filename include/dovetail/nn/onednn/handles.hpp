@@ -63,7 +63,7 @@ class memory_desc {
 #endif
 };
 
-/// `attr` so that the same input gives the same bits: oneDNN 3 has to be asked, oneDNN 2 always does so on CPUs.
+/// Asks for kernels that give the same bits for the same input, of every version that can be asked: late ones of 3.
 template <class Attr>
 dnnl_status_t make_deterministic(Attr attr) {
   if constexpr (requires { dnnl_primitive_attr_set_deterministic(attr, 1); })  // found where the version has it
