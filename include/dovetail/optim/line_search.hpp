@@ -47,7 +47,7 @@ struct strong_wolfe {
   double decrease = 1e-4;
   double curvature = 0.9;
   int trials = 30;
-  double longest = 1e10;
+  double longest = 1e10;  ///< times the first step
 
   /// `at(step)` gives the line_point of a step; `start` is that of step 0, with a negative slope; `first` is tried
   /// first.
@@ -64,8 +64,8 @@ struct strong_wolfe {
       if (flat(start, now)) return {now, true, r.trials};
       if (now.slope >= 0) return zoom(at, start, now, before, r);
       r.at = now;
-      if (step >= longest) break;
-      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest);
+      if (step >= longest * first) break;
+      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest * first);
       step = detail::cubic_minimum(before, now, low, high);
       // A slope that grows on the way down says nothing of where it ends.
       if (now.slope <= before.slope) step = high;

@@ -44,6 +44,11 @@ class summed_function {
     f_(v, out);
     comm_->all_reduce(out, comm::reduction::sum);
   }
+  /// A product that gains by it learns its own part of the gradient; what is given is the sum.
+  void hold_gradient(std::span<float const>) requires requires(Function& f) { f.hold_gradient(); }
+  { f_.hold_gradient(); }
+  void release_gradient() requires requires(Function& f) { f.release_gradient(); }
+  { f_.release_gradient(); }
 
  private:
   Function f_;
