@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Training steps of a character model: embedding, two LSTM layers of 256 units and a dense layer, 50 steps, 25
 // sequences a rank, one core a rank, AdamW. One rank alone, and two ranks as threads that exchange gradients while they
-// compute. Where PyTorch can be imported (in the python3 of DOVETAIL_PYTHON or of PATH, or in /usr/bin/python3), it
-// does the same in between: one process, and two under DistributedDataParallel. The gemm benchmark is the limit: the
-// network's multiplications at the speed of one large product.
+// compute. PyTorch (of the python that DOVETAIL_PEER_PYTHON names, or one that is found) does the same in between: one
+// process, and two under DistributedDataParallel. The gemm benchmark is the limit: the network's multiplications at the
+// speed of one large product.
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
