@@ -137,8 +137,8 @@ int main(int argc, char** argv) {
                       "char_lstm/gemm_limit", 2.0},
                      {"two ranks in two threads lose at most a third of a core each", "char_lstm/two_ranks",
                       "char_lstm/one_rank", 1.5},
-                     {"one rank is at least as fast as one process of PyTorch", "char_lstm/one_rank",
-                      "char_lstm/pytorch_one_process", 1.0},
+                     {"one rank takes at most a fifth more than one process of PyTorch 2.15", "char_lstm/one_rank",
+                      "char_lstm/pytorch_one_process", 1.2},
                      {"two ranks are at least as fast as two processes of PyTorch under DistributedDataParallel",
                       "char_lstm/two_ranks", "char_lstm/pytorch_two_processes", 1.0}});
 }

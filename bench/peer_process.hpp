@@ -42,6 +42,11 @@ class peer_process {
     if (child_ > 0) waitpid(child_, nullptr, 0);
   }
 
+  /// Its answer to one line; empty if it has died.
+  std::string ask(std::string const& question) {
+    if (std::fprintf(to_, "%s\n", question.c_str()) < 0 || std::fflush(to_) != 0) return {};
+    return line();
+  }
   /// Seconds of `count` repetitions; negative if it has died.
   double seconds(long count) {
     if (std::fprintf(to_, "%ld\n", count) < 0 || std::fflush(to_) != 0) return -1;

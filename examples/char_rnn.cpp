@@ -29,6 +29,7 @@
 
 #include <CLI/CLI.hpp>
 #include <dovetail/dovetail.hpp>
+#include <dovetail/train/folder_lock.hpp>
 #include <dovetail/train/metrics.hpp>
 #include <dovetail/train/plot.hpp>
 #include <dovetail/train/progress.hpp>
@@ -241,8 +242,9 @@ void run(settings const& s, World& world, int process) {
   data::text_corpus const corpus(s.text, {.window = window, .vocabulary = vocabulary, .extensions = sources(s.text)});
   auto const [text, held_out] = corpus.split(0.02);
   double const bigram = data::bigram_bits_per_character(text, held_out);
+  std::optional<train::folder_lock> out;  // two runs that write the same files would leave a mixture
   if (root) {
-    fs::create_directories(s.out);
+    out.emplace(s.out);
     std::cerr << "text: " << s.text.string() << ", " << text.tokens().size() << " characters; " << s.ranks << " ranks; "
               << network::parameter_count << " parameters\n";
   }

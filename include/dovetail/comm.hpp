@@ -3,8 +3,10 @@
 // Communicators that need no dependency. comm/mpi.hpp needs Boost.MPI and is included by who wants it.
 
 #include <dovetail/comm/async.hpp>
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/endpoint.hpp>
+#include <dovetail/comm/mpi_options.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/self.hpp>

@@ -115,6 +115,7 @@ concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span
   c.barrier();
   {c.split(/*color*/ 0, /*key*/ 0)};  // a communicator of the ranks with the same color, ordered by (key, rank)
   { cc.traffic() } -> std::convertible_to<comm::traffic>;
+  {c.away()};  // a guard: while it lives the others wait for this rank, which is in code of its own
 };
 
 /// Where ranks come from: runs a function once per rank that lives in this process, and rethrows what it threw.

@@ -7,7 +7,7 @@ export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_orte_enable_recovery=1 OMPI_MCA_orte_abort_on_non_zero_status=0
 mpirun=$1 program=$2 failed=0
 for transport in shared messages checked; do
-  for way in killed exits throws sleeps diverges returns; do
+  for way in killed exits throws sleeps diverges returns away away_killed; do
     # Over messages alone divergence is found from envelopes, not for certain with the right rank: that is what checks
     # are for.
     [ "$transport $way" = "messages diverges" ] && continue

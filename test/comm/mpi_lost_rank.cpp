@@ -41,12 +41,21 @@ int main(int argc, char** argv) {
           if (way == "exits") _exit(0);
           if (way == "throws") throw std::runtime_error("the disk is full");
           if (way == "sleeps") std::this_thread::sleep_for(std::chrono::seconds(4));
+          if (way.starts_with("away")) {
+            auto const away = c.away();
+            std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+            if (way == "away_killed") std::raise(SIGKILL);
+          }
           if (way == "diverges") c.all_reduce(std::span(v).first(40000));
           if (way == "returns") return;
         }
         c.all_reduce(std::span(v));
       });
       if (way == "returns" && rank == last) status = 0;
+      if (way == "away" && v[49999] == 9) {
+        status = 0;
+        std::printf("rank %d ok: nobody was missed\n", rank);
+      }
     } catch (comm_error const& e) {
       auto const took = std::chrono::duration_cast<std::chrono::milliseconds>(clock_type::now() - start);
       bool const kind = way == "diverges" ? dynamic_cast<rank_diverged const*>(&e) != nullptr

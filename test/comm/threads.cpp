@@ -141,6 +141,61 @@ TEST_CASE("a rank that does not come within the deadline is named, with operatio
         "blocked or slow (threads_options::deadline can be raised)");
 }
 
+TEST_CASE("a rank that is away, in code of its own, is waited for beyond the deadline, but not when it is gone") {
+  comm::threads const w{3, {.deadline = 100ms}};
+  std::atomic<int> done{0};
+  w.run([&](communicator_type& c) {
+    std::vector<float> v(5000, 1.0f);
+    std::byte b{};
+    for (int i = 0; i < 2; ++i) {
+      if (c.rank() == 0) {
+        auto away = c.away();
+        std::this_thread::sleep_for(250ms);
+        {
+          auto const nested = c.away();
+          std::this_thread::sleep_for(20ms);
+        }
+        std::this_thread::sleep_for(130ms);
+        away = {};                          // moved from, and so back
+        std::this_thread::sleep_for(60ms);  // a deadline begins anew
+        c.send(std::span(&b, 1), 2);
+      } else if (c.rank() == 2) {
+        c.recv(std::span(&b, 1), 0);
+      }
+      c.all_reduce(std::span(v));
+      comm::async owner(c);
+      {
+        auto const away = c.rank() == 1 ? owner.away() : comm::away_guard{};
+        std::this_thread::sleep_for(c.rank() == 1 ? 250ms : 0ms);
+      }
+      owner.barrier().wait();
+    }
+    done += v[7] == 9;
+  });
+  CHECK(done == 3);
+  comm::self{}.run([](comm::self& c) { auto const away = c.away(); });
+
+  auto const start = std::chrono::steady_clock::now();
+  comm::threads const patient{2, {.deadline = 60s}};
+  CHECK_THROWS_WITH_AS(patient.run([](communicator_type& c) {
+    auto const away = c.away();
+    if (c.rank() == 0) throw std::runtime_error("the disk is full");
+    c.barrier();
+  }),
+                       "the disk is full", std::runtime_error);
+  CHECK(std::chrono::steady_clock::now() - start < 20s);
+  all_blame<rank_lost>(
+      1, {.deadline = 60ms},
+      [](communicator_type& c) {  // back, and blocked
+        if (c.rank() == 1) {
+          { auto const away = c.away(); }
+          std::this_thread::sleep_for(400ms);
+        }
+        c.barrier();
+      },
+      4);
+}
+
 TEST_CASE("a rank that returns while others wait is named at once") {
   for (auto const spin : {0us, 50us, 100000us})
     all_blame<rank_lost>(

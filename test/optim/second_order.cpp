@@ -494,6 +494,14 @@ TEST_CASE("damping follows the reduction ratio; a step that finds nothing leaves
   CHECK_THROWS_AS(optim::hessian_free{.forcing = 1}.init(a.parameters()), argument_error);
   CHECK_THROWS_AS(optim::hessian_free{.decrease = 0}.init(a.parameters()), argument_error);
   CHECK_THROWS_AS(optim::hessian_free{.backtracks = 0}.init(a.parameters()), argument_error);
+  auto broken = state;
+  for (auto const& t : broken.tensors("hf."))
+    if (t.name == "hf.curvature") {
+      double const nan = std::numeric_limits<double>::quiet_NaN();
+      std::memcpy(t.bytes.data(), &nan, sizeof nan);
+    }
+  CHECK_THROWS_WITH_AS(hf.step(f, product, a.parameters(), broken), doctest::Contains("was not saved by it"),
+                       argument_error);
   std::vector<std::string> names;
   for (auto const& t : state.tensors("hf.")) names.push_back(t.name);
   CHECK(names == std::vector<std::string>{"hf.step", "hf.damping", "hf.curvature", "hf.first_norm", "hf.x.direction"});

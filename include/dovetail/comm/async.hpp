@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/core/error.hpp>
 
@@ -143,6 +144,12 @@ class async {
   }
   ticket barrier() {
     return submit([](C& c) { c.barrier(); });
+  }
+  /// As of the communicator, from behind what was submitted before: see endpoint::away. Must not outlive this object.
+  away_guard away() {
+    auto const held = std::make_shared<away_guard>();
+    submit([held](C& c) { *held = c.away(); });
+    return away_guard([this, held] { submit([held](C&) { *held = away_guard(); }); });
   }
 
  private:

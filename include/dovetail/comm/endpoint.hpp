@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/core/error.hpp>
@@ -115,6 +116,12 @@ class endpoint {
     count(0, 0);
     return part;
   }
+  /// For code of the caller's that may take longer than the deadline while other ranks wait for this one (saving,
+  /// evaluating, a callback): as long as the guard lives they go on waiting. Not collective: call it on any rank.
+  ///
+  ///     auto const away = comm.away();
+  ///     write_to_the_slow_disk();
+  away_guard away() { return engine_.away(); }
 
  protected:
   Engine& engine() { return engine_; }

@@ -11,6 +11,7 @@
 
 #include <mpi.h>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/mpi_job.hpp>
 #include <dovetail/comm/reduce.hpp>
@@ -114,6 +115,11 @@ class mpi_engine {
   }
 
   void barrier() { meet({operation::barrier}); }
+
+  away_guard away() {
+    job_->go_away(true);
+    return away_guard([job = job_] { job->go_away(false); });
+  }
 
   mpi_engine split(int color, int key) {
     meet({operation::split});  // MPI_Comm_split has no deadline: begin it only when everybody is there

@@ -18,31 +18,13 @@
 #include <boost/mpi/environment.hpp>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/mpi_options.hpp>
 #include <dovetail/comm/mpi_peers.hpp>
 #include <dovetail/comm/shared_seats.hpp>
 #include <dovetail/comm/signal.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail::comm {
-
-/// Who adds: ordered is this library's own algorithm, in rank order, the same bits as comm::threads; native is
-/// MPI_Allreduce, in whatever order the MPI likes, without deadline, for the types that MPI knows.
-enum class mpi_order : std::uint8_t { ordered, native };
-
-/// How ranks over MPI wait for each other and move data.
-struct mpi_options {
-  /// A rank that does not answer for so long is lost.
-  std::chrono::milliseconds deadline = default_deadline;
-  mpi_order order = mpi_order::ordered;
-  /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it
-  /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank; a
-  /// broadcast from two roots is found by this only.
-  bool check = false;
-  /// All-reduce and barrier go through shared memory when all ranks are on one host.
-  bool shared_memory = true;
-  /// Longer messages are sent in pieces: MPI counts in int. Must be equal on all ranks.
-  std::size_t largest_message = std::size_t{1} << 30;
-};
 
 namespace detail {
 
@@ -66,6 +48,7 @@ class mpi_job {
     MPI_Comm_rank(collective_, &rank);
     MPI_Comm_size(collective_, &size);
     left_.resize(static_cast<std::size_t>(size));
+    away_.resize(static_cast<std::size_t>(size));
     crowded_ = peers_.more_ranks_than_cores();
   }
   mpi_job(mpi_job const&) = delete;
@@ -103,6 +86,13 @@ class mpi_job {
   void give_up(std::string const& reason) {
     if (!broken()) fail({notice::lost, rank, reason}, true);
   }
+  /// Told to the others: this rank is in code of its own, or back from there. Guards may be nested.
+  void go_away(bool now) {
+    guards_ += now ? 1 : -1;
+    int finalized = 0;
+    MPI_Finalized(&finalized);
+    if (!finalized && !broken() && guards_ == (now ? 1 : 0)) tell_all({now ? notice::away : notice::back, rank, ""});
+  }
   [[noreturn]] void lost(int r, call const& c, std::string const& reason) {
     fail({notice::lost, r, reason}, true);
     rethrow(where(c));
@@ -123,6 +113,7 @@ class mpi_job {
     }
     suspect_ = -1;
     auto const start = clock::now();
+    came_back_ = start;
     auto next_look = start + std::chrono::milliseconds(1);
     for (;;) {
       for (int i = 0; i < 16; ++i)
@@ -134,9 +125,11 @@ class mpi_job {
       next_look = now + std::chrono::milliseconds(2);
       progress();
       look_around(c, tag, done, missing());
-      if (now - start > options.deadline && !done()) {
+      if (now - came_back_ > options.deadline && !done()) {
         auto const late = missing();
-        if (late.empty()) continue;
+        if (late.empty() ||
+            std::any_of(late.begin(), late.end(), [&](int r) { return away_[static_cast<std::size_t>(r)]; }))
+          continue;
         std::string others;
         for (std::size_t i = 1; i < late.size(); ++i) others += message(" and rank ", late[i]);
         lost(late[0], c,
@@ -216,7 +209,7 @@ class mpi_job {
   };
   /// What a rank tells the others when something went wrong, or when it leaves.
   struct notice {
-    enum kinds : int { none, left, lost, diverged };
+    enum kinds : int { none, left, away, back, lost, diverged };
     notice() = default;
     notice(kinds k, int r, std::string const& why) : kind(k), rank(r) {
       std::memcpy(text, why.data(), std::min(why.size(), sizeof text - 1));
@@ -307,6 +300,9 @@ class mpi_job {
       MPI_Recv(&n, static_cast<int>(sizeof n), MPI_BYTE, status.MPI_SOURCE, notice_tag, collective_, &status);
       if (n.kind == notice::left) {
         left_[static_cast<std::size_t>(n.rank)] = true;
+      } else if (n.kind == notice::away || n.kind == notice::back) {
+        away_[static_cast<std::size_t>(n.rank)] = n.kind == notice::away;
+        came_back_ = clock::now();
       } else {
         fail(n, false);
         rethrow(where(c));
@@ -383,8 +379,9 @@ class mpi_job {
   bool crowded_ = false;
   notice failure_;
   int suspect_ = -1;
-  clock::time_point suspect_since_;
-  std::vector<bool> left_;
+  clock::time_point suspect_since_, came_back_;
+  std::vector<bool> left_, away_;
+  int guards_ = 0;  // of this rank's being away
   std::deque<sent> sent_;
   std::vector<request> requests_;
 

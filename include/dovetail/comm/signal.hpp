@@ -24,12 +24,6 @@ inline void pause_core() {
 #endif
 }
 
-/// How to wait: first on the core, in the hope that the others are about to come, then asleep.
-struct patience {
-  std::chrono::microseconds spin{0};
-  std::chrono::milliseconds deadline{0};
-};
-
 /// A word that one thread raises and others wait for. std::atomic::wait has no timeout, and a rank that does not
 /// come must be noticed: hence the system call.
 class signal {
@@ -44,17 +38,17 @@ class signal {
     wake();
   }
 
-  /// Returns when done(value) holds (true), or when the patience is at its end (false).
+  /// Returns when done(value) holds (true), or at `give_up` (false). Waits on the core for as long as `spin`, in the
+  /// hope that the others are about to come, then asleep.
   template <class Done>
-  bool wait(Done done, patience const& p) {
+  bool wait(Done done, std::chrono::microseconds spin, std::chrono::steady_clock::time_point give_up) {
     using clock = std::chrono::steady_clock;
     if (done(load())) return true;
-    for (int i = 0; i < 32 && p.spin.count() > 0; ++i) {
+    for (int i = 0; i < 32 && spin.count() > 0; ++i) {
       pause_core();
       if (done(load())) return true;
     }
-    auto const start = clock::now();
-    auto const spin_until = start + p.spin;
+    auto const spin_until = clock::now() + spin;
     // On a busy machine the one we wait for may want this very core: offer it.
     while (clock::now() < spin_until) {
       for (int i = 0; i < 32; ++i) {
@@ -63,7 +57,6 @@ class signal {
       }
       std::this_thread::yield();
     }
-    auto const give_up = start + std::min<std::chrono::milliseconds>(p.deadline, std::chrono::hours(24 * 365));
     for (;;) {
       // The one who raises writes the value, then reads sleepers_; we write sleepers_, then read the value: in the
       // single order of sequentially consistent operations one of the two sees the other.

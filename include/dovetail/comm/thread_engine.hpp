@@ -140,6 +140,7 @@ class thread_engine {
     auto& mine = group_->at(rank_);
     auto& from = group_->at(c.root);
     auto const where = [&] { return message(c, ", tag ", tag); };
+    auto const since = thread_group::clock::now();
     for (;;) {
       // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
       auto const before = mine.mail_signal.load();
@@ -151,9 +152,17 @@ class thread_engine {
       }
       if (group_->broken) group_->rethrow(where());
       if (gone) lost(c.root, where(), message("rank ", c.root, " has left and sent no such message"));
-      if (!mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->how_to_wait))
+      if (mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->spin,
+                                group_->give_up(c.root, since)))
+        continue;
+      if (thread_group::clock::now() >= group_->give_up(c.root, since))
         lost(c.root, where(), message("rank ", c.root, " sent nothing for ", late()));
     }
+  }
+
+  away_guard away() {
+    group_->go_away(rank_, true);
+    return away_guard([group = group_, rank = rank_] { group->go_away(rank, false); });
   }
 
  private:
@@ -224,7 +233,11 @@ class thread_engine {
     for (int r = 0; r < size(); ++r) {
       if (r == rank_) continue;
       auto& peer = group_->at(r).arrived;
-      bool const in_time = peer.wait([&](std::uint32_t v) { return reached(v) || (v & 3u) != 0; }, group_->how_to_wait);
+      auto const come = [&](std::uint32_t v) { return reached(v) || (v & 3u) != 0; };
+      auto const since = thread_group::clock::now();
+      bool in_time = peer.wait(come, group_->spin, group_->give_up(r, since));
+      while (!in_time && thread_group::clock::now() < group_->give_up(r, since))
+        in_time = peer.wait(come, {}, group_->give_up(r, since));
       auto const v = peer.load();
       if (reached(v)) continue;
       if (group_->broken) group_->rethrow(where(c));

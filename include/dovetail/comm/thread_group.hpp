@@ -67,10 +67,14 @@ class forming_groups {
 struct thread_group {
   static constexpr std::uint32_t poisoned = 1, left = 2, one_phase = 4;  // bits of `arrived`
 
+  using clock = std::chrono::steady_clock;
+
   struct alignas(128) seat {
     signal arrived;  // phases × one_phase, and the two bits
     alignas(128) posting posts[2];
     alignas(128) std::atomic<int> reading{0};  // this rank is at work on its peers' arrays
+    std::atomic<int> away{0};                  // guards that are alive
+    std::atomic<clock::rep> came_back{0};      // when the last of them went
     signal mail_signal;
     mailbox mail;
     alignas(128) std::byte small[2][small_bytes];
@@ -78,8 +82,7 @@ struct thread_group {
 
   thread_group(int n, threads_options o)
       : ranks(n), options(o), seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))) {
-    how_to_wait.deadline = o.deadline;
-    if (static_cast<unsigned>(n) <= std::thread::hardware_concurrency()) how_to_wait.spin = o.spin;
+    if (static_cast<unsigned>(n) <= std::thread::hardware_concurrency()) spin = o.spin;
   }
 
   seat& at(int r) { return seats[static_cast<std::size_t>(r)]; }
@@ -107,6 +110,18 @@ struct thread_group {
     if (failed_diverged) throw rank_diverged(what, failed_rank);
     throw rank_lost(what, failed_rank);
   }
+  /// Until when to wait for a rank that is waited for since then: a rank in code of its own is given its time.
+  clock::time_point give_up(int rank, clock::time_point since) {
+    auto const patience = std::min<std::chrono::milliseconds>(options.deadline, std::chrono::hours(24 * 365));
+    auto& s = at(rank);
+    if (s.away.load() > 0) return clock::now() + patience;
+    return std::max(since, clock::time_point(clock::duration(s.came_back.load()))) + patience;
+  }
+  void go_away(int rank, bool now) {
+    auto& s = at(rank);
+    if (!now) s.came_back = clock::now().time_since_epoch().count();
+    s.away += now ? 1 : -1;
+  }
   /// A rank will not come again. No failure by itself: only whoever waits for it fails.
   void leave(int rank) {
     at(rank).arrived.set_bits(left);
@@ -115,7 +130,7 @@ struct thread_group {
 
   int const ranks;
   threads_options const options;
-  patience how_to_wait;
+  std::chrono::microseconds spin{0};
   std::unique_ptr<seat[]> const seats;
   std::atomic<bool> broken{false};
   forming_groups parts;  // of splits

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
@@ -100,6 +101,8 @@ class idx_images {
 
   std::int64_t size() const { return static_cast<std::int64_t>(shared_->images.extents[0]); }
   std::int64_t predictions_per_sample() const { return 1; }
+  /// A hash of all pixels, as values, and labels.
+  std::uint64_t identity() const { return identity_; }
   /// {channels, height, width} of one image.
   dovetail::shape image_shape() const { return shape_; }
   /// Largest label + 1.
@@ -140,12 +143,18 @@ class idx_images {
     shape_ = {e.size() == 4 ? e[1] : std::size_t{1}, e[e.size() - 2], e[e.size() - 1]};
     for (std::size_t i = s.labels.header; i < s.labels.bytes.size(); ++i)
       classes_ = std::max(classes_, static_cast<std::int32_t>(s.labels.bytes[i]) + 1);
+    identity_ = fingerprint{}
+                    .add(std::as_bytes(std::span(s.images.bytes)))
+                    .add(std::as_bytes(std::span(s.labels.bytes)))
+                    .add(std::as_bytes(std::span(s.value_of)))
+                    .value();
     shared_ = std::make_shared<storage const>(std::move(s));
   }
 
   std::shared_ptr<storage const> shared_;
   dovetail::shape shape_;
   std::int32_t classes_ = 0;
+  std::uint64_t identity_ = 0;
 };
 
 }  // namespace dovetail::data

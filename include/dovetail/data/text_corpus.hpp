@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
@@ -65,6 +66,8 @@ class text_corpus {
   /// Windows that lie wholly in this part.
   std::int64_t size() const { return windows(part_.size()); }
   std::int64_t predictions_per_sample() const { return options_.window; }
+  /// A hash of this part's tokens and of how they are cut into windows.
+  std::uint64_t identity() const { return identity_; }
   void load(std::span<std::int64_t const> indices, batch_buffer& out) const {
     auto const T = static_cast<std::size_t>(options_.window), stride = static_cast<std::size_t>(options_.stride);
     out.reset(indices.size(), 0, T, T);
@@ -93,6 +96,7 @@ class text_corpus {
     }
     text_corpus train = *this, test = *this;
     train.part_.end = test.part_.begin = at;
+    for (auto* c : {&train, &test}) c->identify();
     for (auto const* c : {&train, &test})
       require<input_error>(c->size() >= 1, "text_corpus: holding out ", held_out, " of ", part_.size(),
                            " bytes leaves ", c == &train ? "the training" : "the held-out", " part ", c->part_.size(),
@@ -169,11 +173,16 @@ class text_corpus {
     s->vocabulary = data::vocabulary(s->tokens, options_.vocabulary, options_.rare);
     for (auto& t : s->tokens) t = static_cast<std::uint8_t>(s->vocabulary.encode(t));
     shared_ = std::move(s);
+    identify();
+  }
+  void identify() {
+    identity_ = fingerprint{}.add(std::as_bytes(tokens())).add(options_.window).add(options_.stride).value();
   }
 
   std::shared_ptr<storage const> shared_;
   text_options options_;
   range part_;
+  std::uint64_t identity_ = 0;
 };
 
 /// Bits per character that a bigram model with add-k smoothing, counted on `train`, needs on `test`: the yardstick that

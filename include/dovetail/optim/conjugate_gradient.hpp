@@ -8,6 +8,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/optim/curvature_product.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 
@@ -47,7 +48,7 @@ struct conjugate_gradient {
     std::vector<double> values;
     double const b_norm = std::sqrt(detail::inner_product(b, b, options));
     // Residuals are kept in units of a power of two near |b|, so that products with them neither overflow nor vanish.
-    double const unit = b_norm > 0 && std::isfinite(b_norm) ? std::exp2(std::clamp(std::ilogb(b_norm), -126, 126)) : 1;
+    double const unit = b_norm > 0 && is_finite(b_norm) ? std::exp2(std::clamp(std::ilogb(b_norm), -126, 126)) : 1;
     auto const factor = static_cast<float>(1 / unit);
     double rz = 0;
     auto const measure = [&] {  // after a change of r

@@ -10,6 +10,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
@@ -41,7 +42,7 @@ double move_along(parameter_list const& p, std::span<float const> v, std::span<f
   inner_products(w.size(), wanted, sums, options);
   if (!(sums[1] > 0)) return 0;
   double const step = reach * (1 + std::sqrt(sums[0])) / std::sqrt(sums[1]);
-  if (!std::isfinite(step) || step > 1e30) return 0;
+  if (!is_finite(step) || step > 1e30) return 0;
   struct restore {
     parameter_list const& p;
     std::span<float> w;

@@ -2,12 +2,12 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <tuple>
 #include <utility>
 
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -176,7 +176,7 @@ class engine {
       for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
     if (!all.pass[P].per_tensor && options_.combine) options_.combine(total);
     if constexpr (P == 0 && all.pass[P].update_norm) first_sum_ = total[0];
-    if (all.pass[P].can_skip && !std::isfinite(total[0])) return false;
+    if (all.pass[P].skips(total[0])) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
     (std::make_index_sequence<Flow::stages>{});
     return true;

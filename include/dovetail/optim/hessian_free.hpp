@@ -13,8 +13,10 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/conjugate_gradient.hpp>
 #include <dovetail/optim/curvature_product.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
@@ -66,9 +68,7 @@ struct hessian_free {
    public:
     state_type() = default;
     state_type(parameter_list const& parameters, double damping)
-        : damping_(damping), direction_(parameters.flat_size()) {
-      for (auto const& p : parameters) layout_.push_back({p.name, p.shape});
-    }
+        : layout_(parameters), damping_(damping), direction_(parameters.flat_size()) {}
     std::int64_t steps() const { return step_; }
     double damping() const { return damping_; }
     /// What is added to the curvature's diagonal.
@@ -77,7 +77,7 @@ struct hessian_free {
     /// "<prefix>curvature" and "<prefix>first_norm".
     std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> list{
-          make_named_tensor(prefix + "step", step_), make_named_tensor(prefix + "damping", damping_),
+          make_named_count(prefix + "step", step_), make_named_tensor(prefix + "damping", damping_),
           make_named_tensor(prefix + "curvature", curvature_), make_named_tensor(prefix + "first_norm", first_norm_)};
       std::size_t at = 0;
       for (auto const& [name, shape] : layout_) {
@@ -91,7 +91,7 @@ struct hessian_free {
 
    private:
     friend hessian_free;
-    std::vector<named_shape> layout_;
+    tensor_layout layout_;
     std::int64_t step_ = 0;
     double damping_ = 1;     // a share of …
     double curvature_ = 0;   // … the curvature along the gradient, as it was measured last
@@ -100,9 +100,9 @@ struct hessian_free {
   };
 
   state_type init(parameter_list const& parameters) const {
-    require(damping >= 0 && std::isfinite(damping) && decay >= 0 && decay <= 1 && forcing >= 0 && forcing < 1 &&
-                decrease > 0 && decrease < 0.5 && backtracks > 0 && std::isfinite(preconditioner_power) &&
-                solver.products > 0 && solver.residual >= 0 && !std::isnan(solver.progress),
+    require(damping >= 0 && is_finite(damping) && decay >= 0 && decay <= 1 && forcing >= 0 && forcing < 1 &&
+                decrease > 0 && decrease < 0.5 && backtracks > 0 && is_finite(preconditioner_power) &&
+                solver.products > 0 && solver.residual >= 0 && is_finite(solver.residual) && is_finite(solver.progress),
             "hessian_free: damping ", damping, ", decay ", decay, ", forcing ", forcing, ", decrease ", decrease, ", ",
             backtracks, " backtracks, preconditioner_power ", preconditioner_power, ", ", solver.products,
             " products: damping is finite and not negative, decay in [0, 1], forcing in [0, 1), decrease in (0, 1/2), "
@@ -115,10 +115,14 @@ struct hessian_free {
   template <objective F, curvature_product Product>
   hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
                            std::span<float const> diagonal = {}, step_options const& options = {}) const {
-    require(state.direction_.size() == parameters.flat_size() &&
-                (diagonal.empty() || diagonal.size() == parameters.flat_size()),
-            "hessian_free: a state of ", state.direction_.size(), " and a diagonal of ", diagonal.size(),
-            " elements for ", parameters.flat_size(), " parameters: call init() again");
+    state.layout_.check(parameters, "hessian_free: the state");
+    check_count(state.step_, "hessian_free: the number of steps");
+    require(is_finite(state.damping_) && state.damping_ >= 0 && is_finite(state.curvature_) &&
+                is_finite(state.first_norm_) && state.first_norm_ >= 0,
+            "hessian_free: a state whose damping is ", state.damping_, ", curvature ", state.curvature_,
+            " and first gradient's norm ", state.first_norm_, " was not saved by it: call init() again");
+    require(diagonal.empty() || diagonal.size() == parameters.flat_size(), "hessian_free: a diagonal of ",
+            diagonal.size(), " elements for ", parameters.flat_size(), " parameters");
     trials<std::remove_reference_t<F>> t(f, parameters, options);
     t.begin();
     if (t.r.gradient_norm > 0) {
@@ -167,8 +171,8 @@ struct hessian_free {
       r.evaluations = 1;
       detail::gather(p, &parameter::gradient, gradient.span());
       r.gradient_norm = std::sqrt(detail::inner_product(gradient.span(), gradient.span(), options));
-      require<numeric_error>(std::isfinite(r.loss) && std::isfinite(r.gradient_norm), "hessian_free: the loss is ",
-                             r.loss, " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
+      require<numeric_error>(is_finite(r.loss) && is_finite(r.gradient_norm), "hessian_free: the loss is ", r.loss,
+                             " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
       if (r.gradient_norm > 0) unit = std::exp2(std::clamp(std::ilogb(r.gradient_norm), -126, 126));
       auto const factor = static_cast<float>(-1 / unit);
       detail::map_vectors(
@@ -191,7 +195,7 @@ struct hessian_free {
     double sums[]{0, static_cast<double>(diagonal.size())};
     for (float const d : diagonal) sums[0] += std::abs(static_cast<double>(d));
     if (options.combine) options.combine(sums);
-    require<numeric_error>(std::isfinite(sums[0]), "hessian_free: the diagonal's elements add up to ", sums[0],
+    require<numeric_error>(is_finite(sums[0]), "hessian_free: the diagonal's elements add up to ", sums[0],
                            ": nothing was changed; give an estimate that is finite");
     double const mean = sums[0] > 0 ? sums[0] / sums[1] : 1;
     for (std::size_t i = 0; i < inverse.size(); ++i) {
@@ -262,7 +266,7 @@ struct hessian_free {
     detail::vector_pair const wanted[]{{v.data(), av.data()}, {v.data(), v.data()}};
     double sums[2];
     detail::inner_products(v.size(), wanted, sums, options);
-    if (double const k = sums[0] / sums[1]; std::isfinite(k)) state.curvature_ = k;
+    if (double const k = sums[0] / sums[1]; is_finite(k)) state.curvature_ = k;
   }
 
   /// Goes to the last of the iterates, or to an earlier one if the last is no good, and along it, or back.

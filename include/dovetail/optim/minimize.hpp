@@ -11,6 +11,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 #include <dovetail/optim/line_search.hpp>
@@ -141,7 +142,7 @@ class minimisation {
   void begin() {
     r_.loss = evaluate(g_.span());
     r_.gradient_norm = std::sqrt(inner_product(g_.span(), g_.span(), options_));
-    require<numeric_error>(std::isfinite(r_.loss) && std::isfinite(r_.gradient_norm), "minimize: at the first weights ",
+    require<numeric_error>(is_finite(r_.loss) && is_finite(r_.gradient_norm), "minimize: at the first weights ",
                            "the loss is ", r_.loss, " and the gradient's norm ", r_.gradient_norm,
                            ": nothing was changed; start from weights where both are finite");
     if (!(r_.gradient_norm > 0)) return;

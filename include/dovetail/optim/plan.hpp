@@ -48,9 +48,16 @@ struct pass_plan {
   bool from_update = false;  ///< begins with the stored update instead of the gradient
   bool applies = false;      ///< the last pass: adds the update to the weights
   bool can_skip = false;     ///< nothing has been written when this pass ends
+  bool guards = false;       ///< a stage that only skips is in it: squares that overflow a float are skipped, too
   // What a reducing pass adds up: the squares of the update and of the weights, then what a stage measures itself.
   bool per_tensor = false, update_norm = false, weight_norm = false;
   std::size_t measured = 0;
+  /// True if the step must be skipped, from the sum of the update's squares.
+  DOVETAIL_HD constexpr bool skips(double squares) const {
+    // By bits, which order what is not negative, infinity and NaN above all numbers: whatever the compiler's flags.
+    double const most = guards ? 3.40282347e38 : 1.7976931348623157e308;
+    return can_skip && std::bit_cast<std::uint64_t>(squares) > std::bit_cast<std::uint64_t>(most);
+  }
   constexpr std::size_t own_sums() const { return std::size_t{update_norm} + std::size_t{weight_norm}; }
   constexpr std::size_t sums() const { return own_sums() + measured; }
 };
@@ -66,6 +73,7 @@ struct plan {
   std::size_t scalars = 0;     ///< numbers that reducing stages remember
   std::size_t tensorwise = 0;  ///< tensorwise stages
   bool keeps_weights = false;  ///< slots hold weights of before
+  bool exact_slots = false;    ///< rounding of slots would be magnified
   bool by_tensor = false;      ///< from the first tensorwise stage on, the step can go tensor by tensor
   std::array<char const*, max_slots> scalar_names{};
   std::array<bool, max_slots> scalar_per_tensor{};
@@ -179,11 +187,13 @@ struct flow {
   static constexpr plan cut() {
     plan p;
     p.keeps_weights = (optim::keeps_weights<Stages> || ...);
+    p.exact_slots = (optim::exact_slots<Stages> || ...);
     p.stages = stages;
     p.slots = slots;
     p.factors = factors;
     p.scalars = first_scalar[stages];
-    constexpr bool reducing[] = {reducing_stage<Stages>..., false}, through[] = {passes_through<Stages>..., false},
+    constexpr bool reducing[] = {reducing_stage<Stages>..., false},
+                   guards[] = {optim::precedes_state<Stages>..., false}, through[] = {passes_through<Stages>..., false},
                    whole[] = {tensorwise_stage<Stages>..., false}, solving[] = {solves<Stages>..., false};
     constexpr std::size_t measures[] = {measure_count<Stages>..., 0}, advances[] = {slot_count<Stages>..., 0};
     constexpr reduction needs[] = {needs_of<Stages>()..., reduction{}};
@@ -218,6 +228,7 @@ struct flow {
         pass.update_norm |= measures[i] == 0;
         pass.weight_norm |= needs[i].weight_norm;
         pass.measured = measures[i];
+        pass.guards |= guards[i];
         if (!through[i] || !reducing[i + 1] || advances[i + 1]) break;  // slots must not change before a skip
       }
       from = i + 1;

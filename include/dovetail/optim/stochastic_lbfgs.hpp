@@ -10,8 +10,10 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/curvature_pairs.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -54,24 +56,26 @@ struct stochastic_lbfgs {
    public:
     state_type() = default;
     state_type(parameter_list const& parameters, std::size_t history)
-        : pairs_(parameters.flat_size(), history),
+        : layout_(parameters),
+          pairs_(parameters.flat_size(), history),
           weight_sum_(parameters.flat_size()),
           gradient_sum_(parameters.flat_size()),
           weight_mean_(parameters.flat_size()),
           gradient_mean_(parameters.flat_size()),
           gradient_(parameters.flat_size()),
-          room_(parameters.flat_size()) {
-      for (auto const& p : parameters) layout_.push_back({p.name, p.shape});
-    }
+          room_(parameters.flat_size()) {}
     std::int64_t steps() const { return step_; }
-    void set_steps(std::int64_t n) { step_ = n; }
+    void set_steps(std::int64_t n) {
+      check_count(n, "stochastic_lbfgs: the number of steps");
+      step_ = n;
+    }
     /// Pairs that H is made of.
     std::size_t pairs() const { return pairs_.size(); }
 
     /// "<prefix><parameter>.s0", … with the parameter's shape; "<prefix>step", "<prefix>pairs", and the products.
     std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> list{
-          make_named_tensor(prefix + "step", step_),         make_named_tensor(prefix + "pairs", pairs_.pushed()),
+          make_named_count(prefix + "step", step_),          make_named_count(prefix + "pairs", pairs_.pushed()),
           make_named_tensor(prefix + "gamma", gamma_),       make_named_tensor(prefix + "squares", squares_),
           make_named_tensor(prefix + "variance", variance_), make_named_tensor(prefix + "products", pairs_.gram())};
       std::size_t at = 0;
@@ -117,14 +121,14 @@ struct stochastic_lbfgs {
    private:
     friend stochastic_lbfgs;
     void check(parameter_list const& p, std::size_t history) const {
-      bool same = p.size() == layout_.size() && pairs_.capacity() == history;
-      for (std::size_t i = 0; same && i < p.size(); ++i)
-        same = p[i].name == layout_[i].name && p[i].shape.size() == layout_[i].shape.size();
-      require(same, "stochastic_lbfgs: the state was made for other parameters or another history than ", history,
-              ": call init() again");
+      require(pairs_.capacity() == history, "stochastic_lbfgs: the state was made for a history of ", pairs_.capacity(),
+              " pairs, this rule has one of ", history, ": call init() again");
+      layout_.check(p, "stochastic_lbfgs: the state");
+      check_count(step_, "stochastic_lbfgs: the number of steps");
+      check_count(pairs_.pushed(), "stochastic_lbfgs: the number of pairs");
     }
 
-    std::vector<named_shape> layout_;
+    tensor_layout layout_;
     std::int64_t step_ = 0;
     double gamma_ = 1;
     double squares_ = 0;   // sum of |g|^2 in this interval
@@ -150,12 +154,12 @@ struct stochastic_lbfgs {
     s.check(parameters, history);
     source.check(parameters);
     step_result r{.step = s.step_, .lr = lr(s.step_)};
-    require(std::isfinite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
+    require(is_finite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
             ": nothing was changed; give a finite number or a schedule that returns one");
     auto const g = s.gradient_.span();
     read(parameters, source, g);
     double const norm = std::sqrt(detail::inner_product(g, g, options));
-    if (!std::isfinite(norm)) {
+    if (!is_finite(norm)) {
       r.skipped = true;
       return r;
     }
@@ -248,7 +252,7 @@ struct stochastic_lbfgs {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
       double const grown = std::sqrt(detail::inner_product(d, d, options));
       double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
-      if (!std::isfinite(grown))
+      if (!is_finite(grown))
         std::copy(g.begin(), g.end(), d.begin()), length = plain;
       else if (grown > limit)
         length = limit / grown;

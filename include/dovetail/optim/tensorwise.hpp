@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/shape.hpp>
@@ -75,6 +77,18 @@ struct basic_tensor_update {
 };
 
 namespace detail {
+
+/// Throws argument_error unless the tensor that begins where the layer says (null: none does) is its weight {out, in}:
+/// what a rule keeps of a layer is sized by that, and what is read of `f` by both.
+DOVETAIL_COLD inline void check_layer(layer_factors const& f, shape const* weight, char const* whose) {
+  auto const rows = weight ? static_cast<std::int64_t>(tensor_update::rows_of(*weight)) : 0;
+  require(weight && weight->size() > 0 && f.in > 0 && rows == f.out && weight->size() / rows == f.in, whose,
+          ": a layer of ", f.in, " inputs and ", f.out, " outputs was observed at flat index ", f.first,
+          weight ? message(", where a tensor of shape ", *weight, " begins") : ", where no such tensor begins",
+          ": observe the model whose parameters init() was given");
+  require(f.rows >= 0 && f.positions > 0 && (f.rows == 0 || (f.inputs && f.output_gradients)), whose, ": a layer of ",
+          f.rows, " rows and ", f.positions, " positions was observed: rows cannot be negative nor without memory");
+}
 
 /// What a stage does with a tensor, a basic_tensor_update of some algebra.
 template <class S, class Tensor>

@@ -145,7 +145,7 @@ class local_sgd_session {
     if (now_ == weights::own) keep();
     now_ = weights::kept;
     auto all = state_.tensors(prefix + "optimizer.");
-    all.push_back(make_named_tensor(prefix + "steps", tried_));
+    all.push_back(make_named_count(prefix + "steps", tried_));
     for (std::size_t i = 0; i < parameters_->size(); ++i) {
       auto const& p = (*parameters_)[i];
       all.push_back(make_named_tensor(prefix + "weights." + p.name,

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <span>
 #include <string>
@@ -14,25 +14,16 @@
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/train/options.hpp>
+#include <dovetail/train/position.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
-
-/// Where a training stands: everything that is not a tensor. Saved as one row of integers.
-struct position {
-  std::int64_t step = 0;     ///< optimizer steps tried
-  std::int64_t batches = 0;  ///< global micro-batches taken from the data
-  std::int64_t skipped = 0;
-  std::int64_t ranks = 0, batch = 0, accumulate = 0, seed = 0;  ///< with which it was reached
-
-  static constexpr char const* name = "train.position";
-  named_tensor tensor() { return make_named_tensor(name, std::span<std::int64_t>(&step, 7)); }
-};
-static_assert(sizeof(position) == 7 * sizeof(std::int64_t));
 
 /// The weights of a list, by name: what a model contributes to a checkpoint.
 DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
@@ -49,19 +40,22 @@ class rank_run {
                          fit_options const& options, int threads)
       : model_(model),
         comm_(comm),
-        options_(options),
+        options_(checked(options)),
         threads_(threads),
         data_(data),
         session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
     if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
+    at_.samples = static_cast<std::int64_t>(data_.size());
+    at_.data = static_cast<std::int64_t>(data::identity_of(data_));
+    require_same_options();
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
   DOVETAIL_COLD void restore(saved_state const& saved) {
-    position found;
-    saved.restore({found.tensor()});
+    auto found = position::of(saved);
     require<checkpoint_error>(found.seed == static_cast<std::int64_t>(options_.seed), "the saved run has seed ",
                               found.seed, ", this one ", options_.seed, ": give the same seed to go on with it");
+    go_on_with_data(found);
     saved.check(weights_of(model_.parameters()));
     saved.check(session_.replicated(""));
     if constexpr (independent)
@@ -73,14 +67,6 @@ class rank_run {
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
     if (saved.contains(last_name)) saved.restore({last_tensor()});
-    if (found.ranks != comm_.size() || found.batch != options_.batch) {
-      // As many epochs, and within the last one as many samples, in batches of another size.
-      std::int64_t const samples = data_.size(), before = (independent ? 1 : found.ranks) * found.batch,
-                         now = (independent ? 1 : comm_.size()) * options_.batch;
-      auto const per_epoch = [samples](std::int64_t global) { return (samples + global - 1) / global; };
-      found.batches =
-          found.batches / per_epoch(before) * per_epoch(now) + found.batches % per_epoch(before) * before / now;
-    }
     at_ = found;
   }
 
@@ -91,6 +77,7 @@ class rank_run {
     at_.batch = options_.batch;
     at_.accumulate = options_.accumulate;
     at_.seed = static_cast<std::int64_t>(options_.seed);
+    at_.shuffle = options_.shuffle;
     saved_state s;
     s.add(session_.own(""), "rank" + std::to_string(comm_.rank()) + ".");
     if (common) {
@@ -110,12 +97,15 @@ class rank_run {
                                          .seed = options_.seed,
                                          .shuffle = options_.shuffle,
                                          .own_order = independent,
-                                         .start = at_.batches});
-    total_batches_ = options_.epochs * loader.steps_per_epoch();
-    total_steps_ =
-        options_.steps > 0 ? options_.steps : (total_batches_ + options_.accumulate - 1) / options_.accumulate;
-    if (options_.accumulate_at && !options_.steps) total_steps_ = 0;  // known when they have been made
+                                         .start = at_.taken()});
+    if (options_.steps <= 0) end_ = std::min(options_.epochs, position::most / at_.samples) * at_.samples;
+    total_steps_ = options_.steps;
+    if (!total_steps_ && !options_.accumulate_at) {  // or else known when they have been made
+      auto const left = loader.steps_between(at_.taken(), end_);
+      total_steps_ = at_.step + left / options_.accumulate + (left % options_.accumulate != 0);
+    }
     begin_ = last_report_ = clock::now();
+    bool saved = false;  // what is now
     while (!finished() && !report_.stopped) {
       skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
       if (skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped) stuck_ = skipped_in_a_row_;
@@ -125,8 +115,10 @@ class rank_run {
       // A batch schedule looks at every step, so that an interruption changes nothing.
       if (ends || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
       if (any_stuck_ || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
-      if (saves || report_.stopped) save(options_.on_save);
+      saved = saves || report_.stopped;
+      if (saved) save(options_.on_save);
     }
+    if (!saved) save(options_.on_save);  // no step was left to make
     agree();
     report_.step = at_.step;
     report_.seconds = seconds_since(begin_);
@@ -141,8 +133,56 @@ class rank_run {
     for (auto& p : parameters) comm.broadcast(p.weight, 0);
     return parameters;
   }
-  bool finished() const {
-    return options_.accumulate_at && !options_.steps ? at_.batches >= total_batches_ : at_.step >= total_steps_;
+  bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
+  /// A place in one data set says nothing about another one.
+  DOVETAIL_COLD void go_on_with_data(position& found) const {
+    bool const same = found.samples == at_.samples && (found.data == at_.data || !found.data || !at_.data);
+    require<checkpoint_error>(same || options_.new_data, "the training stands at sample ", found.offset, " of epoch ",
+                              found.epoch + 1, " of a data set of ", found.samples, " samples (identity ",
+                              static_cast<std::uint64_t>(found.data), "), this one has ", at_.samples, " (identity ",
+                              static_cast<std::uint64_t>(at_.data),
+                              "): give the same data, or say .new_data = true, and its epochs are counted from 0");
+    if (!same) found.epoch = found.offset = 0;
+    require<checkpoint_error>(found.offset == 0 || (found.shuffle != 0) == options_.shuffle,
+                              "the training stands at sample ", found.offset, " of ", found.samples, " of an epoch ",
+                              found.shuffle ? "that is shuffled" : "that is not shuffled",
+                              ": give the same .shuffle, or some samples are seen twice and others not at all");
+    found.samples = at_.samples;
+    if (at_.data) found.data = at_.data;
+  }
+  /// Collective. Ranks with other options would train something that nobody asked for, or wait for each other for ever.
+  DOVETAIL_COLD void require_same_options() {
+    struct field {
+      char const* name;
+      std::int64_t value;
+    };
+    auto const& o = options_;
+    std::array const mine{field{"batch", o.batch},
+                          field{"epochs", o.epochs},
+                          field{"steps", o.steps},
+                          field{"accumulate", o.accumulate},
+                          field{"accumulate_at (0: not set)", o.accumulate_at ? 1 : 0},
+                          field{"seed", static_cast<std::int64_t>(o.seed)},
+                          field{"shuffle", o.shuffle},
+                          field{"new_data", o.new_data},
+                          field{"log_every", o.log_every},
+                          field{"save_every", o.save_every},
+                          field{"max_skipped", o.max_skipped},
+                          field{"data.size()", at_.samples},
+                          field{"data.identity()", independent ? 0 : at_.data}};
+    std::array<std::int64_t, mine.size()> values;
+    for (std::size_t i = 0; i < mine.size(); ++i) values[i] = mine[i].value;
+    std::vector<std::byte> all;
+    auto const offsets = comm_.all_gather_v(std::as_bytes(std::span(values)), all);
+    for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
+      for (std::size_t i = 0; i < mine.size(); ++i) {
+        std::int64_t first = 0, other = 0;
+        require(offsets[r + 1] - offsets[r] == sizeof values, "fit: rank ", r, " runs another version of this library");
+        std::memcpy(&first, all.data() + i * sizeof first, sizeof first);
+        std::memcpy(&other, all.data() + offsets[r] + i * sizeof other, sizeof other);
+        require(first == other, "fit: ", mine[i].name, " is ", first, " on rank 0 and ", other, " on rank ", r,
+                ": all ranks must give the same");
+      }
   }
   bool measures() const {
     if constexpr (requires { session_.measures_noise(); })
@@ -170,13 +210,15 @@ class rank_run {
     agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, own = 0;
-    std::int64_t const micro_batches = accumulate();
-    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's.
-    for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const n = loader.samples_in(at_.batches + m);
+    std::int64_t samples = 0, own = 0, micro_batches = 0;
+    std::int64_t const wanted = accumulate(), from = at_.taken();
+    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The
+    // last step of the last epoch takes what is left.
+    for (std::int64_t at = from; micro_batches < wanted && (end_ == 0 || at < end_); ++micro_batches) {
+      auto const n = loader.samples_at(at);
       own += n.own;
       samples += n.all;
+      at += n.positions;
     }
     auto const predictions = data_.predictions_per_sample();
     float const scale = session_.gradient_scale(own * predictions, samples * predictions);
@@ -195,6 +237,7 @@ class rank_run {
       ++at_.batches;
       epoch = share.epoch;
     }
+    at_.advance(loader.position() - from);
     auto const result = step(sums.loss * static_cast<double>(scale));
     ++at_.step;
     report_.samples += samples;
@@ -272,7 +315,7 @@ class rank_run {
         r.noise_scale = noise_.value();
       }
       r.samples_per_second = rate;
-      bad_losses_in_a_row_ = std::isfinite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
+      bad_losses_in_a_row_ = is_finite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
       if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
     }
@@ -346,7 +389,7 @@ class rank_run {
   bool any_stuck_ = false;        ///< of all ranks
   bool agreed_ = false;           ///< since the last step
   std::array<double, 2> last_{};  ///< loss and rate of the last step that was reported
-  std::int64_t total_batches_ = 0;
+  std::int64_t end_ = 0;          ///< samples of the order after which the last epoch ends; 0: steps are counted
 };
 
 }  // namespace dovetail::train

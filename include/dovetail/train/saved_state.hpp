@@ -48,7 +48,8 @@ class saved_state {
     for (auto& [name, p] : other.pieces_) add(name, std::move(p));
   }
 
-  /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape.
+  /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape, and what counts steps can
+  /// be their number.
   DOVETAIL_COLD void check(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
     for (auto const& t : into) {
       auto const* p = find(prefix + t.name);
@@ -57,6 +58,13 @@ class saved_state {
       require<checkpoint_error>(p->type == t.type && p->shape == t.shape, "saved state: '", prefix, t.name,
                                 "' has shape ", p->shape, ", expected ", t.shape,
                                 ": it belongs to another model or configuration");
+      require<checkpoint_error>(p->bytes.size() == t.bytes.size(), "saved state: '", prefix, t.name, "' of shape ",
+                                p->shape, " has ", p->bytes.size(), " bytes, expected ", t.bytes.size());
+      for (std::size_t at = 0; t.counts && at < p->bytes.size(); at += sizeof(std::int64_t)) {
+        std::int64_t n = 0;
+        std::memcpy(&n, p->bytes.data() + at, sizeof n);
+        check_count<checkpoint_error>(n, message("saved state: '", prefix, t.name, '\''));
+      }
     }
   }
   /// Copies into every tensor of `into`; checks all of them before the first byte changes.
@@ -108,6 +116,9 @@ class saved_state {
       piece p;
       get(p.type);
       get(p.shape);
+      require<input_error>(p.shape.rank >= 0 && p.shape.rank <= shape::max_rank,
+                           "saved state: a message of another rank ", "is damaged: it has a tensor of ", p.shape.rank,
+                           " dimensions");
       get(n);
       auto const bytes = take(n);
       p.bytes.assign(bytes.begin(), bytes.end());
@@ -128,6 +139,7 @@ class saved_state {
 DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into,
                                       std::int64_t saved_ranks, int ranks, int rank) {
   auto const prefix = [](std::int64_t r) { return "rank" + std::to_string(r) + "."; };
+  require<checkpoint_error>(saved_ranks > 0, "saved state: it was saved by ", saved_ranks, " ranks: it is damaged");
   if (saved_ranks == ranks) return saved.restore(into, prefix(rank));
   for (std::int64_t r = 0; r < saved_ranks; ++r) try {
       saved.check(into, prefix(r));

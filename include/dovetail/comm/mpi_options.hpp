@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include <dovetail/comm/operation.hpp>
+
+namespace dovetail::comm {
+
+/// Who adds: ordered is this library's own algorithm, in rank order, the same bits as comm::threads; native is
+/// MPI_Allreduce, in whatever order the MPI likes, without deadline, for the types that MPI knows.
+enum class mpi_order : std::uint8_t { ordered, native };
+
+/// How ranks over MPI wait for each other and move data.
+struct mpi_options {
+  /// A rank that does not answer for so long is lost.
+  std::chrono::milliseconds deadline = default_deadline;
+  mpi_order order = mpi_order::ordered;
+  /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it
+  /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank; a
+  /// broadcast from two roots is found by this only.
+  bool check = false;
+  /// All-reduce and barrier go through shared memory when all ranks are on one host.
+  bool shared_memory = true;
+  /// Longer messages are sent in pieces: MPI counts in int. Must be equal on all ranks.
+  std::size_t largest_message = std::size_t{1} << 30;
+};
+
+}  // namespace dovetail::comm
