@@ -34,17 +34,19 @@ namespace dovetail::optim {
 /// than `signal` times its standard error, which the spread of the gradients within both intervals tells, is left out:
 /// where noise hides the curvature, this is SGD.
 ///
-/// g includes weight_decay w. Until there is a pair, and whenever H g is longer than max_growth |g|, the step is along
-/// g (of that length). A step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over
-/// parts go through step_options::combine) and on any gradient source. The same bits on any number of threads. State:
-/// 2 history + 4 floats per parameter, and 2 more of room; no step allocates, on one thread.
+/// g includes weight_decay w. Until there is a pair the step is along g / first_curvature; where H g is longer than
+/// max_growth |g| / first_curvature, it is shortened to that. A loss multiplied by c takes both curvatures times c. A
+/// step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over parts go through
+/// step_options::combine) and on any gradient source. The same bits on any number of threads. State: 2 history + 4
+/// floats per parameter, and 2 more of room; no step allocates, on one thread.
 struct stochastic_lbfgs {
   schedule lr = 0.3f;
   std::size_t history = 10;
   std::int64_t interval = 20;
   float smallest_curvature = 0.1f;  ///< in the units of the Hessian
+  float first_curvature = 1;        ///< H is its inverse until there is a pair
   float signal = 1.5f;              ///< norm of a difference of gradients over its standard error, at least
-  float max_growth = 10;            ///< of |H g| / |g|
+  float max_growth = 10;            ///< of |H g| / |g|, times first_curvature
   float weight_decay = 0;
   static constexpr auto describe() {
     return policy{"stochastic_lbfgs",
@@ -52,6 +54,7 @@ struct stochastic_lbfgs {
                   field{"history", &stochastic_lbfgs::history, ranges::count},
                   field{"interval", &stochastic_lbfgs::interval, ranges::count},
                   field{"smallest_curvature", &stochastic_lbfgs::smallest_curvature, ranges::positive},
+                  field{"first_curvature", &stochastic_lbfgs::first_curvature, ranges::positive},
                   field{"signal", &stochastic_lbfgs::signal, ranges::not_negative},
                   field{"max_growth", &stochastic_lbfgs::max_growth, ranges::positive},
                   field{"weight_decay", &stochastic_lbfgs::weight_decay, ranges::not_negative}};
@@ -237,9 +240,10 @@ struct stochastic_lbfgs {
     auto const [sy, ss, yy] = sums;
     if (yy < static_cast<double>(signal) * static_cast<double>(signal) * variance) return;
     double const smallest = static_cast<double>(smallest_curvature);
-    double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest, 1e12);
+    double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest,
+                                    std::max(smallest, 1e12 * static_cast<double>(first_curvature)));
     // Beyond these, floats would no longer hold what the damped difference is made of.
-    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e30 && yy < 1e60)) return;
+    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e37 && yy < 1e74)) return;
     if (double const least = 0.25 * gamma * ss; sy < least) {
       double const theta = 0.75 * gamma * ss / (gamma * ss - sy);
       auto const a = static_cast<float>(theta), b = static_cast<float>((1 - theta) * gamma);
@@ -252,17 +256,19 @@ struct stochastic_lbfgs {
 
   void move(parameter_list const& parameters, state_type& s, step_result const& r, step_options const& options) const {
     auto const g = s.gradient_.span(), d = s.room_.span();
+    double const plain = 1 / static_cast<double>(first_curvature);
     double length = 1;  // of d, as a share of what is wanted
     if (s.pairs_.size() > 0) {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
       double const grown = std::sqrt(detail::inner_product(d, d, options));
-      double const limit = static_cast<double>(max_growth) * r.gradient_norm;
+      double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
       if (!is_finite(grown))
-        std::copy(g.begin(), g.end(), d.begin());
+        std::copy(g.begin(), g.end(), d.begin()), length = plain;
       else if (grown > limit)
         length = limit / grown;
     } else {
       std::copy(g.begin(), g.end(), d.begin());
+      length = plain;
     }
     auto const rate = static_cast<float>(static_cast<double>(r.lr) * length);
     for (std::size_t i = 0; i < parameters.size(); ++i)
