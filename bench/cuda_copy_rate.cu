@@ -105,7 +105,8 @@ struct arrays {
 
 class table {
  public:
-  table(std::string const& path, gpu::device const& d) : file_(path, d, repetitions), device_(d) {}
+  table(std::string const& path, gpu::device const& d)
+      : file_(path, path.empty() ? "" : bench::context_of(d, repetitions)), device_(d) {}
 
   /// `bytes`: of one element.
   template <class Work>

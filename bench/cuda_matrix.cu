@@ -66,7 +66,7 @@ int run(std::string const& path) {
   optim::shampoo const shampoo{.interval = interval};
   // The feed-forward layers' longer sides keep the identity: a basis of order 4096 is renewed in seconds.
   optim::soap const soap{.interval = interval, .largest = 2048};
-  bench::figures_file file(path, d, steps);
+  bench::figures_file file(path, path.empty() ? "" : bench::context_of(d, steps));
   auto const add = [&](figure const& f) {
     file.add("{\"name\": \"%s\", \"step_s\": %.9g, \"renewing_s\": %.9g}", f.name.c_str(), f.plain, f.renewing);
   };

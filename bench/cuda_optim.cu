@@ -212,7 +212,7 @@ int run(std::string const& path) {
   std::printf("%-44s %11s %6s %10s %8s %8s %8s\n", "step", "parameters", "tensors", "time(us)", "GB/s", "copy",
               "of copy");
   torch_fused torch;
-  bench::figures_file file(path, d, repetitions);
+  bench::figures_file file(path, path.empty() ? "" : bench::context_of(d, repetitions));
   file.add("{\"name\": \"peer\", \"version\": \"%s\"}", torch.version().c_str());
   auto const add = [&](figure const& f) { ::add(file, f); };
   for (int const power : {20, 26, 27, 28})

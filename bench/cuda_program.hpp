@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "../test/cuda/on_device.hpp"
+#include "figures_file.hpp"
 
 // What the device's benchmarks share. They are plain programs: machines with a GPU may have no Google Benchmark.
 
@@ -56,57 +55,20 @@ struct stopwatch {
   }
 };
 
-/// Figures as JSON, which are in the file as soon as they are known: a run that is cut short has what it measured.
-class figures_file {
- public:
-  /// Without a path, nothing is written.
-  figures_file(std::string const& path, dovetail::cuda::device const& d, int repetitions) : path_(path) {
-    if (path.empty()) return;
-    cudaDeviceProp device{};
-    int driver = 0, clock_khz = 0, memory_khz = 0;
-    dovetail::cuda::check(cudaGetDeviceProperties(&device, d.index), "cudaGetDeviceProperties");
-    dovetail::cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-    dovetail::cuda::check(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, d.index), "cudaDeviceGetAttribute");
-    dovetail::cuda::check(cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, d.index),
-                          "cudaDeviceGetAttribute");
-    file_ = std::fopen(path.c_str(), "w");
-    if (!file_) throw dovetail::input_error(path + " cannot be written");
-    std::fprintf(file_,
-                 "{\"context\": {\"device\": \"%s\", \"multiprocessors\": %d, \"driver\": %d, \"runtime\": %d, "
-                 "\"clock_mhz\": %d, \"memory_clock_mhz\": %d, \"repetitions\": %d},\n \"benchmarks\": [",
-                 device.name, device.multiProcessorCount, driver, CUDART_VERSION, clock_khz / 1000, memory_khz / 1000,
-                 repetitions);
-    finish();
-  }
-  figures_file(figures_file const&) = delete;
-  ~figures_file() {
-    if (file_) std::fclose(file_);
-  }
-
-  /// One figure's object, by printf's rules.
-  [[gnu::format(printf, 2, 3)]] void add(char const* format, ...) {
-    if (!file_) return;
-    if (std::fseek(file_, -static_cast<long>(sizeof end - 1), SEEK_CUR) != 0)
-      throw dovetail::input_error(path_ + " cannot be written twice in one place: give a regular file");
-    std::fputs(first_ ? "\n  " : ",\n  ", file_);
-    first_ = false;
-    std::va_list arguments;
-    va_start(arguments, format);
-    std::vfprintf(file_, format, arguments);
-    va_end(arguments);
-    finish();
-  }
-
- private:
-  static constexpr char end[] = "\n]}\n";
-  void finish() {
-    std::fputs(end, file_);
-    if (std::fflush(file_) != 0) throw dovetail::input_error(path_ + " was not written completely");
-  }
-  std::string path_;
-  std::FILE* file_ = nullptr;
-  bool first_ = true;
-};
+/// What a device's figures are to be read with, as JSON.
+inline std::string context_of(dovetail::cuda::device const& d, int repetitions) {
+  cudaDeviceProp device{};
+  int driver = 0, clock_khz = 0, memory_khz = 0;
+  dovetail::cuda::check(cudaGetDeviceProperties(&device, d.index), "cudaGetDeviceProperties");
+  dovetail::cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  dovetail::cuda::check(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, d.index), "cudaDeviceGetAttribute");
+  dovetail::cuda::check(cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, d.index),
+                        "cudaDeviceGetAttribute");
+  return dovetail::message("{\"device\": \"", device.name, "\", \"multiprocessors\": ", device.multiProcessorCount,
+                           ", \"driver\": ", driver, ", \"runtime\": ", CUDART_VERSION,
+                           ", \"clock_mhz\": ", clock_khz / 1000, ", \"memory_clock_mhz\": ", memory_khz / 1000,
+                           ", \"repetitions\": ", repetitions, '}');
+}
 
 /// main() of a benchmark: run(path), where JSON goes to the file of --benchmark_out=FILE, or to $OUT/<name>.json.
 template <class F>

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "../../../bench/figures_file.hpp"
 #include "../report.hpp"
 #include "sanitizers.hpp"
 
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
@@ -258,6 +261,32 @@ void check_captures() {
   report(cudaLaunchKernelEx(&c, half_a_block_waits) == cudaErrorInvalidConfiguration, "no blocks");
 }
 
+/// What a benchmark leaves is whole after each figure.
+void check_figures() {
+  char name[] = "/tmp/dovetail_figures_XXXXXX";
+  int const made = mkstemp(name);
+  if (made < 0) return report(false, "a file of figures", "no temporary file");
+  close(made);
+  auto const text = [&] {
+    std::string s;
+    std::FILE* const in = std::fopen(name, "r");
+    for (int c; in && (c = std::fgetc(in)) != EOF;) s += static_cast<char>(c);
+    if (in) std::fclose(in);
+    return s;
+  };
+  {
+    bench::figures_file file(name, "{\"device\": \"none\"}");
+    report(text() == "{\"context\": {\"device\": \"none\"},\n \"benchmarks\": [\n]}\n",
+           "a file of no figures is whole");
+    file.add("{\"seconds\": %.3g}", 0.5);
+    report(text().ends_with("[\n  {\"seconds\": 0.5}\n]}\n"), "of one");
+    file.add("{\"seconds\": %.3g}", 0.25);
+    report(text().ends_with("[\n  {\"seconds\": 0.5},\n  {\"seconds\": 0.25}\n]}\n"), "of two");
+  }
+  std::remove(name);
+  bench::figures_file("", "").add("%d", 1);
+}
+
 __global__ void use_warps(int* to) {
   int const i = static_cast<int>(threadIdx.x);
   int sum = i;
@@ -286,6 +315,7 @@ int main() {
   check_devices();
   check_captures();
   check_warps();
+  check_figures();
   std::printf("%d failed\n", test::failures);
   return test::failures ? 1 : 0;
 }
