@@ -28,7 +28,7 @@ struct linear_scaling {
   float rate = 0.1f;
   std::int64_t batch = 256;
   constexpr float operator()(std::int64_t new_batch) const {
-    return static_cast<float>(rate * detail::batch_factor(batch, new_batch));
+    return static_cast<float>(static_cast<double>(rate) * detail::batch_factor(batch, new_batch));
   }
 };
 
@@ -38,7 +38,7 @@ struct sqrt_scaling {
   float rate = 1e-3f;
   std::int64_t batch = 256;
   float operator()(std::int64_t new_batch) const {
-    return static_cast<float>(rate * std::sqrt(detail::batch_factor(batch, new_batch)));
+    return static_cast<float>(static_cast<double>(rate) * std::sqrt(detail::batch_factor(batch, new_batch)));
   }
 };
 
