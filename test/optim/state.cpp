@@ -411,7 +411,7 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
   std::vector<float> const before(together.weights().begin(), together.weights().end());
   optim::mixed const broken{adamw, optim::group{optim::name_matches{"*.bias"}, optim::momentum{.lr = NAN}},
                             optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
-  CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("the learning rate of step 6"),
+  CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("momentum: lr is nan"),
                        argument_error);
   auto longer = together.parameters();
   float more = 0, its = 0;
@@ -538,6 +538,15 @@ TEST_CASE("schedules: values at their corners") {
   CHECK(p(30) == 0.25f);
   CHECK_THROWS_AS((optim::piecewise{{1, 0.1f}}), argument_error);
   CHECK_THROWS_AS((optim::piecewise{{0, 0.1f}, {5, 1}, {5, 2}}), argument_error);
+
+  // A rise that is over before the first step: the first rate is the peak.
+  optim::one_cycle const steep{.peak = 2, .steps = 4, .rise = 0.25f};
+  CHECK(steep(0) == 2.0f);
+  CHECK(steep(3) == doctest::Approx(2.0 / 25 / 1e4));
+  for (int t = 0; t < 5; ++t) CHECK(std::isfinite(optim::one_cycle{.steps = 3, .rise = 0}(t)));
+  // Waves that would be longer than there are steps.
+  CHECK(optim::warm_restarts{.initial = 1, .steps = 2, .growth = std::int64_t{1} << 62}(2) == 1.0f);
+  CHECK(optim::warm_restarts{.initial = 1, .steps = 10, .growth = 10}(std::numeric_limits<std::int64_t>::max()) <= 1);
 }
 
 TEST_CASE("a rate tuned at one batch size is scaled to another as its paper says") {

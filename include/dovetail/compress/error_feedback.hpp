@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -10,6 +9,7 @@
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 
 namespace dovetail::compress {
@@ -81,7 +81,7 @@ struct error_feedback {
       std::size_t const bytes = codec.encode(bucket{residual, b.tensors}, s.inner, out);
       codec.decode_add(out.first(bytes), residual, -1.0f);
       if (!kernel.all_finite(residual.data(), residual.size()))
-        for (float& r : residual) r = std::isfinite(r) ? r : 0.0f;
+        for (float& r : residual) r = is_finite(r) ? r : 0.0f;
       return bytes;
     }
   }

@@ -15,6 +15,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/finite.hpp>
 
 #if defined(__CUDACC__)
 #include <dovetail/core/simd_plain.hpp>
@@ -130,6 +131,17 @@ DOVETAIL_INLINE pack sign(pack a) {
   return select(abs(a) > 0.0f, pack(pack::vector(r)), a);
 }
 
+/// By bits, which flags that let a compiler forget NaN do not touch (core/finite.hpp).
+DOVETAIL_INLINE pack_mask is_nan(pack a) {
+  auto bits = pack_mask::vector(a.v);
+#if defined(__SSE2__)
+  __asm__("" : "+x"(bits));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(bits));
+#endif
+  return {(bits & 0x7fffffff) > 0x7f800000};
+}
+
 // For core/simd_power.hpp: x > 0 as mantissa times 2^result, the mantissa within [2/3, 4/3); x without its fraction,
 // for |x| < 2^31; and 2^n of an integral n from -126 to 127.
 DOVETAIL_INLINE pack split(pack x, pack& mantissa) {
@@ -211,6 +223,7 @@ DOVETAIL_INLINE constexpr float min(float a, float b) { return b < a ? b : a; }
 DOVETAIL_INLINE constexpr float max(float a, float b) { return a < b ? b : a; }
 /// -1 or 1; zeros and NaN stay what they are.
 DOVETAIL_INLINE constexpr float sign(float a) { return a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a; }
+DOVETAIL_INLINE constexpr bool is_nan(float a) { return dovetail::is_nan(a); }
 DOVETAIL_INLINE constexpr float split(float x, float& mantissa) {
   auto const bits = std::bit_cast<std::int32_t>(x);
   std::int32_t const exponent = (bits - 0x3f2aaaab) >> 23;
@@ -270,5 +283,6 @@ constexpr tracer abs(tracer a) { return tracer(a.inputs); }
 constexpr tracer min(tracer a, tracer b) { return a + b; }
 constexpr tracer max(tracer a, tracer b) { return a + b; }
 constexpr tracer sign(tracer a) { return tracer(a.inputs); }
+constexpr tracer is_nan(tracer a) { return tracer(a.inputs); }
 
 }  // namespace dovetail::simd

@@ -18,6 +18,7 @@
 #include <dovetail/optim/engine.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/rate.hpp>
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
@@ -148,12 +149,9 @@ class chain {
   /// The stages.
   constexpr detail::flattened<Parts...> const& parts() const { return stages_; }
 
-  /// Throws argument_error for hyperparameters that a stage cannot work with.
+  /// Throws argument_error for hyperparameters that a stage cannot work with. Called by init, and by every step.
   void check() const {
-    auto const one = [](auto const& stage) {
-      if constexpr (requires { stage.check(); }) stage.check();
-    };
-    std::apply([&](auto const&... stage) { (one(stage), ...); }, stages_);
+    std::apply([](auto const&... stage) { (detail::check_hyperparameters(stage), ...); }, stages_);
   }
   state init(parameter_list const& parameters) const {
     return init(parameters, std::vector<std::uint32_t>(parameters.size()));
@@ -211,13 +209,14 @@ class chain {
     std::int64_t const t = s.steps() + 1;
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
+      groups[g].check();
       detail::check_rate(groups[g].learning_rate(t), t);
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
     if constexpr (needs_loss) {
       detail::check_loss(options);
-      if (!std::isfinite(*options.loss))
+      if (!is_finite(*options.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
       for (auto& k : kernels) tell(k, *options.loss);
     }

@@ -268,6 +268,7 @@ class mixed {
     s.tensors_of.check(parameters, "optim::mixed: the state");
     each([&]<std::size_t G>() {
       auto const& mine = std::get<G>(s.parts);
+      detail::check_rule(rule<G>());
       detail::check_rates(rule<G>(), mine.state);
       if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
         rule<G>().check_state(mine.list, mine.state);

@@ -73,6 +73,7 @@ struct plan {
   std::size_t scalars = 0;     ///< numbers that reducing stages remember
   std::size_t tensorwise = 0;  ///< tensorwise stages
   bool keeps_weights = false;  ///< slots hold weights of before
+  bool exact_slots = false;    ///< rounding of slots would be magnified
   bool by_tensor = false;      ///< from the first tensorwise stage on, the step can go tensor by tensor
   std::array<char const*, max_slots> scalar_names{};
   std::array<bool, max_slots> scalar_per_tensor{};
@@ -186,6 +187,7 @@ struct flow {
   static constexpr plan cut() {
     plan p;
     p.keeps_weights = (optim::keeps_weights<Stages> || ...);
+    p.exact_slots = (optim::exact_slots<Stages> || ...);
     p.stages = stages;
     p.slots = slots;
     p.factors = factors;

@@ -10,6 +10,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
@@ -151,12 +152,12 @@ struct stochastic_lbfgs {
     s.check(parameters, history);
     source.check(parameters);
     step_result r{.step = s.step_, .lr = lr(s.step_)};
-    require(std::isfinite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
+    require(is_finite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
             ": nothing was changed; give a finite number or a schedule that returns one");
     auto const g = s.gradient_.span();
     read(parameters, source, g);
     double const norm = std::sqrt(detail::inner_product(g, g, options));
-    if (!std::isfinite(norm)) {
+    if (!is_finite(norm)) {
       r.skipped = true;
       return r;
     }
@@ -247,7 +248,7 @@ struct stochastic_lbfgs {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
       double const grown = std::sqrt(detail::inner_product(d, d, options));
       double const limit = static_cast<double>(max_growth) * r.gradient_norm;
-      if (!std::isfinite(grown))
+      if (!is_finite(grown))
         std::copy(g.begin(), g.end(), d.begin());
       else if (grown > limit)
         length = limit / grown;

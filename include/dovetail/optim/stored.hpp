@@ -195,17 +195,19 @@ struct packed_store {
       });
       auto const sums = Loop::run(k, factors, a, count);
       for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
-      // One word for every array and block of this step.
-      random_stream random{slots.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint64_t>(state.steps())};
-      auto const words = random_words<Loop::slots + 1>(random, in_whole / storage_block);
+      // One word for every array and block.
+      random_stream const of_slots{slots.seed, static_cast<std::uint32_t>(tensor)};
+      auto const words = random_words<Loop::slots + 1>(of_slots, in_whole / storage_block);
+      auto const step = static_cast<std::uint64_t>(state.steps());
       Loop::each_slot([&](auto s) {
         if constexpr (Loop::writes(slot_bit(s))) {
-          float const scale = slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat, words[s]);
+          float const scale = slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat,
+                                           codes::word_of_step(words[s], step));
           if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;
         }
       });
       if constexpr (Loop::writes(weight_bit) && !Weights::plain) {
-        random.seed = weight_seed(slots, weights);
+        random_stream const random{weight_seed(slots, weights), static_cast<std::uint32_t>(tensor), step};
         weights.store(tensor, in_whole, low(flat), std::span<float const>(weight, count),
                       random.word(block_word(in_whole / storage_block, Loop::slots + 1) + Loop::slots));
       }
@@ -240,6 +242,10 @@ class stored {
                    "cocob, entropy_sgd), which have to keep all their bits: store its weights in another format, but "
                    "not its slots",
                    Rule);
+  DOVETAIL_REQUIRE(Slots::plain || !static_cast<optim::plan const&>(Rule::plan).exact_slots,
+                   "magnifies what rounding does to its slots (rmsprop_centred divides by a difference of them, "
+                   "dadapt_adamw finds its rate from them): store its weights in another format, but not its slots",
+                   Rule);
   using kept_slots = std::conditional_t<Slots::plain, detail::copied_slots, Slots>;
 
  public:
@@ -256,8 +262,10 @@ class stored {
   kept_slots const& slots() const { return slots_; }
   Weights const& weights() const { return weights_; }
 
-  /// Throws argument_error if the weights are not where the policy for them says.
+  /// Throws argument_error if the weights are not where the policy for them says, or for hyperparameters that the rule
+  /// cannot work with.
   void check(parameter_list const& parameters) const {
+    detail::check_rule(rule_);
     weights_.check(parameters);
     require(!Weights::in_parameters || !parameters.has_elsewhere(),
             "optim::stored: weights of this list are elsewhere: say where with split_weights or rounded_weights");

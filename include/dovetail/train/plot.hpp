@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
@@ -22,6 +21,7 @@
 
 #include <dovetail/core/atomic_file.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/regular_file.hpp>
 #include <dovetail/train/printable.hpp>
 
@@ -96,7 +96,7 @@ inline void write_gnuplot(std::filesystem::path const& stem, std::vector<curve> 
   for (auto const& c : curves) {
     data << "# " << detail::printable(c.label) << '\n';
     for (auto const& [x, y] : c.points) {
-      if (std::isfinite(x) && std::isfinite(y)) data << x << ' ' << y;
+      if (is_finite(x) && is_finite(y)) data << x << ' ' << y;
       data << '\n';
     }
     data << "\n\n";  // two empty lines end one of gnuplot's indices

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +14,7 @@
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
@@ -315,7 +315,7 @@ class rank_run {
         r.noise_scale = noise_.value();
       }
       r.samples_per_second = rate;
-      bad_losses_in_a_row_ = std::isfinite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
+      bad_losses_in_a_row_ = is_finite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
       if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
     }

@@ -70,6 +70,7 @@ struct slot_format<blockwise_8bit> {
     codes::block_range range;
     for (int k = 0; k < block_share; ++k) range.take(x[k]);
     range.largest = detail::over_warp(range.largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+    range.smallest = detail::over_warp(range.smallest, [](std::uint32_t a, std::uint32_t b) { return a < b ? a : b; });
     range.signs = detail::over_warp(range.signs, [](std::uint32_t a, std::uint32_t b) { return a | b; });
     for (int k = 0; k < block_share; ++k) packed[k] = range.code(x[k], codes::random_bits(word, detail::place_of(k)));
     return range.scale();

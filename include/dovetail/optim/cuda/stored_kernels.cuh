@@ -108,8 +108,9 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
     each_slot([&](auto i) {
       if constexpr (math::writes(slot_bit(i))) {
         typename Slots::code codes[block_share];
-        random_stream const random{a.slot_seed, c.tensor, step};
-        float const scale = slot_format<Slots>::encode(s[i], random.word(word + i), codes);
+        random_stream const random{a.slot_seed, c.tensor};
+        float const scale =
+            slot_format<Slots>::encode(s[i], optim::codes::word_of_step(random.word(word + i), step), codes);
         store_share(a.codes[i] + flat, n, codes, Whole);
         if constexpr (Slots::scaled)
           if (warp_lane() == 0) a.scales[i][flat / storage_block] = scale;
