@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # check.sh REPOSITORY WORK DIGITS [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
-# warning. Its first lines may say `// needs: mpi onednn lapack io cuda` (skipped where one is missing) and `// run` (it is
+# warning. Its first lines may say `// needs: mpi onednn lapack io cuda eigen armadillo torch` (skipped where one is missing) and `// run` (it is
 # also run, alone in an empty folder, and must exit with 0), or `// run with: FOLDER` (it finds images of digits there,
 # drawn by the program DIGITS). Commands of ./run in blocks of shell exist.
 set -eu

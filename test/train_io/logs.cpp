@@ -98,6 +98,8 @@ TEST_CASE("a log does not cut a file that is none, nor take a name twice, and sa
   CHECK_THROWS_AS(log.write(0, 0, {{"step", 1}}), argument_error);
   CHECK(thrown<input_error>([&] { train::metrics_log(f / "nowhere" / "m"); }).find("No such file") !=
         std::string::npos);
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "m"); }).find("is being written by another log") !=
+        std::string::npos);
   fixture::write(f / "note", "one line, and no end");
   CHECK(thrown<input_error>([&] { train::metrics_log(f / "note"); }).find("line 1 is no record") != std::string::npos);
   CHECK(fixture::read(f / "note") == "one line, and no end");

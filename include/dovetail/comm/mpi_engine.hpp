@@ -73,7 +73,7 @@ class mpi_engine {
     auto* const s = reinterpret_cast<std::byte*>(sizes.data());
     gather(lengths, 0, s + 8 * at(rank()), s);
     std::vector<std::size_t> offsets(ranks() + 1);
-    for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + static_cast<std::size_t>(sizes[at(r)]);
+    for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + sizes[at(r)];
     all.resize(offsets.back());
     copy(all.data() + offsets[at(rank())], in.data(), in.size());
     clear();

@@ -60,7 +60,7 @@ class mpi_job {
     MPI_Finalized(&finalized);
     if (finalized) return;
     if (!broken() && std::uncaught_exceptions() > exceptions_)
-      fail({notice::lost, rank, message("rank ", rank, " left by an exception")}, true);
+      fail({notice::loss, rank, message("rank ", rank, " left by an exception")}, true);
     if (!broken()) tell_all({notice::left, rank, "left"});
     auto const give_up = clock::now() + options.deadline;
     while (!broken() && !sent_.empty() && clock::now() < give_up) progress();
@@ -84,7 +84,7 @@ class mpi_job {
   }
   /// A failure of this rank's own making, told to the others.
   void give_up(std::string const& reason) {
-    if (!broken()) fail({notice::lost, rank, reason}, true);
+    if (!broken()) fail({notice::loss, rank, reason}, true);
   }
   /// Told to the others: this rank is in code of its own, or back from there. Guards may be nested.
   void go_away(bool now) {
@@ -94,11 +94,11 @@ class mpi_job {
     if (!finalized && !broken() && guards_ == (now ? 1 : 0)) tell_all({now ? notice::away : notice::back, rank, ""});
   }
   [[noreturn]] void lost(int r, call const& c, std::string const& reason) {
-    fail({notice::lost, r, reason}, true);
+    fail({notice::loss, r, reason}, true);
     rethrow(where(c));
   }
   [[noreturn]] void diverged(int r, call const& c, std::string const& reason) {
-    fail({notice::diverged, r,
+    fail({notice::divergence, r,
           reason + ": every rank must call the same operations with the same sizes, in the same order"},
          true);
     rethrow(where(c));
@@ -209,7 +209,7 @@ class mpi_job {
   };
   /// What a rank tells the others when something went wrong, or when it leaves.
   struct notice {
-    enum kinds : int { none, left, away, back, lost, diverged };
+    enum kinds : int { none, left, away, back, loss, divergence };
     notice() = default;
     notice(kinds k, int r, std::string const& why) : kind(k), rank(r) {
       std::memcpy(text, why.data(), std::min(why.size(), sizeof text - 1));
@@ -356,7 +356,7 @@ class mpi_job {
   }
   [[noreturn]] void rethrow(std::string const& where) const {
     auto const what = message(where, ": ", failure_.text);
-    if (failure_.kind == notice::diverged) throw rank_diverged(what, failure_.rank);
+    if (failure_.kind == notice::divergence) throw rank_diverged(what, failure_.rank);
     throw rank_lost(what, failure_.rank);
   }
   /// At best effort: a peer that is gone must not stop us.

@@ -78,8 +78,8 @@ class signal {
   void sleep(std::uint32_t seen, std::chrono::nanoseconds at_most) {
     if (at_most.count() <= 0) return;
     timespec ts{};
-    ts.tv_sec = static_cast<decltype(ts.tv_sec)>(at_most.count() / 1'000'000'000);
-    ts.tv_nsec = static_cast<decltype(ts.tv_nsec)>(at_most.count() % 1'000'000'000);
+    ts.tv_sec = at_most.count() / 1'000'000'000;
+    ts.tv_nsec = at_most.count() % 1'000'000'000;
     syscall(SYS_futex, static_cast<void*>(&value_), FUTEX_WAIT_PRIVATE, seen, &ts, nullptr, 0);
   }
 #else

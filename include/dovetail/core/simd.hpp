@@ -66,11 +66,11 @@ struct pack {
   DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return a.v * b.v; }
   DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
-  DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {pack_mask::vector(a.v < b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator>(pack a, pack b) { return {pack_mask::vector(a.v > b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator<=(pack a, pack b) { return {pack_mask::vector(a.v <= b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator>=(pack a, pack b) { return {pack_mask::vector(a.v >= b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator==(pack a, pack b) { return {pack_mask::vector(a.v == b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {a.v < b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator>(pack a, pack b) { return {a.v > b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator<=(pack a, pack b) { return {a.v <= b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator>=(pack a, pack b) { return {a.v >= b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator==(pack a, pack b) { return {a.v == b.v}; }
 };
 
 DOVETAIL_INLINE pack select(pack_mask m, pack a, pack b) {
@@ -91,9 +91,9 @@ DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
 }
 DOVETAIL_INLINE pack sqrt(pack a) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_sqrt_ps(__m256(a.v)));
+  return _mm256_sqrt_ps(a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_sqrt_ps(__m128(a.v)));
+  return _mm_sqrt_ps(a.v);
 #elif defined(__aarch64__)
   return pack::vector(vsqrtq_f32(float32x4_t(a.v)));
 #else
@@ -108,18 +108,18 @@ DOVETAIL_INLINE pack abs(pack a) {
 // One instruction each: minps and maxps give their second operand when either is a NaN, or both are zeros.
 DOVETAIL_INLINE pack min(pack a, pack b) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_min_ps(__m256(b.v), __m256(a.v)));
+  return _mm256_min_ps(b.v, a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_min_ps(__m128(b.v), __m128(a.v)));
+  return _mm_min_ps(b.v, a.v);
 #else
   return select(b < a, b, a);
 #endif
 }
 DOVETAIL_INLINE pack max(pack a, pack b) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_max_ps(__m256(b.v), __m256(a.v)));
+  return _mm256_max_ps(b.v, a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_max_ps(__m128(b.v), __m128(a.v)));
+  return _mm_max_ps(b.v, a.v);
 #else
   return select(a < b, b, a);
 #endif
@@ -139,7 +139,7 @@ DOVETAIL_INLINE pack_mask is_nan(pack a) {
 #elif defined(__aarch64__)
   __asm__("" : "+w"(bits));
 #endif
-  return {pack_mask::vector((bits & 0x7fffffff) > 0x7f800000)};
+  return {(bits & 0x7fffffff) > 0x7f800000};
 }
 
 // For core/simd_power.hpp: x > 0 as mantissa times 2^result, the mantissa within [2/3, 4/3); x without its fraction,
@@ -165,16 +165,16 @@ DOVETAIL_INLINE pack two_to(pack n) {
 struct product_sum {
 #if defined(__AVX__)
   __m256d sum = _mm256_setzero_pd();
-  DOVETAIL_INLINE static __m256d low(pack a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v))); }
-  DOVETAIL_INLINE static __m256d high(pack a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1)); }
+  DOVETAIL_INLINE static __m256d low(pack a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a.v)); }
+  DOVETAIL_INLINE static __m256d high(pack a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1)); }
   DOVETAIL_INLINE void add(pack a, pack b) {
     sum = _mm256_add_pd(sum, _mm256_add_pd(_mm256_mul_pd(low(a), low(b)), _mm256_mul_pd(high(a), high(b))));
   }
   double total() const { return (sum[0] + sum[1]) + (sum[2] + sum[3]); }
 #elif defined(__SSE2__)
   __m128d sum = _mm_setzero_pd();
-  DOVETAIL_INLINE static __m128d low(pack a) { return _mm_cvtps_pd(__m128(a.v)); }
-  DOVETAIL_INLINE static __m128d high(pack a) { return _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v))); }
+  DOVETAIL_INLINE static __m128d low(pack a) { return _mm_cvtps_pd(a.v); }
+  DOVETAIL_INLINE static __m128d high(pack a) { return _mm_cvtps_pd(_mm_movehl_ps(a.v, a.v)); }
   DOVETAIL_INLINE void add(pack a, pack b) {
     sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(low(a), low(b)), _mm_mul_pd(high(a), high(b))));
   }

@@ -93,7 +93,7 @@ DOVETAIL_WIDE wide select(wide_mask const& m, wide const& a, wide const& b) {
 }
 DOVETAIL_WIDE wide keep(wide_mask const& m, wide const& a) { return wide::made(wide::bits(a) & wide::bits(m)); }
 DOVETAIL_WIDE wide_mask is_nan(wide const& a) {
-  return wide::mask(wide_mask::vector((wide::bits(a) & 0x7fffffff) > 0x7f800000));
+  return wide::mask((wide::bits(a) & 0x7fffffff) > 0x7f800000);
 }
 DOVETAIL_WIDE wide sqrt(wide const& a) {
 #if defined(__clang__)

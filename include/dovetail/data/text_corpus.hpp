@@ -46,7 +46,7 @@ class text_corpus {
     auto s = std::make_shared<storage>();
     for (auto const& file : files(path)) {
       if (s->tokens.size() >= options_.max_bytes) break;
-      auto const bytes = read_bytes(file, static_cast<std::size_t>(options_.max_bytes - s->tokens.size()));
+      auto const bytes = read_bytes(file, options_.max_bytes - s->tokens.size());
       if (bytes.empty()) continue;
       s->starts.push_back(s->tokens.size());
       s->tokens.insert(s->tokens.end(), bytes.begin(), bytes.end());

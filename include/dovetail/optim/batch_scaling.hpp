@@ -34,7 +34,7 @@ struct linear_scaling {
   }
   constexpr float operator()(std::int64_t new_batch) const {
     check_policy(*this);
-    return static_cast<float>(rate * detail::batch_factor(batch, new_batch));
+    return static_cast<float>(static_cast<double>(rate) * detail::batch_factor(batch, new_batch));
   }
 };
 
@@ -49,7 +49,7 @@ struct sqrt_scaling {
   }
   float operator()(std::int64_t new_batch) const {
     check_policy(*this);
-    return static_cast<float>(rate * std::sqrt(detail::batch_factor(batch, new_batch)));
+    return static_cast<float>(static_cast<double>(rate) * std::sqrt(detail::batch_factor(batch, new_batch)));
   }
 };
 

@@ -243,7 +243,8 @@ class chain {
   void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
     std::size_t i = 0;
     while (i < parameters.size() && (parameters.offset(i) != f.first || !parameters[i].size())) ++i;
-    detail::check_layer(f, i < parameters.size() ? &parameters[i].shape : nullptr, "optimizer");
+    auto const weight = i < parameters.size() ? parameters[i].logical_shape() : shape{};
+    detail::check_layer(f, i < parameters.size() ? &weight : nullptr, "optimizer");
     s.room().observed = true;
     each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
   }
@@ -298,8 +299,9 @@ class chain {
     auto const visit = [&](auto const& stage) {
       if constexpr (detail::collects<std::remove_cvref_t<decltype(stage)>>) {
         auto const& p = parameters[i];
-        if constexpr (requires { stage.arrays(shape{}); }) s.check_arrays(index, i, stage.arrays(p.shape));
-        tensor_update t{p.name, p.shape, s.steps() + 1, 1, p.weight, {}, s.arrays(index, i), {s.room().work, 1}};
+        if constexpr (requires { stage.arrays(shape{}); }) s.check_arrays(index, i, stage.arrays(p.logical_shape()));
+        tensor_update t{p.name, p.logical_shape(),  s.steps() + 1,     1, p.weight,
+                        {},     s.arrays(index, i), {s.room().work, 1}};
         if (i + 1 < parameters.size()) {
           t.next_name = &parameters[i + 1].name;
           t.next_update = parameters[i + 1].gradient;
@@ -328,14 +330,15 @@ class chain {
           all[0] = std::get<S>(groups[0].stages_).initial_scalar(k);
       }
     if constexpr (requires { of(0).arrays(shape{}); })
-      for (std::size_t i = 0; i < parameters.size(); ++i) s.set_arrays(S, i, of(i).arrays(parameters[i].shape));
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        s.set_arrays(S, i, of(i).arrays(parameters[i].logical_shape()));
   }
   /// Stage S of the group that tensor i belongs to finds the arrays that it needs.
   template <std::size_t S>
   static void check_arrays(chain const& of, parameter_list const& parameters, state const& s, std::size_t i) {
     auto const& stage = std::get<S>(of.stages_);
     if constexpr (requires { stage.arrays(shape{}); })
-      s.check_arrays(S, i, stage.arrays(parameters[i].shape));
+      s.check_arrays(S, i, stage.arrays(parameters[i].logical_shape()));
     else if constexpr (tensorwise_stage<typename flow::template stage<S>>)
       s.check_arrays(S, i, {});
   }

@@ -96,7 +96,7 @@ class grouped {
   /// group_index of every parameter.
   std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {
     std::vector<std::uint32_t> group_of;
-    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.whole));
+    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.logical_whole()));
     return group_of;
   }
   step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {

@@ -143,11 +143,11 @@ class mixed {
     s.tensors_of = tensor_layout(parameters);
     auto const group_of = groups_of(parameters);
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       for (std::size_t i = 0; i < parameters.size(); ++i)
-        if (group_of[i] == G) part.index.push_back(i);
-      part.list = sublist(parameters, part.index);
-      part.state = rule<G>().init(part.list);
+        if (group_of[i] == G) mine.index.push_back(i);
+      mine.list = sublist(parameters, mine.index);
+      mine.state = rule<G>().init(mine.list);
     });
     return s;
   }
@@ -162,10 +162,10 @@ class mixed {
     check(parameters, s, options);
     step_result all;
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
-      if (moved(parameters, part.list, part.index)) part.list = sublist(parameters, part.index);
-      detail::subset_source<Source> const own{&source, &parameters, part.index.data()};
-      step_result const r = rule<G>().step(part.list, part.state, own, options);
+      auto& mine = std::get<G>(s.parts);
+      if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
+      detail::subset_source<Source> const own{&source, &parameters, mine.index.data()};
+      step_result const r = rule<G>().step(mine.list, mine.state, own, options);
       if constexpr (G == 0) all = r;
       all.skipped = all.skipped || r.skipped;
     });
@@ -177,13 +177,13 @@ class mixed {
   template <class Exchange>
   void share(parameter_list const& parameters, state_type& s, Exchange const& exchange) const {
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       auto const own = [&](std::vector<divisible_array> arrays) {
-        for (auto& a : arrays) a = in_whole_list(a, part.index);
+        for (auto& a : arrays) a = in_whole_list(a, mine.index);
         exchange(std::move(arrays));
       };
-      if constexpr (requires { rule<G>().share(parameters, part.state, own); })
-        rule<G>().share(sublist(parameters, part.index), part.state, own);
+      if constexpr (requires { rule<G>().share(parameters, mine.state, own); })
+        rule<G>().share(sublist(parameters, mine.index), mine.state, own);
     });
   }
 
@@ -193,12 +193,12 @@ class mixed {
   void observe(parameter_list const& parameters, state_type& s, layer_factors f) const {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
-        for (std::size_t k = 0; k < part.index.size(); ++k)
-          if (parameters.offset(part.index[k]) == first && part.list[k].size()) {
-            f.first = part.list.offset(k);
-            rule<G>().observe(part.list, part.state, f);
+        for (std::size_t k = 0; k < mine.index.size(); ++k)
+          if (parameters.offset(mine.index[k]) == first && mine.list[k].size()) {
+            f.first = mine.list.offset(k);
+            rule<G>().observe(mine.list, mine.state, f);
           }
     });
   }
@@ -227,7 +227,7 @@ class mixed {
   /// group_index of every parameter.
   std::vector<std::size_t> groups_of(parameter_list const& parameters) const {
     std::vector<std::size_t> all;
-    for (auto const& p : parameters) all.push_back(group_index(p.name, p.whole));
+    for (auto const& p : parameters) all.push_back(group_index(p.name, p.logical_whole()));
     return all;
   }
 
@@ -267,11 +267,11 @@ class mixed {
     if constexpr (needs_loss) detail::check_loss(options);
     s.tensors_of.check(parameters, "optim::mixed: the state");
     each([&]<std::size_t G>() {
-      auto const& part = std::get<G>(s.parts);
+      auto const& mine = std::get<G>(s.parts);
       detail::check_rule(rule<G>());
-      detail::check_rates(rule<G>(), part.state);
-      if constexpr (requires { rule<G>().check_state(part.list, part.state); })
-        rule<G>().check_state(part.list, part.state);
+      detail::check_rates(rule<G>(), mine.state);
+      if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
+        rule<G>().check_state(mine.list, mine.state);
     });
   }
   static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {

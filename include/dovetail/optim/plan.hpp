@@ -169,17 +169,17 @@ struct flow {
   static constexpr auto first_scalar = running_sum<scalar_count<Stages>...>();
 
   /// The update that reaches stage `End`, from the update `u` that reaches stage `Begin`; stages from `From` on advance
-  /// their slots. `factors` has those of all stages.
+  /// their slots. `factor` has those of all stages.
   template <std::size_t Begin, std::size_t From, std::size_t End, class T>
-  DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slots, T const* factors) {
-    return run_stages<Begin, From>(k, w, u, slots, factors, std::make_index_sequence<End - Begin>{});
+  DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slot, T const* factor) {
+    return run_stages<Begin, From>(k, w, u, slot, factor, std::make_index_sequence<End - Begin>{});
   }
   /// Advances stage S, which update `u` has reached, and gives the terms of the sums that it measures.
   template <std::size_t S, class T>
-  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slots) {
-    advance_stage<stage<S>>(std::get<S>(k), w, u, slots + first_slot[S], slot_sequence<stage<S>>{});
+  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slot) {
+    advance_stage<stage<S>>(std::get<S>(k), w, u, slot + first_slot[S], slot_sequence<stage<S>>{});
     return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-      return std::get<S>(k).measure(w, u, slots[first_slot[S] + I]...);
+      return std::get<S>(k).measure(w, u, slot[first_slot[S] + I]...);
     }
     (slot_sequence<stage<S>>{});
   }
@@ -257,10 +257,10 @@ struct flow {
   }
   template <std::size_t Begin, std::size_t From, class T, std::size_t... I>
   DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,
-                                                [[maybe_unused]] T* slots, [[maybe_unused]] T const* factors,
+                                                [[maybe_unused]] T* slot, [[maybe_unused]] T const* factor,
                                                 std::index_sequence<I...>) {
     ((u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
-          std::get<Begin + I>(k), w, u, slots + first_slot[Begin + I], factors + first_factor[Begin + I],
+          std::get<Begin + I>(k), w, u, slot + first_slot[Begin + I], factor + first_factor[Begin + I],
           slot_sequence<stage<Begin + I>>{}, std::make_index_sequence<factor_count<stage<Begin + I>>>{})),
      ...);
     return u;

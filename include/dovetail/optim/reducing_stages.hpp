@@ -26,7 +26,8 @@ struct clip_by_global_norm {
   struct kernel {
     float max_norm = 0;
     DOVETAIL_HD float factor(norms n) const {
-      return n.update > static_cast<double>(max_norm) ? static_cast<float>(max_norm / n.update) : 1.0f;
+      return n.update > static_cast<double>(max_norm) ? static_cast<float>(static_cast<double>(max_norm) / n.update)
+                                                      : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T factor) const {
@@ -96,7 +97,9 @@ struct scale_by_lars_trust_ratio {
     float trust_coefficient = 0, weight_decay = 0, epsilon = 0;
     DOVETAIL_HD float factor(norms n) const {
       if (!(n.weight > 0 && n.update > 0)) return 1.0f;
-      return detail::factor_from(trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon));
+      return detail::factor_from(
+          static_cast<double>(trust_coefficient) * n.weight /
+          (n.update + static_cast<double>(weight_decay) * n.weight + static_cast<double>(epsilon)));
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {

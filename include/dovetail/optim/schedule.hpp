@@ -42,7 +42,8 @@ struct step_decay {
   }
   float operator()(std::int64_t step) const {
     check_policy(*this);
-    return static_cast<float>(initial * std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
+    return static_cast<float>(static_cast<double>(initial) *
+                              std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
   }
 };
 
@@ -58,7 +59,7 @@ struct linear {
     check_policy(*this);
     if (step >= steps) return to;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(from + (static_cast<double>(to) - from) * x);
+    return static_cast<float>(static_cast<double>(from) + (static_cast<double>(to) - static_cast<double>(from)) * x);
   }
 };
 
@@ -77,8 +78,8 @@ struct cosine {
     check_policy(*this);
     if (step >= steps) return final;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(final +
-                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
+    return static_cast<float>(static_cast<double>(final) + (static_cast<double>(initial) - static_cast<double>(final)) *
+                                                               0.5 * (1 + std::cos(std::numbers::pi * x)));
   }
 };
 
@@ -95,7 +96,7 @@ struct exponential {
   float operator()(std::int64_t step) const {
     check_policy(*this);
     double const x = static_cast<double>(step) / static_cast<double>(every);
-    return static_cast<float>(initial * std::pow(static_cast<double>(factor), x));
+    return static_cast<float>(static_cast<double>(initial) * std::pow(static_cast<double>(factor), x));
   }
 };
 
@@ -114,7 +115,8 @@ struct polynomial {
     check_policy(*this);
     if (step >= steps) return to;
     double const left = 1 - static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(to + (static_cast<double>(from) - to) * std::pow(left, static_cast<double>(power)));
+    return static_cast<float>(static_cast<double>(to) + (static_cast<double>(from) - static_cast<double>(to)) *
+                                                            std::pow(left, static_cast<double>(power)));
   }
 };
 
@@ -132,7 +134,7 @@ struct inverse_time {
   float operator()(std::int64_t step) const {
     check_policy(*this);
     double const base = 1 + static_cast<double>(decay) * static_cast<double>(step);
-    return static_cast<float>(initial * std::pow(base, -static_cast<double>(power)));
+    return static_cast<float>(static_cast<double>(initial) * std::pow(base, -static_cast<double>(power)));
   }
 };
 
@@ -149,7 +151,7 @@ struct inverse_sqrt {
   float operator()(std::int64_t step) const {
     check_policy(*this);
     double const at = static_cast<double>(step > steps ? step : steps);
-    return static_cast<float>(peak * std::sqrt(static_cast<double>(steps) / at));
+    return static_cast<float>(static_cast<double>(peak) * std::sqrt(static_cast<double>(steps) / at));
   }
 };
 
@@ -174,8 +176,8 @@ struct warm_restarts {
     else
       for (; step >= length; length = longer(length)) step -= length;
     double const x = static_cast<double>(step) / static_cast<double>(length);
-    return static_cast<float>(final +
-                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
+    return static_cast<float>(static_cast<double>(final) + (static_cast<double>(initial) - static_cast<double>(final)) *
+                                                               0.5 * (1 + std::cos(std::numbers::pi * x)));
   }
 
  private:
@@ -203,8 +205,9 @@ struct cyclical {
     check_policy(*this);
     std::int64_t const cycle = step / (2 * up), inside = step % (2 * up);
     double const x = static_cast<double>(inside <= up ? inside : 2 * up - inside) / static_cast<double>(up);
-    return static_cast<float>(low + (static_cast<double>(high) - low) * x *
-                                        std::pow(static_cast<double>(shrink), static_cast<double>(cycle)));
+    return static_cast<float>(static_cast<double>(low) +
+                              (static_cast<double>(high) - static_cast<double>(low)) * x *
+                                  std::pow(static_cast<double>(shrink), static_cast<double>(cycle)));
   }
 };
 
@@ -228,13 +231,15 @@ struct one_cycle {
     check_policy(*this);
     double const top = static_cast<double>(rise) * static_cast<double>(steps) - 1,
                  last = static_cast<double>(steps - 1);
-    double const start = static_cast<double>(peak) / start_divisor, at = static_cast<double>(step);
-    if (at >= last) return static_cast<float>(start / final_divisor);
+    double const start = static_cast<double>(peak) / static_cast<double>(start_divisor), at = static_cast<double>(step);
+    if (at >= last) return static_cast<float>(start / static_cast<double>(final_divisor));
     auto const wave = [](double from, double to, double x) {
       return to + (from - to) * 0.5 * (1 + std::cos(std::numbers::pi * x));
     };
-    return static_cast<float>(at <= top && top > 0 ? wave(start, peak, at / top)
-                                                   : wave(peak, start / final_divisor, (at - top) / (last - top)));
+    return static_cast<float>(
+        at <= top && top > 0
+            ? wave(start, static_cast<double>(peak), at / top)
+            : wave(static_cast<double>(peak), start / static_cast<double>(final_divisor), (at - top) / (last - top)));
   }
 };
 
@@ -255,7 +260,8 @@ struct warm_up {
     check_policy(*this);
     if (step >= steps) return static_cast<float>(then(step - steps));
     double const x = static_cast<double>(step + 1) / static_cast<double>(steps);
-    return static_cast<float>(from + (static_cast<double>(then(0)) - from) * x);
+    auto const low = static_cast<double>(from);
+    return static_cast<float>(low + (static_cast<double>(then(0)) - low) * x);
   }
 };
 template <class Then>

@@ -167,7 +167,7 @@ struct scale_by_adam {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const b1 = beta1, b2 = beta2;
+    double const b1 = static_cast<double>(beta1), b2 = static_cast<double>(beta2);
     return {beta1,
             static_cast<float>(1 - b1),
             beta2,

@@ -212,6 +212,7 @@ class state {
     buffer<double> tensors;                ///< per tensor: the same
     buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
     buffer<float> update;                  ///< what tensorwise stages map
+    buffer<float> turned;                  ///< a column-major tensor, by rows
     std::vector<float> work;               ///< theirs
     bool observed = false;                 ///< a layer was observed since this state was made
   };

@@ -132,9 +132,9 @@ struct stochastic_lbfgs {
 
    private:
     friend stochastic_lbfgs;
-    void check(parameter_list const& p, std::size_t history) const {
-      require(pairs_.capacity() == history, "stochastic_lbfgs: the state was made for a history of ", pairs_.capacity(),
-              " pairs, this rule has one of ", history, ": call init() again");
+    void check(parameter_list const& p, std::size_t wanted) const {
+      require(pairs_.capacity() == wanted, "stochastic_lbfgs: the state was made for a history of ", pairs_.capacity(),
+              " pairs, this rule has one of ", wanted, ": call init() again");
       layout_.check(p, "stochastic_lbfgs: the state");
       check_count(step_, "stochastic_lbfgs: the number of steps");
       check_count(pairs_.pushed(), "stochastic_lbfgs: the number of pairs");

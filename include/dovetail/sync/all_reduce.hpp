@@ -99,11 +99,7 @@ class all_reduce_session {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
-    gradients_ = parameters.flat_gradients();
-    if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
-      staging_ = buffer<float>(parameters.flat_size());
-      gradients_ = staging_.span();
-    }
+    follow_memory();
     for (auto part : cut_buckets(parameters, policy.bucket_bytes)) {
       auto const values = gradients_.subspan(part.begin, part.size());
       auto const tensors = tensors_in(parameters, part);
@@ -213,8 +209,21 @@ class all_reduce_session {
     comm::ticket done{};
   };
 
+  /// Where the gradients are now: the list may have been given other memory (parameter_list::rebind) between two steps.
+  void follow_memory() {
+    gradients_ = parameters_->flat_gradients();
+    if (!gradients_.empty()) {
+      staging_ = {};
+    } else {  // scattered tensors are exchanged through a copy
+      if (staging_.size() != parameters_->flat_size()) staging_ = buffer<float>(parameters_->flat_size());
+      gradients_ = staging_.span();
+    }
+  }
   void launch() {
-    if (launched_ == 0) squares_.own = 0;
+    if (launched_ == 0) {
+      squares_.own = 0;
+      follow_memory();
+    }
     auto const bucket = static_cast<std::int64_t>(launched_);
     auto& slot = buckets_[launched_++];
     auto const part = slot.exchange.part();

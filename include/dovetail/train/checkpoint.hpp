@@ -80,7 +80,7 @@ class checkpoint_file {
                               " bytes, after it the file has ", size - 8, ": it is truncated or no safetensors file");
     require<checkpoint_error>(length <= safetensors::max_header, path, ": its header claims ", length,
                               " bytes, at most ", safetensors::max_header, " are read");
-    head.resize(8 + static_cast<std::size_t>(length));
+    head.resize(8 + length);
     read_exactly(head.data() + 8, length, 8);
     data_begin_ = 8 + length;
     safetensors::header h;
@@ -106,7 +106,7 @@ class checkpoint_file {
   }
 
   std::vector<std::byte> read_at(safetensors::entry const& e) {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(e.bytes()));  // the header fits the file: so does this
+    std::vector<std::byte> bytes(e.bytes());  // the header fits the file: so does this
     read_exactly(reinterpret_cast<char*>(bytes.data()), e.bytes(), data_begin_ + e.begin);
     return bytes;
   }

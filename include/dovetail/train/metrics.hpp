@@ -114,17 +114,19 @@ inline std::vector<metrics_record> read_metrics(std::filesystem::path const& pat
 /// order of their steps. A value that is not finite is written as null, since JSON knows no other word for it.
 /// A resumed run gives its first step as `resume_at` and goes on as if it had never been interrupted; 0 starts anew, in
 /// the place of an old log. Throws input_error with the system's reason when the file cannot be read or written, is no
-/// log, or is a link, a FIFO or a device. Used by one thread.
+/// log, is another one's, or is a link, a FIFO or a device. Used by one thread.
 class metrics_log {
  public:
   using clock = std::chrono::steady_clock;
 
   explicit metrics_log(std::filesystem::path const& path, metrics_options options = {}) : options_(options) {
+    bool const is_there = regular_or_absent(path).has_value();
+    output_file<> file(path, O_CREAT | O_APPEND);
+    require<input_error>(file.lock(), path, " is being written by another log: give this one a path of its own");
     std::uintmax_t keep = 0;
-    if (regular_or_absent(path))  // one look at a file that will be emptied: it is a log, not somebody's text
+    if (is_there)  // one look at a file that will be emptied: it is a log, not somebody's text
       keep = detail::each_record(path,
                                  [&](metrics_record const& r, std::uintmax_t) { return r.step < options.resume_at; });
-    output_file<> file(path, O_CREAT | O_APPEND);
     file.truncate(keep);
     out_ = detail::log_file(std::move(file));
   }

@@ -26,7 +26,7 @@ struct progress_state {
 /// "1:02:03", "2:03", "0:07"; "--" for what is not known.
 inline std::string to_clock(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "--";
-  auto const s = static_cast<long long>(std::llround(seconds));
+  long long const s = std::llround(seconds);
   std::array<char, 40> text{};
   if (s >= 3600)
     std::snprintf(text.data(), text.size(), "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);

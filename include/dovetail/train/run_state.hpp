@@ -27,7 +27,7 @@ inline saved_state load_state(std::filesystem::path const& path) {
     require<checkpoint_error>(e.type.has_value(), path, ": tensor '", e.name, "' has the dtype '", e.unknown_type,
                               "': it was not written by a run");
     shape s;
-    for (auto extent : e.shape) s.push_back(static_cast<std::int64_t>(extent));
+    for (auto extent : e.shape) s.push_back(extent);
     state.add(e.name, {*e.type, s, file.read(e.name)});
   }
   return state;

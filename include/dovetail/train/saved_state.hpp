@@ -90,12 +90,12 @@ class saved_state {
       out.insert(out.end(), raw.begin(), raw.end());
     };
     for (auto const& [name, p] : pieces_) {
-      put(static_cast<std::uint64_t>(name.size()));
+      put(std::uint64_t{name.size()});
       out.insert(out.end(), reinterpret_cast<std::byte const*>(name.data()),
                  reinterpret_cast<std::byte const*>(name.data() + name.size()));
       put(p.type);
       put(p.shape);
-      put(static_cast<std::uint64_t>(p.bytes.size()));
+      put(std::uint64_t{p.bytes.size()});
       out.insert(out.end(), p.bytes.begin(), p.bytes.end());
     }
     return out;

@@ -125,7 +125,7 @@ class tensorboard_log {
   }
   void frame(std::string_view event) {
     detail::protobuf length, crc;
-    length.little_endian(static_cast<std::uint64_t>(event.size()));
+    length.little_endian(std::uint64_t{event.size()});
     crc.little_endian(detail::masked_crc(event));
     auto record = length;
     record.little_endian(detail::masked_crc(length.bytes));

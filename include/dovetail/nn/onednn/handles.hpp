@@ -79,40 +79,40 @@ struct convolution_plan {
   primitive_attr attr;
 
 #if DNNL_VERSION_MAJOR >= 3  // primitives are described by arguments
-  dnnl_status_t forward(primitive_desc& to, dnnl_engine_t engine) const {
-    return dnnl_convolution_forward_primitive_desc_create(to.out(), engine, dnnl_forward_training,
-                                                          dnnl_convolution_direct, image, weight, bias, result, strides,
-                                                          dilation, padding, padding, attr);
+  dnnl_status_t forward(primitive_desc& to, dnnl_engine_t on) const {
+    return dnnl_convolution_forward_primitive_desc_create(to.out(), on, dnnl_forward_training, dnnl_convolution_direct,
+                                                          image, weight, bias, result, strides, dilation, padding,
+                                                          padding, attr);
   }
-  dnnl_status_t backward_data(primitive_desc& to, dnnl_engine_t engine, const_dnnl_primitive_desc_t forward) const {
-    return dnnl_convolution_backward_data_primitive_desc_create(to.out(), engine, dnnl_convolution_direct, image,
-                                                                weight, result, strides, dilation, padding, padding,
-                                                                forward, attr);
+  dnnl_status_t backward_data(primitive_desc& to, dnnl_engine_t on, const_dnnl_primitive_desc_t forward) const {
+    return dnnl_convolution_backward_data_primitive_desc_create(to.out(), on, dnnl_convolution_direct, image, weight,
+                                                                result, strides, dilation, padding, padding, forward,
+                                                                attr);
   }
-  dnnl_status_t backward_weights(primitive_desc& to, dnnl_engine_t engine, const_dnnl_primitive_desc_t forward) const {
-    return dnnl_convolution_backward_weights_primitive_desc_create(to.out(), engine, dnnl_convolution_direct, image,
-                                                                   weight, bias, result, strides, dilation, padding,
-                                                                   padding, forward, attr);
+  dnnl_status_t backward_weights(primitive_desc& to, dnnl_engine_t on, const_dnnl_primitive_desc_t forward) const {
+    return dnnl_convolution_backward_weights_primitive_desc_create(to.out(), on, dnnl_convolution_direct, image, weight,
+                                                                   bias, result, strides, dilation, padding, padding,
+                                                                   forward, attr);
   }
 #else  // and by a struct
-  dnnl_status_t forward(primitive_desc& to, dnnl_engine_t engine) const {
+  dnnl_status_t forward(primitive_desc& to, dnnl_engine_t on) const {
     dnnl_convolution_desc_t d;
     auto const status =
         dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, image, weight,
                                                    bias, result, strides, dilation, padding, padding);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, engine, nullptr);
+    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, on, nullptr);
   }
-  dnnl_status_t backward_data(primitive_desc& to, dnnl_engine_t engine, const_dnnl_primitive_desc_t forward) const {
+  dnnl_status_t backward_data(primitive_desc& to, dnnl_engine_t on, const_dnnl_primitive_desc_t forward) const {
     dnnl_convolution_desc_t d;
     auto const status = dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, image, weight,
                                                                          result, strides, dilation, padding, padding);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, engine, forward);
+    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, on, forward);
   }
-  dnnl_status_t backward_weights(primitive_desc& to, dnnl_engine_t engine, const_dnnl_primitive_desc_t forward) const {
+  dnnl_status_t backward_weights(primitive_desc& to, dnnl_engine_t on, const_dnnl_primitive_desc_t forward) const {
     dnnl_convolution_desc_t d;
     auto const status = dnnl_dilated_convolution_backward_weights_desc_init(
         &d, dnnl_convolution_direct, image, weight, bias, result, strides, dilation, padding, padding);
-    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, engine, forward);
+    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, on, forward);
   }
 #endif
 };

@@ -249,6 +249,9 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   };
   std::apply([&](auto const&... stage) { (fill(stage), ...); }, chains[0].parts());
   if constexpr (chain::plan.tensorwise > 0) {
+    for (auto const& p : parameters)
+      require(!p.transposed, "optim::cuda: parameter '", p.name,
+              "' is column-major, which rules that see rows or matrices take on the host only");
     auto names = s.empty_names();
     each_arrays(chains, s, [&](std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) {
       s.set_arrays(names, stage, i, wanted);

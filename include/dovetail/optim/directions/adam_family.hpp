@@ -77,7 +77,8 @@ struct nesterov_weights {
 /// mu_1 ... mu_t. With q = 0.96^decay, log(1 - q^i / 2) = -sum_k (q^i / 2)^k / k, and the sum over i is a geometric
 /// series: 50 terms instead of t factors.
 DOVETAIL_HD inline nesterov_weights nesterov_shares(float beta, float decay, std::int64_t t) {
-  double const r = std::log(0.96) * static_cast<double>(decay), n = static_cast<double>(t), b = beta;
+  double const r = std::log(0.96) * static_cast<double>(decay), n = static_cast<double>(t),
+               b = static_cast<double>(beta);
   double sum = 0, half = 0.5;
   for (int k = 1; k <= 50; ++k, half *= 0.5) {
     double const rk = r * k;

@@ -50,9 +50,9 @@ struct scale_by_layer_rms {
     float beta = 0, epsilon = 0;
     bool first = false;
     DOVETAIL_HD float factor(norms n, double& v) const {
-      double const square = n.update * n.update, b = beta;
+      double const square = n.update * n.update, b = static_cast<double>(beta);
       v = first ? square : b * v + (1 - b) * square;
-      double const d = std::sqrt(v) + epsilon;
+      double const d = std::sqrt(v) + static_cast<double>(epsilon);
       return d > 0 ? detail::factor_from(1 / d) : 1.0f;
     }
     template <class T>
@@ -84,8 +84,10 @@ struct scale_by_clipped_lars_trust_ratio {
     float lr = 0, trust_coefficient = 0, weight_decay = 0, epsilon = 0;
     DOVETAIL_HD float factor(norms n) const {
       if (!(n.weight > 0 && n.update > 0)) return 1.0f;
-      double const r = trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon);
-      return r < lr ? static_cast<float>(r / lr) : 1.0f;
+      double const r = static_cast<double>(trust_coefficient) * n.weight /
+                       (n.update + static_cast<double>(weight_decay) * n.weight + static_cast<double>(epsilon));
+      auto const rate = static_cast<double>(lr);
+      return r < rate ? static_cast<float>(r / rate) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {
@@ -117,7 +119,7 @@ struct descend_by_relative_distance {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t) const {
-    double const x = lr;
+    double const x = static_cast<double>(lr);
     return {lr, static_cast<float>(1 / std::sqrt(1 + x * x))};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
@@ -274,8 +276,8 @@ struct scale_by_prodigy {
             epsilon,
             weight_decay,
             t == 1 ? 1.0f : 0.0f,
-            initial_d,
-            coefficient,
+            static_cast<double>(initial_d),
+            static_cast<double>(coefficient),
             bias_correction ? detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t)) : 1};
   }
 };

@@ -71,7 +71,7 @@ struct scale_by_loss_change {
     constexpr void evaluated(double f) { loss = f; }
     DOVETAIL_HD float factor(norms, double& d, double& before) const {
       if (!first) {
-        double const limit = clipping, change = std::abs(loss - before),
+        double const limit = static_cast<double>(clipping), change = std::abs(loss - before),
                      above = std::min(loss, before) - static_cast<double>(lower_bound);
         double const c = above > 0 ? std::min(std::max(change / above, 1 / limit), limit) : limit;
         d = static_cast<double>(beta) * d + (1 - static_cast<double>(beta)) * c;
@@ -147,11 +147,11 @@ struct descend_by_momo {
   kernel prepare(std::int64_t t) const {
     float const b = t == 1 ? 0.0f : beta;
     kernel k;
-    k.keep = b;
+    k.keep = static_cast<double>(b);
     k.rest = 1 - static_cast<double>(b);
-    k.rate = learning_rate(t);
-    k.decay = weight_decay;
-    k.lower_bound = lower_bound;
+    k.rate = static_cast<double>(learning_rate(t));
+    k.decay = static_cast<double>(weight_decay);
+    k.lower_bound = static_cast<double>(lower_bound);
     k.beta = b;
     k.fresh = detail::complement(b);
     return k;
@@ -208,11 +208,11 @@ struct descend_by_momo_adam {
   };
   kernel prepare(std::int64_t t) const {
     kernel k;
-    k.keep = beta1;
+    k.keep = static_cast<double>(beta1);
     k.rest = 1 - static_cast<double>(beta1);
-    k.rate = learning_rate(t);
-    k.decay = weight_decay;
-    k.lower_bound = lower_bound;
+    k.rate = static_cast<double>(learning_rate(t));
+    k.decay = static_cast<double>(weight_decay);
+    k.lower_bound = static_cast<double>(lower_bound);
     k.correct = detail::correction(beta1, t);
     k.adam = detail::moments_of(beta1, beta2);
     k.correct2 = detail::root_correction(beta2, t);

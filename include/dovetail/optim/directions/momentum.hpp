@@ -64,7 +64,8 @@ struct accumulate_decaying_momentum {
     }
   };
   constexpr kernel prepare(std::int64_t t) const {
-    double const left = t > steps ? 0 : 1 - static_cast<double>(t - 1) / static_cast<double>(steps), m = momentum;
+    double const left = t > steps ? 0 : 1 - static_cast<double>(t - 1) / static_cast<double>(steps),
+                 m = static_cast<double>(momentum);
     return {static_cast<float>(m * left / (1 - m + m * left))};
   }
 };

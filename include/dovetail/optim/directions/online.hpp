@@ -232,7 +232,7 @@ struct scale_by_dadapt_adam {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const b2 = beta2, k = std::sqrt(b2);
+    double const b2 = static_cast<double>(beta2), k = std::sqrt(b2);
     return {beta1,
             beta2,
             detail::complement(beta2),

@@ -138,7 +138,8 @@ struct add_noise {
   void apply(basic_tensor_update<Algebra> const& t) const {
     std::int64_t const step = t.step;
     double const n = static_cast<double>(step);  // 1 + t
-    auto const deviation = static_cast<float>(std::sqrt(static_cast<double>(eta) * std::pow(n, -double{gamma})));
+    auto const deviation =
+        static_cast<float>(std::sqrt(static_cast<double>(eta) * std::pow(n, -static_cast<double>(gamma))));
     t.algebra.each_four(t.update, draw{{seed, hash(t.name), static_cast<std::uint64_t>(step)}, deviation});
   }
 
