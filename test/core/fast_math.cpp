@@ -100,7 +100,7 @@ TEST_CASE("finite is what the bits say, of numbers of every size and of what ari
   CHECK(is_nan(opaque(0x7f800000u) - opaque(0x7f800000u)));
   std::vector<float> many(1000, 1.0f);
   CHECK(all_finite(many));
-  for (std::size_t const at : {0, 15, 16, 500, 999})
+  for (std::size_t const at : std::vector<std::size_t>{0, 15, 16, 500, 999})
     for (float const bad : bad_floats()) {
       many.assign(1000, 1.0f);
       many[at] = bad;
