@@ -222,6 +222,14 @@ TEST_CASE("a state is refused, stepped or loaded, when block or largest are othe
                 "graft {4, 4}");
   check_resized(optim::soap{.largest = 3}, optim::soap{.largest = 100}, {4, 4}, "exp_avg_sq {4, 4}, but", "bases {32}");
   check_resized(optim::soap{.largest = 100}, optim::soap{.largest = 3}, {4, 3}, "statistics {25}", "statistics {9}");
+  // A block of nothing has no layout, and is refused before it is asked for one.
+  {
+    arena a({{"w", {4, 4}}});
+    optim::chain const made{optim::scale_by_shampoo{.block = 2}, optim::sgd{}};
+    decltype(made) used{optim::scale_by_shampoo{.block = 0}, optim::sgd{}};
+    auto s = made.init(a.parameters());
+    CHECK_THROWS_WITH_AS(used.step(a.parameters(), s), doctest::Contains("block is 0"), argument_error);
+  }
   // Of a tensor that is one block either way, the state is the same.
   arena a({{"w", {3, 3}}});
   auto state = optim::shampoo{.block = 8}.init(a.parameters());

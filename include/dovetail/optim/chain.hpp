@@ -180,6 +180,7 @@ class chain {
   template <std::size_t Groups>
   static void check_state(std::array<chain, Groups> const& groups, parameter_list const& parameters, state const& s,
                           bool slots_here = true) {
+    for (auto const& g : groups) g.check();  // first: what a stage cannot work with, it cannot lay out either
     s.check(parameters, plan, Groups, slots_here);
     [&]<std::size_t... S>(std::index_sequence<S...>) {
       for (std::size_t i = 0; i < parameters.size(); ++i) (check_arrays<S>(groups[s.group(i)], parameters, s, i), ...);
@@ -209,7 +210,6 @@ class chain {
     std::int64_t const t = s.steps() + 1;
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
-      groups[g].check();
       detail::check_rate(groups[g].learning_rate(t), t);
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});

@@ -266,6 +266,7 @@ template <class Optimizer, class Source>
 void check_step(Optimizer const& optimizer, parameter_list const& parameters, state const& s, Source const& source) {
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
+  for (auto const& c : chains) c.check();
   s.check(parameters, source, chain_of<Optimizer>::plan, sizeof(typename flow::kernels), chains.size());
   if constexpr (chain_of<Optimizer>::plan.tensorwise > 0)
     each_arrays(chains, s, [&](std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) {
