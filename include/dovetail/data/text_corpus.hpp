@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -127,7 +128,8 @@ class text_corpus {
 
   static text_options checked(text_options o) {
     if (o.stride == 0) o.stride = o.window;
-    require(o.window >= 1, "text_corpus: window is ", o.window, ": it must be at least 1 position");
+    require(o.window >= 1 && o.window < std::numeric_limits<std::int64_t>::max(), "text_corpus: window is ", o.window,
+            ": it must be at least 1 position, and fewer than a text can have bytes");
     require(o.stride >= 1, "text_corpus: stride is ", o.stride, ": it must be at least 1 byte, or 0 for the window");
     require(o.vocabulary >= 2 && o.vocabulary <= 256, "text_corpus: vocabulary is ", o.vocabulary,
             ": bytes allow 2 to 256 tokens");

@@ -80,10 +80,10 @@ class convolution {
                            {DNNL_ARG_DIFF_WEIGHTS, weights_.packed},
                            {DNNL_ARG_DIFF_BIAS, view(plan_.bias, b)}});
     execute(weights_.reorder, {{DNNL_ARG_FROM, weights_.packed}, {DNNL_ARG_TO, view(weight_, w)}});
-    if (accumulate) {
-      detail::add_to(dw, w, n);
-      detail::add_to(dbias, b, f);
-    }
+    if (accumulate) detail::add_to(dw, w, n);
+    // oneDNN's own sum, which cannot be left out, adds all pixels in floats.
+    detail::sum_rows(dbias, dy, static_cast<std::size_t>(size_.batch * size_.out_height() * size_.out_width()), f,
+                     accumulate);
   }
 
  private:
