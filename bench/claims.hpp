@@ -8,9 +8,11 @@
 
 #include <benchmark/benchmark.h>
 
-// Google Benchmark, with claims: ratios of medians of repetitions that were interleaved in one run. A program registers
-// its benchmarks, then ends with `return bench::run(argc, argv, {claims…})`: the claims are printed with the spread,
-// and the exit code is 1 if one of them does not hold.
+#include "paired.hpp"
+
+// Google Benchmark, with claims: medians of ratios of repetitions that took turns in one run. A program registers its
+// benchmarks, then ends with `return bench::run(argc, argv, {claims…})`: the claims are printed with the spread, and
+// the exit code is 1 if one of them does not hold by more than noise (paired.hpp).
 namespace bench {
 
 struct claim {
@@ -46,11 +48,6 @@ class recorder : public benchmark::ConsoleReporter {
   std::map<std::string, std::vector<double>> seconds_;
 };
 
-inline double median(std::vector<double> v) {
-  std::sort(v.begin(), v.end());
-  return v.size() % 2 ? v[v.size() / 2] : 0.5 * (v[v.size() / 2 - 1] + v[v.size() / 2]);
-}
-
 /// Runs all registered benchmarks interleaved, nine repetitions unless the flags say otherwise, then checks `claims`.
 /// A claim whose benchmarks did not run (filtered out, peer not installed) is printed as not checked.
 inline int run(int argc, char** argv, std::vector<claim> const& claims) {
@@ -66,21 +63,21 @@ inline int run(int argc, char** argv, std::vector<claim> const& claims) {
   benchmark::Shutdown();
 
   int failed = seen.failed;
-  if (!claims.empty()) std::printf("\nclaims (ratio of medians; [min, max] over the repetitions)\n");
+  if (!claims.empty()) std::printf("\nclaims (median of paired ratios in its 95 %% bounds; medians [min, max])\n");
   for (auto const& c : claims) {
     auto const *fast = seen.find(c.fast), *reference = seen.find(c.reference);
     if (!fast || !reference) {
-      std::printf("  not checked  %s: %s did not run\n", c.says.c_str(), (fast ? c.reference : c.fast).c_str());
+      std::printf("  not checked   %s: %s did not run\n", c.says.c_str(), (fast ? c.reference : c.fast).c_str());
       continue;
     }
     auto const [fmin, fmax] = std::minmax_element(fast->begin(), fast->end());
     auto const [rmin, rmax] = std::minmax_element(reference->begin(), reference->end());
-    double const ratio = median(*fast) / median(*reference);
-    bool const holds = ratio <= c.at_most;
-    failed += !holds;
-    std::printf("  %s  %s: %.3f <= %.3f  (%.4g [%.4g, %.4g] s against %.4g [%.4g, %.4g] s)\n",
-                holds ? "holds      " : "DOES NOT   ", c.says.c_str(), ratio, c.at_most, median(*fast), *fmin, *fmax,
-                median(*reference), *rmin, *rmax);
+    auto const ratio = paired_ratio::of(*fast, *reference);
+    auto const verdict = ratio.at_most(c.at_most);
+    failed += verdict == paired_ratio::verdict::does_not;
+    std::printf("  %s  %s: %.3f in [%.3f, %.3f] <= %.3f  (%.4g [%.4g, %.4g] s against %.4g [%.4g, %.4g] s)\n",
+                name_of(verdict), c.says.c_str(), ratio.median, ratio.low, ratio.high, c.at_most, median(*fast), *fmin,
+                *fmax, median(*reference), *rmin, *rmax);
   }
   return failed ? 1 : 0;
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # Plain programs, for machines with a GPU and little else.
 if(DOVETAIL_HAS_CUDA)
+  dovetail_program(bench_cuda_copy_rate cuda_copy_rate.cu LIBS dovetail::cuda)
   dovetail_program(bench_cuda_optim cuda_optim.cu LIBS dovetail::cuda)
   target_compile_definitions(bench_cuda_optim PRIVATE DOVETAIL_BENCH_SOURCE="${CMAKE_CURRENT_SOURCE_DIR}")
   if(TARGET dovetail::cuda_matrix)

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,7 +24,8 @@ namespace gpu = dovetail::cuda;
 
 namespace {
 
-constexpr int repetitions = 20, warm_ups = 3;
+// A sample is several steps: the gap between two launches by the host is not the time of a step.
+constexpr int repetitions = 20, warm_ups = 3, steps = 5;
 
 struct figure {
   std::string name;
@@ -47,31 +49,67 @@ struct memory {
     gradient = gpu::device_buffer<float>(all);
     half = gpu::device_buffer<bf16>(all);
     half_gradient = gpu::device_buffer<bf16>(all);
-    gpu::check(cudaMemset(gradient.data(), 0x3c, all * sizeof(float)), "cudaMemset");      // 0.0115 everywhere
-    gpu::check(cudaMemset(half_gradient.data(), 0x3c, all * sizeof(bf16)), "cudaMemset");  // the same
-    gpu::check(cudaDeviceSynchronize(), "cudaMemset");  // another stream does not wait for it
     for (std::size_t i = 0; i < sizes.size(); at += sizes[i++]) {
       list.add(message("p", i), {weight.data() + at, sizes[i]}, {gradient.data() + at, sizes[i]});
       halves.emplace_back(half.data() + at, sizes[i]);
       half_gradients.emplace_back(half_gradient.data() + at, sizes[i]);
     }
   }
+  /// As backward would: they are not in a cache because the last step read them. 0.0115 or 0.0157 everywhere.
+  void rewrite_gradients(gpu::device const& d, int sample) {
+    int const byte = sample % 2 ? 0x3c : 0x3d;
+    gpu::check(cudaMemsetAsync(gradient.data(), byte, gradient.size() * sizeof(float), d.stream), "cudaMemset");
+    gpu::check(cudaMemsetAsync(half_gradient.data(), byte, half_gradient.size() * sizeof(bf16), d.stream),
+               "cudaMemset");
+  }
 };
 
-/// PyTorch's fused AdamW over tensors of these sizes.
-std::unique_ptr<bench::peer_process> torch_fused(std::vector<std::size_t> const& sizes) {
-  static std::string const python = bench::python_with_torch();
-  if (python.empty()) return nullptr;
-  std::vector<std::string> command{python, DOVETAIL_BENCH_SOURCE "/cuda_adamw.py"};
-  for (auto const n : sizes) command.push_back(std::to_string(n));
-  auto peer = std::make_unique<bench::peer_process>(command);
-  return peer->version.empty() ? nullptr : std::move(peer);
-}
+/// PyTorch's fused AdamW: one process for all sizes, since its start takes longer than a figure does.
+class torch_fused {
+ public:
+  torch_fused() {
+    auto const python = bench::python_with_torch();
+    if (python.empty()) {
+      say("no Python with PyTorch was found (DOVETAIL_PYTHON names one)");
+      return;
+    }
+    // The script where it was compiled, or where a program that was carried elsewhere finds it.
+    char const* const folder = std::getenv("DOVETAIL_BENCH_SOURCE");
+    process_ = std::make_unique<bench::peer_process>(
+        std::vector<std::string>{python, std::string(folder ? folder : DOVETAIL_BENCH_SOURCE) + "/cuda_adamw.py"});
+    if (process_->version.empty()) process_.reset();
+    say(process_ ? process_->version : python + " has a PyTorch, which finds no GPU");
+  }
+  std::string const& version() const { return version_; }
+  /// From now on steps are over tensors of these sizes; false without a peer.
+  bool take(std::vector<std::size_t> const& sizes) {
+    if (!process_) return false;
+    std::string line = "tensors";
+    for (auto const n : sizes) line += ' ' + std::to_string(n);
+    if (process_->ask(line) == "ready") return true;
+    process_.reset();
+    say("PyTorch has died");
+    return false;
+  }
+  void leave() {
+    if (process_) process_->ask("tensors");  // its memory
+  }
+  double seconds(int steps) { return process_->seconds(steps); }
+
+ private:
+  void say(std::string const& what) {
+    version_ = what;
+    std::printf("peer: %s\n", what.c_str());
+  }
+  std::unique_ptr<bench::peer_process> process_;
+  std::string version_;
+};
 
 struct how {
   std::string name;
   double bytes_per_parameter;
-  bool graph = false, beside_torch = false;
+  bool graph = false;
+  torch_fused* torch = nullptr;  ///< measured beside
 };
 
 /// Steps of make(memory), whose gradients are source(memory).
@@ -97,29 +135,38 @@ figure measure(how const& h, std::vector<std::size_t> const& sizes, gpu::device 
     gpu::check(cudaStreamEndCapture(d.stream, &recorded), "cudaStreamEndCapture");
     gpu::check(cudaGraphInstantiate(&executable, recorded, 0), "cudaGraphInstantiate");
   }
-  auto const peer = h.beside_torch ? torch_fused(sizes) : nullptr;
+  bool const beside = h.torch && h.torch->take(sizes);
   // A copy reads and writes each of its bytes. Never larger than 2 GiB: what it measures is a rate.
   std::size_t const copied = std::min<std::size_t>(std::size_t(f.bytes / 2), std::size_t{1} << 31);
   gpu::device_buffer<std::byte> from(copied), to(copied);
   double const whole = f.bytes / 2 / double(copied);
   bench::stopwatch watch;
+  auto const each = [&](auto const& work) {
+    double const seconds = watch.seconds(d.stream, [&] {
+      for (int k = 0; k < steps; ++k) work();
+    });
+    return seconds / steps;
+  };
   for (int r = -warm_ups; r < repetitions; ++r) {
-    double const step = watch.seconds(d.stream, [&] {
+    m.rewrite_gradients(d, r);
+    double const step = each([&] {
       if (h.graph)
         gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
       else
         queue();
     });
-    double const copy = watch.seconds(d.stream, [&] {
+    double const copy = each([&] {
       gpu::check(cudaMemcpyAsync(to.data(), from.data(), copied, cudaMemcpyDeviceToDevice, d.stream), "a copy");
     });
-    double const other = peer ? peer->seconds(1) : -1;
+    double const other = beside ? h.torch->seconds(steps) / steps : -1;
     if (r < 0) continue;
     f.step.push_back(step);
     f.copy.push_back(copy * whole);
     if (other > 0) f.peer.push_back(other);
   }
-  if (optim::cuda::result(state).step != repetitions + warm_ups) throw numeric_error("a measured step was not applied");
+  if (beside) h.torch->leave();
+  if (optim::cuda::result(state).step != (repetitions + warm_ups) * steps)
+    throw numeric_error("a measured step was not applied");
   if (h.graph) {
     gpu::check(cudaGraphExecDestroy(executable), "cudaGraphExecDestroy");
     gpu::check(cudaGraphDestroy(recorded), "cudaGraphDestroy");
@@ -127,7 +174,7 @@ figure measure(how const& h, std::vector<std::size_t> const& sizes, gpu::device 
   std::printf("%-44s %11zu %6zu %10.1f %8.1f %8.1f %7.1f%%", f.name.c_str(), f.parameters, f.tensors,
               1e6 * median(f.step), 1e-9 * f.bytes / median(f.step), 1e-9 * f.bytes / median(f.copy),
               100 * median(f.copy) / median(f.step));
-  if (h.beside_torch && f.peer.empty()) std::printf("  no PyTorch that finds the GPU");
+  if (h.torch && f.peer.empty()) std::printf("  no PyTorch that finds the GPU");
   if (!f.peer.empty()) std::printf("  %.2f of torch fused", median(f.step) / median(f.peer));
   std::printf("\n");
   std::fflush(stdout);
@@ -140,32 +187,15 @@ figure measure(how h, std::vector<std::size_t> const& sizes, gpu::device d, Rule
       h, sizes, d, [&](memory&) { return rule; }, [](memory&) { return optim::gradient::dense{}; });
 }
 
-void write(std::string const& path, std::vector<figure> const& figures, gpu::device d) {
-  cudaDeviceProp device{};
-  int driver = 0, clock_khz = 0, memory_khz = 0;
-  gpu::check(cudaGetDeviceProperties(&device, d.index), "cudaGetDeviceProperties");
-  gpu::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  gpu::check(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, d.index), "cudaDeviceGetAttribute");
-  gpu::check(cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, d.index), "cudaDeviceGetAttribute");
-  std::FILE* const out = std::fopen(path.c_str(), "w");
-  if (!out) throw input_error(path + " cannot be written");
-  std::fprintf(out,
-               "{\"context\": {\"device\": \"%s\", \"driver\": %d, \"runtime\": %d, \"clock_mhz\": %d, "
-               "\"memory_clock_mhz\": %d, \"repetitions\": %d},\n \"benchmarks\": [",
-               device.name, driver, CUDART_VERSION, clock_khz / 1000, memory_khz / 1000, repetitions);
-  for (std::size_t i = 0; i < figures.size(); ++i) {
-    auto const& f = figures[i];
-    auto const [fastest, slowest] = std::minmax_element(f.step.begin(), f.step.end());
-    std::fprintf(out,
-                 "%s\n  {\"name\": \"%s\", \"parameters\": %zu, \"tensors\": %zu, \"bytes\": %.0f, "
-                 "\"step_s\": {\"median\": %.9g, \"min\": %.9g, \"max\": %.9g}, \"copy_s\": %.9g, "
-                 "\"torch_fused_s\": %.9g, \"step_GBps\": %.1f, \"copy_GBps\": %.1f, \"percent_of_copy\": %.1f}",
-                 i ? "," : "", f.name.c_str(), f.parameters, f.tensors, f.bytes, median(f.step), *fastest, *slowest,
-                 median(f.copy), median(f.peer), 1e-9 * f.bytes / median(f.step), 1e-9 * f.bytes / median(f.copy),
-                 100 * median(f.copy) / median(f.step));
-  }
-  std::fprintf(out, "\n]}\n");
-  if (std::fclose(out) != 0) throw input_error(path + " was not written completely");
+void add(bench::figures_file& file, figure const& f) {
+  auto const [fastest, slowest] = std::minmax_element(f.step.begin(), f.step.end());
+  file.add(
+      "{\"name\": \"%s\", \"parameters\": %zu, \"tensors\": %zu, \"bytes\": %.0f, "
+      "\"step_s\": {\"median\": %.9g, \"min\": %.9g, \"max\": %.9g}, \"copy_s\": %.9g, "
+      "\"torch_fused_s\": %.9g, \"step_GBps\": %.1f, \"copy_GBps\": %.1f, \"percent_of_copy\": %.1f}",
+      f.name.c_str(), f.parameters, f.tensors, f.bytes, median(f.step), *fastest, *slowest, median(f.copy),
+      median(f.peer), 1e-9 * f.bytes / median(f.step), 1e-9 * f.bytes / median(f.copy),
+      100 * median(f.copy) / median(f.step));
 }
 
 /// 1000 tensors as a network has them: mostly small and odd, some large; 90 million parameters or so.
@@ -181,46 +211,47 @@ int run(std::string const& path) {
   gpu::device const d{.index = 0, .stream = own.get()};
   std::printf("%-44s %11s %6s %10s %8s %8s %8s\n", "step", "parameters", "tensors", "time(us)", "GB/s", "copy",
               "of copy");
-  std::vector<figure> all;
+  torch_fused torch;
+  bench::figures_file file(path, path.empty() ? "" : bench::context_of(d, repetitions));
+  file.add("{\"name\": \"peer\", \"version\": \"%s\"}", torch.version().c_str());
+  auto const add = [&](figure const& f) { ::add(file, f); };
   for (int const power : {20, 26, 27, 28})
-    all.push_back(
-        measure({"adamw/2^" + std::to_string(power), 0, false, true}, {std::size_t{1} << power}, d, optim::adamw{}));
-  all.push_back(measure({"adamw/1000 tensors", 0, false, true}, mixed(), d, optim::adamw{}));
-  all.push_back(measure({"adamw/1000 tensors/graph", 0, true, true}, mixed(), d, optim::adamw{}));
-  all.push_back(measure({"lamb/1000 tensors", 0}, mixed(), d, optim::lamb{}));
-  all.push_back(measure({"lamb/1000 tensors/graph", 0, true}, mixed(), d, optim::lamb{}));
+    add(measure({"adamw/2^" + std::to_string(power), 0, false, &torch}, {std::size_t{1} << power}, d, optim::adamw{}));
+  add(measure({"adamw/1000 tensors", 0, false, &torch}, mixed(), d, optim::adamw{}));
+  add(measure({"adamw/1000 tensors/graph", 0, true, &torch}, mixed(), d, optim::adamw{}));
+  add(measure({"lamb/1000 tensors", 0}, mixed(), d, optim::lamb{}));
+  add(measure({"lamb/1000 tensors/graph", 0, true}, mixed(), d, optim::lamb{}));
 
   // AdamW in other formats. Bytes: the gradient, weights read and written, two slots read and written.
   std::vector<std::size_t> const large{std::size_t{1} << 27};
   auto const fp32 = [](memory&) { return optim::gradient::dense{}; };
   auto const bf16s = [](memory& m) { return optim::gradient::half<bf16>{m.half_gradients}; };
-  all.push_back(measure(
+  add(measure(
       {"adamw/2^27/bf16 gradients", 2 + 8 + 16}, large, d, [](memory&) { return optim::adamw{}; }, bf16s));
-  all.push_back(measure(
+  add(measure(
       {"adamw/2^27/bf16 gradients, mirrored bf16", 2 + 8 + 2 + 16}, large, d,
       [](memory& m) {
         return optim::stored{optim::adamw{}, optim::fp32_slots{}, optim::mirrored_weights<bf16>{m.halves}};
       },
       bf16s));
-  all.push_back(measure(
+  add(measure(
       {"adamw/2^27/bf16 gradients, split weights", 2 + 8 + 16}, large, d,
       [](memory& m) {
         return optim::stored{optim::adamw{}, optim::fp32_slots{}, optim::split_weights{m.halves}};
       },
       bf16s));
-  all.push_back(measure(
+  add(measure(
       {"adamw/2^27/all bf16, rounded", 2 + 4 + 8}, large, d,
       [](memory& m) {
         return optim::stored{optim::adamw{}, optim::bf16_slots{}, optim::rounded_weights{m.halves}};
       },
       bf16s));
-  all.push_back(measure(
+  add(measure(
       {"adamw/2^27/8-bit slots", 4 + 8 + 4 * (1 + 4.0 / optim::storage_block)}, large, d,
       [](memory&) {
         return optim::stored{optim::adamw{}, optim::blockwise_8bit{}};
       },
       fp32));
-  if (!path.empty()) write(path, all, d);
   return 0;
 }
 

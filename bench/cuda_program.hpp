@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../test/cuda/on_device.hpp"
+#include "figures_file.hpp"
 
 // What the device's benchmarks share. They are plain programs: machines with a GPU may have no Google Benchmark.
 
@@ -53,6 +54,21 @@ struct stopwatch {
     return 1e-3 * static_cast<double>(ms);
   }
 };
+
+/// What a device's figures are to be read with, as JSON.
+inline std::string context_of(dovetail::cuda::device const& d, int repetitions) {
+  cudaDeviceProp device{};
+  int driver = 0, clock_khz = 0, memory_khz = 0;
+  dovetail::cuda::check(cudaGetDeviceProperties(&device, d.index), "cudaGetDeviceProperties");
+  dovetail::cuda::check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  dovetail::cuda::check(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, d.index), "cudaDeviceGetAttribute");
+  dovetail::cuda::check(cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, d.index),
+                        "cudaDeviceGetAttribute");
+  return dovetail::message("{\"device\": \"", device.name, "\", \"multiprocessors\": ", device.multiProcessorCount,
+                           ", \"driver\": ", driver, ", \"runtime\": ", CUDART_VERSION,
+                           ", \"clock_mhz\": ", clock_khz / 1000, ", \"memory_clock_mhz\": ", memory_khz / 1000,
+                           ", \"repetitions\": ", repetitions, '}');
+}
 
 /// main() of a benchmark: run(path), where JSON goes to the file of --benchmark_out=FILE, or to $OUT/<name>.json.
 template <class F>

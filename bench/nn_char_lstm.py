@@ -48,7 +48,10 @@ def main():
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
         model = torch.nn.parallel.DistributedDataParallel(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    try:
+        optimizer, setting = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True), "fused"
+    except (RuntimeError, TypeError):  # before 2.4
+        optimizer, setting = torch.optim.AdamW(model.parameters(), lr=1e-3), "foreach"
     tokens = torch.randint(VOCABULARY, (SEQUENCES, STEPS))
     targets = torch.randint(VOCABULARY, (SEQUENCES, STEPS))
 
@@ -59,7 +62,7 @@ def main():
         optimizer.step()
 
     if rank == 0:
-        print(f"PyTorch {torch.__version__}", flush=True)
+        print(f"PyTorch {torch.__version__}, AdamW {setting}", flush=True)
     while True:
         count = int(sys.stdin.readline() or 0) if rank == 0 else 0
         if ranks > 1:

@@ -31,7 +31,7 @@ endif()
 
 find_package(Torch QUIET)
 dovetail_bench(optim_step optim_step.cpp LIBS bench_optim_plain bench_optim_native bench_optim_by_hand)
-if(Torch_FOUND)
+if(Torch_FOUND AND TARGET bench_optim_step)
   # libtorch's headers are not held to this project's warnings.
   target_include_directories(bench_optim_step SYSTEM PRIVATE ${TORCH_INCLUDE_DIRS})
   target_link_libraries(bench_optim_step PRIVATE ${TORCH_LIBRARIES})

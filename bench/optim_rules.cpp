@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Every elementwise rule of the library, built with plain -O2, against copying as many bytes, and against a loop that
-// does no more than touch the same arrays; long chains; and AdamW over 1000 tensors against PyTorch's foreach, which
-// takes turns in this run where it can be imported (bench/optim_foreach.py).
+// does no more than touch the same arrays; long chains; and AdamW over one tensor and over 1000 against PyTorch's,
+// fused (its best setting) and foreach, on one thread and on two, which take turns in this run (bench/optim_adamw.py,
+// with the python that DOVETAIL_PEER_PYTHON names).
 #include <array>
 #include <csignal>
 #include <cstdint>
@@ -197,26 +198,49 @@ int main(int argc, char** argv) {
     return [&, state] { adamw.step(scattered.list, *state); };
   });
   claims.push_back({"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw", 1.15});
-  std::unique_ptr<bench::peer_process> peer;
+  add("adamw/two_threads", 28, [&] {
+    auto state = std::make_shared<optim::state>(adamw.init(p));
+    return [&p, adamw, state] { adamw.step(p, *state, {.threads = 2}); };
+  });
+  add("adamw/1000_scattered_two_threads", 28, [&] {
+    auto state = std::make_shared<optim::state>(adamw.init(scattered.list));
+    return [&, state] { adamw.step(scattered.list, *state, {.threads = 2}); };
+  });
+  std::vector<std::unique_ptr<bench::peer_process>> peers;
   if (auto const python = bench::python_with_torch(); !python.empty()) {
-    std::vector<std::string> command{python, DOVETAIL_BENCH_SOURCE "/optim_foreach.py"};
-    for (auto const& x : scattered.list) command.push_back(std::to_string(x.size()));
-    peer = std::make_unique<bench::peer_process>(command);
-    benchmark::AddCustomContext("peer", peer->version);
-    if (!peer->version.empty())
-      benchmark::RegisterBenchmark("adamw/1000_pytorch_foreach",
-                                   [&](benchmark::State& state) {
+    auto const add_peer = [&](std::string const& setting, int threads, bool flat) {
+      std::vector<std::string> command{python, DOVETAIL_BENCH_SOURCE "/optim_adamw.py", setting,
+                                       std::to_string(threads)};
+      if (flat)
+        command.push_back(std::to_string(parameters));
+      else
+        for (auto const& x : scattered.list) command.push_back(std::to_string(x.size()));
+      auto& peer = *peers.emplace_back(std::make_unique<bench::peer_process>(command));
+      benchmark::AddCustomContext("peer", peer.version);
+      auto const name = message("pytorch/", setting, flat ? "" : "/1000", threads == 2 ? "/two_threads" : "");
+      if (peer.version.empty()) return std::fprintf(stderr, "bench: %s did not start\n", name.c_str()), void();
+      benchmark::RegisterBenchmark(name.c_str(),
+                                   [&peer](benchmark::State& state) {
                                      for (auto _ : state) {
-                                       double const s = peer->seconds(1);
-                                       if (s < 0) state.SkipWithError("PyTorch's process has died");
+                                       double const s = peer.seconds(1);
+                                       if (s < 0) return state.SkipWithError("PyTorch's process has died");
                                        state.SetIterationTime(s);
                                      }
                                    })
           ->Iterations(4)
           ->Unit(benchmark::kMillisecond)
           ->UseManualTime();
+    };
+    for (int threads : {1, 2})
+      for (bool flat : {true, false}) add_peer("fused", threads, flat);
+    add_peer("foreach", 1, false);
   }
-  claims.push_back({"AdamW over 1000 tensors is 3 times as fast as PyTorch's foreach", "adamw/1000_scattered",
-                    "adamw/1000_pytorch_foreach", 1 / 3.0});
+  for (auto const* more : {"", "_two_threads"}) {
+    std::string const threads = *more ? "two threads" : "one thread", theirs = *more ? "/two_threads" : "";
+    claims.push_back({"AdamW over one tensor, " + threads + ", is at least as fast as PyTorch's fused",
+                      *more ? "adamw/two_threads" : "adamw", "pytorch/fused" + theirs, 1.0});
+    claims.push_back({"AdamW over 1000 tensors, " + threads + ", is at least as fast as PyTorch's fused",
+                      message("adamw/1000_scattered", more), "pytorch/fused/1000" + theirs, 1.0});
+  }
   return bench::run(argc, argv, claims);
 }

@@ -122,6 +122,7 @@ int main(int argc, char** argv) {
         1.05},
        {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
        {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain", 1.15},
-       {"AdamW over 1000 tensors is 3 times as fast as libtorch's", "adamw/1000_scattered", "adamw/libtorch",
-        1 / 3.0}});
+       // libtorch's C++ optimizer has no fused form: bench_optim_rules measures PyTorch at its best.
+       {"AdamW over 1000 tensors is 3 times as fast as the C++ optimizer of libtorch", "adamw/1000_scattered",
+        "adamw/libtorch", 1 / 3.0}});
 }

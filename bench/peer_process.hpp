@@ -42,6 +42,11 @@ class peer_process {
     if (child_ > 0) waitpid(child_, nullptr, 0);
   }
 
+  /// Its answer to one line; empty if it has died.
+  std::string ask(std::string const& question) {
+    if (std::fprintf(to_, "%s\n", question.c_str()) < 0 || std::fflush(to_) != 0) return {};
+    return line();
+  }
   /// Seconds of `count` repetitions; negative if it has died.
   double seconds(long count) {
     if (std::fprintf(to_, "%ld\n", count) < 0 || std::fflush(to_) != 0) return -1;
@@ -63,12 +68,26 @@ class peer_process {
   std::FILE *to_ = nullptr, *from_ = nullptr;
 };
 
-/// A Python that has PyTorch, or nothing.
+/// The Python of DOVETAIL_PEER_PYTHON, or one of the machine that has PyTorch, or nothing. Says which on stderr:
+/// PyTorch of a distribution is often years old, and a claim against it says little.
 inline std::string python_with_torch() {
-  std::vector<std::string> candidates{"python3", "/usr/bin/python3"};
-  if (auto const* named = std::getenv("DOVETAIL_PYTHON")) candidates.insert(candidates.begin(), named);
-  for (auto const& python : candidates)
-    if (std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0) return python;
+  auto const has_torch = [](std::string const& python) {
+    return std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0;
+  };
+  if (auto const* named = std::getenv("DOVETAIL_PEER_PYTHON"); named && *named) {
+    if (has_torch(named)) return named;
+    std::fprintf(stderr, "bench: DOVETAIL_PEER_PYTHON is %s, which cannot import torch: no peer is measured\n", named);
+    return {};
+  }
+  for (std::string const python : {"python3", "/usr/bin/python3"})
+    if (has_torch(python)) {
+      std::fprintf(stderr, "bench: PyTorch is that of %s; DOVETAIL_PEER_PYTHON names the python of another\n",
+                   python.c_str());
+      return python;
+    }
+  std::fprintf(stderr,
+               "bench: no PyTorch was found, so no peer is measured: python3 -m venv DIR, DIR/bin/pip install torch, "
+               "and DOVETAIL_PEER_PYTHON=DIR/bin/python\n");
   return {};
 }
 

@@ -5,10 +5,18 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
 endif()
 set(DOVETAIL_SANITIZE "" CACHE STRING "Sanitizers of the programs, as for -fsanitize=: address,undefined or thread")
 
+# Off for machines with a GPU, whose compilers are not those that are tried here: a new warning costs no run there.
+option(DOVETAIL_WERROR "Warnings of the project's own programs are errors" ON)
+set(DOVETAIL_ONLY "" CACHE STRING "Tests and benchmarks of this module alone, for example cuda; empty: of all")
+
 add_library(dovetail_options INTERFACE)
 target_compile_options(dovetail_options INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Werror>
-  "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;-Xcompiler=-Wall,-Wextra>")
+  "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>")
+if(DOVETAIL_WERROR)
+  target_compile_options(dovetail_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror> $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
+endif()
 if(DOVETAIL_SANITIZE)
   target_compile_options(dovetail_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${DOVETAIL_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
@@ -20,8 +28,17 @@ if(DOVETAIL_CUDA STREQUAL "ON" OR DOVETAIL_CUDA STREQUAL "AUTO")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    if(NOT CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
+      # One is enough: the one that is here, so that the tests run; else one that shows what compiles. (CMake's own
+      # "native" needs CMake 3.24, and warns where there is no device.)
+      execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+                      OUTPUT_VARIABLE capabilities RESULT_VARIABLE no_device ERROR_QUIET)
+      if(no_device EQUAL 0 AND capabilities MATCHES "^([0-9]+)\\.([0-9])")
+        set(CMAKE_CUDA_ARCHITECTURES ${CMAKE_MATCH_1}${CMAKE_MATCH_2})
+      else()
+        set(CMAKE_CUDA_ARCHITECTURES 90)
+      endif()
+      message(STATUS "dovetail: CUDA programs are compiled for sm_${CMAKE_CUDA_ARCHITECTURES}")
     endif()
     enable_language(CUDA)
     set(CMAKE_CUDA_STANDARD 20)
@@ -36,6 +53,9 @@ endif()
 # All that needs a GPU to run: `./run gpu` builds this target alone, on machines that may have little but nvcc.
 add_custom_target(gpu)
 
+# All benchmarks: `./run bench` builds this target alone, on machines that may lack what tests need.
+add_custom_target(benchmarks)
+
 # dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
@@ -46,5 +66,9 @@ function(dovetail_program name)
   endif()
   if(name MATCHES "cuda")
     add_dependencies(gpu ${name})
+    # CMake takes the toolkit's folder for one that the loader searches anyway, and writes no path to it.
+    set_target_properties(${name} PROPERTIES BUILD_RPATH "${CUDAToolkit_LIBRARY_DIR}")
+  elseif(name MATCHES "^bench_")
+    add_dependencies(benchmarks ${name})
   endif()
 endfunction()

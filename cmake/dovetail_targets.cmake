@@ -4,19 +4,20 @@
 #
 #   dovetail::dovetail   everything that needs no dependency
 #   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
-#   dovetail::onednn     nn/onednn/…       (oneDNN 2)
+#   dovetail::onednn     nn/onednn/…       (oneDNN 2 or 3)
 #   dovetail::lapack     optim/matrix/…    (BLAS, LAPACK)
 #   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
 #   dovetail::cuda_matrix  optim/cuda/matrix.cuh  (cuBLAS, cuSOLVER)
 find_package(Threads REQUIRED)
+include(GNUInstallDirs)
 
 if(NOT TARGET dovetail::dovetail)
   add_library(dovetail INTERFACE)
   add_library(dovetail::dovetail ALIAS dovetail)
   target_compile_features(dovetail INTERFACE cxx_std_20)
   target_include_directories(dovetail INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
-                                                $<INSTALL_INTERFACE:include>)
+                                                $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(dovetail INTERFACE Threads::Threads)
   set_target_properties(dovetail PROPERTIES EXPORT_NAME dovetail)
 endif()

@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <numbers>
 #include <optional>
 #include <span>
@@ -29,6 +30,7 @@
 
 #include <CLI/CLI.hpp>
 #include <dovetail/dovetail.hpp>
+#include <dovetail/train/folder_lock.hpp>
 #include <dovetail/train/metrics.hpp>
 #include <dovetail/train/plot.hpp>
 #include <dovetail/train/progress.hpp>
@@ -38,6 +40,8 @@
 #ifdef CHAR_RNN_MPI
 #include <dovetail/comm/mpi.hpp>
 #endif
+
+#include "number_in.hpp"
 
 using namespace dovetail;
 namespace fs = std::filesystem;
@@ -66,7 +70,7 @@ struct stopped {
 };
 
 // Ctrl-C asks the trainer to save and return; a second one ends the program at once. mpirun and batch systems ask by
-// SIGTERM.
+// SIGTERM, a terminal that goes away by SIGHUP, unless nohup has it ignored.
 std::atomic<bool> interrupted{false};
 void interrupt(int signal) {
   interrupted = true;
@@ -137,6 +141,7 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
     if (root) std::cerr << name << ": goes on at step " << done << " of " << s.steps << '\n';
   } else if (root) {
     std::cerr << name << ":\n";
+    if (s.resume) std::cerr << "there is no " << checkpoint.string() << " to go on from: begins at step 0\n";
   }
 
   std::optional<logs> log;  // opened by the first step: a run that cannot begin leaves the files of the last one alone
@@ -167,6 +172,8 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
 
   trained = trainer.model().network;
   auto const sums = trainer.evaluate(held_out, s.batch);
+  examples::check_learned(sums.mean(), std::log(vocabulary),
+                          !report.losses.empty() && report.skipped == static_cast<std::int64_t>(report.losses.size()));
   double const made = std::max<double>(static_cast<double>(report.losses.size()), 1);
   return {.name = name,
           .bits = sums.mean() / std::numbers::ln2,
@@ -241,8 +248,9 @@ void run(settings const& s, World& world, int process) {
   data::text_corpus const corpus(s.text, {.window = window, .vocabulary = vocabulary, .extensions = sources(s.text)});
   auto const [text, held_out] = corpus.split(0.02);
   double const bigram = data::bigram_bits_per_character(text, held_out);
+  std::optional<train::folder_lock> out;  // two runs that write the same files would leave a mixture
   if (root) {
-    fs::create_directories(s.out);
+    out.emplace(s.out);
     std::cerr << "text: " << s.text.string() << ", " << text.tokens().size() << " characters; " << s.ranks << " ranks; "
               << network::parameter_count << " parameters\n";
   }
@@ -263,6 +271,7 @@ void run(settings const& s, World& world, int process) {
       "\nwhat the dense model writes:\n\n%s\n\nin %s: checkpoints, metrics (*.jsonl, tensorboard/), loss.svg, "
       "loss.png, trace.json (for ui.perfetto.dev)\n",
       passage.c_str(), s.out.c_str());
+  examples::check_output();
 }
 
 // mpirun tells its processes so in their environment.
@@ -287,21 +296,31 @@ void dispatch(settings& s, bool ranks_given) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using examples::number_in;
   settings s;
   CLI::App app{"Trains a character-level language model twice, with dense and with sparse gradients."};
   app.add_option("--text", s.text, "file, or folder of sources, to learn from")->capture_default_str();
   app.add_option("--out", s.out, "folder for what the run leaves")->capture_default_str();
-  auto const* ranks = app.add_option("--ranks", s.ranks, "ranks, as threads of this process")->capture_default_str();
-  app.add_option("--batch", s.batch, "sequences per rank and step")->capture_default_str();
-  app.add_option("--steps", s.steps, "steps of each of the two runs")->capture_default_str();
-  app.add_option("--seed", s.seed, "of weights, shuffle and passage")->capture_default_str();
-  app.add_option("--lr", s.lr, "peak learning rate")->capture_default_str();
+  auto const* ranks = app.add_option("--ranks", s.ranks, "ranks, as threads of this process")
+                          ->capture_default_str()
+                          ->check(number_in(1, 1024));
+  app.add_option("--batch", s.batch, "sequences per rank and step")
+      ->capture_default_str()
+      ->check(number_in<std::int64_t>(1, 1'000'000));
+  app.add_option("--steps", s.steps, "steps of each of the two runs")
+      ->capture_default_str()
+      ->check(number_in<std::int64_t>(1, 1'000'000'000));
+  app.add_option("--seed", s.seed, "of weights, shuffle and passage")
+      ->capture_default_str()
+      ->check(number_in<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()));
+  app.add_option("--lr", s.lr, "peak learning rate")->capture_default_str()->check(number_in(1e-12f, 1e6f));
   app.add_option("--ratio", s.ratio, "share of the gradients that the second run sends")
       ->capture_default_str()
-      ->check(CLI::Range(1e-6f, 1.f));
+      ->check(number_in(1e-6f, 1.f));
   app.add_flag("--resume", s.resume, "go on from the checkpoints in --out");
   CLI11_PARSE(app, argc, argv);
   for (int signal : {SIGINT, SIGTERM}) std::signal(signal, interrupt);
+  if (std::signal(SIGHUP, interrupt) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   try {
     dispatch(s, ranks->count() > 0);
   } catch (stopped const& e) {

@@ -5,6 +5,7 @@
 //     lenet FOLDER [--ranks 2] [--batch 64] [--epochs 3] [--lr 0.02] [--compress]
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -12,6 +13,8 @@
 #include <thread>
 
 #include <dovetail/dovetail.hpp>
+
+#include "number_in.hpp"
 
 using namespace dovetail;
 
@@ -47,19 +50,30 @@ void train_with(Sync sync, settings const& s) {
                 static_cast<double>(report.samples) / report.seconds,
                 static_cast<double>(report.traffic.bytes_sent) / 1e6 /
                     static_cast<double>(std::max<std::size_t>(report.losses.size(), 1)));
+    examples::check_output();
+    bool const all_skipped = report.skipped == static_cast<std::int64_t>(report.losses.size());
+    if (epoch == s.epochs || !std::isfinite(found.mean()))
+      examples::check_learned(found.mean(), std::log(10), all_skipped);
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
+  using examples::number_in;
   settings s;
   CLI::App app{"Trains a convolutional network on images in IDX files"};
   app.add_option("folder", s.folder, "Folder with train-images-idx3-ubyte and its companions")->required();
-  app.add_option("--ranks", s.ranks, "Threads that train side by side")->capture_default_str();
-  app.add_option("--batch", s.batch, "Images per rank and step")->capture_default_str();
-  app.add_option("--epochs", s.epochs, "Passes over the images")->capture_default_str();
-  app.add_option("--lr", s.lr, "Learning rate")->capture_default_str();
+  app.add_option("--ranks", s.ranks, "Threads that train side by side")
+      ->capture_default_str()
+      ->check(number_in(1, 1024));
+  app.add_option("--batch", s.batch, "Images per rank and step")
+      ->capture_default_str()
+      ->check(number_in<std::int64_t>(1, 1'000'000));
+  app.add_option("--epochs", s.epochs, "Passes over the images")
+      ->capture_default_str()
+      ->check(number_in<std::int64_t>(1, 1'000'000));
+  app.add_option("--lr", s.lr, "Learning rate")->capture_default_str()->check(number_in(1e-12f, 1e6f));
   app.add_flag("--compress", s.compress, "Exchange 1 % of the gradients, with error feedback");
   CLI11_PARSE(app, argc, argv);
   if (s.compress)

@@ -498,7 +498,7 @@ class Pages:
             meaning = a.meaning or self.common_meaning(s, a)
             if not meaning:
                 complain(s.path, f"nothing says what {s.name}::{a.name} means: give it a comment ///<")
-            default = re.sub(r"(?<=[0-9.])f\b", "", a.default).replace("std::numeric_limits<float>::infinity()", "∞")
+            default = re.sub(r"(?<=[0-9.])f\b", "", a.default).replace("std::numeric_limits<float>::max()", "∞")
             default = "" if default == "{}" else default
             cell = f"`{default}`" if default and default != "∞" else default
             type_ = "[`schedule`](schedules.md)" if a.type == "schedule" else f"`{a.type}`"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// Networks: layers as policies, shapes as types. nn::network needs oneDNN 2 (link dovetail::onednn), nn::basic_network
+// Networks: layers as policies, shapes as types. nn::network needs oneDNN (link dovetail::onednn), nn::basic_network
 // with nn::plain a compiler only. For those who name it: nn/gauss_newton.hpp.
 #include <dovetail/nn/activation.hpp>
 #include <dovetail/nn/conv.hpp>

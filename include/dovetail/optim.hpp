@@ -14,6 +14,7 @@
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/grouped.hpp>
 #include <dovetail/optim/mixed.hpp>
+#include <dovetail/optim/rate.hpp>
 #include <dovetail/optim/reducing_stages.hpp>
 #include <dovetail/optim/rules.hpp>
 #include <dovetail/optim/schedule.hpp>

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // When and how replicas agree.
+#include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/local_sgd.hpp>
 #include <dovetail/sync/shard.hpp>
 #include <dovetail/sync/summed.hpp>

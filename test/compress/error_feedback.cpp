@@ -125,6 +125,15 @@ TEST_CASE("state lists the residual by name, then the codec's own, and belongs t
                        "error feedback + top-k: a bucket of 51 elements meets a state made for 50: make one state per "
                        "bucket with init",
                        argument_error);
+  std::vector<compress::bucket_tensor> const tensors_of{{0, {5, 10}}}, turned{{0, {10, 5}}};
+  auto of_tensors = codec.init(compress::bucket{g, tensors_of});
+  std::vector<std::byte> room(400);
+  CHECK_THROWS_WITH_AS(codec.encode({g, turned}, of_tensors, room),
+                       doctest::Contains("tensor 0 of a bucket begins at 0 with shape {10, 5}, the state was made for "
+                                         "one at 0 with shape {5, 10}"),
+                       argument_error);
+  CHECK_THROWS_WITH_AS(codec.encode({g, {}}, of_tensors, room),
+                       doctest::Contains("of 0 tensors meets a state made for 1"), argument_error);
   std::vector<std::byte> small(7);
   CHECK_THROWS_AS(codec.encode({g, {}}, state, small), argument_error);
   CHECK(state == codec.init(compress::bucket{g, {}}));  // a refused encode has not touched the residual

@@ -67,39 +67,44 @@ inline auto layers_in_groups() {
                                 optim::lars{.lr = 0.1f, .weight_decay = 0, .trust_coefficient = 0.1f}}}};
 }
 
-// NAME: rule(halves), the gradients' format; weights only in halves; sums over tensors; codes that rounding may tip.
-#define DOVETAIL_FORMAT_CASE(NAME, GRADIENTS, ELSEWHERE, SUMS, CODES, ...)           \
-  struct NAME {                                                                      \
-    static constexpr char const* name = #NAME;                                       \
-    static constexpr from gradients = from::GRADIENTS;                               \
-    static constexpr bool elsewhere = ELSEWHERE, has_sums = SUMS, has_codes = CODES; \
-    static auto rule([[maybe_unused]] halves const& h) { return __VA_ARGS__; }       \
+/// What a last bit may tip: nothing; the nearest half of a weight; codes and halves that are rounded at random, and
+/// with them all that comes after.
+enum class tipped { nothing, halves, codes };
+
+// NAME: rule(halves), the gradients' format; weights only in halves; sums over tensors; what a last bit may tip.
+#define DOVETAIL_FORMAT_CASE(NAME, GRADIENTS, ELSEWHERE, SUMS, TIPPED, ...)    \
+  struct NAME {                                                                \
+    static constexpr char const* name = #NAME;                                 \
+    static constexpr from gradients = from::GRADIENTS;                         \
+    static constexpr bool elsewhere = ELSEWHERE, has_sums = SUMS;              \
+    static constexpr tipped tips = tipped::TIPPED;                             \
+    static auto rule([[maybe_unused]] halves const& h) { return __VA_ARGS__; } \
   };
-DOVETAIL_FORMAT_CASE(groups, fp32, false, false, false, in_groups())
-DOVETAIL_FORMAT_CASE(groups_with_norms, fp32, false, true, false, layers_in_groups())
-DOVETAIL_FORMAT_CASE(groups_from_bf16, bf16, false, false, false, in_groups())
-DOVETAIL_FORMAT_CASE(scaled_gradients, scaled, false, false, false, adamw())
-DOVETAIL_FORMAT_CASE(bf16_gradients, bf16, false, false, false, adamw())
-DOVETAIL_FORMAT_CASE(fp16_gradients, fp16, false, true, false, lamb())
-DOVETAIL_FORMAT_CASE(mirrored_bf16, fp32, false, false, true,
+DOVETAIL_FORMAT_CASE(groups, fp32, false, false, nothing, in_groups())
+DOVETAIL_FORMAT_CASE(groups_with_norms, fp32, false, true, nothing, layers_in_groups())
+DOVETAIL_FORMAT_CASE(groups_from_bf16, bf16, false, false, nothing, in_groups())
+DOVETAIL_FORMAT_CASE(scaled_gradients, scaled, false, false, nothing, adamw())
+DOVETAIL_FORMAT_CASE(bf16_gradients, bf16, false, false, nothing, adamw())
+DOVETAIL_FORMAT_CASE(fp16_gradients, fp16, false, true, nothing, lamb())
+DOVETAIL_FORMAT_CASE(mirrored_bf16, fp32, false, false, halves,
                      optim::stored{adamw(), optim::fp32_slots{}, optim::mirrored_weights<bf16>{h.weights}})
-DOVETAIL_FORMAT_CASE(mirrored_fp16, fp16, false, true, true,
+DOVETAIL_FORMAT_CASE(mirrored_fp16, fp16, false, true, halves,
                      optim::stored{clipped(), optim::fp32_slots{}, optim::mirrored_weights<fp16>{h.weights_fp16}})
-DOVETAIL_FORMAT_CASE(split, bf16, true, false, true,
+DOVETAIL_FORMAT_CASE(split, bf16, true, false, halves,
                      optim::stored{adamw(), optim::fp32_slots{}, optim::split_weights{h.weights}})
-DOVETAIL_FORMAT_CASE(rounded, bf16, true, false, true,
+DOVETAIL_FORMAT_CASE(rounded, bf16, true, false, codes,
                      optim::stored{momentum(), optim::fp32_slots{}, optim::rounded_weights{h.weights, 11}})
-DOVETAIL_FORMAT_CASE(slots_bf16, fp32, false, false, true, optim::stored{adamw(), optim::bf16_slots{3}})
-DOVETAIL_FORMAT_CASE(slots_8bit, fp32, false, false, true, optim::stored{adamw(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(slots_8bit_lamb, scaled, false, true, true, optim::stored{lamb(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(slots_8bit_groups, fp32, false, false, true, optim::stored{in_groups(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(first_values, fp32, false, false, true, optim::stored{adagrad(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(all_small, bf16, true, false, true,
+DOVETAIL_FORMAT_CASE(slots_bf16, fp32, false, false, codes, optim::stored{adamw(), optim::bf16_slots{3}})
+DOVETAIL_FORMAT_CASE(slots_8bit, fp32, false, false, codes, optim::stored{adamw(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(slots_8bit_lamb, scaled, false, true, codes, optim::stored{lamb(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(slots_8bit_groups, fp32, false, false, codes, optim::stored{in_groups(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(first_values, fp32, false, false, codes, optim::stored{adagrad(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(all_small, bf16, true, false, codes,
                      optim::stored{adamw(), optim::blockwise_8bit{5}, optim::rounded_weights{h.weights, 11}})
-DOVETAIL_FORMAT_CASE(several_rules, fp32, false, true, false,
+DOVETAIL_FORMAT_CASE(several_rules, fp32, false, true, nothing,
                      optim::mixed{adamw(), optim::group{optim::name_matches{"*.1*"}, lars()},
                                   optim::group{optim::name_matches{"*.8"}, optim::frozen{}}})
-DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, true,
+DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, codes,
                      optim::mixed{optim::stored{adamw(), optim::blockwise_8bit{5}},
                                   optim::group{optim::name_matches{"*.1*"}, in_groups()}})
 #undef DOVETAIL_FORMAT_CASE
@@ -137,16 +142,17 @@ std::vector<Half> as_halves(std::vector<float> const& x) {
   return h;
 }
 
-/// A tensor of a state: its name and bytes.
+/// A tensor of a state: its name, type and bytes.
 struct kept {
   std::string name;
+  dovetail::dtype type;
   std::vector<std::byte> bytes;
   friend bool operator==(kept const&, kept const&) = default;
 };
 template <class State>
 std::vector<kept> kept_of(State& s) {
   std::vector<kept> all;
-  for (auto const& t : s.tensors("")) all.push_back({t.name, {t.bytes.begin(), t.bytes.end()}});
+  for (auto const& t : s.tensors("")) all.push_back({t.name, t.type, {t.bytes.begin(), t.bytes.end()}});
   return all;
 }
 

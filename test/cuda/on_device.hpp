@@ -2,8 +2,30 @@
 #pragma once
 #include <cstdio>
 #include <exception>
+#include <new>
 
 #include <dovetail/core/cuda.hpp>
+
+namespace test {
+/// A stream of a device, that does not wait for the default one.
+class stream {
+ public:
+  explicit stream(int device) : device_(device) {
+    dovetail::cuda::current_device const here(device);
+    dovetail::cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  stream(stream const&) = delete;
+  ~stream() {
+    dovetail::cuda::current_device const here(device_, std::nothrow);
+    static_cast<void>(cudaStreamDestroy(stream_));
+  }
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  int device_;
+  cudaStream_t stream_{};
+};
+}  // namespace test
 
 namespace dovetail {
 

@@ -6,15 +6,17 @@
 
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include <dovetail/optim/cuda/engine.cuh>
 
 // One line per case; exit code 1 if one fails, 77 if there is no device.
 
 using namespace dovetail;
-using test::failures, test::report, test::said, test::same_bits;
+using test::report, test::run_case, test::said, test::same_bits;
 namespace gpu = dovetail::cuda;  // CCCL has a global namespace cuda
 
 namespace {
@@ -29,8 +31,8 @@ struct training {
   explicit training(gpu::device d, std::size_t gap = 0)
       : device(d),
         gap(gap),
-        weight(spread(test::values(1))),
-        gradient(weight.size()),
+        weight(spread(test::values(1)), d),
+        gradient(weight.size(), d),
         parameters(test::list(weight.data(), gradient.data(), gap)) {}
 
   std::vector<float> spread(std::vector<float> const& flat) const {
@@ -75,36 +77,49 @@ double distance(std::span<float const> a, std::span<float const> b) {
 }
 
 constexpr int steps = 20;
-// 20 steps with fused multiply-adds against 20 without.
-constexpr double near = 2e-6;
+// 20 steps with fused multiply-adds against 20 without: 1.6e-6 is the most that was seen (simplified_ademamix).
+constexpr double near = 4e-6;
 
+struct device_outcome {
+  std::vector<float> weight;
+  int strays = 0;
+  optim::state state;
+  optim::step_result last;
+};
+/// All that is compiled for each rule.
 template <class Rule>
-void check_rule(char const* name, int number, Rule const& rule, gpu::device d) {
+device_outcome steps_of(Rule const& rule, gpu::device d, std::size_t gap) {
+  training t(d, gap);
+  auto state = optim::cuda::init(rule, t.parameters, d);
+  for (int i = 0; i < steps; ++i) {
+    t.load(i);
+    optim::cuda::step(rule, t.parameters, state);
+  }
+  device_outcome o;
+  o.weight = t.weights(&o.strays);
+  o.state = state.to_host();
+  o.last = optim::cuda::result(state);
+  return o;
+}
+
+void check_rule(std::string const& name, int number, bool one_pass,
+                std::function<device_outcome(std::size_t gap)> const& run) {
   auto const host = test::on_host(number, steps);
   std::vector<float> packed;
   for (std::size_t const gap : {0u, 0u, 1u}) {  // twice the same, then tensors apart from each other
-    training t(d, gap);
-    auto state = optim::cuda::init(rule, t.parameters, d);
-    for (int i = 0; i < steps; ++i) {
-      t.load(i);
-      optim::cuda::step(rule, t.parameters, state);
-    }
-    int strays = 0;
-    auto const w = t.weights(&strays);
-    auto const title = std::string(name) + (gap ? ", separate tensors" : packed.empty() ? "" : ", again");
-    auto worst = distance(w, host.weight);
-    auto const slots = state.to_host();
-    for (std::size_t s = 0; s < host.slot.size(); ++s) worst = std::max(worst, distance(slots.slot(s), host.slot[s]));
+    auto const o = run(gap);
+    auto const title = name + (gap ? ", separate tensors" : packed.empty() ? "" : ", again");
+    auto worst = distance(o.weight, host.weight);
+    for (std::size_t s = 0; s < host.slot.size(); ++s) worst = std::max(worst, distance(o.state.slot(s), host.slot[s]));
     report(worst <= near, title + " equals the host's engine", said("largest difference", worst));
-    report(strays == 0, title + " writes nowhere else");
-    auto const r = optim::cuda::result(state);
-    report(!r.skipped && r.step == host.last.step && r.lr == host.last.lr &&
-               std::abs(r.gradient_norm - host.last.gradient_norm) <= 1e-9 * std::abs(host.last.gradient_norm),
-           title + " reports step, rate and norm as the host does", said("norm", r.gradient_norm));
+    report(o.strays == 0, title + " writes nowhere else");
+    report(!o.last.skipped && o.last.step == host.last.step && o.last.lr == host.last.lr &&
+               std::abs(o.last.gradient_norm - host.last.gradient_norm) <= 1e-9 * std::abs(host.last.gradient_norm),
+           title + " reports step, rate and norm as the host does", said("norm", o.last.gradient_norm));
     if (packed.empty())
-      packed = w;
-    else if (Rule::passes == 1 || gap == 0)
-      report(same_bits(w, packed), title + " gives the same bits");
+      packed = o.weight;
+    else if (one_pass || gap == 0)
+      report(same_bits(o.weight, packed), title + " gives the same bits");
   }
 }
 
@@ -192,22 +207,116 @@ void check_state(gpu::device d) {
   report(faster, "a changed learning rate holds from the next step on");
 }
 
+/// A state of another device than the thread's current one, whose life changes nothing of it.
+void check_other_device(gpu::device d) {
+  if (gpu::device_count() < 2) return std::puts("--      one device: nothing is shown about two"), void();
+  int wrong = 0;
+  auto const look = [&] {
+    int i = -1;
+    gpu::check(cudaGetDevice(&i), "cudaGetDevice");
+    wrong += i != d.index;
+  };
+  test::stream const stream(1);
+  gpu::device const other{1, stream.get()};
+  look();
+  auto const rule = test::clipped();
+  training here(d), there(other), moved(other, 1);
+  auto a = optim::cuda::init(rule, here.parameters, d);
+  auto b = optim::cuda::init(rule, there.parameters, other);
+  look();
+  for (int i = 0; i < 3; ++i) {
+    here.load(i), optim::cuda::step(rule, here.parameters, a);
+    there.load(i), optim::cuda::step(rule, there.parameters, b), look();
+  }
+  auto const copy = b;  // its memory, too, is on the other device
+  look();
+  here.load(3), optim::cuda::step(rule, here.parameters, a);
+  there.load(3), optim::cuda::step(rule, there.parameters, b), look();
+  report(same_bits(here.weights(), there.weights()) && a.to_host() == b.to_host(),
+         "another device gives the same bits");
+  look();
+  moved.weight.upload(other, moved.spread(there.weights()));
+  optim::cuda::rebind(rule, moved.parameters, b);
+  look();
+  b.from_host(a.to_host());
+  look();
+  here.load(4), optim::cuda::step(rule, here.parameters, a);
+  moved.load(4), optim::cuda::step(rule, moved.parameters, b);
+  auto again = copy;
+  again = b;
+  report(distance(here.weights(), moved.weights()) <= near && again.to_host() == b.to_host() &&
+             optim::cuda::result(again).step == 5 && copy.record().steps == 3,
+         "copied, bound again and loaded there");
+  { auto const gone = std::move(b); }
+  look();
+  report(wrong == 0, "the thread's current device stays what it was", said("changes", wrong));
+}
+
+/// A state takes and gives back its memory in its stream's order, and goes to the host and back in few copies.
+void check_quiet([[maybe_unused]] gpu::device d) {
+#if defined(DOVETAIL_EMULATED_CUDA)
+  auto const rule = test::clipped();
+  training t(d);
+  auto const before = emulated::stalls();
+  {
+    auto state = optim::cuda::init(rule, t.parameters, d);
+    t.load(0), optim::cuda::step(rule, t.parameters, state);
+    auto copy = state;
+    copy = optim::cuda::init(rule, t.parameters, d);
+    auto copies = emulated::copies();
+    copy.from_host(state.to_host());
+    copies = emulated::copies() - copies;
+    report(copies <= 8, "tensors in a row go to the host and back together", said("copies", double(copies)));
+  }
+  report(emulated::stalls() == before, "a state's life stalls no other stream");
+#endif
+}
+
+/// Enough pieces for a device's multiprocessors, all elements in one of them, and the same ones whatever the device.
+void check_pieces() {
+  auto const pieces = [](std::vector<std::size_t> const& sizes) {
+    std::vector<optim::cuda::place> places;
+    std::size_t at = 4096;  // addresses that nobody follows
+    for (auto const n : sizes) {
+      places.push_back({reinterpret_cast<float*>(at), reinterpret_cast<std::byte const*>(at), n, 0});
+      at += n * sizeof(float);
+    }
+    auto const begin = optim::cuda::slot_layout(places, sizeof(float));
+    auto const t = optim::cuda::make_pieces(places, sizeof(float), begin, true);
+    std::size_t covered = 0;
+    for (auto const& p : t.pieces) covered = p.slot == covered ? covered + p.count : 0;
+    return std::pair(t.pieces.size(), covered);
+  };
+  constexpr std::size_t one = std::size_t{1} << 20, most = std::size_t{1} << 24;
+  report(pieces({one}) == std::pair(one / 2048, one), "2^20 elements are 512 pieces");
+  report(pieces({most - 1}) == std::pair(most / 2048, most - 1), "below 2^24, pieces of 2048");
+  report(pieces({most}) == std::pair(most / 16384, most), "from there, of 16384");
+  report(pieces({most / 2, 3, most / 2}) == std::pair(most / 16384 + 1, most + 3), "which the whole list decides");
+}
+
 int run() {
-  cudaStream_t stream{};
-  gpu::check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
-  gpu::device const d{0, stream};
-#define DOVETAIL_CHECK(number, name) check_rule(#name, number, test::name(), d);
+  test::stream const stream(0);
+  gpu::device const d{0, stream.get()};
+#define DOVETAIL_CHECK(number, name)                                                                      \
+  run_case(#name, [&] {                                                                                   \
+    auto const rule = test::name();                                                                       \
+    check_rule(#name, number, rule.passes == 1, [&](std::size_t gap) { return steps_of(rule, d, gap); }); \
+  });
   DOVETAIL_TEST_RULES(DOVETAIL_CHECK)
 #undef DOVETAIL_CHECK
-  check_skip(d);
-  check_graph("adamw", test::adamw(), d);
-  check_graph("clipped adamw", test::clipped(), d);
-  check_state(d);
-  gpu::check(cudaStreamDestroy(stream), "cudaStreamDestroy");
-  std::printf("%d failed\n", failures);
-  return failures ? 1 : 0;
+  run_case("skip", [&] { check_skip(d); });
+  run_case("graph_of_adamw", [&] { check_graph("adamw", test::adamw(), d); });
+  run_case("graph_of_clipped_adamw", [&] { check_graph("clipped adamw", test::clipped(), d); });
+  run_case("state", [&] { check_state(d); });
+  run_case("pieces", [&] { check_pieces(); });
+  run_case("other_device", [&] { check_other_device(d); });
+  run_case("quiet", [&] { check_quiet(d); });
+  return test::conclude();
 }
 
 }  // namespace
 
-int main() { return on_device(run); }
+int main(int argc, char** argv) {
+  test::choose(argc, argv);
+  return on_device(run);
+}

@@ -78,10 +78,10 @@ TEST_CASE("each epoch visits every sample once, with and without the prefetching
     for (std::int64_t epoch = 0; epoch < 3; ++epoch) {
       list all;
       for (std::int64_t s = 0; s < 3; ++s) {
-        CHECK(l.position() == 3 * epoch + s);
+        CHECK(l.position() == 10 * epoch + 4 * s);
         auto const b = l.next();
         CHECK(b.epoch == epoch);
-        CHECK(b.step == 3 * epoch + s);
+        CHECK(b.position == 10 * epoch + 4 * s);
         CHECK(b.view.size == (s < 2 ? 4 : 2));
         CHECK(b.global_predictions == 5 * b.view.size);
         for (auto const i : samples(b)) all.push_back(i);
@@ -109,7 +109,7 @@ TEST_CASE("P ranks with batch B see the samples of one rank with P·B, in the sa
         std::size_t least = 99, most = 0;
         for (auto& l : many) {
           auto const part = l.next();
-          CHECK(part.step == whole.step);
+          CHECK(part.position == whole.position);
           CHECK(part.epoch == whole.epoch);
           CHECK(part.global_predictions == whole.global_predictions);
           auto const mine = samples(part);
@@ -142,14 +142,17 @@ TEST_CASE("in an order of its own every rank sees all samples of an epoch, rank 
     for (int epoch = 0; epoch < 2; ++epoch) {
       auto& order = orders.emplace_back();
       for (std::int64_t s = 6 * epoch; s < 6 * epoch + 6; ++s) {
-        CHECK(own.samples_in(s).own == (s % 6 == 5 ? 3 : 4));
-        CHECK(own.samples_in(s).all == 3 * own.samples_in(s).own);
+        auto const at = own.position();
+        auto const n = own.samples_at(at);
+        CHECK(n.own == (s % 6 == 5 ? 3 : 4));
+        CHECK(n.all == 3 * n.own);
+        CHECK(n.positions == n.own);
         auto const b = own.next();
-        CHECK(b.view.size == own.samples_in(s).own);
-        CHECK(b.global_predictions == own.samples_in(s).all);
+        CHECK(b.view.size == n.own);
+        CHECK(b.global_predictions == n.all);
         CHECK((samples(b) == samples(single.next())) == (rank == 0));
         data::loader_options from = o;
-        from.start = s;
+        from.start = at;
         CHECK(samples(data::loader{counting{23}, from}.next()) == samples(b));
         auto const mine = samples(b);
         order.insert(order.end(), mine.begin(), mine.end());
@@ -168,24 +171,50 @@ TEST_CASE("a step's samples are counted before it is loaded") {
       all.emplace_back(counting{25, 5}, data::loader_options{.batch = 4, .rank = r, .ranks = ranks});
     for (std::int64_t s = 0; s < 2 * all[0].steps_per_epoch(); ++s)
       for (auto& l : all) {
-        auto const n = l.samples_in(s);
+        auto const n = l.samples_at(l.position());
         auto const b = l.next();
+        CHECK(l.position() == b.position + n.positions);
         CHECK(n.own == b.view.size);
         CHECK(5 * n.all == b.global_predictions);
       }
   }
 }
 
-TEST_CASE("a loader started at step s continues as the uninterrupted one") {
-  data::loader whole{counting{23}, {.batch = 3, .seed = 9}};
-  for (std::int64_t start = 0; start < 20; ++start) {
-    auto const expected = samples(whole.next());
-    data::loader resumed{counting{23}, {.batch = 3, .seed = 9, .start = start}};
-    auto const b = resumed.next();
-    CHECK(b.step == start);
-    CHECK(b.epoch == start / 8);
-    CHECK(samples(b) == expected);
-  }
+TEST_CASE("a loader started where another one stands continues as that one, with whatever batch and ranks") {
+  for (bool const prefetch : {false, true})
+    for (std::int64_t start = 0; start < 60; ++start) {
+      std::vector<std::int64_t> orders, order;
+      for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
+        data::epoch_order(23, 9, epoch, true, order);
+        orders.insert(orders.end(), order.begin(), order.end());
+      }
+      for (int const ranks : {1, 2, 3}) {
+        std::vector<data::loader<counting>> all;
+        for (int r = 0; r < ranks; ++r)
+          all.emplace_back(counting{23},
+                           data::loader_options{
+                               .batch = 3, .rank = r, .ranks = ranks, .seed = 9, .start = start, .prefetch = prefetch});
+        auto at = start;
+        std::int64_t steps = 0;
+        for (; at < 69; ++steps) {
+          CHECK(all[0].steps_between(start, at) == steps);
+          list got;
+          for (auto& l : all) {
+            CHECK(l.position() == at);
+            auto const b = l.next();
+            CHECK(b.position == at);
+            CHECK(b.epoch == at / 23);
+            auto const mine = samples(b);
+            got.insert(got.end(), mine.begin(), mine.end());
+          }
+          CHECK(got.size() == static_cast<std::size_t>(std::min<std::int64_t>(3 * ranks, 23 - at % 23)));
+          for (auto const s : got) REQUIRE(s == orders[static_cast<std::size_t>(at++)]);
+        }
+        CHECK(at == 69);
+        CHECK(all[0].steps_between(start, 69) == steps);
+        CHECK(all[0].steps_between(69, start) == 0);
+      }
+    }
 }
 
 TEST_CASE("a batch stays as it is until the following next()") {
@@ -220,11 +249,27 @@ TEST_CASE("what a dataset throws comes out of next(), every time, and nothing ha
       counting::load(indices, out);
     }
   };
-  data::loader l{broken{{100}}, {.batch = 10, .shuffle = false}};
-  CHECK(samples(l.next()).front() == 0);
-  CHECK(samples(l.next()).front() == 10);
-  CHECK_THROWS_WITH_AS(l.next(), "sample 20 is rotten", input_error);
-  CHECK_THROWS_WITH_AS(l.next(), "sample 20 is rotten", input_error);
+  for (bool const prefetch : {false, true}) {
+    data::loader l{broken{{100}}, {.batch = 10, .shuffle = false, .prefetch = prefetch}};
+    CHECK(samples(l.next()).front() == 0);
+    CHECK(samples(l.next()).front() == 10);
+    CHECK_THROWS_WITH_AS(l.next(), "sample 20 is rotten", input_error);
+    CHECK_THROWS_WITH_AS(l.next(), "sample 20 is rotten", input_error);
+  }
+  // Also a dataset that would not throw a second time: its failure is not forgotten.
+  struct once : counting {
+    std::shared_ptr<std::atomic<int>> loads = std::make_shared<std::atomic<int>>(0);
+    void load(std::span<std::int64_t const> indices, data::batch_buffer& out) const {
+      require<input_error>(++*loads != 2, "the cable was out");
+      counting::load(indices, out);
+    }
+  };
+  for (bool const prefetch : {false, true}) {
+    data::loader l{once{{100}}, {.batch = 10, .shuffle = false, .prefetch = prefetch}};
+    CHECK(samples(l.next()).front() == 0);
+    for (int i = 0; i < 3; ++i) CHECK_THROWS_WITH_AS(l.next(), "the cable was out", input_error);
+    CHECK(l.position() == 10);
+  }
 }
 
 TEST_CASE("loaders can be dropped and moved at any moment") {

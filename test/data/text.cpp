@@ -147,3 +147,16 @@ TEST_CASE("the bigram yardstick is the smoothed model's cross-entropy in bits") 
   CHECK_THROWS_AS(data::bigram_bits_per_character(parts.first, coin.second), argument_error);
   CHECK_THROWS_AS(data::bigram_bits_per_character(parts.first, parts.second, 0), argument_error);
 }
+
+TEST_CASE("a corpus is known by its text and by how it is cut") {
+  std::string const text = "one rank writes, another one reads; and so on, until the text is long enough to be cut.";
+  auto const corpus = data::text_corpus::from_string(text, {.window = 5});
+  CHECK(corpus.identity() == data::text_corpus::from_string(text, {.window = 5}).identity());
+  CHECK(corpus.identity() != data::text_corpus::from_string(text, {.window = 6}).identity());
+  CHECK(corpus.identity() != data::text_corpus::from_string(text, {.window = 5, .stride = 2}).identity());
+  CHECK(corpus.identity() != data::text_corpus::from_string(text + "x", {.window = 5}).identity());
+  auto const [train, test] = corpus.split(0.5);
+  CHECK(train.identity() != test.identity());
+  CHECK(train.identity() != corpus.identity());
+  CHECK(train.identity() == corpus.split(0.5).first.identity());
+}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # check.sh REPOSITORY WORK DIGITS [CMAKE ARGUMENTS…]: every block of C++ in the README and in docs/ is a program that compiles without a
-# warning. Its first lines may say `// needs: mpi onednn lapack io cuda` (skipped where one is missing) and `// run` (it is
+# warning. Its first lines may say `// needs: mpi onednn lapack io cuda eigen armadillo torch` (skipped where one is missing) and `// run` (it is
 # also run, alone in an empty folder, and must exit with 0), or `// run with: FOLDER` (it finds images of digits there,
 # drawn by the program DIGITS). Commands of ./run in blocks of shell exist.
 set -eu
@@ -10,12 +10,12 @@ mkdir -p "$2"
 repository=$(cd "$1" && pwd) work=$(cd "$2" && pwd) digits=$3
 shift 3
 rm -rf "$work/new" "$work/run"
-mkdir -p "$work/new" "$work/blocks" "$work/run"
+mkdir -p "$work/new/blocks" "$work/new/batches" "$work/blocks" "$work/batches" "$work/run"
 
 commands=$("$repository/run" help | awk '/^  [a-z]/ { printf " %s ", $1 }')
 cd "$repository"
 (find README.md docs -name '*.md' | LC_ALL=C sort |
-  xargs awk -v out="$work/new" -v commands="$commands" -f "$here/extract.awk") > "$work/complaints"
+  xargs awk -v out="$work/new/blocks" -v commands="$commands" -f "$here/extract.awk") > "$work/complaints"
 # Links lead somewhere, and every page is in the index of its folder.
 for page in README.md docs/*.md docs/*/*.md; do
   [ -f "$repository/$page" ] || continue
@@ -33,16 +33,28 @@ for page in README.md docs/*.md docs/*/*.md; do
       ;;
   esac
 done >> "$work/complaints"
-# Only what changed is compiled again.
-for block in "$work"/blocks/*.cpp; do
-  [ -e "$work/new/${block##*/}" ] || rm -f "$block"
+# Programs that run, include nothing of the library but its rules, and end with a return of their own are compiled a
+# dozen at a time.
+grep -L -e '^// needs' -e '^// run with' "$work"/new/blocks/*.cpp | xargs -r grep -l '^// run' |
+  xargs -r grep -l '^#include <dovetail/optim.hpp>' | xargs -r grep -L '^#include <dovetail/.*/' |
+  xargs -r grep -l -e '^  return' -e '^int main() { return' | xargs -r grep -LE '^template <>|^namespace|^#define' |
+  LC_ALL=C sort > "$work/batched"
+split -l 12 -d "$work/batched" "$work/new/batches/batch"
+for batch in "$work"/new/batches/batch*; do
+  xargs awk -f "$here/batch.awk" < "$batch" > "$batch.cpp"
 done
-for block in "$work"/new/*.cpp; do
-  cmp -s "$block" "$work/blocks/${block##*/}" || cp "$block" "$work/blocks/"
+# Only what changed is compiled again.
+for kind in blocks batches; do
+  for old in "$work/$kind"/*.cpp; do
+    [ -e "$work/new/$kind/${old##*/}" ] || rm -f "$old"
+  done
+  for new in "$work/new/$kind"/*.cpp; do
+    cmp -s "$new" "$work/$kind/${new##*/}" || cp "$new" "$work/$kind/"
+  done
 done
 count=$(find "$work/blocks" -name '*.cpp' | wc -l)
 
-cmake -S "$here/programs" -B "$work/build" -G Ninja -DDOVETAIL_REPOSITORY="$repository" -DBLOCKS="$work/blocks" "$@" \
+cmake -S "$here/programs" -B "$work/build" -G Ninja -DDOVETAIL_REPOSITORY="$repository" -DWORK="$work" "$@" \
   > "$work/configure.log" 2>&1 || { cat "$work/configure.log"; exit 1; }
 grep '^-- skipped' "$work/configure.log" | sed 's/^-- //' || true
 failed=0
@@ -51,14 +63,19 @@ grep -v -e '^\[[0-9]*/[0-9]*\]' -e '^ninja: no work' "$work/build.log" | head -n
 cat "$work/complaints"
 [ ! -s "$work/complaints" ] || failed=1
 
+program_of() {  # the command that runs a block
+  batch=$(grep -l "/$1\.cpp$" "$work"/new/batches/batch?? || true)
+  if [ -n "$batch" ]; then echo "$work/build/${batch##*/} $1"; else echo "$work/build/$1"; fi
+}
 for block in $(grep -l '^// run' "$work"/blocks/*.cpp 2>/dev/null || true); do
   name=$(basename "$block" .cpp)
-  [ -x "$work/build/$name" ] || continue
+  program=$(program_of "$name")
+  [ -x "${program%% *}" ] || continue
   mkdir -p "$work/run/$name"
   images=$(sed -n 's/^\/\/ run with: \([a-z]*\)$/\1/p' "$block")
   [ -z "$images" ] || "$digits" "$work/run/$name/$images" 1024 100
   status=0
-  (cd "$work/run/$name" && timeout 120 "$work/build/$name" > output 2>&1 < /dev/null) || status=$?
+  (cd "$work/run/$name" && timeout 120 $program > output 2>&1 < /dev/null) || status=$?
   if [ "$status" != 0 ]; then
     failed=1
     echo "FAILED   $name exited with $status:"
@@ -70,7 +87,8 @@ done
 # Nothing may be left out without a word.
 for block in "$work"/blocks/*.cpp; do
   name=$(basename "$block" .cpp)
-  [ -x "$work/build/$name" ] || grep -q "skipped  $name:" "$work/configure.log" || { failed=1; echo "FAILED   $name"; }
+  program=$(program_of "$name")
+  [ -x "${program%% *}" ] || grep -q "skipped  $name:" "$work/configure.log" || { failed=1; echo "FAILED   $name"; }
 done
 echo "$count blocks of C++, $(grep -c . "$work/complaints" || true) complaints"
 [ "$count" -gt 0 ] && [ "$failed" = 0 ]

@@ -121,3 +121,110 @@ TEST_CASE("a rate that falls on a plateau is shared by its copies, saved, and re
   CHECK(higher.observe(0.6));
   CHECK_THROWS_AS(optim::reduce_on_plateau({.factor = 1}), argument_error);
 }
+
+TEST_CASE("a plateau is seen in measurements of either sign, and rates fall however small they are") {
+  // Progress is more than a hundredth of the best's size, whatever its sign: PyTorch's best * (1 - threshold) would ask
+  // a negative one to get worse.
+  auto const progress = [](optim::better direction, double best, double next) {
+    optim::reduce_on_plateau rate{
+        {.initial = 1, .factor = 0.5f, .patience = 0, .threshold = 0.01f, .direction = direction}};
+    CHECK(!rate.observe(best));
+    return !rate.observe(next);
+  };
+  using optim::better;
+  CHECK(progress(better::lower, -100, -101.5));
+  CHECK(!progress(better::lower, -100, -100.5));
+  CHECK(!progress(better::lower, -100, -99.5));
+  CHECK(progress(better::lower, 100, 98.5));
+  CHECK(!progress(better::lower, 100, 99.5));
+  CHECK(progress(better::higher, -100, -98.5));
+  CHECK(!progress(better::higher, -100, -99.5));
+  CHECK(!progress(better::higher, -100, -100.5));
+  CHECK(progress(better::higher, 100, 101.5));
+  CHECK(!progress(better::higher, 0, 0));
+  CHECK(progress(better::lower, 0, -1e-300));
+  double const infinity = std::numeric_limits<double>::infinity();
+  CHECK(!progress(better::lower, -infinity, -1e300));
+  {
+    optim::reduce_on_plateau rate{{.patience = 0}};
+    CHECK(rate.observe(infinity));  // no progress, from the beginning
+    CHECK(!rate.observe(1e300));
+  }
+  optim::reduce_on_plateau small{{.initial = 1e-8f, .factor = 0.5f, .patience = 0}};
+  small.observe(1);
+  for (int i = 1; i <= 4; ++i) {
+    CHECK(small.observe(1));
+    CHECK(small(0) == doctest::Approx(1e-8 * std::pow(0.5, i)));
+  }
+  optim::reduce_on_plateau floored{{.initial = 1e-8f, .factor = 0.5f, .patience = 0, .smallest = 4e-9f}};
+  floored.observe(1);
+  CHECK(floored.observe(1));
+  CHECK(floored.observe(1));
+  CHECK(!floored.observe(1));
+  CHECK(floored(0) == 4e-9f);
+}
+
+namespace {
+
+/// One weight that jumps from 1 to `to` and stays; its average, `steps` later.
+template <class Average>
+float settled(Average const& average, float to, int steps) {
+  optim::chain const rule{optim::sgd{.lr = 1}, average};
+  arena a({{"w", {1}}});
+  a.weights()[0] = 1;
+  auto state = rule.init(a.parameters());
+  a.gradients()[0] = 0;
+  rule.step(a.parameters(), state);
+  a.weights()[0] = to;
+  for (int t = 1; t < steps; ++t) rule.step(a.parameters(), state);
+  float out = 0;
+  optim::averaged_weights(rule, a.parameters(), state, {&out, 1});
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("an average of weights goes on moving where a step is less than a float's last digit") {
+  for (float const to : {1.002f, 0.998f, 1.0001f}) {
+    CAPTURE(to);
+    for (float const decay : {0.999f, 0.9999f, 0.99999f}) {
+      CAPTURE(decay);
+      int const steps = static_cast<int>(12 / (1 - static_cast<double>(decay)));
+      double const missing = static_cast<double>(to - 1) * std::pow(static_cast<double>(decay), steps - 1);
+      CHECK(settled(optim::average_weights{decay}, to, steps) ==
+            doctest::Approx(static_cast<double>(to) - missing).epsilon(1e-7));
+    }
+    // Of n steps the first is 1 and the others are `to`.
+    for (int const n : {100, 100'000, 1'000'000})
+      CHECK(settled(optim::mean_weights{}, to, n) ==
+            doctest::Approx(static_cast<double>(to) - static_cast<double>(to - 1) / n).epsilon(1e-7));
+  }
+}
+
+TEST_CASE("schedule-free: the average is that of double precision, for every share of it in the weights") {
+  for (float const beta : {0.0f, 1e-6f, 1e-3f, 0.3f, 0.5f, 0.9f, 0.98f, 1.0f}) {
+    CAPTURE(beta);
+    optim::schedule_free_sgd const rule{.lr = 0.02f, .beta = beta, .warm_up = 5};
+    arena a({{"w", {3}}});
+    double z[3], x[3], sum = 0;
+    for (std::size_t i = 0; i < 3; ++i) z[i] = x[i] = a.weights()[i] = 0.5f * static_cast<float>(i) - 0.3f;
+    auto state = rule.init(a.parameters());
+    std::vector<float> out(3);
+    for (int t = 1; t <= 2000; ++t) {
+      double const rate = static_cast<double>(rule.lr) * std::min(1.0, t / 5.0), c = rate * rate / (sum += rate * rate);
+      for (std::size_t i = 0; i < 3; ++i) {
+        float const g = a.weights()[i] - 0.7f + 0.1f * std::sin(static_cast<float>(t));
+        a.gradients()[i] = g;
+        z[i] -= rate * static_cast<double>(g);
+        x[i] += c * (z[i] - x[i]);
+      }
+      rule.step(a.parameters(), state);
+    }
+    optim::averaged_weights(rule, a.parameters(), state, out);
+    for (std::size_t i = 0; i < 3; ++i) {
+      CHECK(out[i] == doctest::Approx(x[i]).epsilon(2e-6));
+      CHECK(a.weights()[i] ==
+            doctest::Approx((1 - static_cast<double>(beta)) * z[i] + static_cast<double>(beta) * x[i]).epsilon(2e-6));
+    }
+  }
+}

@@ -17,6 +17,8 @@
 
 #include <doctest/doctest.h>
 
+#include "ranges.hpp"
+
 namespace conformance {
 
 using namespace dovetail;
@@ -100,6 +102,66 @@ void check_groups(Rule const& rule, training<Rule> const& whole, bool measures_w
   }
   CHECK(same_bits(biased.a.parameters()[1].weight, bias));
   if (!measures_weights) CHECK(same_bits(biased.a.parameters()[4].weight, whole.a.parameters()[4].weight));
+}
+
+/// Each field outside its range: refused by name, at init and between two steps, and nothing has changed.
+template <class Rule>
+void check_ranges(Rule const& rule) {
+  training t(rule);
+  t.run(1, 2);
+  std::vector<float> const weights(t.a.weights().begin(), t.a.weights().end());
+  auto const state = t.state;
+  auto const refused = [&](Rule const& wrong, std::string const& words) {
+    CHECK_THROWS_WITH_AS(wrong.init(t.a.parameters()), doctest::Contains(words.c_str()), argument_error);
+    show_layers(wrong, t.a.parameters(), t.state, 3);
+    CHECK_THROWS_WITH_AS(wrong.step(t.a.parameters(), t.state, with_loss(3)), doctest::Contains(words.c_str()),
+                         argument_error);
+    wrong.forget_observed(t.a.parameters(), t.state);
+  };
+  auto const words = [](std::string const& field) {
+    return std::string(Rule::describe().name) + ": " + field + " is ";
+  };
+  for (auto const& f : Rule::describe())
+    if (f.has_range())
+      for (double const x : outside::of(f)) {
+        CAPTURE(x);
+        Rule wrong = rule;
+        f.set(wrong, x);
+        refused(wrong, words(f.name()));
+      }
+  if constexpr (requires(Rule r) { r.lr = optim::cosine{}; })
+    for (float const x : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -1e-6f}) {
+      CAPTURE(x);
+      Rule wrong = rule;
+      wrong.lr = x;
+      refused(wrong, words("lr"));
+    }
+  CHECK(same_bits(t.a.weights(), weights));
+  CHECK(t.state == state);
+}
+
+/// No epsilon, and gradients of exactly 0: steps of 0, and ordinary ones later.
+template <class Rule>
+void check_no_epsilon(Rule rule) {
+  bool any = false;
+  for (auto const& f : Rule::describe())
+    if (std::string(f.name()).find("epsilon") != std::string::npos) {
+      f.set(rule, 0);
+      any = true;
+    } else if (std::string(f.name()) == "weight_decay") {
+      f.set(rule, 0);
+    }
+  if (!any) return;
+  training t(rule);
+  std::vector<float> const weights(t.a.weights().begin(), t.a.weights().end());
+  for (int step = 1; step <= 3; ++step) {
+    fill(t.a.gradients(), 1, 0);
+    show_layers(rule, t.a.parameters(), t.state, step);
+    rule.step(t.a.parameters(), t.state, with_loss(static_cast<std::uint32_t>(step)));
+  }
+  CHECK(same_bits(t.a.weights(), weights));
+  t.run(4, 6);
+  CHECK(finite(t.a.weights()));
 }
 
 template <class Rule>
@@ -206,6 +268,9 @@ void check_rule(entry const& e) {
     CHECK_THROWS_WITH_AS(lost.rule.step(lost.a.parameters(), lost.state), doctest::Contains("depend on the loss"),
                          argument_error);
   }
+
+  check_ranges(rule);
+  check_no_epsilon(rule);
 
   // Groups: a rate of 0 for the biases leaves them where they are, and changes nothing for the others, unless what is
   // measured of all depends on where the biases are.

@@ -88,7 +88,7 @@ TEST_CASE("defaults: per tensor, and factored") {
   CHECK((l.trust_coefficient == 1e-3f && l.momentum == 0.9f && l.weight_decay == 5e-4f));
   lamb const m;  // You et al., 2020, section 4: epsilon 1e-6, decay 0.01
   CHECK((m.beta1 == 0.9f && m.beta2 == 0.999f && m.epsilon == 1e-6f && m.weight_decay == 0.01f));
-  CHECK((m.min_norm == 0 && m.max_norm == std::numeric_limits<float>::infinity()));
+  CHECK((m.min_norm == 0 && m.max_norm == std::numeric_limits<float>::max()));
   CHECK(larc{}.trust_coefficient == 0.02f);  // apex.parallel.LARC
   novograd const n;                          // Ginsburg et al., 2019, section 4: betas 0.95 and 0.98
   CHECK((n.beta1 == 0.95f && n.beta2 == 0.98f && n.epsilon == 1e-8f));

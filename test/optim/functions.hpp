@@ -43,6 +43,14 @@ struct as_objective {
   }
 };
 
+/// scale times f.
+inline function times(double scale, function f) {
+  return [scale, f = std::move(f)](auto const& x, auto& g) {
+    double const loss = f(x, g);
+    for (double& v : g) v *= scale;
+    return scale * loss;
+  };
+}
 /// sum of curvature[i] (x[i] - 1)^2 / 2.
 inline function quadratic(std::vector<double> curvature) {
   return [curvature = std::move(curvature)](auto const& x, auto& g) {

@@ -380,6 +380,27 @@ TEST_CASE("a rule that learns from layers says so when it is shown none, and whe
   CHECK_THROWS_WITH_AS(rule.step(l.a.parameters(), s), doctest::Contains("none was observed"), argument_error);
   CHECK_THROWS_WITH_AS(rule.observe(l.a.parameters(), s, layer_factors{.first = 3, .rows = 1, .in = 4, .out = 3}),
                        doctest::Contains("observed at flat index 3"), argument_error);
+  // As many weights, but inputs and outputs the other way round: memory is sized by each of them.
+  arena a({{"w", {2, 6}}});
+  auto state = rule.init(a.parameters());
+  std::vector<float> const numbers(64, 1.0f);
+  auto const turned = layer_factors{
+      .first = 0, .rows = 8, .in = 2, .out = 6, .inputs = numbers.data(), .output_gradients = numbers.data()};
+  CHECK_THROWS_WITH_AS(rule.observe(a.parameters(), state, turned),
+                       doctest::Contains("2 inputs and 6 outputs was observed at flat index 0, where a tensor of shape "
+                                         "{2, 6} begins"),
+                       argument_error);
+  // A state of another list: statistics are as large as its layers.
+  arena larger({{"w", {20, 60}}});
+  CHECK_THROWS_WITH_AS(rule.observe(larger.parameters(), state,
+                                    layer_factors{.first = 0,
+                                                  .rows = 1,
+                                                  .in = 60,
+                                                  .out = 20,
+                                                  .inputs = numbers.data(),
+                                                  .output_gradients = numbers.data()}),
+                       doctest::Contains("'w' had shape {2, 6} at init() and has {20, 60} now"), argument_error);
+  CHECK_THROWS_WITH_AS((void)rule.pending(larger.parameters(), state), doctest::Contains("{2, 6}"), argument_error);
 }
 
 TEST_CASE("defaults: layers") {

@@ -12,6 +12,7 @@
 
 #include <dovetail/optim/matrix.hpp>
 #include <dovetail/sync.hpp>
+#include <dovetail/train/saved_state.hpp>
 
 using namespace golden;
 
@@ -182,3 +183,101 @@ TEST_CASE("defaults: matrices") {
 CONFORMANCE(muon, 0.02f)
 CONFORMANCE(shampoo, 0.05f)
 CONFORMANCE(soap, 0.05f)
+
+namespace {
+template <class Rule>
+void check_resized(Rule const& made, Rule const& used, shape const& s, std::string const& first,
+                   std::string const& second) {
+  arena a({{"w", s}});
+  for (std::size_t i = 0; i < a.gradients().size(); ++i) a.gradients()[i] = static_cast<float>(i % 5) - 2;
+  auto state = made.init(a.parameters());
+  auto const kept = state;
+  try {
+    used.step(a.parameters(), state);
+    FAIL_CHECK("not refused: ", first, " with ", second);
+  } catch (argument_error const& e) {
+    std::string const what = e.what();
+    for (auto const& word : {std::string("parameter 'w' ") + message(s), first, second})
+      CHECK_MESSAGE(what.find(word) != std::string::npos, what, " has no ", word);
+  }
+  CHECK(state == kept);
+  auto into = used.init(a.parameters());
+  CHECK_THROWS_AS(train::saved_state(state.tensors("")).restore(into.tensors("")), checkpoint_error);
+  CHECK(into == used.init(a.parameters()));
+  made.step(a.parameters(), state);  // as made, it works
+}
+}  // namespace
+
+TEST_CASE("a state is refused, stepped or loaded, when block or largest are others than sized it") {
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 1024}, {5, 3}, "statistics_in_blocks_of_2 {33}",
+                "statistics {34}");
+  check_resized(optim::shampoo{.block = 1024}, optim::shampoo{.block = 2}, {2, 100}, "statistics {10004}",
+                "statistics_in_blocks_of_2 {400}");
+  // As many numbers, elsewhere.
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 4}, {4, 4}, "statistics_in_blocks_of_2 {32}",
+                "statistics {32}");
+  check_resized(optim::shampoo{.block = 2}, optim::shampoo{.block = 4}, {8, 8}, "statistics_in_blocks_of_2 {128}",
+                "statistics_in_blocks_of_4 {128}");
+  check_resized(optim::shampoo{.grafting = optim::graft::none}, optim::shampoo{}, {4, 4}, "roots {32}, but",
+                "graft {4, 4}");
+  check_resized(optim::soap{.largest = 3}, optim::soap{.largest = 100}, {4, 4}, "exp_avg_sq {4, 4}, but", "bases {32}");
+  check_resized(optim::soap{.largest = 100}, optim::soap{.largest = 3}, {4, 3}, "statistics {25}", "statistics {9}");
+  // A block of nothing has no layout, and is refused before it is asked for one.
+  {
+    arena a({{"w", {4, 4}}});
+    optim::chain const made{optim::scale_by_shampoo{.block = 2}, optim::sgd{}};
+    decltype(made) used{optim::scale_by_shampoo{.block = 0}, optim::sgd{}};
+    auto s = made.init(a.parameters());
+    CHECK_THROWS_WITH_AS(used.step(a.parameters(), s), doctest::Contains("block is 0"), argument_error);
+  }
+  // Of a tensor that is one block either way, the state is the same.
+  arena a({{"w", {3, 3}}});
+  auto state = optim::shampoo{.block = 8}.init(a.parameters());
+  CHECK_NOTHROW(optim::shampoo{.block = 4}.step(a.parameters(), state));
+  // Of groups, each has the blocks of its own.
+  arena b({{"v", {5, 3}}, {"w", {5, 3}}});
+  optim::grouped const two{optim::shampoo{.block = 1024},
+                           optim::group{optim::name_matches{"w"}, optim::shampoo{.block = 2}}};
+  auto own = two.init(b.parameters());
+  CHECK(own.arrays(0, 0)[0].name == "statistics");
+  CHECK(own.arrays(0, 1)[0].name == "statistics_in_blocks_of_2");
+  for (float& g : b.gradients()) g = 1;
+  CHECK_NOTHROW(two.step(b.parameters(), own));
+}
+
+TEST_CASE("a gradient whose square overflows is skipped where the chain looks first, and elsewhere no silent end") {
+  std::vector<arena::tensor> const tensors{{"b", {3}}, {"w", {4, 4}}};
+  auto const run = [&](auto const& rule, int steps, int at, auto const& each) {
+    arena a(tensors);
+    conformance::fill(a.weights(), 1);
+    auto s = rule.init(a.parameters());
+    for (int t = 1; t <= steps; ++t) {
+      conformance::fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
+      if (t == at) a.gradients()[1] = a.gradients()[5] = 3e19f;
+      each(t, rule.step(a.parameters(), s).skipped);
+    }
+    CHECK(conformance::finite(a.weights()));
+    for (auto const& t : s.tensors(""))
+      if (t.type == dtype::f32)
+        CHECK_MESSAGE(all_finite({reinterpret_cast<float const*>(t.bytes.data()), t.bytes.size() / sizeof(float)}),
+                      t.name);
+  };
+  auto const never = [](int, bool skipped) { CHECK(!skipped); };
+  auto const tenth = [](int t, bool skipped) { CHECK(skipped == (t == 10)); };
+  run(optim::adafactor{}, 20, 10, never);
+  run(optim::chain{optim::skip_non_finite{}, optim::adafactor{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::sm3{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::shampoo{}}, 20, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::soap{}}, 22, 10, tenth);
+  run(optim::chain{optim::skip_non_finite{}, optim::adamw{}}, 20, 10, tenth);
+  run(optim::chain{optim::clip_by_global_norm{}, optim::soap{}}, 22, 10, never);  // which makes it small
+  CHECK_THROWS_WITH_AS(run(optim::shampoo{}, 20, 10, never), doctest::Contains("put optim::skip_non_finite before"),
+                       numeric_error);
+  CHECK_THROWS_WITH_AS(run(optim::soap{}, 22, 10, never), doctest::Contains("lapack: "), numeric_error);
+  std::vector<float> bad{1, NAN, NAN, 1}, out(4);
+  CHECK_THROWS_AS(optim::lapack::eigen(bad, 2), numeric_error);
+  CHECK_THROWS_AS(optim::lapack::inverse(bad, 2, 1, out), numeric_error);
+  std::vector<float> const indefinite{1, 2, 2, 1};
+  CHECK_THROWS_WITH_AS(optim::lapack::inverse(indefinite, 2, 0, out), doctest::Contains("failed with info"),
+                       numeric_error);
+}

@@ -37,13 +37,46 @@ TEST_CASE("L-BFGS finds the known minima of classical functions") {
     CAPTURE(known.name);
     auto a = at(known.start);
     test::as_objective f{known.f};
-    auto const r = optim::minimize(f, a.parameters(), optim::lbfgs{}, {.gradient_norm = 1e-6});
+    auto const r = optim::minimize(f, a.parameters(), optim::lbfgs{}, {.gradient_norm = 1e-8});
     CHECK(r.loss - known.minimum < 1e-6);
     CHECK(r.loss - known.minimum > -1e-9);
     CHECK(r.steps <= known.most);
     CHECK(r.evaluations <= 2 * known.most);
     CHECK(r.evaluations == f.evaluations);
     CHECK(f(a.parameters()) == r.loss);  // the weights are those of the loss
+  }
+}
+
+TEST_CASE("a loss multiplied by 1e-30 to 1e30 is minimised by the same steps") {
+  for (auto const& known : test::classical()) {
+    auto const run = [&](double scale, auto const& method) {
+      auto a = at(known.start);
+      test::as_objective f{test::times(scale, known.f)};
+      auto const r = optim::minimize(f, a.parameters(), method, {.steps = 60});
+      CHECK(f(a.parameters()) == doctest::Approx(r.loss).epsilon(1e-6));
+      return std::pair{r, weights_of(a)};
+    };
+    auto const same = [&](auto const& method) {
+      CAPTURE(known.name);
+      auto const [one, weights] = run(1, method);
+      for (double scale : {0x1p-100, 0x1p-50, 0x1p40, 0x1p90}) {  // exact: the same bits
+        CAPTURE(scale);
+        auto const [r, w] = run(scale, method);
+        CHECK(r.loss == scale * one.loss);
+        CHECK(r.gradient_norm == scale * one.gradient_norm);
+        CHECK(r.evaluations == one.evaluations);
+        CHECK(r.why == one.why);
+        CHECK(w == weights);
+      }
+    };
+    same(optim::lbfgs{});
+    same(optim::steepest_descent{});
+    for (double scale : {1e-30, 1e30}) {
+      CAPTURE(scale);
+      auto const [r, w] = run(scale, optim::lbfgs{.history = 5});
+      CHECK(r.steps > 3);
+      CHECK(r.loss / scale - known.minimum < (known.most > 160 ? 100 : known.most == 160 ? 20 : 1e-3));
+    }
   }
 }
 
@@ -155,7 +188,7 @@ TEST_CASE("a step that meets NaN is shortened, and what was reached is kept when
     return sum;
   };
   auto a = at({0.999f, 0.001f, 0.5f});
-  auto const r = optim::minimize(test::as_objective{barrier}, a.parameters(), optim::lbfgs{});
+  auto const r = optim::minimize(test::as_objective{barrier}, a.parameters(), optim::lbfgs{}, {.gradient_norm = 1e-8});
   CHECK(r.why == optim::stopped::gradient_norm);
   double const best = (5 - std::sqrt(13.0)) / 6;
   for (float w : a.weights()) CHECK(static_cast<double>(w) == doctest::Approx(best).epsilon(1e-4));
@@ -269,8 +302,8 @@ TEST_CASE("ranks that hold parts of the parameters go the way of one that holds 
   // Each variable by itself, so that a rank can work out its part; the loss is the sum over ranks.
   auto const c = test::spread(24, 300);
   auto whole = at(std::vector<float>(24, -2.0f));
-  auto const alone =
-      optim::minimize(test::as_objective{test::quadratic(c)}, whole.parameters(), optim::lbfgs{.history = 5});
+  auto const alone = optim::minimize(test::as_objective{test::quadratic(c)}, whole.parameters(),
+                                     optim::lbfgs{.history = 5}, {.gradient_norm = 1e-9});
   CHECK(alone.loss < 1e-8);
   for (int ranks : {2, 3, 4}) {
     CAPTURE(ranks);
@@ -285,7 +318,8 @@ TEST_CASE("ranks that hold parts of the parameters go the way of one that holds 
         add({&loss, 1});
         return loss;
       };
-      auto const r = optim::minimize(f, a.parameters(), optim::lbfgs{.history = 5}, {}, {.combine = add});
+      auto const r =
+          optim::minimize(f, a.parameters(), optim::lbfgs{.history = 5}, {.gradient_norm = 1e-9}, {.combine = add});
       CHECK(r.steps <= alone.steps + 3);
       CHECK(r.loss < 1e-8);
       for (float w : a.weights()) CHECK(w == doctest::Approx(1).epsilon(1e-3));

@@ -6,6 +6,9 @@
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/stochastic_lbfgs.hpp>
+#include <dovetail/optim/stored.hpp>
+#include <dovetail/train/saved_state.hpp>
 
 #include <doctest/doctest.h>
 
@@ -120,6 +123,203 @@ TEST_CASE("a state made for other parameters or another rule is refused, and not
   CHECK(s == opt.init(a.parameters()));
 }
 
+namespace {
+/// Every rule's step, init's state of `made` given to `used` with the list of another arena: refused with `words`, and
+/// neither the weights nor the state change.
+template <class Made, class Used>
+void check_refused(Made const& made, std::vector<arena::tensor> const& before, Used const& used,
+                   std::vector<arena::tensor> const& now, std::vector<std::string> const& words) {
+  arena a(before), b(now);
+  for (float& g : b.gradients()) g = 1;
+  auto s = made.init(a.parameters());
+  auto const kept = s;
+  auto const weights = weights_of(b);
+  try {
+    used.step(b.parameters(), s);
+    FAIL_CHECK("not refused: ", words[0]);
+  } catch (argument_error const& e) {
+    for (auto const& w : words)
+      CHECK_MESSAGE(std::string(e.what()).find(w) != std::string::npos, std::string(e.what()), " has no ", w);
+  }
+  CHECK(s == kept);
+  CHECK(weights_of(b) == weights);
+}
+
+/// Keeps as many arrays as its hyperparameter says, of as many numbers.
+struct sized_stage {
+  std::int64_t count = 1, numbers = 4;
+  static constexpr bool tensorwise = true;
+  std::vector<named_shape> arrays(shape const&) const {
+    std::vector<named_shape> all;
+    for (std::int64_t i = 0; i < count; ++i) all.push_back({message("piece", i), shape{numbers}});
+    return all;
+  }
+  void apply(optim::tensor_update const& t) const {
+    for (std::int64_t i = 0; i < count; ++i)
+      for (float& x : t.array(static_cast<std::size_t>(i)).first(static_cast<std::size_t>(numbers))) x += 1;
+  }
+};
+/// Remembers one number, of all tensors together or of each.
+template <bool PerTensor>
+struct counted {
+  static constexpr optim::reduction needs{.per_tensor = PerTensor};
+  static constexpr std::array scalars{"calls"};
+  struct kernel {
+    float factor(optim::norms, double& calls) const { return static_cast<float>(++calls); }
+    template <class T>
+    constexpr T emit(T, T u, T factor) const {
+      return factor * u;
+    }
+  };
+  kernel prepare(std::int64_t) const { return {}; }
+};
+auto sized(std::int64_t count, std::int64_t numbers) {
+  return optim::chain{sized_stage{count, numbers}, optim::sgd{.lr = 0.1f}};
+}
+}  // namespace
+
+TEST_CASE("a state is refused for tensors of other shapes than sized it, whatever the rule") {
+  std::vector<arena::tensor> const tall{{"b", {3}}, {"w", {2, 100}}}, wide{{"b", {3}}, {"w", {100, 2}}};
+  auto const refused = [&](auto const& rule) {
+    check_refused(rule, tall, rule, wide, {"'w'", "{2, 100}", "{100, 2}"});
+  };
+  refused(optim::adafactor{});
+  refused(optim::sm3{});
+  refused(optim::row_wise_adagrad{});
+  refused(optim::adamw{});
+  refused(optim::lamb{});
+  refused(optim::sgd{});
+  refused(optim::grouped{optim::adafactor{}, optim::group{optim::name_matches{"b"}, optim::adafactor{.decay = -0.5f}}});
+  refused(optim::stored{optim::adamw{}, optim::blockwise_8bit{}});
+  refused(optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, optim::adafactor{}}});
+  refused(optim::stochastic_lbfgs{});
+  check_refused(optim::adamw{}, {{"w", {4}}}, optim::adamw{}, {{"w", {4, 1}}}, {"'w'", "{4}", "{4, 1}"});
+}
+
+TEST_CASE("a state is refused when hyperparameters that size it have changed") {
+  std::vector<arena::tensor> const w{{"b", {3}}, {"w", {4, 4}}};
+  check_refused(sized(1, 4), w, sized(2, 4), w, {"'b' {3}", "piece0 {4}, but", "needs piece0 {4}, piece1 {4}"});
+  check_refused(sized(2, 4), w, sized(1, 4), w, {"'b' {3}", "piece1 {4}"});
+  check_refused(sized(1, 4), w, sized(1, 1000), w, {"'b' {3}", "piece0 {4}", "piece0 {1000}"});
+  check_refused(optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 4)}}, w,
+                optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 1000)}}, w,
+                {"'w' {4, 4}", "piece0 {4}", "piece0 {1000}"});
+  using rule = decltype(sized(1, 1));
+  auto const by_group = [](std::int64_t first, std::int64_t second) {
+    return optim::grouped{rule(sized(1, first)), optim::group{optim::name_matches{"w"}, rule(sized(1, second))}};
+  };
+  check_refused(by_group(4, 4), w, by_group(4, 1000), w, {"'w' {4, 4}", "piece0 {4}", "piece0 {1000}"});
+  check_refused(optim::stochastic_lbfgs{.history = 2}, w, optim::stochastic_lbfgs{.history = 20}, w,
+                {"a history of 2 pairs", "one of 20"});
+  // Each group's tensors have what their own hyperparameters say.
+  arena a(w);
+  auto const opt = by_group(4, 1000);
+  auto s = opt.init(a.parameters());
+  opt.step(a.parameters(), s);
+  CHECK(s.arrays(0, 0)[0].shape == shape{4});
+  CHECK(s.arrays(0, 1)[0].shape == shape{1000});
+  CHECK(s.arrays(0, 1)[0].values[999] == 1);
+}
+
+TEST_CASE("a state is refused by another rule: other slots, scalars, arrays or room") {
+  std::vector<arena::tensor> const w{{"b", {3}}, {"w", {4, 40}}};
+  check_refused(optim::adamw{}, w, optim::lion{}, w, {"2 slots", "needs 1"});
+  check_refused(optim::momentum{}, w, optim::lion{}, w, {"'momentum_buffer'", "'exp_avg'"});
+  optim::chain const row_wise{optim::scale_by_row_wise_adagrad{}, optim::sgd{}};
+  optim::chain const adafactor{optim::scale_by_adafactor{}, optim::sgd{}};
+  optim::chain const sm3{optim::scale_by_sm3{}, optim::sgd{}};
+  check_refused(row_wise, w, adafactor, w, {"'b' {3}", "sum {1}", "variance {3}"});
+  check_refused(adafactor, w, sm3, w, {"'b' {3}", "variance {3}", "accumulator {3}"});
+  check_refused(optim::dog{}, w, optim::dowg{}, w, {"scalar 'distance', one", "'distance_sq'"});
+  check_refused(optim::chain{counted<false>{}, optim::sgd{}}, w, optim::chain{counted<true>{}, optim::sgd{}}, w,
+                {"scalar 'calls', one, where the rule needs 'calls', per tensor"});
+  // The room between passes: as large as the largest tensor, or as all of them.
+  optim::chain const by_tensor{sized_stage{}, optim::sgd{}};
+  auto const by_norm = optim::chain{sized_stage{}, optim::scale_by_trust_ratio{}, optim::sgd{}};
+  check_refused(by_tensor, w, by_norm, w, {"a rule of other passes"});
+
+  arena a(w);
+  auto s = optim::adamw{}.init(a.parameters());
+  auto const taken = std::move(s);
+  CHECK_THROWS_AS(optim::adamw{}.step(a.parameters(), s), argument_error);  // NOLINT: moved from on purpose
+  optim::stored const packed{optim::adamw{}, optim::bf16_slots{}};
+  auto in_bf16 = packed.init(a.parameters());
+  CHECK_THROWS_WITH_AS(optim::adamw{}.step(a.parameters(), in_bf16.base()), doctest::Contains("optim::stored"),
+                       argument_error);
+  std::vector<bf16> halves(a.parameters().flat_size());
+  std::vector<std::span<bf16>> const spans{std::span(halves).first(3), std::span(halves).subspan(3)};
+  std::vector<std::span<bf16 const>> const read(spans.begin(), spans.end());
+  parameter_list elsewhere;
+  for (auto const& t : w) elsewhere.add_elsewhere(t.name, t.shape);
+  optim::stored const rounded{optim::sgd{}, optim::fp32_slots{}, optim::rounded_weights{spans}};
+  optim::stored const split{optim::sgd{}, optim::fp32_slots{}, optim::split_weights{spans}};
+  auto without = rounded.init(elsewhere);
+  CHECK_THROWS_WITH_AS(split.step(elsewhere, without, optim::gradient::half<bf16>{read}),
+                       doctest::Contains("lower halves of 0 weights, this rule needs those of 163"), argument_error);
+  CHECK_THROWS_WITH_AS((optim::adamw{}.stages().init(a.parameters(), {0})), doctest::Contains("1 groups"),
+                       argument_error);
+  std::vector<float> out(163);
+  optim::chain const averaging{optim::adamw{}, optim::average_weights{}};
+  auto of_adam = optim::adamw{}.init(a.parameters());
+  of_adam.set_steps(1);
+  CHECK_THROWS_AS(optim::averaged_weights(averaging, a.parameters(), of_adam, out), argument_error);
+}
+
+TEST_CASE("numbers of steps that cannot be are refused, set, stepped or loaded") {
+  arena a({{"w", {4}}});
+  auto& p = a.parameters();
+  optim::adamw const opt;
+  auto s = opt.init(p);
+  for (std::int64_t const bad : {std::int64_t{-1}, std::int64_t{INT64_MIN}, std::int64_t{INT64_MAX}, largest_count}) {
+    CAPTURE(bad);
+    CHECK_THROWS_WITH_AS(s.set_steps(bad), doctest::Contains(message(" is ", bad).c_str()), argument_error);
+    auto const load = [bad](auto& state, std::string const& name) {
+      for (auto const& t : state.tensors(""))
+        if (t.name == name) {
+          CHECK(t.counts);
+          std::memcpy(t.bytes.data(), &bad, sizeof bad);
+        }
+    };
+    auto loaded = s;
+    load(loaded, "step");
+    CHECK_THROWS_WITH_AS(opt.step(p, loaded), doctest::Contains(message(" is ", bad).c_str()), argument_error);
+    optim::stored const packed{opt, optim::blockwise_8bit{}};
+    auto codes = packed.init(p);
+    load(codes, "step");
+    CHECK_THROWS_AS(packed.step(p, codes), argument_error);
+    for (auto const* name : {"step", "pairs"}) {
+      optim::stochastic_lbfgs const second;
+      auto history = second.init(p);
+      load(history, name);
+      CHECK_THROWS_AS(second.step(p, history), argument_error);
+    }
+    optim::mixed const rest{opt, optim::group{optim::name_matches{"w"}, optim::frozen{}}};
+    auto parts = rest.init(p);
+    load(parts, "group1.step");
+    CHECK_THROWS_AS(rest.step(p, parts), argument_error);
+    train::saved_state saved(s.tensors(""));
+    train::saved_state damaged;
+    for (auto const& [name, piece] : saved.pieces()) {
+      auto copy = piece;
+      if (name == "step") std::memcpy(copy.bytes.data(), &bad, sizeof bad);
+      damaged.add(name, copy);
+    }
+    auto into = opt.init(p);
+    CHECK_THROWS_WITH_AS(damaged.restore(into.tensors("")), doctest::Contains("saved state: 'step' is"),
+                         checkpoint_error);
+    CHECK(into == s);
+  }
+  s.set_steps(largest_count - 2);
+  CHECK(opt.step(p, s).step == largest_count - 1);
+  // As many numbers as the shape says, or nothing is copied.
+  train::saved_state longer;
+  longer.add("w.exp_avg", {dtype::f32, {4}, std::vector<std::byte>(400)});
+  std::vector<named_tensor> one;
+  for (auto& t : s.tensors(""))
+    if (t.name == "w.exp_avg") one.push_back(t);
+  CHECK_THROWS_WITH_AS(longer.restore(one), doctest::Contains("has 400 bytes, expected 16"), checkpoint_error);
+}
+
 TEST_CASE("a stage may start its slots elsewhere than at 0") {
   CHECK(test::largest_difference(optim::chain{sum_of_squares{}, optim::scale_by_learning_rate{0.1f}},
                                  [](test::tensor& x, test::vec g, int t) {
@@ -211,7 +411,7 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
   std::vector<float> const before(together.weights().begin(), together.weights().end());
   optim::mixed const broken{adamw, optim::group{optim::name_matches{"*.bias"}, optim::momentum{.lr = NAN}},
                             optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
-  CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("the learning rate of step 6"),
+  CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("momentum: lr is nan"),
                        argument_error);
   auto longer = together.parameters();
   float more = 0, its = 0;
@@ -295,6 +495,8 @@ TEST_CASE("a source of gradients is read in place: scaled, half and summed signs
     payloads[1].bits = payloads[1].bits.first((n + 7) / 8 - 1);
     CHECK_THROWS_AS(opt.step(p, s, optim::gradient::summed_signs{payloads}), argument_error);
     CHECK(optim::adamw::bytes_per_parameter_with(optim::gradient::summed_signs{payloads}) == 24.375);
+    CHECK_THROWS_WITH_AS(opt.step(p, s, optim::gradient::scaled{std::numeric_limits<float>::quiet_NaN()}),
+                         doctest::Contains("gradient::scaled: factor is nan"), argument_error);
   }
 }
 
@@ -338,6 +540,15 @@ TEST_CASE("schedules: values at their corners") {
   CHECK(p(30) == 0.25f);
   CHECK_THROWS_AS((optim::piecewise{{1, 0.1f}}), argument_error);
   CHECK_THROWS_AS((optim::piecewise{{0, 0.1f}, {5, 1}, {5, 2}}), argument_error);
+
+  // A rise that is over before the first step: the first rate is the peak.
+  optim::one_cycle const steep{.peak = 2, .steps = 4, .rise = 0.25f};
+  CHECK(steep(0) == 2.0f);
+  CHECK(steep(3) == doctest::Approx(2.0 / 25 / 1e4));
+  for (int t = 0; t < 5; ++t) CHECK(std::isfinite(optim::one_cycle{.steps = 3, .rise = 0}(t)));
+  // Waves that would be longer than there are steps.
+  CHECK(optim::warm_restarts{.initial = 1, .steps = 2, .growth = std::int64_t{1} << 62}(2) == 1.0f);
+  CHECK(optim::warm_restarts{.initial = 1, .steps = 10, .growth = 10}(std::numeric_limits<std::int64_t>::max()) <= 1);
 }
 
 TEST_CASE("a rate tuned at one batch size is scaled to another as its paper says") {

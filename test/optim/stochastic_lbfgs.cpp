@@ -53,6 +53,31 @@ struct training {
 
 }  // namespace
 
+TEST_CASE("a loss multiplied by a power of two, and the curvatures with it, takes the same steps") {
+  auto const run = [](float scale) {
+    arena a({{"x", {6}}});
+    auto& p = a.parameters();
+    optim::stochastic_lbfgs const rule{
+        .lr = 0.2f, .interval = 2, .smallest_curvature = 0.1f * scale, .first_curvature = scale};
+    auto state = rule.init(p);
+    for (int t = 0; t < 40; ++t) {
+      for (std::size_t i = 0; i < 6; ++i)
+        a.gradients()[i] = scale * (0.25f + static_cast<float>(i)) * (a.weights()[i] - 1);
+      rule.step(p, state);
+    }
+    CHECK(state.pairs() > 3);
+    return std::vector<float>(a.weights().begin(), a.weights().end());
+  };
+  auto const one = run(1);
+  for (float w : one) CHECK(std::abs(w - 1) < 0.2f);
+  for (float scale : {0x1p-90f, 0x1p-40f, 0x1p40f, 0x1p90f}) {
+    CAPTURE(scale);
+    CHECK(run(scale) == one);
+  }
+  arena a({{"x", {1}}});
+  CHECK_THROWS_AS((optim::stochastic_lbfgs{.first_curvature = 0}.init(a.parameters())), argument_error);
+}
+
 TEST_CASE("the same bits on more cores, for tensors that lie apart, and after a state was saved and loaded by name") {
   training whole;
   whole.run(1, 11);
@@ -234,6 +259,8 @@ TEST_CASE("what is not finite is skipped, zeros and extremes do no harm, other p
   wild = rule;
   wild.interval = 0;
   CHECK_THROWS_AS(wild.init(t.a.parameters()), argument_error);
+  CHECK_THROWS_WITH_AS(wild.step(t.a.parameters(), t.state), doctest::Contains("stochastic_lbfgs: interval is 0"),
+                       argument_error);
   CHECK_THROWS_AS(optim::stochastic_lbfgs{.history = 0}.init(t.a.parameters()), argument_error);
 }
 

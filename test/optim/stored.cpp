@@ -102,6 +102,7 @@ TEST_CASE("every processor's loops pack and unpack to the same bits, and so do t
       for (std::size_t i = 0; i < 256; i += 7) x[i] = i % 2 ? 0.0f : x[i] * 1e-9f;
       if (round % 3 == 0)
         for (float& v : x) v = std::abs(v);
+      if (round % 4 == 1) x[3] *= 1e-19f, x[200] *= 1e-12f;  // far apart
       if (round % 10 == 9) x[100] = std::numeric_limits<float>::quiet_NaN();
       std::vector<std::uint8_t> p(256), q(256);
       float const s = narrow.pack_8bit(x.data(), round * 99u, p.data()),
@@ -131,19 +132,35 @@ TEST_CASE("8 bits of zeros, of the very small beside the large, of what is not f
     return y;
   };
   CHECK(through({0, 0, 0, 0}, 1) == std::vector<float>{0, 0, 0, 0});
-  float const tiny = std::exp2(-33.0f);  // a quarter of the smallest number beside 1
-  double sum = 0;
-  for (std::uint32_t k = 0; k < 4000; ++k) {
-    auto const z = through({1, tiny, 0, tiny}, k * 77777u);
-    CHECK(z[0] == 1);
-    CHECK(z[2] == 0);
-    CHECK((z[1] == 0 || z[1] == std::exp2(-31.0f)));
-    sum += static_cast<double>(z[1]);
-  }
-  CHECK(sum / 4000 == doctest::Approx(tiny).epsilon(0.15));
+  CHECK(through({0, -0.0f, 0, 0}, 1) == std::vector<float>{0, 0, 0, 0});
+  // Farther apart than 3 bits of mantissa reach: 2 bits reach twice as far, with and without signs.
+  for (bool const negative : {false, true})
+    for (int octaves = negative ? 16 : 32; octaves <= (negative ? 31 : 63); ++octaves) {
+      CAPTURE(octaves);
+      float const tiny = 1.125f * std::exp2(-static_cast<float>(octaves)), one = negative ? -1.0f : 1.0f;
+      double sum = 0;
+      for (std::uint32_t k = 0; k < 400; ++k) {
+        auto const z = through({one, tiny, 0, tiny}, k * 77777u);
+        CHECK(z[0] == doctest::Approx(one).epsilon(1e-6));
+        CHECK(z[2] == 0);
+        CHECK((z[1] > 0.8f * tiny && z[1] < 1.25f * tiny));
+        sum += static_cast<double>(z[1]);
+      }
+      CHECK(sum / 400 == doctest::Approx(tiny).epsilon(0.03));
+    }
+  // Farther than that: squares stay above 0, what they are squares of becomes 0.
+  for (float const tiny : {0x1p-64f, 0x1p-100f, 1e-38f, 1e-45f})
+    for (std::uint32_t k = 0; k < 20; ++k) {
+      auto const squares = through({1, tiny, 0, 0x1p-20f}, k * 77777u);
+      CHECK(squares[1] == doctest::Approx(0x1p-63f).epsilon(1e-6));
+      CHECK(squares[2] == 0);
+      auto const signs = through({1, -tiny, tiny, -0x1p-20f}, k * 77777u);
+      CHECK((signs[1] == 0 && signs[2] == 0 && signs[3] != 0));
+    }
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
     CHECK(std::isnan(through({1, bad, 2, 3}, 5)[0]));  // seen, not lost
-  CHECK(through({3e38f, -3e38f, 1e-40f, 0}, 5)[0] == 3e38f);
+  CHECK(through({3e38f, -3e38f, 1e-40f, 0}, 5)[0] == doctest::Approx(3e38f).epsilon(1e-6));
+  CHECK(std::isfinite(through({3.40282347e38f, 1e-30f, 1, 0}, 5)[0]));
   // The largest has no inverse in fp32: it stays within an eighth.
   for (std::uint32_t k = 0; k < 100; ++k)
     CHECK(through({1e-39f, 0, 0, 0}, k)[0] == doctest::Approx(1e-39f).epsilon(0.13));
@@ -319,4 +336,32 @@ TEST_CASE("a loss scale falls when steps are skipped, grows when they are not, a
       }(),
       doctest::Contains("gradients themselves are not finite"), numeric_error);
   CHECK_THROWS_AS(optim::loss_scale({.growth = 0.5}), argument_error);
+}
+
+TEST_CASE(
+    "a loss scale that no float can be multiplied by is refused, made or loaded; more good steps than asked for "
+    "count") {
+  double const infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  for (double const bad : {infinity, nan, 0.0, -1.0, 1e-60, 1e300})
+    CHECK_THROWS_WITH_AS(optim::loss_scale({.initial = bad}), doctest::Contains("loss_scale: initial is "),
+                         argument_error);
+  auto const load = [](optim::loss_scale& s, double value, std::int64_t good) {
+    auto const t = s.tensors("");
+    std::memcpy(t[0].bytes.data(), &value, sizeof value);
+    std::memcpy(t[1].bytes.data(), &good, sizeof good);
+  };
+  for (double const bad : {infinity, nan, 0.0, -1.0, 1e-60}) {
+    CAPTURE(bad);
+    optim::loss_scale s;
+    load(s, bad, 0);
+    CHECK_THROWS_AS(static_cast<void>(s.value()), numeric_error);
+    CHECK_THROWS_AS(static_cast<void>(s.undo()), numeric_error);
+    CHECK_THROWS_WITH_AS(s.update({}), doctest::Contains("not what a loss scale saves"), numeric_error);
+  }
+  optim::loss_scale shorter{{.initial = 8, .interval = 3}};
+  load(shorter, 16, 1999);  // from a run whose interval was 2000
+  CHECK(shorter.update({}));
+  CHECK(shorter.value() == 32);
+  load(shorter, 16, std::numeric_limits<std::int64_t>::min());
+  for (int i = 0; i < 3; ++i) CHECK(shorter.update({}) == (i == 2));
 }

@@ -42,6 +42,13 @@ LC_ALL=C sort -r "$work/generated/everything.hpp" > "$work/generated/everything_
 
 consume installed "$@" -DCMAKE_PREFIX_PATH="$work/prefix" -DCOMPONENTS="$list"
 consume subdirectory "$@" -DREPOSITORY="$repository"
+# Headers go where the installing side wants them, and are found there.
+quietly "configuring exporting" cmake -S "$here/exporting" -B "$work/exporting" -G Ninja "$@" \
+  -DREPOSITORY="$repository" -DCMAKE_INSTALL_INCLUDEDIR=include/elsewhere
+quietly "installing exporting" cmake --install "$work/exporting" --prefix "$work/theirs"
+[ -f "$work/theirs/include/elsewhere/dovetail/concepts.hpp" ] && [ ! -e "$work/theirs/include/dovetail" ] ||
+  { echo "FAILED   CMAKE_INSTALL_INCLUDEDIR was not obeyed"; exit 1; }
+consume exported "$@" -DCMAKE_PREFIX_PATH="$work/theirs"
 consume everything "$@" -DCMAKE_PREFIX_PATH="$work/prefix" -DCOMPONENTS="$list" -DGENERATED="$work/generated"
 
 refuses() {  # component, what must be said, CMake arguments…
@@ -60,3 +67,6 @@ refuses() {  # component, what must be said, CMake arguments…
 refuses telepathy "dovetail has no component 'telepathy'" "$@"
 refuses mpi "component 'mpi' needs MPI and Boost.MPI" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
 refuses io "component 'io' needs nlohmann-json" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
+# All that is missing is said at once.
+refuses "telepathy;mpi;io" "no component 'telepathy'.*component 'mpi' needs.*component 'io' needs nlohmann-json" "$@" \
+  -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON

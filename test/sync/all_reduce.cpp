@@ -234,3 +234,31 @@ TEST_CASE("a rule that needs the loss gets that of all ranks, from each rank's s
     CHECK_THROWS_WITH_AS(session.step(), doctest::Contains("needs the loss"), argument_error);
   });
 }
+
+TEST_CASE("gradients and weights whose memory moved are followed: rebind between two steps, to one block or apart") {
+  comm::threads(2).run([](auto& c) {
+    std::vector<float> flat(40), apart_w(16), apart_g(16), w0(24), w1(16);
+    parameter_list p;
+    p.add("a", w0, std::span(flat).first(24), {24});
+    p.add("b", w1, std::span(flat).subspan(24), {16});
+    auto session = sync::all_reduce{}.join(p, optim::sgd{.lr = 1}, c);
+    auto const step = [&](float value) {
+      session.begin();
+      for (auto& x : p) std::fill(x.gradient.begin(), x.gradient.end(), value);
+      session.step();
+    };
+    step(1);  // gradients in one block
+    CHECK(w1[0] == -2);
+    std::copy(w1.begin(), w1.end(), apart_w.begin());
+    p.rebind("b", apart_w, apart_g);  // as after a move assignment
+    std::fill(flat.begin() + 24, flat.end(), 1000.0f);
+    step(1);
+    CHECK(apart_w[0] == -4);
+    CHECK(w0[0] == -4);
+    CHECK(w1[0] == -2);  // nobody writes there any more
+    p.rebind("b", apart_w, std::span(flat).subspan(24));
+    step(3);
+    CHECK(apart_w[15] == -10);
+    CHECK(w0[23] == -10);
+  });
+}

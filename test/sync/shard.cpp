@@ -148,11 +148,33 @@ TEST_CASE("a state of other parameters is not cut") {
     auto const opt = sync::shard(rule, c);
     arena other({{"none", {0}}, {"one", {2}}});
     CHECK_THROWS_WITH_AS(opt.part_of_state(m.a.parameters(), rule.init(other.parameters())),
-                         doctest::Contains("this state is of other parameters"), argument_error);
+                         doctest::Contains("optimizer state was made for 2 parameters"), argument_error);
     auto tensors_of = divided::tensors();
     tensors_of[5].shape = {50, 101};
     arena longer(tensors_of);
     CHECK_THROWS_AS(opt.part_of_state(m.a.parameters(), rule.init(longer.parameters())), argument_error);
+  });
+}
+
+TEST_CASE("a part is refused by another rank, other ranks and other shapes") {
+  std::vector<arena::tensor> const tall{{"w", {2, 100}}}, wide{{"w", {100, 2}}};
+  arena a(tall), b(wide);
+  comm::self alone;
+  auto state = sync::shard(adamw, alone).init(a.parameters());
+  CHECK_THROWS_WITH_AS(sync::shard(adamw, alone).step(b.parameters(), state),
+                       doctest::Contains("'w' had shape {2, 100} at init() and has {100, 2} now"), argument_error);
+  comm::threads(2).run([&](auto& c) {
+    auto const opt = sync::shard(adamw, c);
+    auto own = opt.init(a.parameters());
+    auto other = own;
+    other.rank = 1 - c.rank();
+    CHECK_THROWS_WITH_AS(opt.step(a.parameters(), other), doctest::Contains("is the part of rank"), argument_error);
+    other = own;
+    other.bounds = state.bounds;  // of one rank
+    CHECK_THROWS_WITH_AS(opt.gathered(a.parameters(), other), doctest::Contains("of 1, this is rank"), argument_error);
+    auto whole = adamw.init(b.parameters());
+    CHECK_THROWS_WITH_AS(opt.part_of_state(a.parameters(), whole), doctest::Contains("'w' had shape {100, 2}"),
+                         argument_error);
   });
 }
 

@@ -27,6 +27,12 @@ fi
 ls "$folder"/whole/tensorboard/*/events.out.tfevents.* > /dev/null
 [ "$(wc -l < "$folder/whole/dense.jsonl")" -eq 40 ] || { echo "dense.jsonl has not one line a step"; exit 1; }
 
+# A folder that another run writes in is refused.
+if flock "$folder/whole/.lock" "$program" $given --ranks 2 --out "$folder/whole" > /dev/null 2> "$folder/stderr"; then
+  echo "two runs wrote in one folder"; exit 1
+fi
+grep -q 'is used by another run' "$folder/stderr" || { cat "$folder/stderr"; exit 1; }
+
 # In most steps some bucket of a rank is exchanged while the same rank computes.
 awk -F'[:,{}"]+' '
   /"name":"(forward and backward|exchange bucket)"/ {

@@ -190,6 +190,7 @@ TEST_CASE("a training that diverges stops with the reason, and keeps what it had
   CHECK_THROWS_WITH_AS(
       trainer.fit(poisoned, {.batch = 5,
                              .steps = 20,
+                             .new_data = true,
                              .max_skipped = 4,
                              .on_save = [&](train::saved_state&) { FAIL("the last good state would be lost"); },
                              .on_give_up = [&](train::saved_state& s) { saved = s; }}),

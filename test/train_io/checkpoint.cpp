@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/train/checkpoint.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -155,4 +157,54 @@ TEST_CASE("another program's file has no checksums and is loaded only when that 
   CHECK(w == 0);
   train::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))}, {.allow_unchecked = true});
   CHECK(w == 1);
+}
+
+TEST_CASE("a tensor of a type that is not known does not make the others unreadable") {
+  fixture::folder f;
+  auto const path = f / "foreign";
+  fixture::write(path, fixture::raw_file(R"({"q":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,3]},)"
+                                         R"("w":{"dtype":"F32","shape":[1],"data_offsets":[3,7]},)"
+                                         R"("b":{"dtype":"","shape":[],"data_offsets":[7,7]}})",
+                                         "abc\x00\x00\x80\x3f"s));
+  auto file = train::checkpoint_file::open(path);
+  REQUIRE(file.find("q"));
+  CHECK(!file.find("q")->type);
+  CHECK(file.find("q")->type_name() == "F8_E4M3");
+  CHECK(file.read("q") == std::vector<std::byte>{std::byte{'a'}, std::byte{'b'}, std::byte{'c'}});
+  float w = 0;
+  train::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))},
+                         {.ignore_unexpected = true, .allow_unchecked = true});
+  CHECK(w == 1);
+  std::vector<std::uint8_t> q(3);
+  CHECK(contains(thrown<checkpoint_error>([&] {
+                   train::load_checkpoint(path, {make_named_tensor("q", std::span(q))},
+                                          {.ignore_unexpected = true, .allow_unchecked = true});
+                 }),
+                 "tensor 'q' has the dtype 'F8_E4M3', which is not known here: convert it to U8"));
+  // Where it lies is checked all the same.
+  fixture::write(path, fixture::raw_file(R"({"q":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,9]}})", "12345678"));
+  CHECK(contains(thrown<checkpoint_error>([&] { train::checkpoint_file::open(path); }), "to end within 8"));
+}
+
+TEST_CASE("a hundred thousand tensors are saved and loaded in a time that grows as their number does") {
+  fixture::folder f;
+  std::vector<float> w(100'000, 1.f);
+  std::vector<named_tensor> all;
+  for (std::size_t i = 0; i < w.size(); ++i)
+    all.push_back(make_named_tensor("layers." + std::to_string(i) + ".weight", w[i]));
+  // Before, the second took a hundred times the first's time and more; ten is what is expected.
+  auto const seconds = [&](std::size_t n) {
+    double best = 1e9;
+    std::vector<named_tensor> const some(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n));
+    for (int repetition = 0; repetition < (n < w.size() ? 3 : 1); ++repetition) {
+      auto const begin = std::chrono::steady_clock::now();
+      train::save_checkpoint(f / "c", some);
+      train::load_checkpoint(f / "c", some);
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+    return best;
+  };
+  double const few = seconds(10'000), many = seconds(100'000);
+  CAPTURE(few);
+  CHECK(many < 40 * few);
 }

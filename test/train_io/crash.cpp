@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -134,4 +135,77 @@ TEST_CASE("without a commit an atomic file leaves nothing, and after one it is c
   CHECK(!std::filesystem::exists(f / "x.tmp"));
   CHECK_THROWS_AS(file.write("more"), input_error);
   CHECK_THROWS_AS(file.commit(), input_error);
+}
+
+TEST_CASE("a file is written under its own name or refused: links, FIFOs, folders and devices, of it and beside it") {
+  fixture::folder f;
+  versioned v;
+  auto const refusal = [&](std::filesystem::path const& path) {
+    return fixture::thrown<checkpoint_error>([&] { v.save(path, 1); });
+  };
+  auto const make = [&](std::string const& name) {
+    fixture::write(f / "victim", "somebody's");
+    REQUIRE(::mkfifo((f / ("fifo" + name)).c_str(), 0666) == 0);
+    std::filesystem::create_symlink(f / "victim", f / ("link" + name));
+    std::filesystem::create_symlink(f / "nothing", f / ("dangling" + name));
+    std::filesystem::create_directories(f / ("folder" + name));
+    std::filesystem::create_hard_link(f / "victim", f / ("hard" + name));
+  };
+  // Both as the target and as its temporary file; a FIFO that nobody reads must not make anybody wait.
+  for (std::string const& suffix : {std::string{}, std::string{".tmp"}}) {
+    make(suffix);
+    CAPTURE(suffix);
+    CHECK(refusal(f / "fifo").find("is a FIFO: ") != std::string::npos);
+    CHECK(refusal(f / "link").find("is a symbolic link to " + (f / "victim").string() + ": ") != std::string::npos);
+    CHECK(refusal(f / "dangling").find("is a symbolic link to ") != std::string::npos);
+    CHECK(refusal(f / "folder").find("is a folder: ") != std::string::npos);
+    for (std::string const name : {"fifo", "link", "dangling", "folder", "hard"}) {
+      CAPTURE(name);
+      if (suffix.empty()) {
+        CHECK(!std::filesystem::exists(f / (name + ".tmp")));
+        std::filesystem::remove_all(f / name);
+      } else {
+        CHECK(!std::filesystem::exists(std::filesystem::symlink_status(f / name)));
+      }
+    }
+    CHECK(fixture::read(f / "victim") == "somebody's");
+    CHECK(!std::filesystem::exists(f / "nothing"));
+  }
+  CHECK(refusal(f / "hard").find("hard.tmp\" has another name (a hard link): it is in the place of a temporary file") !=
+        std::string::npos);
+  CHECK(refusal("/dev/null").find("is a device: give the path of a regular file") != std::string::npos);
+  CHECK(!std::filesystem::exists("/dev/null.tmp"));
+  CHECK(refusal(f.path / "").find("names no file") != std::string::npos);
+  CHECK(refusal("").find("names no file") != std::string::npos);
+  CHECK(refusal(f.path / std::string("cut\0off", 7)).find("has a byte of zero") != std::string::npos);
+  CHECK(!std::filesystem::exists(f / "cut"));
+  // A target that is a hard link is replaced under this name: the other name keeps the old contents.
+  fixture::write(f / "one", "old");
+  std::filesystem::create_hard_link(f / "one", f / "two");
+  v.save(f / "one", 7);
+  CHECK(v.load(f / "one") == 7);
+  CHECK(fixture::read(f / "two") == "old");
+}
+
+TEST_CASE("a file that is replaced keeps its mode, and what is written is never readable by more than that") {
+  fixture::folder f;
+  auto const path = f / "private";
+  auto const mode_of = [](std::filesystem::path const& p) {
+    return static_cast<unsigned>(std::filesystem::status(p).permissions());
+  };
+  auto const before = ::umask(022);
+  versioned v;
+  v.save(path, 1);
+  CHECK(mode_of(path) == 0644);
+  for (unsigned const mode : {0600u, 0640u, 0666u, 0444u, 0755u}) {
+    std::filesystem::permissions(path, static_cast<std::filesystem::perms>(mode));
+    {
+      atomic_file<checkpoint_error> half(path);
+      CHECK(mode_of(path.string() + ".tmp") == mode);
+    }
+    v.save(path, mode);
+    CHECK(mode_of(path) == mode);
+    CHECK(v.load(path) == mode);
+  }
+  ::umask(before);
 }

@@ -123,6 +123,7 @@ TEST_CASE("hostile headers are refused for what is wrong with them, without read
       {"{", "is not JSON"},
       {R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}} x)", "is not JSON"},
       {"{\"\xff\":{}}", "is not JSON"},
+      {"\xef\xbb\xbf{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", "begins with a byte-order mark"},
   };
   for (auto const& [header, expected] : cases) {
     CAPTURE(header);
@@ -130,6 +131,12 @@ TEST_CASE("hostile headers are refused for what is wrong with them, without read
     CAPTURE(what);
     CHECK(what.find(expected) != std::string::npos);
   }
+  // Behind a byte of zero the parser would see nothing, whatever is there.
+  std::string const good = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  for (std::string const& rest : {""s, " "s, "garbage"s, good, std::string(100, '\0')})
+    CHECK(reason(good + '\0' + rest).find("has a byte of zero at byte " + std::to_string(good.size() + 8)) !=
+          std::string::npos);
+  CHECK(reason('\0' + good).find("has a byte of zero at byte 8") != std::string::npos);
   CHECK(reason(R"({"v":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234").find("missing in the file: 'w'") !=
         std::string::npos);
   // A tower of brackets as high as a file is long: no recursion, no tree.

@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include <dovetail/train/folder_lock.hpp>
 #include <dovetail/train/metrics.hpp>
 #include <dovetail/train/plot.hpp>
+#include <dovetail/train/tensorboard.hpp>
 #include <dovetail/train/trace.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <limits>
 #include <locale>
 #include <string>
 #include <vector>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
@@ -89,12 +98,57 @@ TEST_CASE("a log does not cut a file that is none, nor take a name twice, and sa
   CHECK_THROWS_AS(log.write(0, 0, {{"step", 1}}), argument_error);
   CHECK(thrown<input_error>([&] { train::metrics_log(f / "nowhere" / "m"); }).find("No such file") !=
         std::string::npos);
-  if (std::filesystem::exists("/dev/full")) {
-    std::filesystem::create_symlink("/dev/full", f / "full");
-    auto const full =
-        thrown<input_error>([&] { train::metrics_log(f / "full", {.flush_every = 0ms}).write(0, 0, {}); });
-    CHECK(full != "nothing was thrown");
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "m"); }).find("is being written by another log") !=
+        std::string::npos);
+  fixture::write(f / "note", "one line, and no end");
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "note"); }).find("line 1 is no record") != std::string::npos);
+  CHECK(fixture::read(f / "note") == "one line, and no end");
+}
+
+TEST_CASE("a log whose disk is full says so, by write or by flush, and writes nothing more") {
+  fixture::folder f;
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  auto const old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  train::metrics_log eager(f / "eager", {.flush_every = 0ms}), lazy(f / "lazy", {.flush_every = 1h});
+  train::tensorboard_log board(f / "board");
+  rlimit const small{100, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  auto const failed = [&](auto&& g) { return thrown<input_error>(g).find("File too large") != std::string::npos; };
+  eager.write(0, 0, {});
+  CHECK(failed([&] { eager.write(1, 0, {{"loss", 1}}); }));
+  lazy.write(0, 0, {});
+  lazy.write(1, 0, {{"loss", 1}});
+  CHECK(failed([&] { lazy.flush(); }));
+  board.write(1, "a", 1);
+  board.write(2, "a long tag that takes the file past its limit", 1);
+  CHECK(failed([&] { board.flush(); }));
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, old_handler);
+  CHECK(thrown<input_error>([&] { eager.write(2, 0, {}); }).find("nothing can be written after") != std::string::npos);
+}
+
+TEST_CASE("logs are regular files of their own names: no link is followed, nobody waits for a FIFO") {
+  fixture::folder f;
+  fixture::write(f / "victim", "{\"step\":1}\n");
+  std::filesystem::create_symlink(f / "victim", f / "link");
+  REQUIRE(::mkfifo((f / "fifo").c_str(), 0666) == 0);
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "link"); }).find("is a symbolic link to") !=
+        std::string::npos);
+  CHECK(thrown<input_error>([&] { train::metrics_log(f / "fifo"); }).find("is a FIFO") != std::string::npos);
+  CHECK(thrown<input_error>([&] { train::read_metrics(f / "fifo"); }).find("is a FIFO") != std::string::npos);
+  CHECK(thrown<input_error>([&] { train::metrics_log("/dev/full"); }).find("is a device") != std::string::npos);
+  CHECK(train::read_metrics(f / "link").size() == 1);  // to read through a link changes nothing
+  CHECK(fixture::read(f / "victim") == "{\"step\":1}\n");
+  for (auto const* extension : {".log", ".svg", ".png"}) {
+    train::write_gnuplot(f / "p", {{"x", {{0, 1}, {1, 0}}}});
+    std::filesystem::create_symlink(f / "victim", f / (std::string("p") + extension));
+    auto const result = train::run_gnuplot(f / "p");
+    CHECK(!result.drawn);
+    CHECK(result.reason.find("is a symbolic link to") != std::string::npos);
+    std::filesystem::remove(f / (std::string("p") + extension));
   }
+  CHECK(fixture::read(f / "victim") == "{\"step\":1}\n");
 }
 
 TEST_CASE("a trace is JSON that Perfetto reads: a process per rank, complete events in microseconds") {
@@ -136,7 +190,7 @@ TEST_CASE("files do not depend on the program's locale") {
   std::locale::global(before);
   CHECK(nlohmann::json::parse(json)["traceEvents"][1]["args"]["bytes"] == 1'000'000);
   CHECK(train::read_metrics(f / "m").at(0).step == 1'000'000);
-  CHECK(fixture::read(f / "p.dat") == "# \"x\"\n12345 0.5\n\n\n");
+  CHECK(fixture::read(f / "p.dat") == "# x\n12345 0.5\n\n\n");
 }
 
 TEST_CASE("curves become a data file and a script, and gnuplot draws them where it is installed") {
@@ -146,7 +200,7 @@ TEST_CASE("curves become a data file and a script, and gnuplot draws them where 
       stem, {{"dense \"fp32\"", {{0, 2.5}, {1, std::nan("")}, {2, 1.5}}}, {"top_k_1%", {{0, 2.5}, {2, 1.75}}}},
       {.title = "LeNet_1", .y = "loss (nats)", .log_y = true, .log2_x = true, .key = "bottom left"});
   auto const data = fixture::read(f / "loss curve.dat");
-  CHECK(data == "# \"dense \\\"fp32\\\"\"\n0 2.5\n\n2 1.5\n\n\n# \"top_k_1%\"\n0 2.5\n2 1.75\n\n\n");
+  CHECK(data == "# dense \"fp32\"\n0 2.5\n\n2 1.5\n\n\n# top_k_1%\n0 2.5\n2 1.75\n\n\n");
   auto const script = fixture::read(f / "loss curve.gp");
   CHECK(script.find("index 1 using 1:2") != std::string::npos);
   CHECK(script.find("set key bottom left noenhanced\n") != std::string::npos);
@@ -167,4 +221,80 @@ TEST_CASE("curves become a data file and a script, and gnuplot draws them where 
   CHECK(!failing.drawn);
   CHECK(failing.reason.find("failed on") != std::string::npos);
   CHECK_THROWS_AS(train::write_gnuplot(stem, {}), argument_error);
+}
+
+TEST_CASE("no text in a figure is a command of gnuplot's: titles, labels, legends, names of files") {
+  fixture::folder f;
+  auto const out = f / "|touch owned; `touch owned`";
+  std::filesystem::create_directories(out);
+  // Every text comes with what gnuplot would replace, run or end a string by.
+  std::string const text =
+      "`touch owned` $(touch owned) @MACRO 'quoted' \"twice\" \\n {/=40 big}\nsystem 'touch owned'\n\r\t\x01 \xff \\";
+  for (std::string const name :
+       {"<touch owned; echo 1 2", "|touch owned", "`touch owned`", "-e", "-", "~", "it's \"so\"", "@x", "$x", "a\\",
+        "#x", "%s", " ", "'+system('touch owned')+'", "a\nsystem 'touch owned'\n", "{", "\"; system 'touch owned'"}) {
+    CAPTURE(name);
+    train::write_gnuplot(out / name,
+                         {{text, {{0, 1}, {1, 2}}},
+                          {"''; system('touch owned') #", {{0, 2}, {1, 1}}},
+                          {"'", {{0, 2}, {1, 1}}},
+                          {"", {{0, 2}, {1, 1}}}},
+                         {.title = text, .x = "'" + text, .y = "''"});
+    auto const result = train::run_gnuplot(out / name);
+    if (!result.drawn && result.reason.find("cannot be run") != std::string::npos) {
+      MESSAGE(result.reason);
+    } else {
+      CHECK(result.reason == "");
+      auto const figure = fixture::read(out / (name + ".svg"));
+      CHECK(figure.find("`touch owned` $(touch owned) @MACRO 'quoted'") != std::string::npos);
+      CHECK(figure.find("\\n {/=40 big} system 'touch owned'") != std::string::npos);
+      CHECK(fixture::read(out / (name + ".log")) == "");
+    }
+    auto const script = fixture::read(out / (name + ".gp"));
+    CHECK(std::count(script.begin(), script.end(), '\n') == 18);  // no text began a line
+    std::size_t files = 0;
+    for (auto const& left : std::filesystem::directory_iterator(out)) {
+      files += 1;
+      CHECK(left.path().filename().string().starts_with(name));
+      std::filesystem::remove(left.path());
+    }
+    CHECK(files <= 5);
+  }
+  CHECK(!std::filesystem::exists("owned"));
+  CHECK(thrown<argument_error>([&] {
+          train::write_gnuplot(f / "p", {{"x", {}}}, {.key = "top right\nsystem 'touch owned'"});
+        }).find("the word 'right system'") != std::string::npos);
+  CHECK_THROWS_AS(train::write_gnuplot(f / "p", {{"x", {}}}, {.key = "`touch owned`"}), argument_error);
+  CHECK_THROWS_AS(train::write_gnuplot(f / "p", {{"x", {}}}, {.key = "top;quit"}), argument_error);
+  CHECK(!std::filesystem::exists(f / "p.gp"));
+}
+
+TEST_CASE("a folder is one run's: another is refused, of this process or another, and a killed one is no obstacle") {
+  fixture::folder f;
+  auto const out = f / "runs" / "a";
+  auto const refused = [&] { return thrown<input_error>([&] { train::folder_lock{out}; }); };
+  {
+    train::folder_lock const mine(out);
+    CHECK(refused().find("is used by another run: give this one a folder of its own") != std::string::npos);
+    train::folder_lock const elsewhere(f / "runs" / "b");
+  }
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  pid_t const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    train::folder_lock const theirs(out);
+    (void)!::write(ready[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  CHECK(refused().find("is used by another run") != std::string::npos);
+  ::kill(child, SIGKILL);
+  REQUIRE(::waitpid(child, nullptr, 0) == child);
+  CHECK(refused() == "nothing was thrown");
+  std::filesystem::remove(out / ".lock");
+  fixture::write(f / "victim", "somebody's");
+  std::filesystem::create_symlink(f / "victim", out / ".lock");
+  CHECK(refused().find("is a symbolic link") != std::string::npos);
 }

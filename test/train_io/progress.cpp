@@ -21,7 +21,7 @@ TEST_CASE("a line shows the bar, the step, the epoch, the loss, the throughput a
   CHECK(train::progress_line({.step = 480, .steps = 480, .epoch = 3, .epochs = 3, .loss = 1, .samples_per_second = 1.5},
                              4) == "[####] step 480/480  epoch 3/3  loss 1.0000  1.50 samples/s  done");
   CHECK(train::progress_line({.step = 0, .steps = 10}, 0) == "step 0/10  loss 0.0000  0.00 samples/s  -- left");
-  CHECK(train::progress_line({}, 2) == "[..] step 0/0  loss 0.0000  0.00 samples/s  done");
+  CHECK(train::progress_line({}, 2) == "[..] step 0  loss 0.0000  0.00 samples/s  -- left");
 }
 
 TEST_CASE("durations read as clocks") {
@@ -54,4 +54,17 @@ TEST_CASE("elsewhere than on a terminal lines are plain and rare, and a resumed 
   CHECK(out.str() ==
         "step 110/140  loss 1.0000  5.00 samples/s  0:30 left\nstep 120/140  loss 1.0000  5.00 samples/s  0:20 left\n"
         "step 130/140  loss 1.0000  5.00 samples/s  0:10 left\nstep 140/140  loss 1.0000  5.00 samples/s  done\n");
+}
+
+TEST_CASE("what fit reports is shown as it is, also where the number of steps is not known") {
+  std::ostringstream out;
+  train::progress log(out, {.interval = 0ms});
+  train::step_record r{.step = 3, .loss = 0.5, .samples = 64};
+  log(r);
+  CHECK(out.str().starts_with("step 3  loss 0.5000  "));
+  CHECK(out.str().ends_with(" samples/s  -- left\n"));
+  r.step = r.total_steps = 4;
+  log(r);
+  CHECK(out.str().find("step 4/4  loss 0.5000  ") != std::string::npos);
+  CHECK(out.str().ends_with("done\n"));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/train/tensorboard.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <string>
@@ -125,4 +126,34 @@ TEST_CASE("a resumed run writes another file and says from which step older poin
   CHECK(std::get<std::uint64_t>(parse(std::get<std::string>(start.at(7))).at(1)) == 1);
   fixture::write(f / "file", "");
   CHECK_THROWS_AS(train::tensorboard_log(f / "file" / "runs"), input_error);
+}
+
+TEST_CASE("event files are ordered by name as they were made: in one second, by any process, after a clock set back") {
+  fixture::folder f;
+  std::vector<std::string> made;
+  auto const add = [&] { made.push_back(train::tensorboard_log(f.path).path().filename().string()); };
+  for (int i = 0; i < 12; ++i) add();
+  // A process whose number sorts before this one's, and a file from an hour that is still to come.
+  for (std::string const& later : {made.back().substr(0, made.back().rfind('.')) + ".0",
+                                   std::string("events.out.tfevents.") +
+                                       std::to_string(std::stoll(made.back().substr(20)) + 3600) + ".zebra.99999"}) {
+    if (later > made.back()) made.push_back(later);
+    fixture::write(f / later, "");
+    add();
+    add();
+  }
+  fixture::write(f / "events.out.tfevents.tomorrow", "");
+  add();
+  CHECK(std::is_sorted(made.begin(), made.end()));
+  CHECK(std::adjacent_find(made.begin(), made.end()) == made.end());
+}
+
+TEST_CASE("tags and names of any bytes leave an event file that protobuf reads") {
+  fixture::folder f;
+  train::tensorboard_log log(f.path);
+  log.write(1, "lo\xffss\n\xc3\xa9\xe2\x82", 1);
+  log.flush();
+  auto const all = records(log.path());
+  auto const value = parse(std::get<std::string>(parse(std::get<std::string>(parse(all.at(1)).at(5))).at(1)));
+  CHECK(std::get<std::string>(value.at(1)) == "lo\xef\xbf\xbdss \xc3\xa9\xef\xbf\xbd\xef\xbf\xbd");
 }

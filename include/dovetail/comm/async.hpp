@@ -173,7 +173,7 @@ class async {
   };
   template <class F>
   struct work final : job {
-    explicit work(F f) : f(std::move(f)) {}
+    explicit work(F function) : f(std::move(function)) {}
     void run(C& c) override { std::invoke(*f, c); }
     void release() override { f.reset(); }
     std::optional<F> f;

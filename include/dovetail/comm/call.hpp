@@ -58,6 +58,7 @@ struct call {
   reduction how = reduction::sum;
   int root = -1;          ///< of a broadcast; the peer of a send or recv
   std::size_t count = 0;  ///< elements of the whole array; 0 where ranks may differ (all_gather_v)
+  subject about{};
 
   std::size_t bytes() const { return count * size_of(type); }
   /// Bytes of `rank`'s shard of the array.
@@ -69,10 +70,12 @@ struct call {
   friend std::ostream& operator<<(std::ostream& out, call const& c) {
     out << name_of(c.op);
     if (c.op == operation::all_reduce || c.op == operation::reduce_scatter) out << '(' << name_of(c.how) << ')';
-    if (c.op == operation::barrier || c.op == operation::split || c.op == operation::all_gather_v) return out;
-    out << " of " << c.count << ' ' << name_of(c.type);
-    if (c.op == operation::broadcast || c.op == operation::recv) out << " from rank " << c.root;
-    if (c.op == operation::send) out << " to rank " << c.root;
+    if (c.op != operation::barrier && c.op != operation::split && c.op != operation::all_gather_v) {
+      out << " of " << c.count << ' ' << name_of(c.type);
+      if (c.op == operation::broadcast || c.op == operation::recv) out << " from rank " << c.root;
+      if (c.op == operation::send) out << " to rank " << c.root;
+    }
+    if (c.about.step >= 0) out << " (step " << c.about.step << ", bucket " << c.about.bucket << ')';
     return out;
   }
 };

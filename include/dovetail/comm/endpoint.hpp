@@ -28,10 +28,14 @@ class endpoint {
   /// What this rank has moved so far; operations that failed are not counted.
   comm::traffic traffic() const { return engine_.traffic(); }
 
+  /// Says of which step, and of which bucket of it, the following collectives are, until something else is said; {}:
+  /// nothing. Ranks that are at another one throw rank_diverged instead of adding up what does not belong together.
+  void about(subject const& s) { engine_.about() = s; }
+
   /// data[i] becomes, on every rank, the reduction of all ranks' data[i], in rank order.
   template <reducible T>
   void all_reduce(std::span<T> data, reduction how = reduction::sum) {
-    call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size()};
+    call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.all_reduce(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
     count(c.bytes() - own + others() * own, others() * own + c.bytes() - own);
@@ -39,7 +43,7 @@ class endpoint {
   /// shard(n, size(), rank()) of data becomes the reduction; the rest of data is unspecified afterwards.
   template <reducible T>
   void reduce_scatter(std::span<T> data, reduction how = reduction::sum) {
-    call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size()};
+    call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.reduce_scatter(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
     count(c.bytes() - own, others() * own);
@@ -47,7 +51,7 @@ class endpoint {
   /// Every rank brings shard(n, size(), rank()) of data and gets all of it.
   template <movable T>
   void all_gather(std::span<T> data) {
-    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, data.size()};
+    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, data.size(), engine_.about()};
     auto const own = c.shard_bytes(size(), rank());
     engine_.all_gather(c, bytes_of(data) + own.begin, bytes_of(data));
     count(others() * own.size(), c.bytes() - own.size());
@@ -57,7 +61,7 @@ class endpoint {
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
     require(out.size() == in.size() * ranks(), "all_gather on ", size(), " ranks: ", in.size(), " elements in and ",
             out.size(), " out: out must have ", in.size() * ranks());
-    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size()};
+    call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size(), engine_.about()};
     engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
     count(others() * in.size_bytes(), others() * in.size_bytes());
   }
@@ -75,7 +79,7 @@ class endpoint {
             " elements in and ", out.size(), " out: both must be the same multiple of the number of ranks");
     require(in.empty() || in.data() + in.size() <= out.data() || out.data() + out.size() <= in.data(), "all_to_all of ",
             in.size(), " elements: in and out overlap: use two buffers");
-    call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size()};
+    call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size(), engine_.about()};
     engine_.all_to_all(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
     count(c.bytes() - c.bytes() / ranks(), c.bytes() - c.bytes() / ranks());
   }
@@ -83,7 +87,7 @@ class endpoint {
   template <movable T>
   void broadcast(std::span<T> data, int root) {
     check_rank("broadcast from root ", root);
-    call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size()};
+    call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size(), engine_.about()};
     engine_.broadcast(c, bytes_of(data));
     if (rank() == root)
       count(others() * c.bytes(), 0);

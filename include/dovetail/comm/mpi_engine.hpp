@@ -30,6 +30,7 @@ class mpi_engine {
   int size() const { return job_->size(); }
   comm::traffic& traffic() { return job_->traffic; }
   comm::traffic const& traffic() const { return job_->traffic; }
+  subject& about() { return about_; }
   mpi_job& job() { return *job_; }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
@@ -65,15 +66,15 @@ class mpi_engine {
   }
 
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
-    call const c{operation::all_gather_v};
+    call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
     std::vector<std::uint64_t> sizes(ranks());
     sizes[at(rank())] = in.size();
-    call const lengths{operation::all_gather_v, dtype::u64, reduction::sum, -1, ranks()};
+    call const lengths{operation::all_gather_v, dtype::u64, reduction::sum, -1, ranks(), about_};
     auto* const s = reinterpret_cast<std::byte*>(sizes.data());
     gather(lengths, 0, s + 8 * at(rank()), s);
     std::vector<std::size_t> offsets(ranks() + 1);
-    for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + static_cast<std::size_t>(sizes[at(r)]);
+    for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + sizes[at(r)];
     all.resize(offsets.back());
     copy(all.data() + offsets[at(rank())], in.data(), in.size());
     clear();
@@ -115,7 +116,7 @@ class mpi_engine {
     if (!work_->sends.empty()) exchange(c, 0);
   }
 
-  void barrier() { meet({operation::barrier}); }
+  void barrier() { meet({operation::barrier, dtype::u8, reduction::sum, -1, 0, about_}); }
 
   away_guard away() {
     job_->watch().go_away(true);
@@ -300,6 +301,7 @@ class mpi_engine {
 
   std::shared_ptr<mpi_job> job_;
   std::shared_ptr<scratch> work_;
+  subject about_;
 };
 
 }  // namespace dovetail::comm::detail

@@ -199,10 +199,13 @@ class mpi_job {
     }
   }
   std::size_t first_piece() const { return std::min<std::size_t>(options.largest_message, 65536); }
-  /// The envelope says what is being called, so that a message of another operation is recognised: 14 bits of 15.
+  /// The envelope says what is being called, so that a message of another operation is recognised: 14 bits of 15. Of
+  /// neighbouring steps no two buckets have the same last four.
   int tag_of(call const& c, int phase) const {
     int const kind = static_cast<int>(c.type) * 3 + static_cast<int>(c.how);
-    return 1 + (phase | kind << 1 | static_cast<int>(c.op) << 6 | static_cast<int>(watch_.sequence & 15) << 10);
+    auto const which =
+        watch_.sequence + 7 * static_cast<std::uint64_t>(c.about.step) + 2 * static_cast<std::uint64_t>(c.about.bucket);
+    return 1 + (phase | kind << 1 | static_cast<int>(c.op) << 6 | static_cast<int>(which & 15) << 10);
   }
   void receive(call const& c, int tag, std::byte* data, std::size_t n) {
     flows_.emplace_back(watch_.wire->on(mpi_wire::messages), mpi_flow::receives, c.root, tag, data, n,

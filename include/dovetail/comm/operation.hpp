@@ -35,6 +35,12 @@ struct mailbox_limits {
   }
 };
 
+/// What a collective is of, in the words of whoever calls it; -1: nothing was said.
+struct subject {
+  std::int64_t step = -1, bucket = -1;
+  friend constexpr bool operator==(subject const&, subject const&) = default;
+};
+
 /// After this long without progress an operation throws rank_lost and names the ranks that did not come.
 inline constexpr std::chrono::milliseconds default_deadline{30'000};
 

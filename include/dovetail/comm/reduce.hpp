@@ -29,6 +29,12 @@ typedef std::uint16_t u16x4 __attribute__((vector_size(8)));
 typedef std::uint32_t u32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 
+/// The same bits as another vector.
+template <class To, class From>
+DOVETAIL_INLINE To bits_as(From x) {
+  return __builtin_bit_cast(To, x);
+}
+
 /// One cache line of accumulators.
 template <class A>
 struct line {
@@ -39,26 +45,26 @@ struct line {
 DOVETAIL_INLINE u32x4 select(u32x4 mask, u32x4 yes, u32x4 no) { return (mask & yes) | (~mask & no); }
 
 // The half types: the same bits as the scalar conversions of core/half.hpp.
-DOVETAIL_INLINE f32x4 widen(u32x4 h, bf16) { return (f32x4)(h << 16); }
+DOVETAIL_INLINE f32x4 widen(u32x4 h, bf16) { return bits_as<f32x4>(h << 16); }
 DOVETAIL_INLINE f32x4 widen(u32x4 h, fp16) {
   u32x4 const magnitude = h & 0x7fffu;
-  u32x4 const finite = (u32x4)((f32x4)(magnitude << 13) * 0x1p112f);  // also right for subnormals
+  u32x4 const finite = bits_as<u32x4>(bits_as<f32x4>(magnitude << 13) * 0x1p112f);  // also right for subnormals
   u32x4 const special = (magnitude << 13) | 0x7f800000u;
-  return (f32x4)(((h & 0x8000u) << 16) | select((u32x4)(magnitude > 0x7bffu), special, finite));
+  return bits_as<f32x4>(((h & 0x8000u) << 16) | select(bits_as<u32x4>(magnitude > 0x7bffu), special, finite));
 }
 DOVETAIL_INLINE u32x4 narrow(f32x4 f, bf16) {
-  u32x4 const u = (u32x4)f;
+  u32x4 const u = bits_as<u32x4>(f);
   u32x4 const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return select((u32x4)((u & 0x7fffffffu) > 0x7f800000u), (u >> 16) | 0x40u, rounded);
+  return select(bits_as<u32x4>((u & 0x7fffffffu) > 0x7f800000u), (u >> 16) | 0x40u, rounded);
 }
 DOVETAIL_INLINE u32x4 narrow(f32x4 f, fp16) {
-  u32x4 const u = (u32x4)f, a = u & 0x7fffffffu, sign = (u >> 16) & 0x8000u;
+  u32x4 const u = bits_as<u32x4>(f), a = u & 0x7fffffffu, sign = (u >> 16) & 0x8000u;
   u32x4 r = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
   // Below 2^-14 the float unit rounds to a multiple of 2^-24; large values are masked out first, they would overflow.
-  u32x4 const tiny = (u32x4)(a < 0x38800000u);
-  r = select(tiny, (u32x4)((f32x4)(a & tiny) + 0.5f) - 0x3f000000u, r);
-  r = select((u32x4)(a >= 0x477ff000u), u32x4{} + 0x7c00u, r);
-  r = select((u32x4)(a > 0x7f800000u), 0x7e00u | ((a >> 13) & 0x3ffu), r);
+  u32x4 const tiny = bits_as<u32x4>(a < 0x38800000u);
+  r = select(tiny, bits_as<u32x4>(bits_as<f32x4>(a & tiny) + 0.5f) - 0x3f000000u, r);
+  r = select(bits_as<u32x4>(a >= 0x477ff000u), u32x4{} + 0x7c00u, r);
+  r = select(bits_as<u32x4>(a > 0x7f800000u), 0x7e00u | ((a >> 13) & 0x3ffu), r);
   return sign | r;
 }
 
@@ -94,7 +100,7 @@ DOVETAIL_INLINE void combine(line<A>& into, line<A> const& with) {
       auto const take = How == reduction::min ? with.v[i] < into.v[i] : with.v[i] > into.v[i];
       using mask = std::remove_const_t<decltype(take)>;
       using vector = typename vector_of<A>::type;
-      into.v[i] = (vector)((take & (mask)with.v[i]) | (~take & (mask)into.v[i]));
+      into.v[i] = bits_as<vector>((take & bits_as<mask>(with.v[i])) | (~take & bits_as<mask>(into.v[i])));
     }
   }
 }

@@ -21,6 +21,7 @@ class self_engine {
   int size() const { return 1; }
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
+  subject& about() { return about_; }
 
   void all_reduce(call const&, std::byte*, ordered_reduce) {}
   void reduce_scatter(call const&, std::byte*, ordered_reduce) {}
@@ -52,6 +53,7 @@ class self_engine {
 
  private:
   comm::traffic traffic_;
+  subject about_;
   std::shared_ptr<mailbox> messages_ = std::make_shared<mailbox>();
 };
 

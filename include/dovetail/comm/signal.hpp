@@ -30,8 +30,8 @@ inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std
                        int how) {
   if (at_most.count() <= 0) return;
   timespec ts{};
-  ts.tv_sec = static_cast<decltype(ts.tv_sec)>(at_most.count() / 1'000'000'000);
-  ts.tv_nsec = static_cast<decltype(ts.tv_nsec)>(at_most.count() % 1'000'000'000);
+  ts.tv_sec = at_most.count() / 1'000'000'000;
+  ts.tv_nsec = at_most.count() % 1'000'000'000;
   syscall(SYS_futex, static_cast<void*>(&word), FUTEX_WAIT | how, seen, &ts, nullptr, 0);
 }
 inline void futex_wake(std::atomic<std::uint32_t>& word, int how) {

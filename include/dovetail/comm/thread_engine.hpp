@@ -35,6 +35,7 @@ class thread_engine {
     std::swap(phase_, other.phase_);
     std::swap(sequence_, other.sequence_);
     std::swap(traffic_, other.traffic_);
+    std::swap(about_, other.about_);
     std::swap(sources_, other.sources_);
     std::swap(outs_, other.outs_);
     return *this;
@@ -47,6 +48,7 @@ class thread_engine {
   int size() const { return group_->ranks; }
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
+  subject& about() { return about_; }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     std::size_t const size_of_all = c.bytes();
@@ -85,6 +87,7 @@ class thread_engine {
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     std::vector<std::size_t> offsets(ranks() + 1);
     posting mine{{operation::all_gather_v}, in.data()};
+    mine.call.about = about_;
     mine.bytes = in.size();
     together(mine, [&] {
       for (std::size_t r = 0; r < ranks(); ++r) offsets[r + 1] = offsets[r] + post(r).bytes;
@@ -108,7 +111,8 @@ class thread_engine {
   }
 
   void barrier() {
-    posting const mine{{operation::barrier}};
+    posting mine{{operation::barrier}};
+    mine.call.about = about_;
     publish(mine);
     meet(mine.call);
     compare(mine.call);
@@ -321,6 +325,7 @@ class thread_engine {
   std::uint32_t posted_ = 0;
   std::uint64_t sequence_ = 0;
   comm::traffic traffic_;
+  subject about_;
   std::vector<std::byte const*> sources_;
   std::vector<std::byte*> outs_;
 };

@@ -7,6 +7,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -46,20 +49,30 @@ class threads {
   void run(F&& f) const {
     auto const group = std::make_shared<detail::thread_group>(size(), state_->options);
     failures found;
-    auto const one_rank = [&](int r) {
-      communicator c(detail::thread_engine(group, r));
+    auto const lost = [&](int r, char const* how, char const* what) {
+      std::string why;
       try {
-        f(c);
-      } catch (std::exception const& e) {
-        bool const about_others = dynamic_cast<comm_error const*>(&e) != nullptr;
-        found.add(std::current_exception(), about_others);
+        why = message("rank ", r, how, what);
+      } catch (std::bad_alloc const&) {  // what happened is known to run() all the same
+      }
+      group->fail(r, false, std::move(why));
+    };
+    auto const one_rank = [&](int r) {
+      std::optional<communicator> c;  // its end is after the failure is known to the others
+      try {
+        c.emplace(detail::thread_engine(group, r));
+        f(*c);
+      } catch (comm_error const& e) {
+        found.add(std::current_exception(), true);
         // A rank that missed another one in a part of the world must not be named in its stead: that one is on its way.
-        for (int i = 0; about_others && i < 100 && !group->broken; ++i)
-          std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        group->fail(r, false, message("rank ", r, " threw: ", e.what()));
+        for (int i = 0; i < 100 && !group->broken; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        lost(r, " threw: ", e.what());
+      } catch (std::exception const& e) {
+        found.add(std::current_exception(), false);
+        lost(r, " threw: ", e.what());
       } catch (...) {
         found.add(std::current_exception(), false);
-        group->fail(r, false, message("rank ", r, " threw something that is no std::exception"));
+        lost(r, " threw something that is no std::exception", "");
       }
     };
     std::vector<std::jthread> started;  // joined at the end, whatever happens

@@ -2,7 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <span>
+#include <string_view>
+#include <vector>
 
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/shape.hpp>
 
 namespace dovetail::compress {
@@ -11,6 +14,7 @@ namespace dovetail::compress {
 struct bucket_tensor {
   std::size_t begin = 0;
   dovetail::shape shape;
+  friend bool operator==(bucket_tensor const&, bucket_tensor const&) = default;
 };
 
 /// What a codec sees: a flat span of gradients and the shapes of the tensors in it.
@@ -19,6 +23,27 @@ struct bucket {
   std::span<bucket_tensor const> tensors;
 
   std::size_t size() const { return values.size(); }
+};
+
+/// The tensors of the bucket that a codec's state was made for: kept in it and compared with every bucket.
+class bucket_layout {
+ public:
+  bucket_layout() = default;
+  explicit bucket_layout(bucket const& b) : tensors_(b.tensors.begin(), b.tensors.end()) {}
+
+  /// Throws argument_error unless `b` has the same tensors in the same places.
+  void check(bucket const& b, std::string_view codec) const {
+    require(b.tensors.size() == tensors_.size(), codec, ": a bucket of ", b.tensors.size(),
+            " tensors meets a state made for ", tensors_.size(), ": make one state per bucket with init");
+    for (std::size_t i = 0; i < tensors_.size(); ++i)
+      require(b.tensors[i] == tensors_[i], codec, ": tensor ", i, " of a bucket begins at ", b.tensors[i].begin,
+              " with shape ", b.tensors[i].shape, ", the state was made for one at ", tensors_[i].begin, " with shape ",
+              tensors_[i].shape, ": make one state per bucket with init");
+  }
+  friend bool operator==(bucket_layout const&, bucket_layout const&) = default;
+
+ private:
+  std::vector<bucket_tensor> tensors_;
 };
 
 }  // namespace dovetail::compress

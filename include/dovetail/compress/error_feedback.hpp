@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -10,6 +9,7 @@
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 
 namespace dovetail::compress {
@@ -30,7 +30,7 @@ namespace dovetail::compress {
 ///
 /// The residual is in units of the gradient: compress gradients, not steps that already contain the learning rate.
 ///
-/// Errors: argument_error for a state that was made for a bucket of another size.
+/// Errors: argument_error for a state that was made for another bucket: of another size, or of other tensors.
 ///
 /// Source: Seide et al., "1-bit Stochastic Gradient Descent", Interspeech 2014, section 3.2.
 template <class Codec>
@@ -50,9 +50,11 @@ struct error_feedback {
   struct state {
     buffer<float> residual;
     inner_state inner;
+    bucket_layout layout;  ///< of the bucket that it was made for
 
     std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> all{make_named_tensor(prefix + "residual", residual.span())};
+      all.back().summed = true;
       for (auto& t : inner.tensors(prefix + "inner.")) all.push_back(std::move(t));
       return all;
     }
@@ -62,12 +64,13 @@ struct error_feedback {
   std::string name() const { return "error feedback + " + name_of(codec); }
   constexpr std::size_t wire_size(std::size_t n) const { return codec.wire_size(n); }
   constexpr std::size_t wire_size(bucket const& b) const { return compress::wire_size(codec, b); }
-  state init(bucket const& b) const { return {buffer<float>(b.size()), codec.init(b)}; }
+  state init(bucket const& b) const { return {buffer<float>(b.size()), codec.init(b), bucket_layout(b)}; }
 
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out) const {
     auto const residual = s.residual.span();
     require(residual.size() == b.size(), name(), ": a bucket of ", b.size(), " elements meets a state made for ",
             residual.size(), ": make one state per bucket with init");
+    s.layout.check(b, name());
     require_room(name(), b.size(), wire_size(b), out);  // before the residual is touched
     auto const& kernel = kernels::best();
     if (!kernel.all_finite(b.values.data(), b.size())) return codec.encode(b, s.inner, out);
@@ -79,7 +82,7 @@ struct error_feedback {
       std::size_t const bytes = codec.encode(bucket{residual, b.tensors}, s.inner, out);
       codec.decode_add(out.first(bytes), residual, -1.0f);
       if (!kernel.all_finite(residual.data(), residual.size()))
-        for (float& r : residual) r = std::isfinite(r) ? r : 0.0f;
+        for (float& r : residual) r = is_finite(r) ? r : 0.0f;
       return bytes;
     }
   }

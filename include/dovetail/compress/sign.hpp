@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <limits>
 #include <span>
 
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
+#include <dovetail/core/finite.hpp>
 
 namespace dovetail::compress {
 
@@ -59,8 +61,8 @@ struct sign {
     // Everything is checked before anything is added.
     for (std::size_t i = 0; i < count; ++i) {
       float const scale = read_scale(payload, i);
-      require<input_error>(!std::signbit(scale), name(), ": block ", i, " has the scale ", scale,
-                           ", a mean of magnitudes is not negative: the payload is damaged");
+      require<input_error>(std::bit_cast<std::uint32_t>(scale) >> 31 == 0, name(), ": block ", i, " has the scale ",
+                           scale, ", a mean of magnitudes is not negative: the payload is damaged");
     }
     require<input_error>(n % 8 == 0 || std::to_integer<unsigned>(payload.back()) >> (n % 8) == 0, name(),
                          ": a payload of ", n, " elements has bits set behind the last one: it is damaged");
@@ -84,11 +86,11 @@ struct sign {
     return scale;
   }
   static float mean_magnitude(std::span<float const> x, double sum) {
-    if (!std::isfinite(sum)) {  // non-finite input, or fp32 partial sums that overflowed
+    if (!is_finite(sum)) {  // non-finite input, or fp32 partial sums that overflowed
       sum = 0;
       for (float const v : x) sum += std::fabs(static_cast<double>(v));
     }
-    if (std::isnan(sum)) return std::numeric_limits<float>::quiet_NaN();  // without the sign a NaN may carry
+    if (is_nan(sum)) return not_a_number<float>();  // without the sign a NaN may carry
     return static_cast<float>(sum / static_cast<double>(x.size()));
   }
 };

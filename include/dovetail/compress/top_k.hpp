@@ -10,6 +10,7 @@
 
 #include <dovetail/compress/select.hpp>
 #include <dovetail/compress/traits.hpp>
+#include <dovetail/core/ranges.hpp>
 
 namespace dovetail::compress {
 
@@ -27,6 +28,7 @@ namespace dovetail::compress {
 /// Source: Aji and Heafield, "Sparse Communication for Distributed Gradient Descent", EMNLP 2017.
 struct top_k {
   float ratio = 0.01f;
+  static constexpr auto describe() { return policy{"top_k", field{"ratio", &top_k::ratio, ranges::positive_unit}}; }
 
   static constexpr bool summable = false;
   static constexpr bool fixed_size = true;
@@ -101,11 +103,8 @@ struct top_k {
     return value;
   }
   constexpr void check(std::size_t n) const {
-    if (!(ratio > 0 && ratio <= 1)) refuse_ratio();
+    check_policy(*this);
     if (n > std::numeric_limits<std::uint32_t>::max()) refuse_size(n);
-  }
-  void refuse_ratio() const {
-    throw argument_error(message("top-k: ratio = ", ratio, ": it must be above 0 and at most 1"));
   }
   static void refuse_size(std::size_t n) {
     throw argument_error(message("top-k: a bucket of ", n, " elements: indices have 32 bits, use smaller buckets"));

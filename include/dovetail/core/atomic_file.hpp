@@ -1,55 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/regular_file.hpp>
 
 namespace dovetail {
 
 /// Replaces a file as a whole or not at all: what is written goes to <path>.tmp in the same folder; commit() syncs it,
 /// renames it over `path` and syncs the folder. Whatever happens before (an error, a kill, a power failure), `path`
-/// has its old contents. Without a commit the destructor removes the temporary file; one that a killed process left is
-/// used again by the next writer, so they do not pile up. Errors are `Error`s with the system's reason. POSIX.
+/// has its old contents. The new file has the mode of the old one. Without a commit the destructor removes the
+/// temporary file; one that a killed process left is removed by the next writer, so they do not pile up. Both names are
+/// regular files or absent: links, FIFOs, folders and devices are refused. Errors are `Error`s with the system's
+/// reason. POSIX.
 template <class Error = input_error>
 class atomic_file {
  public:
-  explicit atomic_file(std::filesystem::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
-    // The lock tells a leftover from another writer's file; when that writer renames the file between our open and our
-    // lock, we hold a lock on its published result and must start anew.
-    for (;;) {
-      fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-      if (fd_ < 0) fail("cannot be created", errno);
-      if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        ::close(std::exchange(fd_, -1));
-        throw Error(message(path_, ": ", temporary_,
-                            " is locked: another writer is saving this file; give it a path of "
-                            "its own"));
-      }
-      struct stat ours {
-      }, named{};
-      if (::fstat(fd_, &ours) == 0 && ::stat(temporary_.c_str(), &named) == 0 && ours.st_ino == named.st_ino &&
-          ours.st_dev == named.st_dev)
-        break;
-      ::close(std::exchange(fd_, -1));
+  explicit atomic_file(std::filesystem::path path) : path_(std::move(path)) {
+    auto const old = regular_or_absent<Error>(path_);
+    std::filesystem::path const temporary = path_.native() + ".tmp";
+    while (!begin(temporary, old ? ::mode_t{0600} : ::mode_t{0666})) {
     }
-    if (::ftruncate(fd_, 0) != 0) {
-      int const reason = errno;
-      discard();
-      fail("cannot be emptied", reason);
-    }
+    if (old) keep_mode(*old);
   }
   atomic_file(atomic_file const&) = delete;
   atomic_file& operator=(atomic_file const&) = delete;
@@ -57,31 +41,25 @@ class atomic_file {
 
   /// Appends. On an error (disk full, quota) the temporary file is removed and the file has its old contents.
   void write(std::span<std::byte const> bytes) {
-    require<Error>(fd_ >= 0, path_, ": nothing can be written after a commit or an error");
-    while (!bytes.empty()) {
-      // The system moves less than 2 GiB in one call.
-      auto const n = ::write(fd_, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) {
-        int const reason = n < 0 ? errno : ENOSPC;
-        discard();
-        fail(message("cannot be written past byte ", written_), reason);
-      }
-      written_ += static_cast<std::size_t>(n);
-      bytes = bytes.subspan(static_cast<std::size_t>(n));
+    require<Error>(file_.is_open(), path_, ": nothing can be written after a commit or an error");
+    try {
+      file_.write(bytes);
+    } catch (...) {
+      remove();
+      throw;
     }
   }
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
   /// Publishes what was written. If it throws before the rename, `path` has its old contents.
   void commit() {
-    require<Error>(fd_ >= 0, path_, ": committed twice, or after an error");
-    if (::fsync(fd_) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    require<Error>(file_.is_open(), path_, ": committed twice, or after an error");
+    if (::fsync(file_.descriptor()) != 0 || ::rename(file_.path().c_str(), path_.c_str()) != 0) {
       int const reason = errno;
       discard();
       fail("cannot be put in place", reason);
     }
-    ::close(std::exchange(fd_, -1));
+    file_.close();
     // The new name survives a power failure only when the folder is on the disk as well.
     auto const folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
     int const d = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -92,19 +70,58 @@ class atomic_file {
   }
 
  private:
-  void discard() noexcept {
-    if (fd_ < 0) return;
-    ::unlink(temporary_.c_str());
-    ::close(std::exchange(fd_, -1));
+  /// Makes the temporary file, of this writer alone. False if another file took its name in between.
+  bool begin(std::filesystem::path const& temporary, ::mode_t mode) {
+    static constexpr char const* way_out = "it is in the place of a temporary file: move it away";
+    if (auto const leftover = regular_or_absent<Error>(temporary, way_out)) {
+      // Never written into: it may have another name as well. The lock tells a leftover from another writer's file; if
+      // that writer renames the file between our open and our lock, then it is a published result, and not removed.
+      require<Error>(leftover->st_nlink <= 1, temporary, " has another name (a hard link): ", way_out);
+      try {
+        output_file<Error> const file(temporary, 0);
+        if (!file.lock()) refuse_second(temporary);
+        if (file.is_named()) ::unlink(temporary.c_str());
+      } catch (Error const&) {
+        if (::access(temporary.c_str(), F_OK) == 0) throw;  // otherwise its writer has just finished
+      }
+    }
+    auto made = output_file<Error>::create(temporary, mode);
+    if (!made) return false;
+    file_ = std::move(*made);
+    if (!file_.lock()) refuse_second(temporary);
+    return file_.is_named();
   }
-  [[noreturn]] void fail(std::string const& what, int reason) const {
+  [[noreturn]] DOVETAIL_COLD void refuse_second(std::filesystem::path const& temporary) const {
+    throw Error(
+        message(path_, ": ", temporary, " is locked: another writer is saving this file; give it a path of its own"));
+  }
+  /// Owner, group and mode of the file that is replaced, as far as the system lets us. Where the group cannot be kept,
+  /// the new one gets no more rights than everybody.
+  void keep_mode(struct ::stat const& old) {
+    ::mode_t mode = old.st_mode & 07777;
+    struct ::stat const ours = file_.status();
+    if ((ours.st_uid != old.st_uid || ours.st_gid != old.st_gid) &&
+        ::fchown(file_.descriptor(), old.st_uid, old.st_gid) != 0 &&
+        ::fchown(file_.descriptor(), static_cast<::uid_t>(-1), old.st_gid) != 0)
+      mode = (mode & 0707) | (mode & (mode << 3) & 0070);
+    if ((ours.st_mode & 07777) != mode && ::fchmod(file_.descriptor(), mode) != 0) {
+      int const reason = errno;
+      discard();
+      fail("cannot be given the mode of the file that it replaces", reason);
+    }
+  }
+  void remove() noexcept { ::unlink(file_.path().c_str()); }
+  void discard() noexcept {
+    if (!file_.is_open()) return;
+    remove();
+    file_.close();
+  }
+  [[noreturn]] DOVETAIL_COLD void fail(std::string const& what, int reason) const {
     throw Error(message(path_, " ", what, ": ", std::strerror(reason)));
   }
 
   std::filesystem::path path_;
-  std::string temporary_;
-  int fd_ = -1;
-  std::size_t written_ = 0;
+  output_file<Error> file_;  // the temporary one
 };
 
 }  // namespace dovetail

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <cstddef>
+#include <limits>
+#include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -38,57 +40,91 @@ inline int device_count(cudaError_t* code = nullptr) {
   return r == cudaSuccess ? n : 0;
 }
 
-/// Where device work runs: a device and a stream of the caller's. Everything is queued on that stream, in order.
+/// Makes a device the thread's current one, until its end: then it is again the one that was. Code of several devices
+/// shares threads, and nobody else's allocations and launches may go where this library's went.
+class current_device {
+ public:
+  explicit current_device(int index) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (index == before_) return;
+    check(cudaSetDevice(index), "cudaSetDevice");
+    changed_ = true;
+  }
+  /// For destructors: where it fails, an earlier error is in the way, which is reported elsewhere.
+  current_device(int index, std::nothrow_t) noexcept {
+    changed_ = cudaGetDevice(&before_) == cudaSuccess && index != before_ && cudaSetDevice(index) == cudaSuccess;
+  }
+  current_device(current_device const&) = delete;
+  ~current_device() {
+    if (changed_) static_cast<void>(cudaSetDevice(before_));
+  }
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/// Where device work runs: a device and a stream of the caller's, made on that device. Everything is queued on that
+/// stream, in order. The stream lives longer than what was made on it.
 struct device {
   int index = 0;
   cudaStream_t stream = nullptr;
 
-  /// Makes the device this thread's current one.
-  void use() const { check(cudaSetDevice(index), "cudaSetDevice"); }
+  /// This thread's current device and its default stream.
+  static device current() {
+    device d;
+    check(cudaGetDevice(&d.index), "cudaGetDevice");
+    return d;
+  }
+  /// Makes the device this thread's current one while the result lives.
+  [[nodiscard]] current_device use() const { return current_device(index); }
   /// Waits for all that was queued on the stream.
   void wait() const {
-    use();
+    auto const here = use();
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
   }
   /// True while the stream records a graph instead of running.
   bool capturing() const {
+    auto const here = use();
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
     return status != cudaStreamCaptureStatusNone;
   }
 };
 
-/// A value that owns `size` trivially copyable elements of device memory, zero at first and 256-byte aligned, on the
-/// device that is this thread's current one when it is made. Copies own copies; making, copying and destroying one
-/// waits for the device.
+/// A value that owns `size` trivially copyable elements of device memory, zero at first and 256-byte aligned. Copies
+/// own copies, on the same device. Whatever device is the thread's current one stays it.
+///
+/// Made for a `device`, it belongs to that stream: the stream's own work takes, clears, copies and gives back its
+/// memory, so that nothing waits, no other stream stalls, and no other stream's capture is broken. Another stream may
+/// use it behind an event or a wait, as any result of the first one's. Made without one, it belongs to no stream: on
+/// the thread's current device; making, copying and destroying it wait for that device, and then every stream may use
+/// it.
 template <class T>
 class device_buffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
   device_buffer() = default;
-  explicit device_buffer(std::size_t n) : data_(allocate(n)), size_(n) {
-    if (!n) return;
-    cudaError_t code = cudaMemset(data_, 0, n * sizeof(T));
-    if (code == cudaSuccess) code = cudaDeviceSynchronize();  // the caller's stream may not wait for the default one
-    finish(code, "cudaMemset");
-  }
-  explicit device_buffer(std::vector<T> const& values) : data_(allocate(values.size())), size_(values.size()) {
-    if (!size_) return;
-    cudaError_t code = cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice);
-    if (code == cudaSuccess) code = cudaDeviceSynchronize();  // the last bytes may be under way when cudaMemcpy returns
-    finish(code, "cudaMemcpy");
-  }
-  device_buffer(device_buffer const& other) : data_(allocate(other.size_)), size_(other.size_) {
-    if (!size_) return;
-    cudaError_t code = cudaDeviceSynchronize();  // whatever still writes to `other`
-    if (code == cudaSuccess) code = cudaMemcpy(data_, other.data_, size_ * sizeof(T), cudaMemcpyDeviceToDevice);
-    if (code == cudaSuccess) code = cudaDeviceSynchronize();
-    finish(code, "cudaMemcpy");
+  explicit device_buffer(std::size_t n) : device_buffer(n, device::current(), false) {}
+  device_buffer(std::size_t n, device const& d) : device_buffer(n, d, true) {}
+  explicit device_buffer(std::vector<T> const& values) : device_buffer(values, device::current(), false) {}
+  device_buffer(std::vector<T> const& values, device const& d) : device_buffer(values, d, true) {}
+  device_buffer(device_buffer const& other) : device_(other.device_), ordered_(other.ordered_) {
+    if (!other.size_) return;
+    auto const here = device_.use();
+    settle("an earlier kernel");  // whatever still writes to `other`
+    allocate(other.size_);
+    finish(cudaMemcpyAsync(data_, other.data_, size_ * sizeof(T), cudaMemcpyDeviceToDevice, device_.stream), "a copy");
   }
   device_buffer(device_buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : device_(other.device_),
+        ordered_(other.ordered_),
+        data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)) {}
   device_buffer& operator=(device_buffer other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(ordered_, other.ordered_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
     return *this;
@@ -104,20 +140,27 @@ class device_buffer {
 
   /// Copies to and from host memory, in the order of the device's stream; both wait.
   void upload(device const& d, std::span<T const> from, std::size_t at = 0) {
+    queue_upload(d, from, at);
+    if (!from.empty()) d.wait();
+  }
+  void download(device const& d, std::span<T> to, std::size_t at = 0) const {
+    queue_download(d, to, at);
+    if (!to.empty()) d.wait();
+  }
+  /// The same, without the wait: the host's memory is not to be touched before d.wait().
+  void queue_upload(device const& d, std::span<T const> from, std::size_t at = 0) {
     require(at <= size_ && from.size() <= size_ - at, "cuda::device_buffer of ", size_, ": ", from.size(),
             " elements do not fit at ", at);
     if (from.empty()) return;
-    d.use();
+    auto const here = d.use();
     check(cudaMemcpyAsync(data_ + at, from.data(), from.size_bytes(), cudaMemcpyHostToDevice, d.stream), "an upload");
-    d.wait();
   }
-  void download(device const& d, std::span<T> to, std::size_t at = 0) const {
+  void queue_download(device const& d, std::span<T> to, std::size_t at = 0) const {
     require(at <= size_ && to.size() <= size_ - at, "cuda::device_buffer of ", size_, ": ", to.size(),
             " elements cannot be read at ", at);
     if (to.empty()) return;
-    d.use();
+    auto const here = d.use();
     check(cudaMemcpyAsync(to.data(), data_ + at, to.size_bytes(), cudaMemcpyDeviceToHost, d.stream), "a download");
-    d.wait();
   }
   std::vector<T> to_host(device const& d) const {
     std::vector<T> values(size_);
@@ -126,19 +169,57 @@ class device_buffer {
   }
 
  private:
-  static T* allocate(std::size_t n) {
+  device_buffer(std::size_t n, device const& d, bool ordered) : device_(d), ordered_(ordered) {
+    if (!n) return;
+    auto const here = device_.use();
+    allocate(n);
+    finish(cudaMemsetAsync(data_, 0, n * sizeof(T), device_.stream), "cudaMemset");
+  }
+  device_buffer(std::vector<T> const& values, device const& d, bool ordered) : device_(d), ordered_(ordered) {
+    if (values.empty()) return;
+    auto const here = device_.use();
+    allocate(values.size());
+    // CUDA is through with pageable memory when this returns.
+    finish(cudaMemcpyAsync(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice, device_.stream), "a copy");
+  }
+  void allocate(std::size_t n) {
+    require(n <= std::numeric_limits<std::size_t>::max() / sizeof(T), "cuda::device_buffer: ", n, " elements of ",
+            sizeof(T), " bytes are more than there are addresses");
     void* p = nullptr;
-    if (n) check(cudaMalloc(&p, n * sizeof(T)), "cudaMalloc");
-    return static_cast<T*>(p);
+    require(!ordered_ || !device_.capturing(),
+            "cuda::device_buffer: memory cannot be taken on a stream that is captured: a graph would take it at every "
+            "launch. Make what the steps need before");
+    if (ordered_)
+      check(cudaMallocAsync(&p, n * sizeof(T), device_.stream), "cudaMallocAsync");
+    else
+      check(cudaMalloc(&p, n * sizeof(T)), "cudaMalloc");
+    data_ = static_cast<T*>(p);
+    size_ = n;
   }
-  void release() noexcept {
-    if (data_) static_cast<void>(cudaFree(data_));  // an error here is an earlier kernel's, reported elsewhere
-    data_ = nullptr;
+  void settle(char const* what) const {
+    if (!ordered_) check(cudaDeviceSynchronize(), what);
   }
+  /// In a constructor, whose destructor will not run if this throws.
   void finish(cudaError_t code, char const* what) {
-    if (code != cudaSuccess) release();  // in a constructor: the destructor will not run
+    // Of no stream: another one may not wait for the default one.
+    if (code == cudaSuccess && !ordered_) code = cudaDeviceSynchronize();
+    if (code != cudaSuccess) release();
     check(code, what);
   }
+  void release() noexcept {
+    if (!data_) return;
+    current_device const here(device_.index, std::nothrow);
+    // On a stream that is captured, the graph would do it, at every launch: cudaFree breaks the capture instead, which
+    // its end reports. Other errors are an earlier kernel's, reported elsewhere.
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    bool const later = ordered_ && cudaStreamIsCapturing(device_.stream, &status) == cudaSuccess &&
+                       status == cudaStreamCaptureStatusNone;
+    static_cast<void>(later ? cudaFreeAsync(data_, device_.stream) : cudaFree(data_));
+    data_ = nullptr;
+  }
+
+  device device_;
+  bool ordered_ = false;
   T* data_ = nullptr;
   std::size_t size_ = 0;
 };

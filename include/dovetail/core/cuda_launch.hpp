@@ -17,6 +17,7 @@ void launch(char const* what, device const& d, dim3 blocks, dim3 threads, void (
   config.gridDim = blocks;
   config.blockDim = threads;
   config.stream = d.stream;
+  auto const here = d.use();  // a launch on another device's stream is refused
   check(cudaLaunchKernelEx(&config, kernel, arguments...), what);
 }
 

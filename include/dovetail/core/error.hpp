@@ -124,7 +124,7 @@ struct numeric_error : error {
 
 /// Ranks could not complete an operation together. `rank` is the rank that is to blame, or -1.
 struct comm_error : error {
-  comm_error(std::string const& what, int rank) : error(what), rank(rank) {}
+  comm_error(std::string const& what, int who) : error(what), rank(who) {}
   int rank;
 };
 

@@ -1,11 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <type_traits>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/half.hpp>
+
+// Whether a number is finite: the one place of the library that tests it. -Ofast and -ffast-math let a compiler assume
+// that no number is NaN or infinite, and std::isfinite, x != x and a comparison with infinity are then decided at
+// compile time. These tests look at bits that the compiler does not know the origin of, so they hold under any flags.
 
 namespace dovetail {
+
+namespace detail {
+/// The bits of a number. To the compiler they come from nowhere: Clang 19 concludes from -ffast-math that a result of
+/// arithmetic has no exponent of all ones, and folds a test of its bits.
+template <class Bits, class Number>
+DOVETAIL_HD constexpr Bits bits_of(Number const& x) {
+  auto bits = std::bit_cast<Bits>(x);
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(__CUDA_ARCH__)
+  if (!std::is_constant_evaluated()) __asm__("" : "+r"(bits));
+#endif
+  return bits;
+}
+inline constexpr std::uint32_t float_infinity = 0x7f800000u;
+inline constexpr std::uint64_t double_infinity = 0x7ff0000000000000u;
+}  // namespace detail
+
+/// True unless x is NaN or infinite.
+DOVETAIL_HD constexpr bool is_finite(float const& x) {
+  return (detail::bits_of<std::uint32_t>(x) & detail::float_infinity) != detail::float_infinity;
+}
+DOVETAIL_HD constexpr bool is_finite(double const& x) {
+  return (detail::bits_of<std::uint64_t>(x) & detail::double_infinity) != detail::double_infinity;
+}
+DOVETAIL_HD constexpr bool is_finite(fp16 x) { return (x.bits & 0x7c00u) != 0x7c00u; }
+DOVETAIL_HD constexpr bool is_finite(bf16 x) { return (x.bits & 0x7f80u) != 0x7f80u; }
+
+DOVETAIL_HD constexpr bool is_nan(float const& x) {
+  return (detail::bits_of<std::uint32_t>(x) & 0x7fffffffu) > detail::float_infinity;
+}
+DOVETAIL_HD constexpr bool is_nan(double const& x) {
+  return (detail::bits_of<std::uint64_t>(x) & 0x7fffffffffffffffu) > detail::double_infinity;
+}
+DOVETAIL_HD constexpr bool is_nan(fp16 x) { return (x.bits & 0x7fffu) > 0x7c00u; }
+DOVETAIL_HD constexpr bool is_nan(bf16 x) { return (x.bits & 0x7fffu) > 0x7f80u; }
+
+/// Infinity and NaN by their bits: to compare with them is up to is_finite and is_nan.
+template <class Number>
+DOVETAIL_HD constexpr Number positive_infinity() {
+  if constexpr (std::is_same_v<Number, float>)
+    return std::bit_cast<float>(detail::float_infinity);
+  else
+    return std::bit_cast<double>(detail::double_infinity);
+}
+template <class Number>
+DOVETAIL_HD constexpr Number not_a_number() {
+  if constexpr (std::is_same_v<Number, float>)
+    return std::bit_cast<float>(detail::float_infinity | 0x400000u);
+  else
+    return std::bit_cast<double>(detail::double_infinity | 0x8000000000000u);
+}
 
 /// True when no element is NaN or infinite. Tests exponent bits, so it does not depend on floating-point flags, and
 /// works on explicit vectors, so it runs at memory speed at plain -O2.

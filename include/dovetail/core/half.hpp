@@ -32,7 +32,7 @@ struct fp16 {
   fp16() = default;
   DOVETAIL_HD constexpr explicit fp16(float f) : bits(from_float(std::bit_cast<std::uint32_t>(f))) {}
   DOVETAIL_HD constexpr explicit operator float() const {
-    std::uint32_t const sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
+    std::uint32_t const sign = (bits & 0x8000u) << 16;
     std::uint32_t const exponent = (bits >> 10) & 0x1fu, mantissa = bits & 0x3ffu;
     if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
     if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));

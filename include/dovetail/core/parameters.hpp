@@ -3,8 +3,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <map>
 #include <span>
 #include <string>
+#include <tuple>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -22,34 +28,61 @@ struct named_shape {
   friend bool operator==(named_shape const&, named_shape const&) = default;
 };
 
+/// How the elements of a tensor of two or more dimensions follow each other in memory.
+enum class layout : std::uint8_t {
+  row_major,    ///< the last index runs fastest: C, PyTorch, NumPy
+  column_major  ///< the first one does: Fortran, and Eigen and Armadillo by default
+};
+
 /// A view of one trainable tensor, or of a part of one, in anyone's memory: its name, its weights and, of the same
 /// size, its gradients.
 struct parameter {
   std::string name;  ///< unique; PyTorch's form where there is one: "0.weight"
   std::span<float> weight;
   std::span<float> gradient;
-  dovetail::shape shape;          ///< row-major
+  /// Of the memory, read row by row: what files and states are labelled with. A column-major matrix of r rows is, read
+  /// so, its transpose of r columns.
+  dovetail::shape shape;
   std::size_t first = 0;          ///< of a part of a tensor: the tensor's element that it begins with
   dovetail::shape whole = shape;  ///< of a part of a tensor: the tensor's shape
+  bool transposed = false;        ///< registered as column-major
 
   std::size_t size() const { return static_cast<std::size_t>(shape.size()); }
   /// True if the numbers are not in fp32, or not in this process's memory.
   bool elsewhere() const { return weight.size() != size(); }
+  /// The shape, and the whole tensor's, as it was registered: what a rule takes for rows and columns.
+  dovetail::shape logical_shape() const { return transposed ? reversed(shape) : shape; }
+  dovetail::shape logical_whole() const { return transposed ? reversed(whole) : whole; }
+};
+
+/// Other memory for a tensor of a list (parameter_list::rebind).
+struct parameter_memory {
+  std::string name;
+  std::span<float> weight;
+  std::span<float> gradient;
 };
 
 /// An ordered list of parameters, in forward order. Concatenated without gaps they form the *flat index space*:
 /// parameter i occupies [offset(i), offset(i) + size). Optimizer slots, buckets and shards are ranges of it.
+///
+/// The list holds views: the memory is the caller's, must outlive it, and must not move. What reallocates (a move
+/// assignment, a resize, gradients that are freed between steps) is told to the list by rebind().
 class parameter_list {
  public:
   parameter_list() = default;
 
-  /// Registers a tensor. Throws argument_error on a repeated name or sizes that do not agree.
-  DOVETAIL_COLD void add(std::string name, std::span<float> weight, std::span<float> gradient, dovetail::shape shape) {
-    require(weight.size() == static_cast<std::size_t>(shape.size()), "parameter '", name, "': shape ", shape, " has ",
-            shape.size(), " elements, its weight ", weight.size(), ": pass the whole tensor");
+  /// Registers a tensor, O(log n). Throws argument_error on a repeated name, on sizes that do not agree, and on memory
+  /// that cannot be right: none at all, or one that another weight or gradient of the list has, in whole or in part.
+  DOVETAIL_COLD void add(std::string name, std::span<float> weight, std::span<float> gradient, dovetail::shape shape,
+                         layout order = layout::row_major) {
+    auto const size = size_of(name, shape);
+    require(weight.size() == size, "parameter '", name, "': shape ", shape, " has ", size, " elements, its weight ",
+            weight.size(), ": pass the whole tensor");
     require(gradient.size() == weight.size(), "parameter '", name, "': the weight has ", weight.size(),
             " elements, the gradient ", gradient.size(), ": they must be equal");
-    insert({std::move(name), weight, gradient, shape});
+    bool const transposed = order == layout::column_major && shape.rank >= 2;
+    auto const stored = transposed ? reversed(shape) : shape;
+    insert({std::move(name), weight, gradient, stored, 0, stored, transposed});
   }
   /// One-dimensional form.
   void add(std::string name, std::span<float> weight, std::span<float> gradient) {
@@ -59,15 +92,59 @@ class parameter_list {
   /// is refused here, because an update through it would silently touch other elements.
   void add(std::string name, float* weight, std::span<std::int64_t const> weight_strides, float* gradient,
            std::span<std::int64_t const> gradient_strides, dovetail::shape shape) {
+    auto const n = size_of(name, shape);
     check_contiguous(name, "weight", weight_strides, shape);
     check_contiguous(name, "gradient", gradient_strides, shape);
-    auto const n = static_cast<std::size_t>(shape.size());
+    require(n == 0 || (weight && gradient), "parameter '", name, "': its ", weight ? "gradient" : "weight",
+            " is a null pointer, its shape ", shape, ": pass the memory of ", n, " elements");
     add(std::move(name), {weight, n}, {gradient, n}, shape);
+  }
+
+  /// Gives tensors other memory of the same size, all of them at once, so that one may take what another one leaves.
+  /// Names, order and the state of optimizers stay. Throws argument_error as add() does, and then nothing has changed.
+  /// The contents of the old memory are not copied. Not while a session has an exchange in flight: before its begin().
+  DOVETAIL_COLD void rebind(std::span<parameter_memory const> tensors) {
+    std::vector<std::pair<std::size_t, parameter_memory const*>> moved;
+    for (auto const& t : tensors) {
+      auto const& p = items_[find(t.name)];
+      require(!p.elsewhere(), "parameter '", t.name, "' is not in this list's memory: tell its optimizer where it is");
+      require(t.weight.size() == p.size() && t.gradient.size() == p.size(), "parameter '", t.name, "' has ", p.size(),
+              " elements, its new weight ", t.weight.size(), ", its new gradient ", t.gradient.size(),
+              ": a tensor of another size is another one, register it in a new list");
+      moved.emplace_back(find(t.name), &t);
+    }
+    std::sort(moved.begin(), moved.end());
+    for (std::size_t k = 1; k < moved.size(); ++k)
+      require(moved[k].first != moved[k - 1].first, "parameter '", moved[k].second->name,
+              "' is given memory twice: name it once");
+    std::vector<std::pair<std::span<float>, std::span<float>>> old;
+    for (auto const& [i, to] : moved) old.emplace_back(items_[i].weight, items_[i].gradient);
+    for (auto const& [i, to] : moved) release(items_[i]);
+    std::size_t done = 0;
+    try {
+      for (; done < moved.size(); ++done) {
+        auto& p = items_[moved[done].first];
+        p.weight = moved[done].second->weight;
+        p.gradient = moved[done].second->gradient;
+        claim(moved[done].first);
+      }
+    } catch (...) {
+      for (std::size_t k = 0; k < done; ++k) release(items_[moved[k].first]);
+      for (std::size_t k = 0; k < moved.size(); ++k)
+        std::tie(items_[moved[k].first].weight, items_[moved[k].first].gradient) = old[k];
+      for (auto const& [i, to] : moved) claim(i);
+      throw;
+    }
+  }
+  void rebind(std::string name, std::span<float> weight, std::span<float> gradient) {
+    parameter_memory const one{std::move(name), weight, gradient};
+    rebind(std::span(&one, 1));
   }
 
   /// A tensor whose numbers are not in fp32, or not in this process's memory: weight and gradient are empty spans. For
   /// optimizers that are told where they are (optim::stored with split_weights, a gradient source).
   DOVETAIL_COLD void add_elsewhere(std::string name, dovetail::shape shape) {
+    size_of(name, shape);
     insert({std::move(name), {}, {}, shape});
   }
   /// Elements r of another list's tensor, or of a part of one; a shape of the same rank, with them all in the last
@@ -105,14 +182,11 @@ class parameter_list {
   std::size_t flat_size() const { return flat_size_; }
   /// Position of the parameter called `name`; throws argument_error if there is none.
   std::size_t find(std::string const& name) const {
-    auto const place = place_of(name);
-    require(place != by_name_.end() && items_[*place].name == name, "no parameter is called '", name, "'");
-    return *place;
+    auto const place = by_name_.find(name);
+    require(place != by_name_.end(), "no parameter is called '", name, "'");
+    return place->second;
   }
-  bool contains(std::string const& name) const {
-    auto const place = place_of(name);
-    return place != by_name_.end() && items_[*place].name == name;
-  }
+  bool contains(std::string const& name) const { return by_name_.contains(name); }
 
   /// The gradients (weights) of the whole list as one span when they lie in memory as in the flat index space,
   /// as an arena's do; an empty span otherwise.
@@ -120,20 +194,93 @@ class parameter_list {
   std::span<float> flat_weights() const { return flat(&parameter::weight); }
 
  private:
+  friend class arena;
   DOVETAIL_COLD void insert(parameter p) {
-    auto const place = place_of(p.name);
-    require(place == by_name_.end() || items_[*place].name != p.name, "parameter '", p.name,
-            "' is registered twice: names must be unique, state is kept by name");
-    by_name_.insert(place, items_.size());
-    offsets_.push_back(flat_size_);
-    flat_size_ += p.size();
-    has_elsewhere_ = has_elsewhere_ || p.elsewhere();
+    auto const [place, added] = by_name_.emplace(p.name, items_.size());
+    require(added, "parameter '", p.name, "' is registered twice: names must be unique, state is kept by name");
     items_.push_back(std::move(p));
+    try {
+      if (!items_.back().elsewhere()) claim(items_.size() - 1);
+    } catch (...) {
+      by_name_.erase(place);
+      items_.pop_back();
+      throw;
+    }
+    offsets_.push_back(flat_size_);
+    flat_size_ += items_.back().size();
+    has_elsewhere_ = has_elsewhere_ || items_.back().elsewhere();
   }
-  std::vector<std::size_t>::const_iterator place_of(std::string const& name) const {
-    return std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                            [&](std::size_t i, std::string const& n) { return items_[i].name < n; });
+
+  // ---- whose memory is where
+
+  struct block {
+    float const* end;
+    std::size_t owner;
+    bool weight;
+  };
+  /// Notes that the memory of parameter i is taken. Throws, and leaves everything as it was, if it cannot be.
+  DOVETAIL_COLD void claim(std::size_t i) {
+    auto const& p = items_[i];
+    claim(i, p.weight, true);
+    try {
+      claim(i, p.gradient, false);
+    } catch (...) {
+      if (p.size()) taken_.erase(p.weight.data());
+      throw;
+    }
   }
+  void claim(std::size_t i, std::span<float const> memory, bool weight) {
+    if (memory.empty()) return;
+    auto const& name = items_[i].name;
+    char const* const what = weight ? "weight" : "gradient";
+    require(memory.data() != nullptr, "parameter '", name, "': its ", what, " is a null pointer, its size ",
+            memory.size(), ": pass the memory of its elements");
+    require(reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(float) == 0, "parameter '", name, "': its ", what,
+            " is not aligned as floats are");
+    float const* const end = memory.data() + memory.size();
+    auto const after = taken_.lower_bound(memory.data());
+    auto const* other = after != taken_.end() && before(after->first, end) ? &after->second : nullptr;
+    if (!other && after != taken_.begin() && before(memory.data(), std::prev(after)->second.end))
+      other = &std::prev(after)->second;
+    if (other) refuse_shared(i, weight, *other);
+    taken_.emplace_hint(after, memory.data(), block{end, i, weight});
+  }
+  [[noreturn]] DOVETAIL_COLD void refuse_shared(std::size_t i, bool weight, block const& other) const {
+    auto const& name = items_[i].name;
+    char const* const what = weight ? "weight" : "gradient";
+    if (other.owner == i)
+      throw argument_error(message("parameter '", name, "': its gradient is its weight's memory, or a part of it: ",
+                                   "a step needs both, give the gradient memory of its own"));
+    throw argument_error(message(
+        "parameter '", name, "': its ", what, " shares memory with the ", other.weight ? "weight" : "gradient", " of '",
+        items_[other.owner].name, "': ",
+        weight && other.weight ? "tied weights are one parameter, registered once, with the sum of their gradients"
+                               : "each needs memory of its own"));
+  }
+  void release(parameter const& p) {
+    if (p.size() == 0) return;
+    taken_.erase(p.weight.data());
+    taken_.erase(p.gradient.data());
+  }
+  /// Pointers into different arrays are ordered by std::less alone.
+  static bool before(float const* a, float const* b) { return std::less<float const*>()(a, b); }
+
+  /// The number of elements; throws argument_error for a shape that no memory has.
+  DOVETAIL_COLD static std::size_t size_of(std::string const& name, dovetail::shape const& shape) {
+    std::size_t n = 1;
+    bool empty = false;
+    for (int i = 0; i < shape.rank; ++i) {
+      require(shape[i] >= 0, "parameter '", name, "': shape ", shape, " has the extent ", shape[i], " in dimension ",
+              i);
+      empty = empty || shape[i] == 0;
+      auto const extent = static_cast<std::size_t>(std::max<std::int64_t>(shape[i], 1));
+      require(n <= largest / extent, "parameter '", name, "': shape ", shape,
+              " has more elements than memory can hold");
+      n *= extent;
+    }
+    return empty ? 0 : n;
+  }
+  static constexpr std::size_t largest = std::numeric_limits<std::ptrdiff_t>::max() / sizeof(float);
   static void check_contiguous(std::string const& name, char const* what, std::span<std::int64_t const> strides,
                                dovetail::shape const& shape) {
     require(strides.size() == static_cast<std::size_t>(shape.rank), "parameter '", name, "': ", what, " has ",
@@ -156,7 +303,8 @@ class parameter_list {
   std::vector<std::size_t> offsets_;
   std::size_t flat_size_ = 0;
   bool has_elsewhere_ = false;
-  std::vector<std::size_t> by_name_;  // positions in the order of names
+  std::unordered_map<std::string, std::size_t> by_name_;
+  std::map<float const*, block, std::less<>> taken_;  // blocks of memory by their beginning, none of them empty
 };
 
 /// Owns weights and gradients of a list of tensors in forward order: two 64-byte aligned blocks, each laid out
@@ -168,7 +316,12 @@ class arena {
   arena() = default;
   DOVETAIL_COLD explicit arena(std::vector<tensor> layout) : layout_(std::move(layout)) {
     std::size_t n = 0;
-    for (auto const& t : layout_) n += static_cast<std::size_t>(t.shape.size());
+    for (auto const& t : layout_) {
+      std::size_t const more = parameter_list::size_of(t.name, t.shape);
+      require(more <= parameter_list::largest - n, "arena: '", t.name, "' of shape ", t.shape,
+              " makes it larger than memory can be");
+      n += more;
+    }
     weights_ = buffer<float>(n);
     gradients_ = buffer<float>(n);
     bind();

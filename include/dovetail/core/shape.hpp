@@ -36,4 +36,11 @@ struct shape {
   }
 };
 
+/// The extents in the other order: of a matrix, its transpose's.
+constexpr shape reversed(shape const& s) {
+  shape r = s;
+  for (int i = 0; i < s.rank; ++i) r[i] = s[s.rank - 1 - i];
+  return r;
+}
+
 }  // namespace dovetail

@@ -15,6 +15,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/finite.hpp>
 
 #if defined(__CUDACC__)
 #include <dovetail/core/simd_plain.hpp>
@@ -65,11 +66,11 @@ struct pack {
   DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return a.v * b.v; }
   DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
-  DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {pack_mask::vector(a.v < b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator>(pack a, pack b) { return {pack_mask::vector(a.v > b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator<=(pack a, pack b) { return {pack_mask::vector(a.v <= b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator>=(pack a, pack b) { return {pack_mask::vector(a.v >= b.v)}; }
-  DOVETAIL_INLINE friend pack_mask operator==(pack a, pack b) { return {pack_mask::vector(a.v == b.v)}; }
+  DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {a.v < b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator>(pack a, pack b) { return {a.v > b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator<=(pack a, pack b) { return {a.v <= b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator>=(pack a, pack b) { return {a.v >= b.v}; }
+  DOVETAIL_INLINE friend pack_mask operator==(pack a, pack b) { return {a.v == b.v}; }
 };
 
 DOVETAIL_INLINE pack select(pack_mask m, pack a, pack b) {
@@ -90,9 +91,9 @@ DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
 }
 DOVETAIL_INLINE pack sqrt(pack a) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_sqrt_ps(__m256(a.v)));
+  return _mm256_sqrt_ps(a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_sqrt_ps(__m128(a.v)));
+  return _mm_sqrt_ps(a.v);
 #elif defined(__aarch64__)
   return pack::vector(vsqrtq_f32(float32x4_t(a.v)));
 #else
@@ -107,18 +108,18 @@ DOVETAIL_INLINE pack abs(pack a) {
 // One instruction each: minps and maxps give their second operand when either is a NaN, or both are zeros.
 DOVETAIL_INLINE pack min(pack a, pack b) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_min_ps(__m256(b.v), __m256(a.v)));
+  return _mm256_min_ps(b.v, a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_min_ps(__m128(b.v), __m128(a.v)));
+  return _mm_min_ps(b.v, a.v);
 #else
   return select(b < a, b, a);
 #endif
 }
 DOVETAIL_INLINE pack max(pack a, pack b) {
 #if defined(__AVX__)
-  return pack::vector(_mm256_max_ps(__m256(b.v), __m256(a.v)));
+  return _mm256_max_ps(b.v, a.v);
 #elif defined(__SSE2__)
-  return pack::vector(_mm_max_ps(__m128(b.v), __m128(a.v)));
+  return _mm_max_ps(b.v, a.v);
 #else
   return select(a < b, b, a);
 #endif
@@ -128,6 +129,17 @@ DOVETAIL_INLINE pack sign(pack a) {
   auto const signs = pack_mask::vector(a.v) & static_cast<std::int32_t>(0x80000000u);
   auto const r = signs | pack_mask::vector(one.v);
   return select(abs(a) > 0.0f, pack(pack::vector(r)), a);
+}
+
+/// By bits, which flags that let a compiler forget NaN do not touch (core/finite.hpp).
+DOVETAIL_INLINE pack_mask is_nan(pack a) {
+  auto bits = pack_mask::vector(a.v);
+#if defined(__SSE2__)
+  __asm__("" : "+x"(bits));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(bits));
+#endif
+  return {(bits & 0x7fffffff) > 0x7f800000};
 }
 
 // For core/simd_power.hpp: x > 0 as mantissa times 2^result, the mantissa within [2/3, 4/3); x without its fraction,
@@ -153,16 +165,16 @@ DOVETAIL_INLINE pack two_to(pack n) {
 struct product_sum {
 #if defined(__AVX__)
   __m256d sum = _mm256_setzero_pd();
-  DOVETAIL_INLINE static __m256d low(pack a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(__m256(a.v))); }
-  DOVETAIL_INLINE static __m256d high(pack a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(__m256(a.v), 1)); }
+  DOVETAIL_INLINE static __m256d low(pack a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a.v)); }
+  DOVETAIL_INLINE static __m256d high(pack a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1)); }
   DOVETAIL_INLINE void add(pack a, pack b) {
     sum = _mm256_add_pd(sum, _mm256_add_pd(_mm256_mul_pd(low(a), low(b)), _mm256_mul_pd(high(a), high(b))));
   }
   double total() const { return (sum[0] + sum[1]) + (sum[2] + sum[3]); }
 #elif defined(__SSE2__)
   __m128d sum = _mm_setzero_pd();
-  DOVETAIL_INLINE static __m128d low(pack a) { return _mm_cvtps_pd(__m128(a.v)); }
-  DOVETAIL_INLINE static __m128d high(pack a) { return _mm_cvtps_pd(_mm_movehl_ps(__m128(a.v), __m128(a.v))); }
+  DOVETAIL_INLINE static __m128d low(pack a) { return _mm_cvtps_pd(a.v); }
+  DOVETAIL_INLINE static __m128d high(pack a) { return _mm_cvtps_pd(_mm_movehl_ps(a.v, a.v)); }
   DOVETAIL_INLINE void add(pack a, pack b) {
     sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(low(a), low(b)), _mm_mul_pd(high(a), high(b))));
   }
@@ -211,6 +223,7 @@ DOVETAIL_INLINE constexpr float min(float a, float b) { return b < a ? b : a; }
 DOVETAIL_INLINE constexpr float max(float a, float b) { return a < b ? b : a; }
 /// -1 or 1; zeros and NaN stay what they are.
 DOVETAIL_INLINE constexpr float sign(float a) { return a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a; }
+DOVETAIL_INLINE constexpr bool is_nan(float a) { return dovetail::is_nan(a); }
 DOVETAIL_INLINE constexpr float split(float x, float& mantissa) {
   auto const bits = std::bit_cast<std::int32_t>(x);
   std::int32_t const exponent = (bits - 0x3f2aaaab) >> 23;
@@ -270,5 +283,6 @@ constexpr tracer abs(tracer a) { return tracer(a.inputs); }
 constexpr tracer min(tracer a, tracer b) { return a + b; }
 constexpr tracer max(tracer a, tracer b) { return a + b; }
 constexpr tracer sign(tracer a) { return tracer(a.inputs); }
+constexpr tracer is_nan(tracer a) { return tracer(a.inputs); }
 
 }  // namespace dovetail::simd

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/finite.hpp>
 
 namespace dovetail::simd {
 
@@ -73,6 +74,9 @@ DOVETAIL_INLINE pack keep(pack_mask const& m, pack const& a) {
 template <class Mask>
 DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
   for (int i = 0; i < pack_lanes; ++i) m.bits[i] = i < n ? -1 : 0;
+}
+DOVETAIL_INLINE pack_mask is_nan(pack const& a) {
+  return pack::mask([&](int i) { return dovetail::is_nan(a.v[i]); });
 }
 DOVETAIL_INLINE pack sqrt(pack const& a) {
   return pack::each([&](int i) { return __builtin_sqrtf(a.v[i]); });

@@ -41,7 +41,7 @@ DOVETAIL_INLINE constexpr T pow(T x, float p) {
   if (p == 0.25f) return sqrt(sqrt(max(x, T(0.0f))));
   constexpr float smallest = 1.17549435e-38f;
   T const power = detail::exp2_of(p * detail::log2_of(max(x, T(smallest))));
-  return select(x >= smallest, power, select(x == x, T(0.0f), x));
+  return select(is_nan(x), x, select(x >= smallest, power, T(0.0f)));
 }
 constexpr tracer pow(tracer x, float) { return tracer(x.inputs); }
 

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/shape.hpp>
 
@@ -63,6 +65,17 @@ constexpr dtype dtype_of() {
   }
 }
 
+/// The largest number of steps that a state may claim: what a double still counts exactly, because schedules and
+/// corrections are worked out in doubles. A microsecond each, these are 285 years.
+inline constexpr std::int64_t largest_count = std::int64_t{1} << 53;
+constexpr bool is_count(std::int64_t n) { return n >= 0 && n < largest_count; }
+
+/// Throws `Error` unless n can be a number of steps; `whose` begins the message.
+template <class Error = argument_error>
+void check_count(std::int64_t n, std::string_view whose) {
+  require<Error>(is_count(n), whose, " is ", n, ": it counts, from 0 to below 2^53, so this is damaged or not a count");
+}
+
 /// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchroniser) lists its
 /// pieces with `tensors(prefix)`; saving reads through the views, loading writes through them.
 struct named_tensor {
@@ -70,20 +83,30 @@ struct named_tensor {
   dovetail::dtype type;
   dovetail::shape shape;
   std::span<std::byte> bytes;
+  bool counts = false;  ///< int64 numbers of steps or the like: what cannot be one is refused when it is loaded
+  /// Of floats that each rank has of its own: what counts is their sum over ranks, which is conserved when a run goes
+  /// on with another number of them (residuals of error feedback).
+  bool summed = false;
 };
 
 template <class T>
 named_tensor make_named_tensor(std::string name, std::span<T> values, shape s) {
-  return {std::move(name), dtype_of<T>(), s, std::as_writable_bytes(values)};
+  return {std::move(name), dtype_of<T>(), s, std::as_writable_bytes(values), false};
 }
 template <class T>
 named_tensor make_named_tensor(std::string name, std::span<T> values) {
   return make_named_tensor(std::move(name), values, shape{static_cast<std::int64_t>(values.size())});
 }
-/// A scalar, such as a step counter.
+/// A scalar.
 template <class T>
 named_tensor make_named_tensor(std::string name, T& value) {
   return make_named_tensor(std::move(name), std::span<T>(&value, 1), shape{});
+}
+/// A number of steps, or of anything else that begins at 0 and grows by 1.
+inline named_tensor make_named_count(std::string name, std::int64_t& value) {
+  auto t = make_named_tensor(std::move(name), value);
+  t.counts = true;
+  return t;
 }
 
 }  // namespace dovetail

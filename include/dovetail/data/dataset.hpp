@@ -32,6 +32,8 @@ struct batch_buffer {
 /// Where samples come from. `load` fills `out` with the samples of `indices` (each in [0, size())), in their order; it
 /// may be called from several threads at once. Copies must be cheap, because every rank holds one: the datasets of
 /// this folder share their memory.
+/// A dataset may also have `identity()`, a number that is another one when its samples are others: a training that goes
+/// on compares it. Without one the size alone is compared.
 template <class D>
 concept dataset = std::copy_constructible<D> &&
     requires(D const& d, std::span<std::int64_t const> indices, batch_buffer& out) {
@@ -39,5 +41,17 @@ concept dataset = std::copy_constructible<D> &&
   { d.predictions_per_sample() } -> std::convertible_to<std::int64_t>;  // 1 for images, T for sequences
   d.load(indices, out);
 };
+
+/// What d.identity() says; 0 if it has none.
+template <dataset D>
+std::uint64_t identity_of(D const& d) {
+  if constexpr (requires { d.identity(); }) {
+    static_assert(std::convertible_to<decltype(d.identity()), std::uint64_t>,
+                  "a dataset's identity() returns a std::uint64_t, another one when its samples are others");
+    return d.identity();
+  } else {
+    return 0;
+  }
+}
 
 }  // namespace dovetail::data

@@ -26,7 +26,7 @@ inline void epoch_order(std::int64_t n, std::uint64_t seed, std::int64_t epoch, 
     auto const w = random.words(static_cast<std::uint32_t>(i / 2));
     std::size_t const at = i % 2 * 2;
     std::uint64_t const draw = (static_cast<std::uint64_t>(w[at]) << 32) | w[at + 1];
-    std::swap(order[i], order[static_cast<std::size_t>(draw % (i + 1))]);
+    std::swap(order[i], order[draw % (i + 1)]);
   }
 }
 

@@ -13,9 +13,11 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
+#include <dovetail/data/gzip.hpp>
 
 namespace dovetail::data {
 
@@ -35,9 +37,25 @@ struct idx_file {
   std::size_t header = 0, elements = 0;
 };
 
+/// The bytes of an IDX file, which may be compressed. No more is unpacked than the file's own header announces, and one
+/// block to see whether there is more.
+inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& path) {
+  auto bytes = read_bytes(path);
+  if (!is_gzip(bytes)) return bytes;
+  auto const head = gunzip(bytes, path, 4 + 4 * 4);
+  std::uint64_t announced = 4, elements = 1;
+  for (std::size_t at = 4; at + 4 <= head.size() && at < 4 + 4 * std::size_t{head[3]}; at += 4) {
+    auto const extent = std::uint64_t{head[at]} << 24 | std::uint64_t{head[at + 1]} << 16 |
+                        std::uint64_t{head[at + 2]} << 8 | std::uint64_t{head[at + 3]};
+    announced += 4;
+    elements = extent && elements > (std::uint64_t{1} << 40) / extent ? std::uint64_t{1} << 40 : elements * extent;
+  }
+  return gunzip(bytes, path, static_cast<std::size_t>(announced + elements + 1));
+}
+
 /// Reads an IDX file of unsigned bytes with `least` to `most` dimensions; everything is checked against its length.
 inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most, char const* what) {
-  idx_file f{read_bytes(path), {}, 0, 1};
+  idx_file f{read_idx_bytes(path), {}, 0, 1};
   auto const word = [&](std::size_t at) {
     return std::uint32_t{f.bytes[at]} << 24 | std::uint32_t{f.bytes[at + 1]} << 16 |
            std::uint32_t{f.bytes[at + 2]} << 8 | std::uint32_t{f.bytes[at + 3]};
@@ -46,10 +64,8 @@ inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, s
                        " bytes, less than an IDX file's magic number: download it again");
   std::uint32_t const magic = word(0), dimensions = magic & 0xffu;
   if (magic >> 8 != 8 || dimensions < least || dimensions > most) {
-    bool const gzip = magic >> 16 == 0x1f8b;
     throw input_error(message(path, " is not an IDX file of ", what, ": its magic number is ", magic, ", expected ",
-                              0x800 + least,
-                              gzip ? " (it is compressed: run gunzip on it)" : ": is it the right file?"));
+                              0x800 + least, ": is it the right file?"));
   }
   f.header = 4 + 4 * static_cast<std::size_t>(dimensions);
   require<input_error>(f.bytes.size() >= f.header, path, " is truncated: it has ", f.bytes.size(),
@@ -75,22 +91,23 @@ inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::
   std::string const prefix = (split == "test" ? "t10k" : split) + "-" + what;
   std::string const kind = message("idx", dimensions, "-ubyte");
   std::error_code failed;
-  bool const compressed = std::filesystem::exists(folder / (prefix + "-" + kind + ".gz"), failed);
-  for (char const dot : {'-', '.'})
-    if (auto path = folder / (prefix + dot + kind); std::filesystem::exists(path, failed)) return path;
+  for (char const* const ending : {"", ".gz"})
+    for (char const dot : {'-', '.'})
+      if (auto path = folder / (prefix + dot + kind + ending); std::filesystem::exists(path, failed)) return path;
   throw input_error(message("idx_images: there is no '", prefix, "-", kind, "' in ", folder,
-                            compressed ? ", only its .gz: run gunzip on it"
-                                       : ": put the four IDX files of the data set there, uncompressed"));
+                            ", nor its .gz: put the four IDX files of the data set there"));
 }
 
 }  // namespace detail
 
-/// Images of bytes in IDX files, as MNIST and Fashion-MNIST come (LeCun, "The MNIST database"): n × height × width, or
-/// n × channels × height × width, and one label per image. A batch has size × channels·height·width values.
-/// Throws input_error for a file that is missing, truncated or of another kind, and when the counts disagree.
+/// Images of bytes in IDX files, as MNIST and Fashion-MNIST come (LeCun, "The MNIST database"), also compressed with
+/// gzip: n × height × width, or n × channels × height × width, and one label per image. A batch has size ×
+/// channels·height·width values. Throws input_error for a file that is missing, truncated or of another kind, and when
+/// the counts disagree.
 class idx_images {
  public:
-  /// Reads <split>-images-idx3-ubyte and <split>-labels-idx1-ubyte (or with a dot before "idx") from `folder`.
+  /// Reads <split>-images-idx3-ubyte and <split>-labels-idx1-ubyte (or with a dot before "idx") from `folder`,
+  /// or where they are missing the same with .gz behind.
   explicit idx_images(std::filesystem::path const& folder, idx_options const& options = {})
       : idx_images(files{detail::find_idx(folder, options.split, "images", 3),
                          detail::find_idx(folder, options.split, "labels", 1)},
@@ -100,6 +117,8 @@ class idx_images {
 
   std::int64_t size() const { return static_cast<std::int64_t>(shared_->images.extents[0]); }
   std::int64_t predictions_per_sample() const { return 1; }
+  /// A hash of all pixels, as values, and labels.
+  std::uint64_t identity() const { return identity_; }
   /// {channels, height, width} of one image.
   dovetail::shape image_shape() const { return shape_; }
   /// Largest label + 1.
@@ -140,12 +159,18 @@ class idx_images {
     shape_ = {e.size() == 4 ? e[1] : std::size_t{1}, e[e.size() - 2], e[e.size() - 1]};
     for (std::size_t i = s.labels.header; i < s.labels.bytes.size(); ++i)
       classes_ = std::max(classes_, static_cast<std::int32_t>(s.labels.bytes[i]) + 1);
+    identity_ = fingerprint{}
+                    .add(std::as_bytes(std::span(s.images.bytes)))
+                    .add(std::as_bytes(std::span(s.labels.bytes)))
+                    .add(std::as_bytes(std::span(s.value_of)))
+                    .value();
     shared_ = std::make_shared<storage const>(std::move(s));
   }
 
   std::shared_ptr<storage const> shared_;
   dovetail::shape shape_;
   std::int32_t classes_ = 0;
+  std::uint64_t identity_ = 0;
 };
 
 }  // namespace dovetail::data

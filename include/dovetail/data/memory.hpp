@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 #include <dovetail/data/dataset.hpp>
 
 namespace dovetail::data {
@@ -23,11 +24,15 @@ class in_memory {
     require(values.size() == targets.size() * elements_, "in_memory: ", targets.size(), " targets × ",
             elements_per_sample, " elements per sample need ", targets.size() * elements_, " values, but there are ",
             values.size());
-    shared_ = std::make_shared<storage const>(storage{std::move(values), std::move(targets)});
+    auto const identity =
+        fingerprint{}.add(std::as_bytes(std::span(values))).add(std::as_bytes(std::span(targets))).value();
+    shared_ = std::make_shared<storage const>(storage{std::move(values), std::move(targets), identity});
   }
 
   std::int64_t size() const { return static_cast<std::int64_t>(shared_->targets.size()); }
   std::int64_t predictions_per_sample() const { return 1; }
+  /// A hash of all values and targets.
+  std::uint64_t identity() const { return shared_->identity; }
   void load(std::span<std::int64_t const> indices, batch_buffer& out) const {
     out.reset(indices.size(), elements_, 0, 1);
     for (std::size_t i = 0; i < indices.size(); ++i) {
@@ -42,6 +47,7 @@ class in_memory {
   struct storage {
     std::vector<float> values;
     std::vector<std::int32_t> targets;
+    std::uint64_t identity;
   };
   std::shared_ptr<storage const> shared_;
   std::size_t elements_;

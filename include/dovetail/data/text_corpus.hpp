@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
@@ -45,7 +47,7 @@ class text_corpus {
     auto s = std::make_shared<storage>();
     for (auto const& file : files(path)) {
       if (s->tokens.size() >= options_.max_bytes) break;
-      auto const bytes = read_bytes(file, static_cast<std::size_t>(options_.max_bytes - s->tokens.size()));
+      auto const bytes = read_bytes(file, options_.max_bytes - s->tokens.size());
       if (bytes.empty()) continue;
       s->starts.push_back(s->tokens.size());
       s->tokens.insert(s->tokens.end(), bytes.begin(), bytes.end());
@@ -65,6 +67,8 @@ class text_corpus {
   /// Windows that lie wholly in this part.
   std::int64_t size() const { return windows(part_.size()); }
   std::int64_t predictions_per_sample() const { return options_.window; }
+  /// A hash of this part's tokens and of how they are cut into windows.
+  std::uint64_t identity() const { return identity_; }
   void load(std::span<std::int64_t const> indices, batch_buffer& out) const {
     auto const T = static_cast<std::size_t>(options_.window), stride = static_cast<std::size_t>(options_.stride);
     out.reset(indices.size(), 0, T, T);
@@ -93,6 +97,7 @@ class text_corpus {
     }
     text_corpus train = *this, test = *this;
     train.part_.end = test.part_.begin = at;
+    for (auto* c : {&train, &test}) c->identify();
     for (auto const* c : {&train, &test})
       require<input_error>(c->size() >= 1, "text_corpus: holding out ", held_out, " of ", part_.size(),
                            " bytes leaves ", c == &train ? "the training" : "the held-out", " part ", c->part_.size(),
@@ -123,7 +128,8 @@ class text_corpus {
 
   static text_options checked(text_options o) {
     if (o.stride == 0) o.stride = o.window;
-    require(o.window >= 1, "text_corpus: window is ", o.window, ": it must be at least 1 position");
+    require(o.window >= 1 && o.window < std::numeric_limits<std::int64_t>::max(), "text_corpus: window is ", o.window,
+            ": it must be at least 1 position, and fewer than a text can have bytes");
     require(o.stride >= 1, "text_corpus: stride is ", o.stride, ": it must be at least 1 byte, or 0 for the window");
     require(o.vocabulary >= 2 && o.vocabulary <= 256, "text_corpus: vocabulary is ", o.vocabulary,
             ": bytes allow 2 to 256 tokens");
@@ -169,11 +175,16 @@ class text_corpus {
     s->vocabulary = data::vocabulary(s->tokens, options_.vocabulary, options_.rare);
     for (auto& t : s->tokens) t = static_cast<std::uint8_t>(s->vocabulary.encode(t));
     shared_ = std::move(s);
+    identify();
+  }
+  void identify() {
+    identity_ = fingerprint{}.add(std::as_bytes(tokens())).add(options_.window).add(options_.stride).value();
   }
 
   std::shared_ptr<storage const> shared_;
   text_options options_;
   range part_;
+  std::uint64_t identity_ = 0;
 };
 
 /// Bits per character that a bigram model with add-k smoothing, counted on `train`, needs on `test`: the yardstick that

@@ -28,8 +28,8 @@ struct activation {
   }
 };
 struct relu_rule {
-  static pack value(pack x) { return select(x < pack{}, pack{}, x); }  // a NaN stays one, and is seen
-  static pack chain(pack y, pack dy) { return select(y > pack{}, dy, pack{}); }
+  static pack value(pack x) { return select(x < pack{}, pack{}, x); }             // a NaN stays one, and is seen
+  static pack chain(pack y, pack dy) { return select(y <= pack{}, pack{}, dy); }  // and so is its gradient
 };
 struct tanh_rule {
   static pack value(pack x) { return detail::tanh(x); }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cstdint>
 #include <cstring>
+#include <new>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/layer.hpp>
@@ -26,6 +28,7 @@ struct embedding {
     return std::array{tensor_plan{"weight", {Vocabulary, Dim}, initial::normal}};
   }
   static constexpr std::int64_t flops(shape const&) { return 0; }
+  static constexpr scratch_plan scratch(shape const& in) { return {in.rank ? in[0] : 1, Vocabulary + 1}; }
 
   template <class Backend>
   static void forward(layer_call<Backend> const& c) {
@@ -35,12 +38,24 @@ struct embedding {
       std::memcpy(c.y + row * Dim, c.weights + std::int64_t{token} * Dim, Dim * sizeof(float));
     });
   }
+  /// Rows are sorted by token, so that those of a frequent one are added up as precisely as a bias's.
   template <class Backend>
   static void backward(layer_call<Backend> const& c) {
-    if (!c.accumulate) std::memset(c.dw, 0, std::size_t{Vocabulary} * Dim * sizeof(float));
+    auto const rows = static_cast<std::size_t>(c.in[0] * c.batch);
+    auto* const ends = new (c.scratch) std::int32_t[Vocabulary + 1]();
+    auto* const sorted = new (c.scratch + Vocabulary + 1) std::int32_t[rows];
+    each_token(c, [&](std::int32_t token, std::int64_t, std::int64_t, std::int64_t) { ++ends[token + 1]; });
+    for (int v = 0; v < Vocabulary; ++v) ends[v + 1] += ends[v];
+    // ends[v] is where v's rows begin; with each that is placed it moves, to where they end.
     each_token(c, [&](std::int32_t token, std::int64_t, std::int64_t, std::int64_t row) {
-      detail::add_to(c.dw + std::int64_t{token} * Dim, c.dy + row * Dim, Dim);
+      sorted[ends[token]++] = static_cast<std::int32_t>(row);
     });
+    for (std::int32_t v = 0, begin = 0; v < Vocabulary; begin = ends[v++]) {
+      if (begin == ends[v] && c.accumulate) continue;
+      detail::sum_of_rows(
+          c.dw + std::int64_t{v} * Dim, static_cast<std::size_t>(ends[v] - begin), Dim, c.accumulate,
+          [&](std::size_t k) { return c.dy + std::int64_t{sorted[begin + static_cast<std::int32_t>(k)]} * Dim; });
+    }
   }
 
  private:

@@ -4,7 +4,7 @@
 // two translation units that see different machines have different types, not different meanings of one.
 #if __has_include(<dnnl.h>) && __has_include(<dnnl_version.h>)
 #include <dnnl_version.h>
-#if DNNL_VERSION_MAJOR == 2
+#if DNNL_VERSION_MAJOR == 2 || DNNL_VERSION_MAJOR == 3
 #define DOVETAIL_NN_HAS_ONEDNN 1
 #endif
 #endif
@@ -18,7 +18,7 @@ using host = onednn::host;
 }
 #else
 namespace dovetail::nn {
-/// oneDNN 2 was not found when this was compiled. A network of it is refused: nothing is silently slow.
+/// oneDNN 2 or 3 was not found when this was compiled. A network of it is refused: nothing is silently slow.
 struct no_host {
   using missing = void;
 };

@@ -70,6 +70,7 @@ class basic_network {
   DOVETAIL_REQUIRE(
       !requires { typename Backend::missing; },
       "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>", Backend);
+  DOVETAIL_REQUIRE(sizeof...(Layers) > 0, "a network needs at least one layer", at<0, Input>);
 
  public:
   static constexpr std::size_t depth = plan::depth;
@@ -173,15 +174,16 @@ class basic_network {
 
   template <std::size_t... I>
   void forward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass, bool training) {
-    (Layers::forward(call<I>(b, pass, training)), ...);
+    detail::in_order({(Layers::forward(call<I>(b, pass, training)), 0)...});
   }
-  /// From the last layer to the first: the right side of = is evaluated before its left side, so a fold over = runs
-  /// backwards. What is passed along is the gradient of a layer's output and a second buffer for that of its input.
+  /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
+  /// that of its input.
   template <std::size_t... I>
   void backward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass) {
+    using one = void (basic_network::*)(batch const&, gradient_pass const&, std::array<float*, 2>&);
+    static constexpr std::array<one, depth> layer{&basic_network::template backward_one<Layers, I>...};
     std::array<float*, 2> flow = scratch_.gradients;
-    [[maybe_unused]] int turn = 0;
-    ((backward_one<Layers, I>(b, pass, flow), turn) = ... = 0);
+    for (std::size_t i = depth; i-- > 0;) (this->*layer[i])(b, pass, flow);
   }
   template <class Layer, std::size_t I>
   void backward_one(batch const& b, gradient_pass const& pass, std::array<float*, 2>& flow) {

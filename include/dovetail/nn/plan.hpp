@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
 
 #include <dovetail/nn/layer.hpp>
@@ -16,11 +17,16 @@ struct placed_tensor {
   tensor_plan plan;
 };
 
+/// What a pack expanded in braces was evaluated for, from left to right: in_order({(f<Layers>(), 0)...}). A fold over a
+/// comma would nest as deep as the network, and Clang ends at 256.
+constexpr void in_order(std::initializer_list<int>) {}
+
 /// Refuses the first layer that does not fit what comes before it. Shapes of a misfit are still computed, so that
 /// one mistake gives one message.
 template <class Shapes, class... Layers, std::size_t... I>
 constexpr bool check_layers(std::index_sequence<I...>) {
-  return (checked<Layers, at<static_cast<int>(I), Shapes::value[I]>>() && ...);
+  in_order({static_cast<int>(checked<Layers, at<static_cast<int>(I), Shapes::value[I]>>())...});
+  return true;
 }
 
 template <shape Input, class... Layers>
@@ -28,7 +34,7 @@ struct inferred_shapes {
   static constexpr std::array<shape, sizeof...(Layers) + 1> value = [] {
     std::array<shape, sizeof...(Layers) + 1> s{Input};
     std::size_t i = 0;
-    ((s[i + 1] = Layers::output(s[i]), ++i), ...);
+    in_order({(s[i + 1] = Layers::output(s[i]), ++i, 0)...});
     return s;
   }();
 };
@@ -53,7 +59,7 @@ struct plan {
   static constexpr auto tensors_per_layer = [] {
     std::array<std::size_t, depth> n{};
     std::size_t i = 0;
-    ((n[i] = parameters_of<Layers>(shapes[i]).size(), ++i), ...);
+    in_order({(n[i] = parameters_of<Layers>(shapes[i]).size(), ++i, 0)...});
     return n;
   }();
   static constexpr std::size_t tensor_count = [] {
@@ -68,7 +74,7 @@ struct plan {
       for (auto const& t : list) r[at++] = {static_cast<int>(i), t};
       ++i;
     };
-    (place(parameters_of<Layers>(shapes[i])), ...);
+    in_order({(place(parameters_of<Layers>(shapes[i])), 0)...});
     return r;
   }();
   /// First flat index of layer i's weights; [depth] is their number.
@@ -89,7 +95,7 @@ struct plan {
   static constexpr std::array<scratch_plan, depth> scratch = [] {
     std::array<scratch_plan, depth> r{};
     std::size_t i = 0;
-    ((r[i] = scratch_of<Layers>(shapes[i]), ++i), ...);
+    in_order({(r[i] = scratch_of<Layers>(shapes[i]), ++i, 0)...});
     return r;
   }();
   /// Floats per sample that live from forward to backward: outputs, in-place ones once, and what layers keep.
@@ -106,7 +112,7 @@ struct plan {
   static constexpr std::int64_t flops = [] {
     std::int64_t n = 0;
     std::size_t i = 0;
-    ((n += flops_of<Layers>(shapes[i]), ++i), ...);
+    in_order({(n += flops_of<Layers>(shapes[i]), ++i, 0)...});
     return n;
   }();
 };

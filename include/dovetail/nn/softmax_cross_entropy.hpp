@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
@@ -13,21 +14,25 @@ namespace dovetail::nn {
 
 namespace detail {
 
-/// sum over j of e^(x[j] - m), each term also written to `terms` unless that is null.
-DOVETAIL_NOINLINE inline float sum_exp(float const* x, std::size_t n, float m, float* terms) {
-  pack sums{};
+/// sum over j of e^(x[j] - m), each term also written to `terms` unless that is null. Of many classes, blocks are added
+/// in double precision.
+DOVETAIL_NOINLINE inline double sum_exp(float const* x, std::size_t n, float m, float* terms) {
+  double sum = 0;
   std::size_t j = 0;
-  for (; j + lanes <= n; j += lanes) {
-    pack const e = detail::exp(load(x + j) - m);
-    if (terms) store(terms + j, e);
-    sums += e;
+  while (j + lanes <= n) {
+    pack sums{};
+    for (std::size_t const end = n - j < 256 ? n : j + 256; j + lanes <= end; j += lanes) {
+      pack const e = detail::exp(load(x + j) - m);
+      if (terms) store(terms + j, e);
+      sums += e;
+    }
+    sum += static_cast<double>((sums[0] + sums[2]) + (sums[1] + sums[3]));
   }
-  float sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
   if (j < n) {
     pack const e = detail::exp(load_part(x + j, n - j) - m);
     for (std::size_t i = 0; j + i < n; ++i) {
       if (terms) terms[j + i] = e[i];
-      sum += e[i];
+      sum += static_cast<double>(e[i]);
     }
   }
   return sum;
@@ -54,11 +59,11 @@ struct softmax_cross_entropy {
       for (std::size_t j = 1; j < x.size(); ++j)
         if (x[j] > x[best]) best = j;
       float* const gradient = p.gradients ? p.gradient(r).data() : nullptr;
-      float const sum = detail::sum_exp(x.data(), x.size(), x[best], gradient);
-      sums.loss += std::log(static_cast<double>(sum)) + static_cast<double>(x[best]) - static_cast<double>(x[t]);
-      sums.correct += best == t && x[t] == x[t];
+      double const sum = detail::sum_exp(x.data(), x.size(), x[best], gradient);
+      sums.loss += std::log(sum) + static_cast<double>(x[best]) - static_cast<double>(x[t]);
+      sums.correct += best == t && is_finite(sum);  // not finite where one of the logits is NaN
       if (gradient) {
-        float const factor = scale / sum;
+        auto const factor = static_cast<float>(static_cast<double>(scale) / sum);
         detail::map(
             x.size(), gradient, [factor](detail::pack e) { return e * factor; }, gradient);
         gradient[t] -= scale;

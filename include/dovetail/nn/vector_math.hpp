@@ -95,11 +95,38 @@ DOVETAIL_NOINLINE inline void add_to(float* to, float const* from, std::size_t n
       n, to, [](pack a, pack b) { return a + b; }, to, from);
 }
 
+/// sums[j] (+)= the sum over k in [0, count) of row(k)[j]. Eight rows are added as a tree and trees in double
+/// precision: a float that has taken in a million rows no longer notices the next one.
+template <class Row>
+DOVETAIL_INLINE void sum_of_rows(float* sums, std::size_t count, std::size_t width, bool accumulate, Row const& row) {
+  constexpr std::size_t strip = 128;  // columns whose sums stay in the first cache
+  for (std::size_t j0 = 0; j0 < width; j0 += strip) {
+    std::size_t const n = width - j0 < strip ? width - j0 : strip;
+    double totals[strip] = {};
+    auto const add = [&](auto const& at) {
+      for (std::size_t j = 0; j < n; j += lanes) {
+        std::size_t const m = n - j < lanes ? n - j : lanes;
+        pack const s = at(j0 + j, m);
+        for (std::size_t i = 0; i < m; ++i) totals[j + i] += static_cast<double>(s[i]);
+      }
+    };
+    std::size_t k = 0;
+    for (; k + 8 <= count; k += 8)
+      add([&](std::size_t j, std::size_t m) {
+        auto const at = [&](std::size_t r) { return m == lanes ? load(row(k + r) + j) : load_part(row(k + r) + j, m); };
+        return ((at(0) + at(1)) + (at(2) + at(3))) + ((at(4) + at(5)) + (at(6) + at(7)));
+      });
+    for (; k < count; ++k)
+      add([&](std::size_t j, std::size_t m) { return m == lanes ? load(row(k) + j) : load_part(row(k) + j, m); });
+    for (std::size_t j = 0; j < n; ++j)
+      sums[j0 + j] = static_cast<float>(totals[j] + (accumulate ? static_cast<double>(sums[j0 + j]) : 0.0));
+  }
+}
+
 /// sums[j] (+)= the sum over rows of x[row][j].
 DOVETAIL_NOINLINE inline void sum_rows(float* sums, float const* x, std::size_t rows, std::size_t width,
                                        bool accumulate) {
-  if (!accumulate) std::memset(sums, 0, width * sizeof(float));
-  for (std::size_t r = 0; r < rows; ++r) add_to(sums, x + r * width, width);
+  sum_of_rows(sums, rows, width, accumulate, [=](std::size_t r) { return x + r * width; });
 }
 
 /// Every row of x becomes `values`.

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -10,6 +11,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/chain.hpp>
@@ -21,26 +23,40 @@
 
 namespace dovetail::optim {
 
+namespace detail {
+/// An average that moves by a small share of the way: e <- e + share (x - e) in two floats, e the rounded sum and `low`
+/// what rounding took from it. In one float the average stops where share |x - e| is less than half of e's last digit,
+/// with a share of 1e-4 at 6e-4 of e; -Ofast brings that back, since it takes this for e + 0.
+struct slow_average {
+  float share = 0;
+  template <class T>
+  DOVETAIL_INLINE constexpr void advance(T w, T u, T& e, T& low) const {
+    T const change = low + share * ((w + u - e) - low), sum = e + change;
+    low = change - (sum - e);
+    e = sum;
+  }
+  template <class T>
+  DOVETAIL_INLINE constexpr T emit(T, T u, T, T) const {
+    return u;
+  }
+};
+}  // namespace detail
+
 /// e <- decay e + (1 - decay)(w + u), from w + u of the first step on: the exponential moving average of the weights
 /// (Polyak & Juditsky, 1992; Tarvainen & Valpola, Mean teachers, NeurIPS 2017). u stays.
 struct average_weights {
   float decay = 0.999f;  ///< share of the average that a step keeps
-  static constexpr std::array slots{"average"};
+  static constexpr auto describe() {
+    return policy{"average_weights", field{"decay", &average_weights::decay, ranges::share}};
+  }
+  static constexpr std::array slots{"average", "average_low"};
   static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
 
-  struct kernel {
-    float decay = 0, rest = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T w, T u, T& e) const {
-      e = decay * e + rest * (w + u);
-    }
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T u, T) const {
-      return u;
-    }
-  };
-  constexpr kernel prepare(std::int64_t t) const { return {t == 1 ? 0.0f : decay, t == 1 ? 1.0f : 1.0f - decay}; }
+  using kernel = detail::slow_average;
+  constexpr kernel prepare(std::int64_t t) const {
+    return {t == 1 ? 1.0f : static_cast<float>(1 - static_cast<double>(decay))};
+  }
   static constexpr float average(float, float e) { return e; }
 };
 
@@ -50,28 +66,21 @@ struct average_weights {
 struct mean_weights {
   std::int64_t begin = 1;  ///< the first step that counts, from 1
   std::int64_t every = 1;  ///< steps from one that counts to the next
-  static constexpr std::array slots{"mean"};
+  static constexpr auto describe() {
+    return policy{"mean_weights", field{"begin", &mean_weights::begin, ranges::count},
+                  field{"every", &mean_weights::every, ranges::count}};
+  }
+  static constexpr std::array slots{"mean", "mean_low"};
   static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
 
-  struct kernel {
-    float share = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T w, T u, T& e) const {
-      e = e + share * (w + u - e);
-    }
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T u, T) const {
-      return u;
-    }
-  };
+  using kernel = detail::slow_average;
   constexpr kernel prepare(std::int64_t t) const {
     if (t < begin) return {1.0f};
     bool const counts = (t - begin) % every == 0;
     return {counts ? static_cast<float>(1.0 / static_cast<double>((t - begin) / every + 1)) : 0.0f};
   }
   static constexpr float average(float, float e) { return e; }
-  void check() const { require(every > 0, "mean_weights: every is ", every, ": it is a number of steps, at least 1"); }
 };
 
 /// Lookahead (Zhang et al., NeurIPS 2019, algorithm 1): every `steps` steps the slow weights s <- s + alpha (w + u - s)
@@ -79,6 +88,10 @@ struct mean_weights {
 struct look_ahead {
   std::int64_t steps = 5;  ///< of the fast weights for each of the slow ones
   float alpha = 0.5f;      ///< how much of the way the slow weights follow
+  static constexpr auto describe() {
+    return policy{"look_ahead", field{"steps", &look_ahead::steps, ranges::count},
+                  field{"alpha", &look_ahead::alpha, ranges::positive_unit}};
+  }
   static constexpr std::array slots{"slow"};
   static constexpr bool keeps_weights = true;
   static constexpr bool behind_rate = true;
@@ -100,30 +113,33 @@ struct look_ahead {
     return {t == 1 ? 1.0f : 0.0f, now ? 1.0f : 0.0f, now ? alpha : 0.0f};
   }
   static constexpr float average(float, float s) { return s; }
-  void check() const { require(steps > 0, "look_ahead: steps is ", steps, ": it is a number of steps, at least 1"); }
 };
 
 /// Ends a chain without a schedule (Defazio et al., The Road Less Scheduled, NeurIPS 2024, equations 6 to 8). The
 /// weights are the paper's y, at which gradients are taken; z <- z - lr u, x <- (1 - c) x + c z, y <- (1 - beta) z +
-/// beta x, of which only y and z are kept: u <- c (z - w) + lr (beta (1 - c) - 1) u with the z of before. c = r_t^2 /
-/// (r_1^2 + … + r_t^2), r_t the rate, which rises to lr over `warm_up` steps. x is what a model should be judged and
-/// used with: averaged_weights.
+/// beta x, of which only y and d = x - z are kept: d' = (1 - c)(d + lr u), u <- beta (d' - d) - lr u; so x = y +
+/// (1 - beta) d is known as well as y is, whatever beta. c = r_t^2 / (r_1^2 + … + r_t^2), r_t the rate, which rises to
+/// lr over `warm_up` steps. x is what a model should be judged and used with: averaged_weights.
 struct schedule_free {
   float lr = 1;              ///< learning rate
   float beta = 0.9f;         ///< where gradients are taken: 0 at z, 1 at x
   std::int64_t warm_up = 0;  ///< steps over which the rate rises to lr
-  static constexpr std::array slots{"z"};
+  static constexpr auto describe() {
+    return policy{"schedule_free", field{"lr", &schedule_free::lr, ranges::not_negative},
+                  field{"beta", &schedule_free::beta, ranges::unit},
+                  field{"warm_up", &schedule_free::warm_up, ranges::not_negative}};
+  }
+  static constexpr std::array slots{"average_minus_z"};
   static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
 
   struct kernel {
-    float first = 0, rate = 0, share = 0, gain = 0;
+    float rate = 0, rest = 0, beta = 0;  ///< rest: 1 - c
     template <class T>
-    DOVETAIL_INLINE constexpr T step(T w, T u, T& z) const {
-      z = simd::select(T(first) > 0.0f, w, z);
-      T const change = share * (z - w) + gain * u;
-      z = z - rate * u;
-      return change;
+    DOVETAIL_INLINE constexpr T step(T, T u, T& d) const {
+      T const before = d, down = rate * u;
+      d = rest * (d + down);
+      return beta * (d - before) - down;
     }
   };
   constexpr kernel prepare(std::int64_t t) const {
@@ -132,22 +148,21 @@ struct schedule_free {
     // The sum of squares of 1/w, 2/w, … 1, 1, … up to step t.
     double const share = t <= warm_up ? 6 * n / ((n + 1) * (2 * n + 1))
                                       : 1 / ((warm_up > 0 ? (w + 1) * (2 * w + 1) / (6 * w) : 0) + n - w);
-    return {t == 1 ? 1.0f : 0.0f, static_cast<float>(r), static_cast<float>(share),
-            static_cast<float>(r * (static_cast<double>(beta) * (1 - share) - 1))};
+    return {static_cast<float>(r), static_cast<float>(1 - share), beta};
   }
   constexpr float learning_rate(std::int64_t t) const {
     return t >= warm_up
                ? lr
                : static_cast<float>(static_cast<double>(lr) * static_cast<double>(t) / static_cast<double>(warm_up));
   }
-  /// x of y = (1 - beta) z + beta x.
-  constexpr float average(float y, float z) const { return z + (y - z) / beta; }
+  /// x of y = (1 - beta) z + beta x and d = x - z.
+  constexpr float average(float y, float d) const { return y + (1 - beta) * d; }
 };
 
 namespace detail {
 template <class S>
 inline constexpr bool averages = requires(S const s) {
-  s.average(1.0f, 1.0f);
+  s.average(1.0f, 1.0f);  // of the weight and the stage's first slot
 };
 }  // namespace detail
 
@@ -166,6 +181,7 @@ void averaged_weights(Rule const& rule, parameter_list const& parameters, state 
                    "averaged_weights: the chain must have exactly one stage that averages weights: "
                    "average_weights, mean_weights, look_ahead, schedule_free or ascend_local_entropy",
                    Rule);
+  s.check(parameters, static_cast<optim::plan const&>(Rule::plan), std::numeric_limits<std::uint32_t>::max());
   require(out.size() == parameters.flat_size(), "averaged_weights: room for ", out.size(), " weights, there are ",
           parameters.flat_size());
   require(s.steps() > 0, "averaged_weights before the first step: there is nothing to average yet");

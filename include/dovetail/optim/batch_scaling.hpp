@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 
 // What becomes of a rate that was tuned at one batch size when the batch is another one. Batches are those of all ranks
 // together. docs/large_batch.md shows what each does.
@@ -27,8 +28,13 @@ constexpr double batch_factor(std::int64_t tuned, std::int64_t batch) {
 struct linear_scaling {
   float rate = 0.1f;
   std::int64_t batch = 256;
+  static constexpr auto describe() {
+    return policy{"linear_scaling", field{"rate", &linear_scaling::rate, ranges::not_negative},
+                  field{"batch", &linear_scaling::batch, ranges::count}};
+  }
   constexpr float operator()(std::int64_t new_batch) const {
-    return static_cast<float>(rate * detail::batch_factor(batch, new_batch));
+    check_policy(*this);
+    return static_cast<float>(static_cast<double>(rate) * detail::batch_factor(batch, new_batch));
   }
 };
 
@@ -37,8 +43,13 @@ struct linear_scaling {
 struct sqrt_scaling {
   float rate = 1e-3f;
   std::int64_t batch = 256;
+  static constexpr auto describe() {
+    return policy{"sqrt_scaling", field{"rate", &sqrt_scaling::rate, ranges::not_negative},
+                  field{"batch", &sqrt_scaling::batch, ranges::count}};
+  }
   float operator()(std::int64_t new_batch) const {
-    return static_cast<float>(rate * std::sqrt(detail::batch_factor(batch, new_batch)));
+    check_policy(*this);
+    return static_cast<float>(static_cast<double>(rate) * std::sqrt(detail::batch_factor(batch, new_batch)));
   }
 };
 
@@ -52,13 +63,26 @@ struct legw {
   float rate = 0.1f;
   std::int64_t batch = 256;
   double epochs = 0.1;  ///< of warm-up at `batch`
-  float operator()(std::int64_t new_batch) const { return sqrt_scaling{rate, batch}(new_batch); }
+  static constexpr auto describe() {
+    return policy{"legw", field{"rate", &legw::rate, ranges::not_negative}, field{"batch", &legw::batch, ranges::count},
+                  field{"epochs", &legw::epochs, ranges::not_negative}};
+  }
+  float operator()(std::int64_t new_batch) const {
+    check_policy(*this);
+    return sqrt_scaling{rate, batch}(new_batch);
+  }
   /// Epochs of warm-up.
-  constexpr double epochs_at(std::int64_t new_batch) const { return epochs * detail::batch_factor(batch, new_batch); }
+  constexpr double epochs_at(std::int64_t new_batch) const {
+    check_policy(*this);
+    return epochs * detail::batch_factor(batch, new_batch);
+  }
   /// Steps of warm-up, in epochs of so many samples whose last batch may be smaller.
   std::int64_t steps(std::int64_t new_batch, std::int64_t samples) const {
-    double const all = epochs_at(new_batch);
-    return std::llround(all * static_cast<double>((samples + new_batch - 1) / new_batch));
+    double const all = epochs_at(new_batch),
+                 steps = all * std::ceil(static_cast<double>(samples) / static_cast<double>(new_batch));
+    require(samples >= 0 && steps < 0x1p62, "legw: ", all, " epochs of ", samples, " samples at a batch of ", new_batch,
+            " are no number of steps");
+    return std::llround(steps);
   }
 };
 

@@ -7,6 +7,8 @@
 #include <string>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
 
 // Batches that change while a training runs. A batch grows by more micro-batches per step
@@ -25,13 +27,16 @@ namespace dovetail::optim {
 /// Both estimates are unbiased and noisy themselves: running averages of them are kept, `decay` of which stays.
 class noise_scale {
  public:
-  explicit noise_scale(double decay = 0.95) : decay_(decay) {}
+  /// Throws argument_error for a decay outside [0, 1).
+  explicit noise_scale(double decay = 0.95) : decay_(decay) {
+    if (!ranges::share.holds(decay)) dovetail::detail::refuse("noise_scale", "decay", decay, ranges::share);
+  }
 
   /// Throws argument_error unless 0 < small_batch < large_batch. Norms that are not finite are left out.
   void add(double small_batch, double small_squares, double large_batch, double large_squares) {
     require(small_batch > 0 && small_batch < large_batch, "noise_scale: a small batch of ", small_batch,
             " and a large one of ", large_batch, ": it takes two sizes, the smaller one first");
-    if (!std::isfinite(small_squares) || !std::isfinite(large_squares)) return;
+    if (!is_finite(small_squares) || !is_finite(large_squares)) return;
     double const signal = (large_batch * large_squares - small_batch * small_squares) / (large_batch - small_batch);
     double const noise = (small_squares - large_squares) / (1 / small_batch - 1 / large_batch);
     weight_ = decay_ * weight_ + (1 - decay_);
@@ -44,7 +49,10 @@ class noise_scale {
   double variance() const { return known() ? std::max(noise_ / weight_, 0.0) : 0; }
   double squared_gradient() const { return known() ? std::max(signal_ / weight_, 0.0) : 0; }
   /// In samples; infinite when no signal is seen in the noise.
-  double value() const { return variance() > 0 ? variance() / squared_gradient() : 0; }
+  double value() const {
+    if (variance() <= 0) return 0;
+    return squared_gradient() > 0 ? variance() / squared_gradient() : positive_infinity<double>();
+  }
 
   /// To be saved and loaded.
   named_tensor tensor(std::string name) { return make_named_tensor(std::move(name), std::span<double>(&weight_, 3)); }
@@ -67,6 +75,7 @@ struct batch_facts {
 namespace detail {
 inline std::int64_t micro_batches(double samples, batch_facts const& f, std::int64_t most) {
   double const n = std::ceil(samples / static_cast<double>(f.micro_batch));
+  if (!is_finite(n)) return is_nan(n) ? 1 : most;
   return n >= 1 && n < static_cast<double>(most) ? static_cast<std::int64_t>(n) : n >= 1 ? most : 1;
 }
 }  // namespace detail
@@ -76,10 +85,18 @@ inline std::int64_t micro_batches(double samples, batch_facts const& f, std::int
 /// 2).
 struct increase_batch {
   std::int64_t initial = 1, factor = 2, every = 1000, most = 1 << 20;
+  static constexpr auto describe() {
+    return policy{"increase_batch", field{"initial", &increase_batch::initial, ranges::count},
+                  field{"factor", &increase_batch::factor, ranges::count},
+                  field{"every", &increase_batch::every, ranges::count},
+                  field{"most", &increase_batch::most, ranges::count}};
+  }
   std::int64_t operator()(batch_facts const& f) const {
+    check_policy(*this);
     std::int64_t n = initial;
-    for (std::int64_t s = f.step; s >= every && n < most; s -= every) n *= factor;
-    return std::clamp<std::int64_t>(n, 1, most);
+    if (factor > 1)
+      for (std::int64_t s = f.step; s >= every && n < most; s -= every) n = n > most / factor ? most : n * factor;
+    return std::min(n, most);
   }
 };
 
@@ -90,7 +107,12 @@ struct increase_batch {
 struct noise_batch {
   double share = 1;
   std::int64_t most = 64;
+  static constexpr auto describe() {
+    return policy{"noise_batch", field{"share", &noise_batch::share, ranges::not_negative},
+                  field{"most", &noise_batch::most, ranges::count}};
+  }
   std::int64_t operator()(batch_facts const& f) const {
+    check_policy(*this);
     if (f.variance <= 0) return 1;
     return detail::micro_batches(share * f.variance / f.squared_gradient, f, most);
   }
@@ -100,7 +122,11 @@ struct noise_batch {
 /// samples. For losses whose minimum is near 0; 1 micro-batch until they are known.
 struct coupled_batch {
   std::int64_t most = 64;
+  static constexpr auto describe() {
+    return policy{"coupled_batch", field{"most", &coupled_batch::most, ranges::count}};
+  }
   std::int64_t operator()(batch_facts const& f) const {
+    check_policy(*this);
     if (f.variance <= 0 || f.loss <= 0) return 1;
     return detail::micro_batches(f.lr * f.variance / f.loss, f, most);
   }

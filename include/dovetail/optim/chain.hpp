@@ -18,6 +18,7 @@
 #include <dovetail/optim/engine.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/rate.hpp>
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
@@ -148,24 +149,43 @@ class chain {
   /// The stages.
   constexpr detail::flattened<Parts...> const& parts() const { return stages_; }
 
-  /// Throws argument_error for hyperparameters that a stage cannot work with.
+  /// Throws argument_error for hyperparameters that a stage cannot work with. Called by init, and by every step.
   void check() const {
-    auto const one = [](auto const& stage) {
-      if constexpr (requires { stage.check(); }) stage.check();
-    };
-    std::apply([&](auto const&... stage) { (one(stage), ...); }, stages_);
+    std::apply([](auto const&... stage) { (detail::check_hyperparameters(stage), ...); }, stages_);
   }
   state init(parameter_list const& parameters) const {
     return init(parameters, std::vector<std::uint32_t>(parameters.size()));
   }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+    return init_groups<1>({*this}, parameters, std::move(group_of));
+  }
+  /// State for several values of hyperparameters: what a tensor's state is, its own group says.
+  template <std::size_t Groups>
+  static state init_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
+                           std::vector<std::uint32_t> group_of) {
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
-    check();
+    for (auto const& g : groups) g.check();
     state s(parameters, plan, std::move(group_of));
-    std::size_t index = 0, slot = 0, scalar = 0;
-    std::apply([&](auto const&... stage) { (set_initial_state(stage, parameters, s, index++, slot, scalar), ...); },
-               stages_);
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      require(s.group(i) < Groups, "optimizer: parameter '", parameters[i].name, "' belongs to group ", s.group(i),
+              ", there are ", Groups);
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (set_initial_state<S>(groups, parameters, s), ...); }
+    (std::make_index_sequence<flow::stages>{});
     return s;
+  }
+
+  /// Throws argument_error unless `s` was made for these parameters, this rule and hyperparameters that need the same
+  /// state.
+  void check_state(parameter_list const& parameters, state const& s) const { check_state<1>({*this}, parameters, s); }
+  template <std::size_t Groups>
+  static void check_state(std::array<chain, Groups> const& groups, parameter_list const& parameters, state const& s,
+                          bool slots_here = true) {
+    for (auto const& g : groups) g.check();  // first: what a stage cannot work with, it cannot lay out either
+    s.check(parameters, plan, Groups, slots_here);
+    [&]<std::size_t... S>(std::index_sequence<S...>) {
+      for (std::size_t i = 0; i < parameters.size(); ++i) (check_arrays<S>(groups[s.group(i)], parameters, s, i), ...);
+    }
+    (std::make_index_sequence<flow::stages>{});
   }
 
   /// One step: weights and state change, unless a gradient is not finite and the chain can see it in time.
@@ -182,7 +202,7 @@ class chain {
   template <std::size_t Groups, gradient_source Source, class Store = detail::plain_store>
   static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
                                  Source const& source, step_options const& options, Store const& store = {}) {
-    s.check(parameters, plan, Groups);
+    check_state(groups, parameters, s, Store::plain);
     source.check(parameters);
     require(!observes || s.room().observed,
             "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
@@ -196,7 +216,7 @@ class chain {
     }
     if constexpr (needs_loss) {
       detail::check_loss(options);
-      if (!std::isfinite(*options.loss))
+      if (!is_finite(*options.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
       for (auto& k : kernels) tell(k, *options.loss);
     }
@@ -223,15 +243,15 @@ class chain {
   void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
     std::size_t i = 0;
     while (i < parameters.size() && (parameters.offset(i) != f.first || !parameters[i].size())) ++i;
-    require(i < parameters.size() && parameters[i].size() == static_cast<std::size_t>(f.in * f.out),
-            "optimizer: a layer of ", f.in, " inputs and ", f.out, " outputs was observed at flat index ", f.first,
-            ", where no such tensor begins: observe the model whose parameters init() was given");
+    auto const weight = i < parameters.size() ? parameters[i].logical_shape() : shape{};
+    detail::check_layer(f, i < parameters.size() ? &weight : nullptr, "optimizer");
     s.room().observed = true;
     each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
   }
   /// What `observe` has gathered since the last step: sums that ranks add before it. Empty spans are left out.
   std::vector<std::span<float>> pending(parameter_list const& parameters, state& s) const {
     std::vector<std::span<float>> all;
+    if constexpr (!observes) return all;
     for (std::size_t i = 0; i < parameters.size(); ++i)
       each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) {
         if (auto const p = stage.pending(t); !p.empty()) all.push_back(p);
@@ -274,11 +294,14 @@ class chain {
   }
   template <class F>
   void each_collecting(parameter_list const& parameters, state& s, std::size_t i, F const& f) const {
+    s.check_tensor(parameters, plan, i);
     std::size_t index = 0;
     auto const visit = [&](auto const& stage) {
       if constexpr (detail::collects<std::remove_cvref_t<decltype(stage)>>) {
         auto const& p = parameters[i];
-        tensor_update t{p.name, p.shape, s.steps() + 1, 1, p.weight, {}, s.arrays(index, i), {s.room().work, 1}};
+        if constexpr (requires { stage.arrays(shape{}); }) s.check_arrays(index, i, stage.arrays(p.logical_shape()));
+        tensor_update t{p.name, p.logical_shape(),  s.steps() + 1,     1, p.weight,
+                        {},     s.arrays(index, i), {s.room().work, 1}};
         if (i + 1 < parameters.size()) {
           t.next_name = &parameters[i + 1].name;
           t.next_update = parameters[i + 1].gradient;
@@ -289,17 +312,35 @@ class chain {
     };
     std::apply([&](auto const&... stage) { (visit(stage), ...); }, stages_);
   }
-  template <class S>
-  static void set_initial_state(S const& stage, parameter_list const& parameters, state& s, std::size_t index,
-                                std::size_t& slot, std::size_t& scalar) {
-    for (std::size_t i = 0; i < slot_count<S>; ++i, ++slot)
-      if constexpr (requires { stage.initial_value(i); })
-        for (float& x : s.slot(slot)) x = stage.initial_value(i);
-    for (std::size_t i = 0; i < scalar_count<S>; ++i, ++scalar)
-      if constexpr (requires { stage.initial_scalar(i); })
-        for (double& x : s.scalar(scalar)) x = stage.initial_scalar(i);
+  template <std::size_t S>
+  static void set_initial_state(auto const& groups, parameter_list const& parameters, state& s) {
+    using stage_type = typename flow::template stage<S>;
+    auto const of = [&](std::size_t i) -> auto const& { return std::get<S>(groups[s.group(i)].stages_); };
+    for (std::size_t k = 0; k < slot_count<stage_type>; ++k)
+      if constexpr (requires { of(0).initial_value(k); })
+        for (std::size_t i = 0; i < parameters.size(); ++i)
+          for (float& x : s.slot(flow::first_slot[S] + k).subspan(parameters.offset(i), parameters[i].size()))
+            x = of(i).initial_value(k);
+    for (std::size_t k = 0; k < scalar_count<stage_type>; ++k)
+      if constexpr (requires { of(0).initial_scalar(k); }) {
+        auto const all = s.scalar(flow::first_scalar[S] + k);
+        if (plan.scalar_per_tensor[flow::first_scalar[S] + k])
+          for (std::size_t i = 0; i < all.size(); ++i) all[i] = of(i).initial_scalar(k);
+        else
+          all[0] = std::get<S>(groups[0].stages_).initial_scalar(k);
+      }
+    if constexpr (requires { of(0).arrays(shape{}); })
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        s.set_arrays(S, i, of(i).arrays(parameters[i].logical_shape()));
+  }
+  /// Stage S of the group that tensor i belongs to finds the arrays that it needs.
+  template <std::size_t S>
+  static void check_arrays(chain const& of, parameter_list const& parameters, state const& s, std::size_t i) {
+    auto const& stage = std::get<S>(of.stages_);
     if constexpr (requires { stage.arrays(shape{}); })
-      for (std::size_t i = 0; i < parameters.size(); ++i) s.set_arrays(index, i, stage.arrays(parameters[i].shape));
+      s.check_arrays(S, i, stage.arrays(parameters[i].logical_shape()));
+    else if constexpr (tensorwise_stage<typename flow::template stage<S>>)
+      s.check_arrays(S, i, {});
   }
   detail::flattened<Parts...> stages_;
 };

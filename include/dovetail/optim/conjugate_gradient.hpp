@@ -8,6 +8,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/optim/curvature_product.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 
@@ -18,6 +19,7 @@ struct solution {
   int products = 0;
   double value = 0;                 ///< x·A x / 2 - b·x
   double residual = 0;              ///< |b - A x|
+  bool converged = false;           ///< |b - A x| <= residual |b|
   bool negative_curvature = false;  ///< A is not positive definite along the last direction; x is where it was met
 };
 
@@ -45,6 +47,9 @@ struct conjugate_gradient {
     solution s;
     std::vector<double> values;
     double const b_norm = std::sqrt(detail::inner_product(b, b, options));
+    // Residuals are kept in units of a power of two near |b|, so that products with them neither overflow nor vanish.
+    double const unit = b_norm > 0 && is_finite(b_norm) ? std::exp2(std::clamp(std::ilogb(b_norm), -126, 126)) : 1;
+    auto const factor = static_cast<float>(1 / unit);
     double rz = 0;
     auto const measure = [&] {  // after a change of r
       if (!inverse_diagonal.empty())
@@ -55,17 +60,18 @@ struct conjugate_gradient {
       double sums[4];
       detail::inner_products(n, wanted, sums, options);
       rz = sums[0];
-      s.residual = std::sqrt(sums[1]);
-      s.value = -0.5 * (sums[2] + sums[3]);
+      s.residual = unit * std::sqrt(sums[1]);
+      s.value = -0.5 * (unit * sums[2] + sums[3]);
       values.push_back(s.value);
     };
     if (detail::inner_product(x, x, options) > 0) {
       a(std::span<float const>(x), ap);
       ++s.products;
       detail::map_vectors(
-          options, r, [](simd::pack u, simd::pack v) { return u - v; }, b, ap);
+          options, r, [factor](simd::pack u, simd::pack v) { return factor * (u - v); }, b, ap);
     } else {
-      std::copy(b.begin(), b.end(), r.begin());
+      detail::map_vectors(
+          options, r, [factor](simd::pack u) { return factor * u; }, b);
     }
     measure();
     std::copy(z.begin(), z.end(), p.begin());
@@ -77,16 +83,19 @@ struct conjugate_gradient {
         s.negative_curvature = true;
         break;
       }
-      auto const alpha = static_cast<float>(rz / curvature);
-      auto const add = [](float c) { return [c](simd::pack u, simd::pack v) { return u + c * v; }; };
-      detail::map_vectors(options, x, add(alpha), x, p);
+      double const alpha = rz / curvature;
+      auto const add = [](double by) {
+        return [c = static_cast<float>(by)](simd::pack u, simd::pack v) { return u + c * v; };
+      };
+      detail::map_vectors(options, x, add(unit * alpha), x, p);
       detail::map_vectors(options, r, add(-alpha), r, ap);
       double const before = rz;
       measure();
       watch(static_cast<int>(values.size()) - 1, std::span<float const>(x), s.value);
       if (settled(values)) break;
-      detail::map_vectors(options, p, add(static_cast<float>(rz / before)), z, p);
+      detail::map_vectors(options, p, add(rz / before), z, p);
     }
+    s.converged = s.residual <= residual * b_norm;
     return s;
   }
   template <curvature_product Product>

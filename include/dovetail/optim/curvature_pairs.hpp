@@ -32,6 +32,7 @@ class curvature_pairs {
   std::size_t capacity() const { return capacity_; }
   /// Pairs that were ever pushed; the last `size()` of them are here, pair k in place k % capacity.
   std::int64_t& pushed() { return pushed_; }
+  std::int64_t pushed() const { return pushed_; }
   std::size_t size() const { return std::min(capacity_, static_cast<std::size_t>(pushed_)); }
   std::size_t newest() const { return static_cast<std::size_t>(pushed_ - 1) % capacity_; }
   std::span<float> s(std::size_t place) { return vector(place); }

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <utility>
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
@@ -19,7 +21,9 @@
 namespace dovetail::optim {
 
 /// Called with a vector v over the flat index space, it writes A v into `out`, for a symmetric matrix A of curvatures
-/// at the present weights. It may overwrite the gradients of the parameters; weights are as before when it returns.
+/// at the present weights. It may overwrite the gradients of the parameters; weights are as before when it returns. One
+/// that gains by knowing the gradient of the present weights has `hold_gradient(std::span<float const>)`, which
+/// hessian_free calls before the first product of a step, and `release_gradient()`, which is called after the last one.
 template <class C>
 concept curvature_product = requires(C& c, std::span<float const> v, std::span<float> out) {
   c(v, out);
@@ -27,37 +31,66 @@ concept curvature_product = requires(C& c, std::span<float const> v, std::span<f
 
 namespace detail {
 
-/// Calls f(step) with the weights moved to w + step v and to w - step v, and puts w back, also when f throws. The step
-/// balances what float loses in a central difference, eps |f| / step, with step^2 f''' (Andrei, Accelerated conjugate
-/// gradient algorithm with finite difference Hessian/vector product approximation, J. Comput. Appl. Math. 2009, has the
-/// square root for one-sided differences): step = cbrt(eps)(1 + |w|) / |v|. Returns it; 0 if v is.
+/// Calls f(way) with the weights moved to w + way v for each of `ways`, as shares of step = reach (1 + |w|) / |v|, and
+/// puts w back, also when f throws. Returns the step; 0 if v is, or vanishes in single precision.
 template <class F>
-double move_both_ways(parameter_list const& p, std::span<float const> v, std::span<float> w,
-                      step_options const& options, F const& f) {
+double move_along(parameter_list const& p, std::span<float const> v, std::span<float> w, double reach,
+                  std::initializer_list<double> ways, step_options const& options, F const& f) {
   gather(p, &parameter::weight, w);
   vector_pair const wanted[]{{w.data(), w.data()}, {v.data(), v.data()}};
   double sums[2];
   inner_products(w.size(), wanted, sums, options);
   if (!(sums[1] > 0)) return 0;
-  double const step = 0.00492156660115 * (1 + std::sqrt(sums[0])) / std::sqrt(sums[1]);
-  if (!std::isfinite(step) || step > 1e30) return 0;  // v vanishes in single precision
+  double const step = reach * (1 + std::sqrt(sums[0])) / std::sqrt(sums[1]);
+  if (!is_finite(step) || step > 1e30) return 0;
   struct restore {
     parameter_list const& p;
     std::span<float> w;
     ~restore() { scatter(w, p, &parameter::weight); }
   } const at_the_end{p, w};
-  for (double const way : {step, -step}) {
-    move_to(p, w, way, v, options);
+  for (double const way : ways) {
+    move_to(p, w, way * step, v, options);
     f(way);
   }
   return step;
 }
+/// Both ways, for a central difference. The step balances what float loses in it, eps |f| / step, with step^2 times the
+/// third derivative: cbrt(eps).
+template <class F>
+double move_both_ways(parameter_list const& p, std::span<float const> v, std::span<float> w,
+                      step_options const& options, F const& f) {
+  return move_along(p, v, w, 0.00492156660115, {1, -1}, options, f);
+}
+
+/// While it lives, a product that has `hold_gradient` knows the gradient of the present weights, which must stay.
+template <class Product>
+class lent_gradient {
+ public:
+  lent_gradient(Product& product, std::span<float const> gradient) : product_(product) {
+    if constexpr (holds) product.hold_gradient(gradient);
+  }
+  lent_gradient(lent_gradient const&) = delete;
+  lent_gradient& operator=(lent_gradient const&) = delete;
+  ~lent_gradient() {
+    if constexpr (holds) product_.release_gradient();
+  }
+
+ private:
+  static constexpr bool holds = requires(Product & p, std::span<float const> g) {
+    p.hold_gradient(g);
+    p.release_gradient();
+  };
+  Product& product_;
+};
 
 }  // namespace detail
 
-/// The product of an objective's Hessian with a vector, by a central difference of gradients: two evaluations a
-/// product. Errors are some 1e-5 of the largest curvature times |v| for smooth objectives of ordinary scale. Overwrites
-/// the gradients. Memory: 2 floats per parameter. Refers to the objective and the list.
+/// The product of an objective's Hessian with a vector, by a difference of gradients. Between hold_gradient, which
+/// hessian_free calls, and release_gradient it is one-sided: one evaluation a product, of errors some 1e-3 of the
+/// largest curvature times |v| for smooth objectives of ordinary scale (the step is that of Andrei, Accelerated
+/// conjugate gradient algorithm with finite difference Hessian/vector product approximation, J. Comput. Appl. Math.
+/// 2009). Otherwise it is central: two evaluations, errors of some 1e-5. Overwrites the gradients. Memory: 2 floats per
+/// parameter. Refers to the objective and the list.
 template <class Objective>
 class hessian_product {
  public:
@@ -67,21 +100,40 @@ class hessian_product {
   void operator()(std::span<float const> v, std::span<float> out) {
     require(v.size() == p_->flat_size() && out.size() == v.size(), "hessian_product: vectors of ", v.size(), " and ",
             out.size(), " elements for ", p_->flat_size(), " parameters");
-    double const step = detail::move_both_ways(*p_, v, weights_.span(), options_, [&](double way) {
+    auto const evaluate = [&](double way) {
       static_cast<void>((*f_)(*p_));
       detail::gather(*p_, &parameter::gradient, way > 0 ? out : gradient_.span());
-    });
-    auto const factor = static_cast<float>(step > 0 ? 0.5 / step : 0);
-    if (step == 0) std::fill(out.begin(), out.end(), 0.0f);
+    };
+    constexpr double root = 3.4526698e-4;  // of float's epsilon
+    double const step = held_ ? detail::move_along(*p_, v, weights_.span(), root, {1}, options_, evaluate)
+                              : detail::move_both_ways(*p_, v, weights_.span(), options_, evaluate);
+    auto const factor = static_cast<float>(step > 0 ? (held_ ? 1 : 0.5) / step : 0);
+    if (step == 0) return std::fill(out.begin(), out.end(), 0.0f);
     detail::map_vectors(
         options_, out, [factor](simd::pack a, simd::pack b) { return factor * (a - b); }, out, gradient_.span());
   }
+
+  /// `gradient` is that of the weights, which stay until release_gradient().
+  void hold_gradient(std::span<float const> gradient) {
+    require(gradient.size() == gradient_.size(), "hessian_product: a gradient of ", gradient.size(), " elements for ",
+            gradient_.size(), " parameters");
+    std::copy(gradient.begin(), gradient.end(), gradient_.begin());
+    held_ = true;
+  }
+  /// The same, evaluated here: for an objective that is one of several summands.
+  void hold_gradient() {
+    static_cast<void>((*f_)(*p_));
+    detail::gather(*p_, &parameter::gradient, gradient_.span());
+    held_ = true;
+  }
+  void release_gradient() { held_ = false; }
 
  private:
   Objective* f_;
   parameter_list* p_;
   step_options options_;
   buffer<float> weights_, gradient_;
+  bool held_ = false;
 };
 
 /// Fills z with -1 and 1, each as likely as the other (Rademacher): bits of a stream.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The directions beyond Adam's, as stages: each turns the gradient into an update by the paper's formula.
+#include <dovetail/optim/directions/adam_averages.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/directions/adam_variants.hpp>
 #include <dovetail/optim/directions/adaptive.hpp>

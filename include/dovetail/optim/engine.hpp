@@ -2,12 +2,12 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <span>
 #include <tuple>
 #include <utility>
 
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -79,7 +79,11 @@ class engine {
       else
         parallel_for(options_.threads, state_.room().first_block.back(), grain / reduction_block,
                      [&](range r) { over_blocks<P>(r); });
-      if constexpr (all.pass[P].stores) each_tensorwise<P>([&](auto stage) { map_all<stage>(); });
+      if constexpr (all.pass[P].stores) {
+        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, false);
+        each_tensorwise<P>([&](auto stage) { map_all<stage>(); });
+        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, true);
+      }
       return true;
     }
   }
@@ -94,11 +98,14 @@ class engine {
       parallel_for(options_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
         over_blocks<P>({first[i] + r.begin, first[i] + r.end});
       });
-    if constexpr (all.pass[P].stores)
+    if constexpr (all.pass[P].stores) {
+      turn_update(i, false);
       each_tensorwise<P>([&](auto stage) {
         observe<stage>(i);
         map<stage>(i);
       });
+      turn_update(i, true);
+    }
   }
 
   /// A pass without sums over flat indices r, in runs that are as long as memory allows.
@@ -176,7 +183,7 @@ class engine {
       for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
     if (!all.pass[P].per_tensor && options_.combine) options_.combine(total);
     if constexpr (P == 0 && all.pass[P].update_norm) first_sum_ = total[0];
-    if (all.pass[P].can_skip && !std::isfinite(total[0])) return false;
+    if (all.pass[P].skips(total[0])) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
     (std::make_index_sequence<Flow::stages>{});
     return true;
@@ -236,11 +243,17 @@ class engine {
   tensor_update view(std::size_t i) {
     auto const& p = parameters_[i];
     std::size_t const at = parameters_.offset(i);
+    std::span<float const> weight = p.weight;
+    if (p.transposed) {
+      auto const rows = room_to_turn(p.size());
+      turn(p.logical_shape(), weight.data(), rows.data());
+      weight = rows;
+    }
     tensor_update t{p.name,
-                    p.shape,
+                    p.logical_shape(),
                     state_.steps() + 1,
                     options_.threads,
-                    p.weight,
+                    weight,
                     {update_at(i, at), p.size()},
                     state_.arrays(S, i),
                     {state_.room().work, options_.threads}};
@@ -249,6 +262,21 @@ class engine {
       t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
     }
     return t;
+  }
+  /// Kept from step to step.
+  std::span<float> room_to_turn(std::size_t n) {
+    auto& turned = state_.room().turned;
+    if (turned.size() < n) turned = buffer<float>(n);
+    return turned.span().first(n);
+  }
+  /// Turns the update of a column-major tensor into rows, which tensorwise stages see, or back.
+  void turn_update(std::size_t i, bool back) {
+    auto const& p = parameters_[i];
+    if (!p.transposed || p.size() == 0) return;
+    auto const copy = room_to_turn(p.size());
+    float* const update = update_at(i, parameters_.offset(i));
+    std::copy_n(update, p.size(), copy.data());
+    turn(p.logical_shape(), copy.data(), update, back);
   }
   template <std::size_t S>
   void observe(std::size_t i) {

@@ -11,6 +11,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 
 // Where a step's first load comes from. Decoding and averaging happen in registers: decode, average and step are one
@@ -35,6 +36,13 @@ concept gradient_source = std::copyable<S> &&
   { s.at(p, i).padded(i, room) } -> std::same_as<decltype(s.at(p, i))>;
   { s.at(p, i).continued_by(i, s.at(p, i)) } -> std::same_as<bool>;
 };
+
+namespace detail {
+inline void check_factor(char const* source, float const& factor) {
+  if (!ranges::finite.holds(static_cast<double>(factor)))
+    dovetail::detail::refuse(source, "factor", static_cast<double>(factor), ranges::finite);
+}
+}  // namespace detail
 
 namespace gradient {
 
@@ -75,7 +83,10 @@ struct scaled {
     bool continued_by(std::size_t n, cursor next) const { return from.continued_by(n, next.from); }
   };
   static constexpr double bytes() { return 4; }
-  static void check(parameter_list const& p) { dense::check(p); }
+  void check(parameter_list const& p) const {
+    detail::check_factor("gradient::scaled", factor);
+    dense::check(p);
+  }
   cursor at(parameter_list const& p, std::size_t i) const { return {dense::at(p, i), factor}; }
 };
 
@@ -104,6 +115,7 @@ struct half {
   };
   static constexpr double bytes() { return 2; }
   void check(parameter_list const& p) const {
+    detail::check_factor("gradient::half", factor);
     require(values.size() == p.size(), "gradient::half has ", values.size(), " spans for ", p.size(),
             " parameters: pass one per parameter, in the list's order");
     for (std::size_t i = 0; i < p.size(); ++i)
@@ -151,6 +163,7 @@ struct summed_signs {
   };
   constexpr double bytes() const { return 0.125 * static_cast<double>(payloads.size()); }
   void check(parameter_list const& p) const {
+    detail::check_factor("gradient::summed_signs", factor);
     for (std::size_t r = 0; r < payloads.size(); ++r)
       require(payloads[r].bits.size() >= (p.flat_size() + 7) / 8, "gradient::summed_signs: payload ", r, " has ",
               payloads[r].bits.size(), " bytes where ", p.flat_size(), " parameters need ", (p.flat_size() + 7) / 8);

@@ -84,13 +84,19 @@ class grouped {
 
   state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
   state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
-    for (auto const& c : chains()) c.check();
-    return as_chain(rest_).init(parameters, std::move(group_of));
+    check();
+    auto const all = chains();
+    return all[0].init_groups(all, parameters, std::move(group_of));
+  }
+  /// See chain::check_state.
+  void check_state(parameter_list const& parameters, state const& s) const {
+    auto const all = chains();
+    all[0].check_state(all, parameters, s);
   }
   /// group_index of every parameter.
   std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {
     std::vector<std::uint32_t> group_of;
-    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.whole));
+    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.logical_whole()));
     return group_of;
   }
   step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
@@ -105,10 +111,16 @@ class grouped {
   template <gradient_source Source, class Store>
   step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_options const& options,
                           Store const& store) const {
+    check();
     auto const all = chains();
     return all[0].step_groups(all, parameters, s, source, options, store);
   }
 
+  /// Throws argument_error for hyperparameters that the rule cannot work with, of any group.
+  void check() const {
+    detail::check_rule(rest_);
+    std::apply([](auto const&... g) { (detail::check_rule(g.rule), ...); }, groups_);
+  }
   /// The rule as a chain: of the rest, then of every group.
   auto chains() const {
     return std::apply([&](auto const&... g) { return std::array{as_chain(rest_), as_chain(g.rule)...}; }, groups_);

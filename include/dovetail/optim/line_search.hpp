@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include <dovetail/core/finite.hpp>
+
 // How far to go along a direction.
 
 namespace dovetail::optim {
@@ -13,7 +15,7 @@ namespace dovetail::optim {
 struct line_point {
   double step = 0, value = 0, slope = 0;
 
-  bool finite() const { return std::isfinite(value) && std::isfinite(slope); }
+  bool finite() const { return is_finite(value) && is_finite(slope); }
 };
 
 /// Where a line search ended. `wolfe`: both conditions hold there; otherwise it is the best point that was seen which
@@ -35,7 +37,7 @@ inline double cubic_minimum(line_point const& a, line_point const& b, double low
     double const root = std::copysign(std::sqrt(square), b.step - a.step);
     at = b.step - (b.step - a.step) * (b.slope + root - chord) / (b.slope - a.slope + 2 * root);
   }
-  return std::isfinite(at) ? std::clamp(at, low, high) : 0.5 * (low + high);
+  return is_finite(at) ? std::clamp(at, low, high) : 0.5 * (low + high);
 }
 }  // namespace detail
 
@@ -47,7 +49,7 @@ struct strong_wolfe {
   double decrease = 1e-4;
   double curvature = 0.9;
   int trials = 30;
-  double longest = 1e10;
+  double longest = 1e10;  ///< times the first step
 
   /// `at(step)` gives the line_point of a step; `start` is that of step 0, with a negative slope; `first` is tried
   /// first.
@@ -64,8 +66,8 @@ struct strong_wolfe {
       if (flat(start, now)) return {now, true, r.trials};
       if (now.slope >= 0) return zoom(at, start, now, before, r);
       r.at = now;
-      if (step >= longest) break;
-      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest);
+      if (step >= longest * first) break;
+      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest * first);
       step = detail::cubic_minimum(before, now, low, high);
       // A slope that grows on the way down says nothing of where it ends.
       if (now.slope <= before.slope) step = high;

@@ -11,6 +11,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 #include <dovetail/optim/line_search.hpp>
@@ -57,7 +58,7 @@ struct steepest_descent {
 
 /// When minimize ends, whichever comes first.
 struct stop_when {
-  double gradient_norm = 1e-5;       ///< the gradient's L2 norm is at most this
+  double gradient_norm = 1e-6;       ///< the gradient's L2 norm is at most this share of the first one
   double change = 1e-10;             ///< an accepted step changes the loss by at most this share of its size
   std::int64_t steps = 1000;         ///< accepted steps
   std::int64_t evaluations = 10000;  ///< of the objective; the line search that is under way is finished
@@ -88,6 +89,10 @@ class minimisation {
   parameter_list& p_;
   Method const& method_;
   step_options const& options_;
+  // Losses and gradients are kept in units of a power of two near the first gradient's norm: no product of them
+  // overflows or vanishes, and a loss multiplied by a constant gives the same steps.
+  double unit_ = 1;
+  double first_norm_ = 0;
   buffer<float> x_, g_, d_, trial_x_, trial_g_;
   decltype(std::declval<Method const&>().init(std::size_t{})) memory_;
   minimize_result r_;
@@ -114,7 +119,10 @@ class minimisation {
       scatter(x_.span(), p_, &parameter::weight);  // the objective threw: the best weights so far stay
       throw;
     }
+    times(unit_, g_.span());
     scatter(g_.span(), p_, &parameter::gradient);
+    r_.loss *= unit_;
+    r_.gradient_norm *= unit_;
     return r_;
   }
 
@@ -123,14 +131,25 @@ class minimisation {
     ++r_.evaluations;
     double const loss = f_(p_);
     gather(p_, &parameter::gradient, gradient);
-    return loss;
+    times(1 / unit_, gradient);
+    return loss / unit_;
+  }
+  void times(double factor, std::span<float> v) {
+    if (factor == 1) return;
+    map_vectors(
+        options_, v, [c = static_cast<float>(factor)](simd::pack u) { return c * u; }, v);
   }
   void begin() {
     r_.loss = evaluate(g_.span());
     r_.gradient_norm = std::sqrt(inner_product(g_.span(), g_.span(), options_));
-    require<numeric_error>(std::isfinite(r_.loss) && std::isfinite(r_.gradient_norm), "minimize: at the first weights ",
+    require<numeric_error>(is_finite(r_.loss) && is_finite(r_.gradient_norm), "minimize: at the first weights ",
                            "the loss is ", r_.loss, " and the gradient's norm ", r_.gradient_norm,
                            ": nothing was changed; start from weights where both are finite");
+    if (!(r_.gradient_norm > 0)) return;
+    unit_ = std::exp2(std::clamp(std::ilogb(r_.gradient_norm), -126, 126));
+    times(1 / unit_, g_.span());
+    r_.loss /= unit_;
+    first_norm_ = r_.gradient_norm /= unit_;
   }
   void descend(stop_when const& stop) {
     bool fresh = true;  // nothing says how long a first step should be
@@ -156,13 +175,14 @@ class minimisation {
       accept(found.at.value);
       fresh = false;
       if (std::abs(before - r_.loss) <= stop.change * std::max(std::abs(before), std::abs(r_.loss))) {
-        r_.why = r_.gradient_norm <= stop.gradient_norm ? stopped::gradient_norm : stopped::change;
+        r_.why = small_enough(stop) ? stopped::gradient_norm : stopped::change;
         return;
       }
     }
   }
+  bool small_enough(stop_when const& stop) const { return r_.gradient_norm <= stop.gradient_norm * first_norm_; }
   bool ends(stop_when const& stop) {
-    if (r_.gradient_norm <= stop.gradient_norm)
+    if (small_enough(stop))
       r_.why = stopped::gradient_norm;
     else if (r_.steps >= stop.steps)
       r_.why = stopped::steps;
@@ -205,8 +225,9 @@ class minimisation {
 ///
 ///     auto const done = optim::minimize(loss, parameters, optim::lbfgs{.history = 10}, {.steps = 200});
 ///
-/// A trial whose loss or gradient is not finite shortens the step; at the first weights it is a numeric_error. An empty
-/// list is an argument_error. Memory: 5 floats per parameter and the method's.
+/// A loss multiplied by a constant is minimised by the same steps, as far as its gradients fit into float. A trial
+/// whose loss or gradient is not finite shortens the step; at the first weights it is a numeric_error. An empty list is
+/// an argument_error. Memory: 5 floats per parameter and the method's.
 ///
 /// Ranks that hold parts of the parameters give `options.combine`, which adds their sums, and an objective with the
 /// loss of the whole; ranks that hold parts of the data a sync::summed objective. All of them then decide alike.

@@ -14,6 +14,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/grouped.hpp>
@@ -26,7 +27,7 @@ namespace dovetail::optim {
 struct frozen {
   struct state_type {
     std::int64_t steps = 0;
-    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_tensor(prefix + "step", steps)}; }
+    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_count(prefix + "step", steps)}; }
     std::vector<divisible_array> divisible_arrays() { return {equal_everywhere(steps)}; }
     friend bool operator==(state_type const&, state_type const&) = default;
   };
@@ -34,7 +35,13 @@ struct frozen {
   static constexpr std::size_t bytes_per_parameter = 0;
 
   state_type init(parameter_list const&) const { return {}; }
-  step_result step(parameter_list const&, state_type& s, step_options const& = {}) const { return {.step = ++s.steps}; }
+  static void check_state(parameter_list const&, state_type const& s) {
+    check_count(s.steps, "optim::frozen: its steps");
+  }
+  step_result step(parameter_list const& p, state_type& s, step_options const& = {}) const {
+    check_state(p, s);
+    return {.step = ++s.steps};
+  }
   template <gradient_source Source>
   step_result step(parameter_list const& p, state_type& s, Source const&, step_options const& = {}) const {
     return step(p, s);
@@ -92,6 +99,7 @@ class mixed {
  public:
   struct state_type {
     std::tuple<part<Rest>, part<decltype(Groups::rule)>...> parts;
+    tensor_layout tensors_of;  ///< the whole list that it was made for
 
     /// Each rule's state by parameter, in groups from 1 on below "<prefix>group<i>.".
     std::vector<named_tensor> tensors(std::string const& prefix) {
@@ -132,13 +140,14 @@ class mixed {
 
   state_type init(parameter_list const& parameters) const {
     state_type s;
+    s.tensors_of = tensor_layout(parameters);
     auto const group_of = groups_of(parameters);
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       for (std::size_t i = 0; i < parameters.size(); ++i)
-        if (group_of[i] == G) part.index.push_back(i);
-      part.list = sublist(parameters, part.index);
-      part.state = rule<G>().init(part.list);
+        if (group_of[i] == G) mine.index.push_back(i);
+      mine.list = sublist(parameters, mine.index);
+      mine.state = rule<G>().init(mine.list);
     });
     return s;
   }
@@ -153,10 +162,10 @@ class mixed {
     check(parameters, s, options);
     step_result all;
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
-      if (moved(parameters, part.list, part.index)) part.list = sublist(parameters, part.index);
-      detail::subset_source<Source> const own{&source, &parameters, part.index.data()};
-      step_result const r = rule<G>().step(part.list, part.state, own, options);
+      auto& mine = std::get<G>(s.parts);
+      if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
+      detail::subset_source<Source> const own{&source, &parameters, mine.index.data()};
+      step_result const r = rule<G>().step(mine.list, mine.state, own, options);
       if constexpr (G == 0) all = r;
       all.skipped = all.skipped || r.skipped;
     });
@@ -168,13 +177,13 @@ class mixed {
   template <class Exchange>
   void share(parameter_list const& parameters, state_type& s, Exchange const& exchange) const {
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       auto const own = [&](std::vector<divisible_array> arrays) {
-        for (auto& a : arrays) a = in_whole_list(a, part.index);
+        for (auto& a : arrays) a = in_whole_list(a, mine.index);
         exchange(std::move(arrays));
       };
-      if constexpr (requires { rule<G>().share(parameters, part.state, own); })
-        rule<G>().share(sublist(parameters, part.index), part.state, own);
+      if constexpr (requires { rule<G>().share(parameters, mine.state, own); })
+        rule<G>().share(sublist(parameters, mine.index), mine.state, own);
     });
   }
 
@@ -184,12 +193,12 @@ class mixed {
   void observe(parameter_list const& parameters, state_type& s, layer_factors f) const {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
-      auto& part = std::get<G>(s.parts);
+      auto& mine = std::get<G>(s.parts);
       if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
-        for (std::size_t k = 0; k < part.index.size(); ++k)
-          if (parameters.offset(part.index[k]) == first && part.list[k].size()) {
-            f.first = part.list.offset(k);
-            rule<G>().observe(part.list, part.state, f);
+        for (std::size_t k = 0; k < mine.index.size(); ++k)
+          if (parameters.offset(mine.index[k]) == first && mine.list[k].size()) {
+            f.first = mine.list.offset(k);
+            rule<G>().observe(mine.list, mine.state, f);
           }
     });
   }
@@ -218,7 +227,7 @@ class mixed {
   /// group_index of every parameter.
   std::vector<std::size_t> groups_of(parameter_list const& parameters) const {
     std::vector<std::size_t> all;
-    for (auto const& p : parameters) all.push_back(group_index(p.name, p.whole));
+    for (auto const& p : parameters) all.push_back(group_index(p.name, p.logical_whole()));
     return all;
   }
 
@@ -244,11 +253,9 @@ class mixed {
   /// False if the list still is what the caller passes: a step then allocates nothing.
   static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {
     for (std::size_t k = 0; k < index.size(); ++k) {
-      require(index[k] < all.size(), "optim::mixed: the state was made for more parameters than the ", all.size(),
-              " that the list has: call init() again");
       auto const &now = all[index[k]], &was = list[k];
       if (now.weight.data() != was.weight.data() || now.gradient.data() != was.gradient.data() ||
-          now.weight.size() != was.weight.size() || now.name != was.name)
+          now.weight.size() != was.weight.size())
         return true;
     }
     return false;
@@ -258,13 +265,14 @@ class mixed {
   /// Throws argument_error for what a rule would refuse behind the others' steps.
   void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
     if constexpr (needs_loss) detail::check_loss(options);
-    std::size_t known = 0;
+    s.tensors_of.check(parameters, "optim::mixed: the state");
     each([&]<std::size_t G>() {
-      known += std::get<G>(s.parts).index.size();
-      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
+      auto const& mine = std::get<G>(s.parts);
+      detail::check_rule(rule<G>());
+      detail::check_rates(rule<G>(), mine.state);
+      if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
+        rule<G>().check_state(mine.list, mine.state);
     });
-    require(known == parameters.size(), "optim::mixed: the state was made for ", known, " parameters, the list has ",
-            parameters.size(), ": call init() again");
   }
   static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
     if (a.tensor != everywhere) a.tensor = index[a.tensor];

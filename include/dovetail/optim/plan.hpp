@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include <dovetail/core/finite.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
@@ -48,9 +49,16 @@ struct pass_plan {
   bool from_update = false;  ///< begins with the stored update instead of the gradient
   bool applies = false;      ///< the last pass: adds the update to the weights
   bool can_skip = false;     ///< nothing has been written when this pass ends
+  bool guards = false;       ///< a stage that only skips is in it: squares that overflow a float are skipped, too
   // What a reducing pass adds up: the squares of the update and of the weights, then what a stage measures itself.
   bool per_tensor = false, update_norm = false, weight_norm = false;
   std::size_t measured = 0;
+  /// True if the step must be skipped, from the sum of the update's squares.
+  DOVETAIL_HD constexpr bool skips(double squares) const {
+    // By bits, which order what is not negative, infinity and NaN above all numbers: whatever the compiler's flags.
+    double const most = guards ? 3.40282347e38 : 1.7976931348623157e308;
+    return can_skip && dovetail::detail::bits_of<std::uint64_t>(squares) > std::bit_cast<std::uint64_t>(most);
+  }
   constexpr std::size_t own_sums() const { return std::size_t{update_norm} + std::size_t{weight_norm}; }
   constexpr std::size_t sums() const { return own_sums() + measured; }
 };
@@ -66,6 +74,7 @@ struct plan {
   std::size_t scalars = 0;     ///< numbers that reducing stages remember
   std::size_t tensorwise = 0;  ///< tensorwise stages
   bool keeps_weights = false;  ///< slots hold weights of before
+  bool exact_slots = false;    ///< rounding of slots would be magnified
   bool by_tensor = false;      ///< from the first tensorwise stage on, the step can go tensor by tensor
   std::array<char const*, max_slots> scalar_names{};
   std::array<bool, max_slots> scalar_per_tensor{};
@@ -160,17 +169,17 @@ struct flow {
   static constexpr auto first_scalar = running_sum<scalar_count<Stages>...>();
 
   /// The update that reaches stage `End`, from the update `u` that reaches stage `Begin`; stages from `From` on advance
-  /// their slots. `factors` has those of all stages.
+  /// their slots. `factor` has those of all stages.
   template <std::size_t Begin, std::size_t From, std::size_t End, class T>
-  DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slots, T const* factors) {
-    return run_stages<Begin, From>(k, w, u, slots, factors, std::make_index_sequence<End - Begin>{});
+  DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slot, T const* factor) {
+    return run_stages<Begin, From>(k, w, u, slot, factor, std::make_index_sequence<End - Begin>{});
   }
   /// Advances stage S, which update `u` has reached, and gives the terms of the sums that it measures.
   template <std::size_t S, class T>
-  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slots) {
-    advance_stage<stage<S>>(std::get<S>(k), w, u, slots + first_slot[S], slot_sequence<stage<S>>{});
+  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slot) {
+    advance_stage<stage<S>>(std::get<S>(k), w, u, slot + first_slot[S], slot_sequence<stage<S>>{});
     return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-      return std::get<S>(k).measure(w, u, slots[first_slot[S] + I]...);
+      return std::get<S>(k).measure(w, u, slot[first_slot[S] + I]...);
     }
     (slot_sequence<stage<S>>{});
   }
@@ -179,11 +188,13 @@ struct flow {
   static constexpr plan cut() {
     plan p;
     p.keeps_weights = (optim::keeps_weights<Stages> || ...);
+    p.exact_slots = (optim::exact_slots<Stages> || ...);
     p.stages = stages;
     p.slots = slots;
     p.factors = factors;
     p.scalars = first_scalar[stages];
-    constexpr bool reducing[] = {reducing_stage<Stages>..., false}, through[] = {passes_through<Stages>..., false},
+    constexpr bool reducing[] = {reducing_stage<Stages>..., false},
+                   guards[] = {optim::precedes_state<Stages>..., false}, through[] = {passes_through<Stages>..., false},
                    whole[] = {tensorwise_stage<Stages>..., false}, solving[] = {solves<Stages>..., false};
     constexpr std::size_t measures[] = {measure_count<Stages>..., 0}, advances[] = {slot_count<Stages>..., 0};
     constexpr reduction needs[] = {needs_of<Stages>()..., reduction{}};
@@ -218,6 +229,7 @@ struct flow {
         pass.update_norm |= measures[i] == 0;
         pass.weight_norm |= needs[i].weight_norm;
         pass.measured = measures[i];
+        pass.guards |= guards[i];
         if (!through[i] || !reducing[i + 1] || advances[i + 1]) break;  // slots must not change before a skip
       }
       from = i + 1;
@@ -245,10 +257,10 @@ struct flow {
   }
   template <std::size_t Begin, std::size_t From, class T, std::size_t... I>
   DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,
-                                                [[maybe_unused]] T* slots, [[maybe_unused]] T const* factors,
+                                                [[maybe_unused]] T* slot, [[maybe_unused]] T const* factor,
                                                 std::index_sequence<I...>) {
     ((u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
-          std::get<Begin + I>(k), w, u, slots + first_slot[Begin + I], factors + first_factor[Begin + I],
+          std::get<Begin + I>(k), w, u, slot + first_slot[Begin + I], factor + first_factor[Begin + I],
           slot_sequence<stage<Begin + I>>{}, std::make_index_sequence<factor_count<stage<Begin + I>>>{})),
      ...);
     return u;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -7,6 +9,8 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
 
 namespace dovetail::optim {
@@ -23,10 +27,22 @@ struct plateau_options {
   std::int64_t cooldown = 0;         ///< measurements behind a reduction that count for nothing
   float smallest = 0;                ///< the rate never falls below
   better direction = better::lower;  ///< of the measurement
+
+  static constexpr auto describe() {
+    return policy{"reduce_on_plateau",
+                  field{"initial", &plateau_options::initial, ranges::not_negative},
+                  field{"factor", &plateau_options::factor, bounds{.low = 0, .high = 1, .above = true, .below = true}},
+                  field{"patience", &plateau_options::patience, ranges::not_negative},
+                  field{"threshold", &plateau_options::threshold, ranges::not_negative},
+                  field{"cooldown", &plateau_options::cooldown, ranges::not_negative},
+                  field{"smallest", &plateau_options::smallest, ranges::not_negative},
+                  field{"direction", &plateau_options::direction}};
+  }
 };
 
 /// A learning rate that falls when a measurement, such as the loss on validation data, no longer gets better
-/// (PyTorch's ReduceLROnPlateau with a relative threshold). Copies, also those inside schedules and optimizers, share
+/// (PyTorch's ReduceLROnPlateau with a relative threshold: progress is more than threshold |best|, whatever its sign,
+/// and also a rate below 1e-8 falls). Copies, also those inside schedules and optimizers, share
 /// one rate: tell any of them what was measured, between two steps or calls of fit, the same on all processes:
 ///
 ///     optim::reduce_on_plateau rate{{.initial = 0.1f, .patience = 2}};
@@ -37,14 +53,10 @@ struct plateau_options {
 ///     }
 class reduce_on_plateau {
  public:
-  /// Throws argument_error for a factor outside (0, 1) or negative numbers.
+  /// Throws argument_error for options outside their ranges.
   explicit reduce_on_plateau(plateau_options const& options = {})
       : options_(options), state_(std::make_shared<state>()) {
-    require(options.factor > 0 && options.factor < 1, "reduce_on_plateau: factor is ", options.factor,
-            ": it must lie between 0 and 1, or the rate would not fall");
-    require(options.patience >= 0 && options.cooldown >= 0 && options.threshold >= 0 && options.smallest >= 0,
-            "reduce_on_plateau: patience ", options.patience, ", cooldown ", options.cooldown, ", threshold ",
-            options.threshold, " and smallest ", options.smallest, ": none can be negative");
+    check_policy(options);
     state_->rate = static_cast<double>(options.initial);
     state_->best = worst();
   }
@@ -67,7 +79,7 @@ class reduce_on_plateau {
     if (s.bad <= options_.patience) return false;
     double const before = s.rate, lowered = before * static_cast<double>(options_.factor);
     double const floor = static_cast<double>(options_.smallest);
-    if (double const next = lowered > floor ? lowered : floor; before - next > 1e-8) s.rate = next;
+    if (double const next = lowered > floor ? lowered : floor; next < before) s.rate = next;
     s.cooldown = options_.cooldown;
     s.bad = 0;
     return s.rate < before;
@@ -85,13 +97,19 @@ class reduce_on_plateau {
     std::int64_t bad = 0, cooldown = 0;
   };
   double worst() const {
-    double const infinity = std::numeric_limits<double>::infinity();
+    double const infinity = positive_infinity<double>();
     return options_.direction == better::lower ? infinity : -infinity;
   }
-  bool improves(double x) const {
-    double const t = static_cast<double>(options_.threshold), best = state_->best;
-    if (best == worst()) return options_.direction == better::lower ? x < best : x > best;
-    return options_.direction == better::lower ? x < best * (1 - t) : x > best * (1 + t);
+  bool improves(double const& measured) const {
+    // Infinity as the largest number: it then compares, also under flags that let a compiler forget it.
+    auto const number = [](double const& x) {
+      constexpr double largest = std::numeric_limits<double>::max();
+      return is_finite(x) ? x : std::bit_cast<std::uint64_t>(x) >> 63 ? -largest : largest;
+    };
+    if (is_nan(measured)) return false;
+    double const best = number(state_->best), x = number(measured),
+                 progress = is_finite(state_->best) ? static_cast<double>(options_.threshold) * std::abs(best) : 0;
+    return options_.direction == better::lower ? x < best - progress : x > best + progress;
   }
   plateau_options options_;
   std::shared_ptr<state> state_;

@@ -1,97 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
-#include <new>
+#include <limits>
 #include <numbers>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
+#include <dovetail/optim/rate.hpp>
 
 // Learning rates as functions of the step. A schedule is called with the number of steps already applied: the first
-// step of a training uses schedule(0). A skipped step does not count.
+// step of a training uses schedule(0). A skipped step does not count. Each throws argument_error for fields that it
+// cannot work with, both where it becomes a rate and when it is called.
 
 namespace dovetail::optim {
-
-/// A learning rate: a number, or any function of the step. A value; constant expressions can hold a number.
-/// Trivially copyable functions of up to 48 bytes lie inside, others in one shared constant object.
-class schedule {
- public:
-  constexpr schedule() = default;
-  template <class Number>
-  requires std::is_arithmetic_v<Number>
-  constexpr schedule(Number value) : value_(static_cast<float>(value)) {}
-
-  template <class F>
-  requires(!std::is_arithmetic_v<F> && !std::is_same_v<F, schedule> &&
-           requires(F const& f, std::int64_t step) { static_cast<float>(f(step)); }) schedule(F f) {
-    if constexpr (std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(inside_) && alignof(F) <= 8) {
-      ::new (static_cast<void*>(inside_)) F(f);
-      call_ = [](schedule const& self, std::int64_t step) {
-        return static_cast<float>((*std::launder(reinterpret_cast<F const*>(self.inside_)))(step));
-      };
-    } else {
-      shared_ = new holder<F>(std::move(f));
-      call_ = [](schedule const& self, std::int64_t step) {
-        return static_cast<float>(static_cast<holder<F> const*>(self.shared_)->f(step));
-      };
-    }
-  }
-
-  constexpr schedule(schedule const& other) { copy(other); }
-  constexpr schedule& operator=(schedule const& other) {
-    if (this != &other) {
-      release();
-      copy(other);
-    }
-    return *this;
-  }
-  constexpr ~schedule() { release(); }
-
-  /// The rate of the step that comes after `step` steps.
-  constexpr float operator()(std::int64_t step) const { return call_ ? call_(*this, step) : value_; }
-  /// False for a number: every step has the same rate.
-  constexpr bool varies() const { return call_ != nullptr; }
-
- private:
-  struct holder_base {
-    std::atomic<long> owners{1};
-    virtual ~holder_base() = default;
-  };
-  template <class F>
-  struct holder final : holder_base {
-    explicit holder(F g) : f(std::move(g)) {}
-    F f;
-  };
-
-  constexpr void copy(schedule const& other) {
-    value_ = other.value_;
-    call_ = other.call_;
-    shared_ = other.shared_;
-    for (std::size_t i = 0; i < sizeof(inside_); ++i) inside_[i] = other.inside_[i];
-    if (shared_) shared_->owners.fetch_add(1, std::memory_order_relaxed);
-  }
-  constexpr void release() {
-    if (shared_ && shared_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete shared_;
-    shared_ = nullptr;
-  }
-
-  float value_ = 0;
-  float (*call_)(schedule const&, std::int64_t) = nullptr;
-  holder_base* shared_ = nullptr;
-  alignas(8) unsigned char inside_[48]{};
-};
 
 /// Always the same rate.
 struct constant {
   float value = 1e-3f;  ///< the rate
-  constexpr float operator()(std::int64_t) const { return value; }
+  static constexpr auto describe() {
+    return policy{"constant", field{"value", &constant::value, ranges::not_negative}};
+  }
+  constexpr float operator()(std::int64_t) const {
+    check_policy(*this);
+    return value;
+  }
 };
 
 /// initial × factor^floor(step / every).
@@ -99,8 +35,15 @@ struct step_decay {
   float initial = 0.1f;    ///< rate of the first step
   float factor = 0.1f;     ///< of each drop
   std::int64_t every = 1;  ///< steps from one drop to the next
+  static constexpr auto describe() {
+    return policy{"step_decay", field{"initial", &step_decay::initial, ranges::not_negative},
+                  field{"factor", &step_decay::factor, ranges::not_negative},
+                  field{"every", &step_decay::every, ranges::count}};
+  }
   float operator()(std::int64_t step) const {
-    return static_cast<float>(initial * std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
+    check_policy(*this);
+    return static_cast<float>(static_cast<double>(initial) *
+                              std::pow(static_cast<double>(factor), static_cast<double>(step / every)));
   }
 };
 
@@ -108,10 +51,15 @@ struct step_decay {
 struct linear {
   float from = 1e-3f, to = 0;  ///< rates at both ends
   std::int64_t steps = 1;      ///< from one end to the other
+  static constexpr auto describe() {
+    return policy{"linear", field{"from", &linear::from, ranges::not_negative},
+                  field{"to", &linear::to, ranges::not_negative}, field{"steps", &linear::steps, ranges::not_negative}};
+  }
   constexpr float operator()(std::int64_t step) const {
+    check_policy(*this);
     if (step >= steps) return to;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(from + (static_cast<double>(to) - from) * x);
+    return static_cast<float>(static_cast<double>(from) + (static_cast<double>(to) - static_cast<double>(from)) * x);
   }
 };
 
@@ -121,11 +69,17 @@ struct cosine {
   float initial = 1e-3f;   ///< rate of the first step
   std::int64_t steps = 1;  ///< until `final` is reached
   float final = 0;         ///< rate from then on
+  static constexpr auto describe() {
+    return policy{"cosine", field{"initial", &cosine::initial, ranges::not_negative},
+                  field{"steps", &cosine::steps, ranges::not_negative},
+                  field{"final", &cosine::final, ranges::not_negative}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     if (step >= steps) return final;
     double const x = static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(final +
-                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
+    return static_cast<float>(static_cast<double>(final) + (static_cast<double>(initial) - static_cast<double>(final)) *
+                                                               0.5 * (1 + std::cos(std::numbers::pi * x)));
   }
 };
 
@@ -134,9 +88,15 @@ struct exponential {
   float initial = 0.1f;    ///< rate of the first step
   float factor = 0.95f;    ///< over `every` steps
   std::int64_t every = 1;  ///< steps that `factor` is meant for
+  static constexpr auto describe() {
+    return policy{"exponential", field{"initial", &exponential::initial, ranges::not_negative},
+                  field{"factor", &exponential::factor, ranges::not_negative},
+                  field{"every", &exponential::every, ranges::count}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     double const x = static_cast<double>(step) / static_cast<double>(every);
-    return static_cast<float>(initial * std::pow(static_cast<double>(factor), x));
+    return static_cast<float>(static_cast<double>(initial) * std::pow(static_cast<double>(factor), x));
   }
 };
 
@@ -145,10 +105,18 @@ struct polynomial {
   float from = 1e-3f, to = 0;  ///< rates at both ends
   std::int64_t steps = 1;      ///< from one end to the other
   float power = 1;             ///< 1: a straight line; more: lands more softly
+  static constexpr auto describe() {
+    return policy{"polynomial", field{"from", &polynomial::from, ranges::not_negative},
+                  field{"to", &polynomial::to, ranges::not_negative},
+                  field{"steps", &polynomial::steps, ranges::not_negative},
+                  field{"power", &polynomial::power, ranges::not_negative}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     if (step >= steps) return to;
     double const left = 1 - static_cast<double>(step) / static_cast<double>(steps);
-    return static_cast<float>(to + (static_cast<double>(from) - to) * std::pow(left, static_cast<double>(power)));
+    return static_cast<float>(static_cast<double>(to) + (static_cast<double>(from) - static_cast<double>(to)) *
+                                                            std::pow(left, static_cast<double>(power)));
   }
 };
 
@@ -158,9 +126,15 @@ struct inverse_time {
   float initial = 0.1f;  ///< rate of the first step
   float decay = 1e-4f;   ///< per step
   float power = 1;       ///< of the fall
+  static constexpr auto describe() {
+    return policy{"inverse_time", field{"initial", &inverse_time::initial, ranges::not_negative},
+                  field{"decay", &inverse_time::decay, ranges::not_negative},
+                  field{"power", &inverse_time::power, ranges::not_negative}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     double const base = 1 + static_cast<double>(decay) * static_cast<double>(step);
-    return static_cast<float>(initial * std::pow(base, -static_cast<double>(power)));
+    return static_cast<float>(static_cast<double>(initial) * std::pow(base, -static_cast<double>(power)));
   }
 };
 
@@ -170,9 +144,14 @@ struct inverse_time {
 struct inverse_sqrt {
   float peak = 1e-3f;      ///< rate of the first step
   std::int64_t steps = 1;  ///< before it falls
+  static constexpr auto describe() {
+    return policy{"inverse_sqrt", field{"peak", &inverse_sqrt::peak, ranges::not_negative},
+                  field{"steps", &inverse_sqrt::steps, ranges::count}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     double const at = static_cast<double>(step > steps ? step : steps);
-    return static_cast<float>(peak * std::sqrt(static_cast<double>(steps) / at));
+    return static_cast<float>(static_cast<double>(peak) * std::sqrt(static_cast<double>(steps) / at));
   }
 };
 
@@ -183,15 +162,29 @@ struct warm_restarts {
   std::int64_t steps = 10;  ///< of the first wave
   std::int64_t growth = 1;  ///< factor of the length of a wave
   float final = 0;          ///< rate that each wave falls to
+  static constexpr auto describe() {
+    return policy{"warm_restarts", field{"initial", &warm_restarts::initial, ranges::not_negative},
+                  field{"steps", &warm_restarts::steps, ranges::count},
+                  field{"growth", &warm_restarts::growth, ranges::count},
+                  field{"final", &warm_restarts::final, ranges::not_negative}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     std::int64_t length = steps;
     if (growth <= 1)
       step %= length;
     else
-      for (; step >= length; length *= growth) step -= length;
+      for (; step >= length; length = longer(length)) step -= length;
     double const x = static_cast<double>(step) / static_cast<double>(length);
-    return static_cast<float>(final +
-                              (static_cast<double>(initial) - final) * 0.5 * (1 + std::cos(std::numbers::pi * x)));
+    return static_cast<float>(static_cast<double>(final) + (static_cast<double>(initial) - static_cast<double>(final)) *
+                                                               0.5 * (1 + std::cos(std::numbers::pi * x)));
+  }
+
+ private:
+  /// As many steps as there are, where more would be asked for.
+  constexpr std::int64_t longer(std::int64_t length) const {
+    constexpr auto most = std::numeric_limits<std::int64_t>::max();
+    return length > most / growth ? most : length * growth;
   }
 };
 
@@ -201,11 +194,20 @@ struct cyclical {
   float low = 1e-4f, high = 1e-2f;  ///< the lowest rate, and the first peak
   std::int64_t up = 2000;           ///< steps from low to high, half a cycle
   float shrink = 1;                 ///< factor of the height of each peak
+  void check() const { require(low <= high, "cyclical: low is ", low, ", high ", high, ": it cannot be below"); }
+  static constexpr auto describe() {
+    return policy{"cyclical", field{"low", &cyclical::low, ranges::not_negative},
+                  field{"high", &cyclical::high, ranges::not_negative},
+                  field{"up", &cyclical::up, bounds{.low = 1, .high = 0x1p61}},
+                  field{"shrink", &cyclical::shrink, ranges::not_negative}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     std::int64_t const cycle = step / (2 * up), inside = step % (2 * up);
     double const x = static_cast<double>(inside <= up ? inside : 2 * up - inside) / static_cast<double>(up);
-    return static_cast<float>(low + (static_cast<double>(high) - low) * x *
-                                        std::pow(static_cast<double>(shrink), static_cast<double>(cycle)));
+    return static_cast<float>(static_cast<double>(low) +
+                              (static_cast<double>(high) - static_cast<double>(low)) * x *
+                                  std::pow(static_cast<double>(shrink), static_cast<double>(cycle)));
   }
 };
 
@@ -217,16 +219,27 @@ struct one_cycle {
   float rise = 0.3f;           ///< share of the steps until the peak
   float start_divisor = 25;    ///< the first rate is peak / start_divisor
   float final_divisor = 1e4f;  ///< the last one is the first one / final_divisor
+  static constexpr auto describe() {
+    return policy{"one_cycle",
+                  field{"peak", &one_cycle::peak, ranges::not_negative},
+                  field{"steps", &one_cycle::steps, ranges::count},
+                  field{"rise", &one_cycle::rise, ranges::unit},
+                  field{"start_divisor", &one_cycle::start_divisor, ranges::positive},
+                  field{"final_divisor", &one_cycle::final_divisor, ranges::positive}};
+  }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     double const top = static_cast<double>(rise) * static_cast<double>(steps) - 1,
                  last = static_cast<double>(steps - 1);
-    double const start = static_cast<double>(peak) / start_divisor, at = static_cast<double>(step);
-    if (at >= last) return static_cast<float>(start / final_divisor);
+    double const start = static_cast<double>(peak) / static_cast<double>(start_divisor), at = static_cast<double>(step);
+    if (at >= last) return static_cast<float>(start / static_cast<double>(final_divisor));
     auto const wave = [](double from, double to, double x) {
       return to + (from - to) * 0.5 * (1 + std::cos(std::numbers::pi * x));
     };
-    return static_cast<float>(at <= top ? wave(start, peak, at / top)
-                                        : wave(peak, start / final_divisor, (at - top) / (last - top)));
+    return static_cast<float>(
+        at <= top && top > 0
+            ? wave(start, static_cast<double>(peak), at / top)
+            : wave(static_cast<double>(peak), start / static_cast<double>(final_divisor), (at - top) / (last - top)));
   }
 };
 
@@ -238,10 +251,17 @@ struct warm_up {
   std::int64_t steps = 0;  ///< of the warm-up
   Then then{};             ///< the schedule behind it
   float from = 0;          ///< the rate that it rises from
+  static constexpr auto describe() {
+    return policy{"warm_up", field{"steps", &warm_up::steps, ranges::not_negative}, field{"then", &warm_up::then},
+                  field{"from", &warm_up::from, ranges::not_negative}};
+  }
+  void check() const { check_policy(then); }
   float operator()(std::int64_t step) const {
+    check_policy(*this);
     if (step >= steps) return static_cast<float>(then(step - steps));
     double const x = static_cast<double>(step + 1) / static_cast<double>(steps);
-    return static_cast<float>(from + (static_cast<double>(then(0)) - from) * x);
+    auto const low = static_cast<double>(from);
+    return static_cast<float>(low + (static_cast<double>(then(0)) - low) * x);
   }
 };
 template <class Then>
@@ -256,7 +276,15 @@ struct constant_warm_up {
   std::int64_t steps = 0;  ///< with the low rate
   Then then{};             ///< the schedule behind them
   float rate = 1e-2f;      ///< of those steps
-  float operator()(std::int64_t step) const { return step < steps ? rate : static_cast<float>(then(step - steps)); }
+  static constexpr auto describe() {
+    return policy{"constant_warm_up", field{"steps", &constant_warm_up::steps, ranges::not_negative},
+                  field{"then", &constant_warm_up::then}, field{"rate", &constant_warm_up::rate, ranges::not_negative}};
+  }
+  void check() const { check_policy(then); }
+  float operator()(std::int64_t step) const {
+    check_policy(*this);
+    return step < steps ? rate : static_cast<float>(then(step - steps));
+  }
 };
 template <class Then>
 constant_warm_up(std::int64_t, Then, float) -> constant_warm_up<Then>;

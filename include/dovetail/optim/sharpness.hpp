@@ -9,7 +9,9 @@
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/span_math.hpp>
 
 namespace dovetail::optim {
@@ -31,6 +33,12 @@ struct sharpness_aware {
   float rho = 0.05f;      ///< length of the climb, in units of the weights
   bool adaptive = false;  ///< ASAM instead of SAM; rho is then ten times as large
   float eta = 0.01f;      ///< of ASAM: keeps small weights moving
+  static constexpr auto describe() {
+    return policy{"sharpness_aware", field{"model", &sharpness_aware::model},
+                  field{"rho", &sharpness_aware::rho, ranges::not_negative},
+                  field{"adaptive", &sharpness_aware::adaptive},
+                  field{"eta", &sharpness_aware::eta, ranges::not_negative}};
+  }
 
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }
@@ -38,6 +46,7 @@ struct sharpness_aware {
   /// As the model's. A gradient of 0, or one that is not finite, climbs nowhere.
   template <class Batch>
   loss_sums gradients(Batch const& b, gradient_pass const& pass) {
+    check_policy(*this);
     auto& list = model.parameters();
     if (weights_.size() != list.flat_size()) weights_ = buffer<float>(list.flat_size());
     if (pass.accumulate && sums_.size() != list.flat_size()) sums_ = buffer<float>(list.flat_size());
@@ -94,7 +103,7 @@ struct sharpness_aware {
       sum += detail::sum_of_squares(p.gradient);
     });
     double const norm = std::sqrt(sum);
-    if (!(norm > 0) || !std::isfinite(norm)) return;
+    if (!is_finite(norm) || !(norm > 0)) return;
     simd::pack const step = static_cast<float>(static_cast<double>(rho) / norm);
     each(list, [&](parameter& p, std::size_t) {
       detail::map(

@@ -51,6 +51,7 @@
 //   static constexpr bool ends_chain = true      nothing can come after it
 //   static constexpr bool precedes_state = true  nothing with slots can come before it
 //   static constexpr bool keeps_weights = true   its slots hold weights of before: optim::stored does not pack them
+//   static constexpr bool exact_slots = true     it magnifies what rounding does to its slots: the same
 
 namespace dovetail::optim {
 
@@ -73,6 +74,15 @@ DOVETAIL_HD constexpr float factor_from(double x) {
   constexpr float largest = 3.40282347e38f;
   return x > static_cast<double>(largest) ? largest : static_cast<float>(x);
 }
+}  // namespace detail
+
+namespace detail {
+/// What is added to a root of squares, or compared with it, in a denominator: an epsilon of 0 must not make 0 / 0 of a
+/// gradient of exactly 0. 2^-75 is the root of what is too small for a float: beside a root that is not 0 it is
+/// nothing.
+DOVETAIL_HD constexpr float root_epsilon(float epsilon) { return epsilon > 0x1p-75f ? epsilon : 0x1p-75f; }
+/// The same beside what is no root: the smallest normal float.
+DOVETAIL_HD constexpr float least_epsilon(float epsilon) { return epsilon > 0x1p-126f ? epsilon : 0x1p-126f; }
 }  // namespace detail
 
 /// A term a b of a sum, which runs in double precision over elements.
@@ -296,6 +306,16 @@ template <class S>
 inline constexpr bool keeps_weights = [] {
   if constexpr (requires { S::keeps_weights; })
     return S::keeps_weights;
+  else
+    return false;
+}();
+
+/// A stage that magnifies what rounding does to its slots: it divides by a difference of them, of which nothing is left
+/// where they are nearly equal, or finds its rate from them.
+template <class S>
+inline constexpr bool exact_slots = [] {
+  if constexpr (requires { S::exact_slots; })
+    return S::exact_slots;
   else
     return false;
 }();

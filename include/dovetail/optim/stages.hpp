@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -17,6 +18,10 @@ namespace dovetail::optim {
 /// (Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019).
 struct add_decayed_weights {
   float weight_decay = 0.01f;  ///< share of the weight that is added
+  static constexpr auto describe() {
+    return policy{"add_decayed_weights",
+                  field{"weight_decay", &add_decayed_weights::weight_decay, ranges::not_negative}};
+  }
 
   struct kernel {
     float weight_decay = 0;
@@ -31,6 +36,9 @@ struct add_decayed_weights {
 /// u <- min(max(u, -limit), limit). NaN stays NaN.
 struct clip_by_value {
   float limit = 1;  ///< the largest size of an element, in units of the gradient
+  static constexpr auto describe() {
+    return policy{"clip_by_value", field{"limit", &clip_by_value::limit, ranges::positive}};
+  }
 
   struct kernel {
     float limit = 0;
@@ -45,6 +53,7 @@ struct clip_by_value {
 /// u <- factor u.
 struct scale {
   float factor = 1;  ///< may be negative
+  static constexpr auto describe() { return policy{"scale", field{"factor", &scale::factor, ranges::finite}}; }
 
   struct kernel {
     float factor = 0;
@@ -59,6 +68,9 @@ struct scale {
 /// u <- -lr u: what is added to the weights. Ends a chain.
 struct scale_by_learning_rate {
   schedule lr = 1e-3f;  ///< learning rate
+  static constexpr auto describe() {
+    return policy{"scale_by_learning_rate", field{"lr", &scale_by_learning_rate::lr}};
+  }
   static constexpr bool ends_chain = true;
 
   struct kernel {
@@ -76,6 +88,10 @@ struct scale_by_learning_rate {
 struct accumulate_momentum {
   float momentum = 0.9f;
   float dampening = 0;
+  static constexpr auto describe() {
+    return policy{"accumulate_momentum", field{"momentum", &accumulate_momentum::momentum, ranges::share},
+                  field{"dampening", &accumulate_momentum::dampening, ranges::unit}};
+  }
   static constexpr std::array slots{"momentum_buffer"};
 
   struct kernel {
@@ -95,6 +111,10 @@ struct accumulate_momentum {
 /// Nesterov's momentum as PyTorch's SGD has it: b <- momentum b + u; u <- u + momentum b.
 struct accumulate_nesterov_momentum {
   float momentum = 0.9f;
+  static constexpr auto describe() {
+    return policy{"accumulate_nesterov_momentum",
+                  field{"momentum", &accumulate_nesterov_momentum::momentum, ranges::share}};
+  }
   static constexpr std::array slots{"momentum_buffer"};
 
   struct kernel {
@@ -126,6 +146,11 @@ constexpr double power(double base, std::int64_t n) {
 struct scale_by_adam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_adam", field{"beta1", &scale_by_adam::beta1, ranges::share},
+                  field{"beta2", &scale_by_adam::beta2, ranges::share},
+                  field{"epsilon", &scale_by_adam::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
   struct kernel {
@@ -134,7 +159,7 @@ struct scale_by_adam {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + rest1 * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
@@ -142,12 +167,12 @@ struct scale_by_adam {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const b1 = beta1, b2 = beta2;
+    double const b1 = static_cast<double>(beta1), b2 = static_cast<double>(beta2);
     return {beta1,
             static_cast<float>(1 - b1),
             beta2,
             static_cast<float>(1 - b2),
-            epsilon,
+            detail::root_epsilon(epsilon),
             static_cast<float>(1 / (1 - detail::power(b1, t))),
             static_cast<float>(1 / std::sqrt(1 - detail::power(b2, t)))};
   }

@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/tensorwise.hpp>
@@ -21,6 +23,37 @@ namespace dovetail::optim {
 /// depend on the number of threads.
 inline constexpr std::size_t reduction_block = 4096;
 
+namespace detail {
+
+/// True if `kept` is `declared`, or that with the number that tells two of one name apart.
+inline bool is_called(std::string_view kept, std::string_view declared) {
+  if (!kept.starts_with(declared)) return false;
+  kept.remove_prefix(declared.size());
+  return kept.empty() ||
+         (kept.size() > 1 && kept[0] == '_' && kept.find_first_not_of("0123456789", 1) == std::string_view::npos);
+}
+template <class Arrays>
+DOVETAIL_COLD std::string listed(Arrays const& arrays) {
+  std::string all;
+  for (auto const& a : arrays) all += message(all.empty() ? "" : ", ", a.name, ' ', a.shape);
+  return all.empty() ? "nothing" : all;
+}
+/// Throws argument_error unless a tensor's arrays, as they were made, are those that a rule wants now: its
+/// hyperparameters may say another number or another shape of them.
+template <class Arrays>
+void check_arrays(Arrays const& kept, std::vector<named_shape> const& wanted, named_shape const& tensor,
+                  char const* whose) {
+  bool same = kept.size() == wanted.size();
+  for (std::size_t k = 0; same && k < wanted.size(); ++k)
+    same = kept[k].shape == wanted[k].shape && is_called(kept[k].name, wanted[k].name);
+  if (!same) [[unlikely]]
+    throw argument_error(message(whose, ": of parameter '", tensor.name, "' ", tensor.shape, " it keeps ", listed(kept),
+                                 ", but this rule, with its hyperparameters of now, needs ", listed(wanted),
+                                 ": make the state with this optimizer's init()"));
+}
+
+}  // namespace detail
+
 /// What an optimizer remembers: how many steps were applied; the slots of its rule, each an array over the flat index
 /// space; the scalars of reducing stages, one per tensor or one for all; the arrays of tensorwise stages, of any shape.
 /// A value: copyable, comparable, saved and loaded by parameter name.
@@ -30,8 +63,9 @@ class state {
 
   /// Zero slots for a parameter list; `group_of` says to which group of hyperparameters each tensor belongs.
   state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
-      : group_(std::move(group_of)) {
-    for (auto const& x : parameters) tensors_.push_back({x.name, x.shape});
+      : tensors_(parameters), group_(std::move(group_of)) {
+    require(group_.size() == parameters.size(), "optimizer: ", group_.size(), " groups were given for ",
+            parameters.size(), " parameters: give one per parameter, in the list's order");
     for (std::size_t s = 0; s < p.slots; ++s) {
       auto const n = parameters.flat_size();
       slots_.push_back({unused_name(p.slot_names[s]), shape{static_cast<std::int64_t>(n)}, buffer<float>(n)});
@@ -46,7 +80,10 @@ class state {
 
   /// Steps applied so far.
   std::int64_t steps() const { return step_; }
-  void set_steps(std::int64_t n) { step_ = n; }
+  void set_steps(std::int64_t n) {
+    check_count(n, "optimizer state: the number of steps");
+    step_ = n;
+  }
 
   std::size_t slots() const { return slots_.size(); }
   std::string const& slot_name(std::size_t s) const { return slots_[s].name; }
@@ -117,7 +154,7 @@ class state {
   /// all tensors, and "<prefix>step".
   std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
-    list.push_back(make_named_tensor(prefix + "step", step_));
+    list.push_back(make_named_count(prefix + "step", step_));
     for (auto& s : scalars_)
       if (!s.per_tensor) list.push_back(make_named_tensor(prefix + s.name, s.values[0]));
     std::size_t at = 0;
@@ -138,25 +175,29 @@ class state {
     return list;
   }
 
-  /// Throws argument_error unless this state was made for such a parameter list, a rule with `p`'s slots and groups.
-  void check(parameter_list const& parameters, plan const& p, std::size_t groups = 1) const {
-    require(slots() == p.slots, "optimizer state has ", slots(), " slots, the rule needs ", p.slots,
-            ": make the state with this optimizer's init()");
-    require(tensors_.size() == parameters.size(), "optimizer state was made for ", tensors_.size(),
-            " parameters, the list has ", parameters.size(), ": call init() again");
-    for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      auto const& x = parameters[i];
-      auto const& was = tensors_[i];
-      require(was.name == x.name, "optimizer state: parameter ", i, " was '", was.name, "' at init() and is '", x.name,
-              "' now: state is kept by name and order, call init() again");
-      require(was.shape.size() == x.shape.size(), "optimizer state: parameter '", x.name, "' had shape ", was.shape,
-              " at init() and has ", x.shape, " now");
-    }
+  /// Throws argument_error unless this state was made for such a parameter list, a rule with `p`'s slots and groups,
+  /// and slots kept here (or elsewhere: release_slots).
+  void check(parameter_list const& parameters, plan const& p, std::size_t groups = 1, bool slots_here = true) const {
+    check_rule(p);
+    tensors_.check(parameters, "optimizer state");
     for (auto const g : group_)
       require(g < groups, "optimizer state was made for an optimizer with more groups: make it with this one's init()");
-    require(scalars_.size() == p.scalars && scratch_.tensors.size() == p.sums() * tensors_.size() &&
-                arrays_.size() == (p.tensorwise ? p.stages * tensors_.size() : 0),
+    require(has_room(parameters, p),
             "optimizer state was made for a rule of other passes: make the state with this optimizer's init()");
+    require(slots_elsewhere_ != slots_here || slots_.empty(), "optimizer state: slots are kept ",
+            slots_here ? "by optim::stored, step it with that" : "here, make the state with optim::stored's init()");
+    check_count(step_, "optimizer state: the number of steps");
+  }
+  /// The same as far as tensor i and stages' arrays are concerned: what taking in a layer depends on.
+  void check_tensor(parameter_list const& parameters, plan const& p, std::size_t i) const {
+    check_rule(p);
+    tensors_.check(parameters, i, "optimizer state");
+    require(arrays_.size() == (p.tensorwise ? p.stages * tensors_.size() : 0),
+            "optimizer state was made for a rule of other stages: make the state with this optimizer's init()");
+  }
+  /// Throws argument_error unless tensorwise stage `stage` keeps `wanted` of tensor i.
+  void check_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) const {
+    detail::check_arrays(arrays(stage, i), wanted, tensors_[i], "optimizer state");
   }
 
   friend bool operator==(state const& a, state const& b) {
@@ -171,12 +212,44 @@ class state {
     buffer<double> tensors;                ///< per tensor: the same
     buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
     buffer<float> update;                  ///< what tensorwise stages map
+    buffer<float> turned;                  ///< a column-major tensor, by rows
     std::vector<float> work;               ///< theirs
     bool observed = false;                 ///< a layer was observed since this state was made
   };
   scratch& room() { return scratch_; }
 
  private:
+  void check_rule(plan const& p) const {
+    require(slots() == p.slots, "optimizer state has ", slots(), " slots, the rule needs ", p.slots,
+            ": make the state with this optimizer's init()");
+    require(scalars() == p.scalars, "optimizer state has ", scalars(), " scalars, the rule needs ", p.scalars,
+            ": make the state with this optimizer's init()");
+    for (std::size_t s = 0; s < p.slots; ++s)
+      require(detail::is_called(slots_[s].name, p.slot_names[s]), "optimizer state has the slot '", slots_[s].name,
+              "' where the rule needs '", p.slot_names[s], "': make the state with this optimizer's init()");
+    for (std::size_t s = 0; s < p.scalars; ++s)
+      require(
+          detail::is_called(scalars_[s].name, p.scalar_names[s]) && scalars_[s].per_tensor == p.scalar_per_tensor[s],
+          "optimizer state has the scalar '", scalars_[s].name, "', ", scalars_[s].per_tensor ? "per tensor" : "one",
+          ", where the rule needs '", p.scalar_names[s], "', ", p.scalar_per_tensor[s] ? "per tensor" : "one",
+          ": make the state with this optimizer's init()");
+  }
+  /// The room that make_room makes for such a rule.
+  bool has_room(parameter_list const& parameters, plan const& p) const {
+    std::size_t const n = tensors_.size(), blocks = scratch_.first_block.empty() ? 0 : scratch_.first_block.back();
+    bool const in_blocks = p.reduces() || slots_elsewhere_;
+    return scratch_.first_block.size() >= (in_blocks ? n + 1 : 1) && scratch_.blocks.size() == p.sums() * blocks &&
+           scratch_.tensors.size() == p.sums() * n && scratch_.factors.size() == (p.reduces() ? p.factors * n : 0) &&
+           scratch_.update.size() == update_room(parameters, p) && arrays_.size() == (p.tensorwise ? p.stages * n : 0);
+  }
+  static std::size_t update_room(parameter_list const& parameters, plan const& p) {
+    if (!p.tensorwise) return 0;
+    if (!p.by_tensor) return parameters.flat_size();
+    std::size_t most = 0;
+    for (auto const& x : parameters) most = std::max(most, x.size());
+    return most;
+  }
+
   /// Two stages with the same name in one chain.
   std::string unused_name(std::string name) const {
     auto const taken = [&](auto const& before) { return before.name == name; };
@@ -192,11 +265,7 @@ class state {
       scratch_.tensors = buffer<double>(p.sums() * parameters.size());
       scratch_.factors = buffer<float>(p.factors * parameters.size());
     }
-    if (p.tensorwise) {
-      std::size_t most = 0;
-      for (auto const& x : parameters) most = std::max(most, x.size());
-      scratch_.update = buffer<float>(p.by_tensor ? most : parameters.flat_size());
-    }
+    scratch_.update = buffer<float>(update_room(parameters, p));
   }
 
   struct scalar_array {  // one for all tensors, or one each
@@ -207,7 +276,7 @@ class state {
   };
 
   std::int64_t step_ = 0;
-  std::vector<named_shape> tensors_;
+  tensor_layout tensors_;
   std::vector<tensor_array> slots_;
   bool slots_elsewhere_ = false;
   std::vector<scalar_array> scalars_;

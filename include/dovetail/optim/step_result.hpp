@@ -17,10 +17,10 @@ struct step_result {
 };
 
 namespace detail {
-/// Throws argument_error for a rate that is not finite, which would go into every weight.
-DOVETAIL_COLD inline void check_rate(float rate, std::int64_t step) {
-  require(all_finite({&rate, 1}), "optimizer: the learning rate of step ", step, " is ", rate,
-          ": nothing was changed; give a finite number or a schedule that returns one");
+/// Throws argument_error for a rate that is negative or not finite, which would go into every weight.
+DOVETAIL_COLD inline void check_rate(float const& rate, std::int64_t step) {
+  require(is_finite(rate) && rate >= 0, "optimizer: the learning rate of step ", step, " is ", rate,
+          ": nothing was changed; give a finite number that is not negative, or a schedule that returns one");
 }
 }  // namespace detail
 

@@ -10,8 +10,11 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/curvature_pairs.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -31,18 +34,31 @@ namespace dovetail::optim {
 /// than `signal` times its standard error, which the spread of the gradients within both intervals tells, is left out:
 /// where noise hides the curvature, this is SGD.
 ///
-/// g includes weight_decay w. Until there is a pair, and whenever H g is longer than max_growth |g|, the step is along
-/// g (of that length). A step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over
-/// parts go through step_options::combine) and on any gradient source. The same bits on any number of threads. State:
-/// 2 history + 4 floats per parameter, and 2 more of room; no step allocates, on one thread.
+/// g includes weight_decay w. Until there is a pair the step is along g / first_curvature; where H g is longer than
+/// max_growth |g| / first_curvature, it is shortened to that. A loss multiplied by c takes both curvatures times c. A
+/// step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over parts go through
+/// step_options::combine) and on any gradient source. The same bits on any number of threads. State: 2 history + 4
+/// floats per parameter, and 2 more of room; no step allocates, on one thread.
 struct stochastic_lbfgs {
   schedule lr = 0.3f;
   std::size_t history = 10;
   std::int64_t interval = 20;
   float smallest_curvature = 0.1f;  ///< in the units of the Hessian
+  float first_curvature = 1;        ///< H is its inverse until there is a pair
   float signal = 1.5f;              ///< norm of a difference of gradients over its standard error, at least
-  float max_growth = 10;            ///< of |H g| / |g|
+  float max_growth = 10;            ///< of |H g| / |g|, times first_curvature
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"stochastic_lbfgs",
+                  field{"lr", &stochastic_lbfgs::lr},
+                  field{"history", &stochastic_lbfgs::history, ranges::count},
+                  field{"interval", &stochastic_lbfgs::interval, ranges::count},
+                  field{"smallest_curvature", &stochastic_lbfgs::smallest_curvature, ranges::positive},
+                  field{"first_curvature", &stochastic_lbfgs::first_curvature, ranges::positive},
+                  field{"signal", &stochastic_lbfgs::signal, ranges::not_negative},
+                  field{"max_growth", &stochastic_lbfgs::max_growth, ranges::positive},
+                  field{"weight_decay", &stochastic_lbfgs::weight_decay, ranges::not_negative}};
+  }
 
   /// Elementwise but for sums: ranks may divide tensors.
   static constexpr bool whole_tensors = false;
@@ -52,24 +68,26 @@ struct stochastic_lbfgs {
    public:
     state_type() = default;
     state_type(parameter_list const& parameters, std::size_t history)
-        : pairs_(parameters.flat_size(), history),
+        : layout_(parameters),
+          pairs_(parameters.flat_size(), history),
           weight_sum_(parameters.flat_size()),
           gradient_sum_(parameters.flat_size()),
           weight_mean_(parameters.flat_size()),
           gradient_mean_(parameters.flat_size()),
           gradient_(parameters.flat_size()),
-          room_(parameters.flat_size()) {
-      for (auto const& p : parameters) layout_.push_back({p.name, p.shape});
-    }
+          room_(parameters.flat_size()) {}
     std::int64_t steps() const { return step_; }
-    void set_steps(std::int64_t n) { step_ = n; }
+    void set_steps(std::int64_t n) {
+      check_count(n, "stochastic_lbfgs: the number of steps");
+      step_ = n;
+    }
     /// Pairs that H is made of.
     std::size_t pairs() const { return pairs_.size(); }
 
     /// "<prefix><parameter>.s0", … with the parameter's shape; "<prefix>step", "<prefix>pairs", and the products.
     std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> list{
-          make_named_tensor(prefix + "step", step_),         make_named_tensor(prefix + "pairs", pairs_.pushed()),
+          make_named_count(prefix + "step", step_),          make_named_count(prefix + "pairs", pairs_.pushed()),
           make_named_tensor(prefix + "gamma", gamma_),       make_named_tensor(prefix + "squares", squares_),
           make_named_tensor(prefix + "variance", variance_), make_named_tensor(prefix + "products", pairs_.gram())};
       std::size_t at = 0;
@@ -114,15 +132,15 @@ struct stochastic_lbfgs {
 
    private:
     friend stochastic_lbfgs;
-    void check(parameter_list const& p, std::size_t history) const {
-      bool same = p.size() == layout_.size() && pairs_.capacity() == history;
-      for (std::size_t i = 0; same && i < p.size(); ++i)
-        same = p[i].name == layout_[i].name && p[i].shape.size() == layout_[i].shape.size();
-      require(same, "stochastic_lbfgs: the state was made for other parameters or another history than ", history,
-              ": call init() again");
+    void check(parameter_list const& p, std::size_t wanted) const {
+      require(pairs_.capacity() == wanted, "stochastic_lbfgs: the state was made for a history of ", pairs_.capacity(),
+              " pairs, this rule has one of ", wanted, ": call init() again");
+      layout_.check(p, "stochastic_lbfgs: the state");
+      check_count(step_, "stochastic_lbfgs: the number of steps");
+      check_count(pairs_.pushed(), "stochastic_lbfgs: the number of pairs");
     }
 
-    std::vector<named_shape> layout_;
+    tensor_layout layout_;
     std::int64_t step_ = 0;
     double gamma_ = 1;
     double squares_ = 0;   // sum of |g|^2 in this interval
@@ -133,9 +151,7 @@ struct stochastic_lbfgs {
   };
 
   state_type init(parameter_list const& parameters) const {
-    require(history > 0 && interval > 0 && smallest_curvature > 0 && max_growth > 0, "stochastic_lbfgs: history ",
-            history, ", interval ", interval, ", smallest_curvature ", smallest_curvature, ", max_growth ", max_growth,
-            ": all of them must be positive");
+    detail::check_hyperparameters(*this);
     return {parameters, history};
   }
 
@@ -145,15 +161,15 @@ struct stochastic_lbfgs {
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
+    detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
     step_result r{.step = s.step_, .lr = lr(s.step_)};
-    require(std::isfinite(r.lr), "stochastic_lbfgs: the learning rate of step ", s.step_ + 1, " is ", r.lr,
-            ": nothing was changed; give a finite number or a schedule that returns one");
+    detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();
     read(parameters, source, g);
     double const norm = std::sqrt(detail::inner_product(g, g, options));
-    if (!std::isfinite(norm)) {
+    if (!is_finite(norm)) {
       r.skipped = true;
       return r;
     }
@@ -224,9 +240,10 @@ struct stochastic_lbfgs {
     auto const [sy, ss, yy] = sums;
     if (yy < static_cast<double>(signal) * static_cast<double>(signal) * variance) return;
     double const smallest = static_cast<double>(smallest_curvature);
-    double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest, 1e12);
+    double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest,
+                                    std::max(smallest, 1e12 * static_cast<double>(first_curvature)));
     // Beyond these, floats would no longer hold what the damped difference is made of.
-    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e30 && yy < 1e60)) return;
+    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e37 && yy < 1e74)) return;
     if (double const least = 0.25 * gamma * ss; sy < least) {
       double const theta = 0.75 * gamma * ss / (gamma * ss - sy);
       auto const a = static_cast<float>(theta), b = static_cast<float>((1 - theta) * gamma);
@@ -239,17 +256,19 @@ struct stochastic_lbfgs {
 
   void move(parameter_list const& parameters, state_type& s, step_result const& r, step_options const& options) const {
     auto const g = s.gradient_.span(), d = s.room_.span();
+    double const plain = 1 / static_cast<double>(first_curvature);
     double length = 1;  // of d, as a share of what is wanted
     if (s.pairs_.size() > 0) {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
       double const grown = std::sqrt(detail::inner_product(d, d, options));
-      double const limit = static_cast<double>(max_growth) * r.gradient_norm;
-      if (!std::isfinite(grown))
-        std::copy(g.begin(), g.end(), d.begin());
+      double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
+      if (!is_finite(grown))
+        std::copy(g.begin(), g.end(), d.begin()), length = plain;
       else if (grown > limit)
         length = limit / grown;
     } else {
       std::copy(g.begin(), g.end(), d.begin());
+      length = plain;
     }
     auto const rate = static_cast<float>(static_cast<double>(r.lr) * length);
     for (std::size_t i = 0; i < parameters.size(); ++i)

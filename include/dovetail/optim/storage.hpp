@@ -83,7 +83,10 @@ struct bf16_slots {
 /// Slots in 8 bits and a scale per block of 256 (after Dettmers et al., 8-bit Optimizers via Block-wise Quantization,
 /// ICLR 2022; here floating point instead of their table): each element relative to the largest magnitude of its block,
 /// in 5 bits of exponent and 3 of mantissa, or, if the block has negative elements, a sign, 4 and 3; rounded
-/// stochastically. What is below 2^-31 (2^-15) of the largest becomes 0 or that. 1.016 bytes.
+/// stochastically. A block whose elements are farther apart than that reaches, 2^-31 (2^-15), gives a bit of mantissa
+/// for one of exponent, and reaches 2^-63 (2^-31). In a block without negative elements, what is smaller still becomes
+/// that, never 0: a second moment does not vanish under a first moment that is left. With signs, it becomes 0. 1.016
+/// bytes.
 struct blockwise_8bit {
   static constexpr bool plain = false, scaled = true;
   using code = std::uint8_t;

@@ -29,11 +29,13 @@ DOVETAIL_HOST_INLINE vu widened(vb x) { return __builtin_convertvector(x, vu); }
 DOVETAIL_HOST_INLINE vb narrowed(vu x) { return __builtin_convertvector(x, vb); }
 #endif
 
-// codes::random_bits for elements i + lane of a block's first half; `counted` goes from one i to the next.
+// codes::random_bits for elements i + lane of a block's first half, and of its second; `counted` goes from one i to the
+// next.
 struct random_words {
   vu counted;
-  DOVETAIL_HOST_INLINE explicit random_words(std::uint32_t word) {
-    for (int i = 0; i < lanes; ++i) counted[i] = static_cast<std::uint32_t>(i) * 0x9E3779B9u + word;
+  std::uint32_t turn;
+  DOVETAIL_HOST_INLINE explicit random_words(std::uint32_t word) : counted(vu{} + (word & 0xffffu)), turn(word >> 16) {
+    for (int i = 0; i < lanes; ++i) counted[i] += static_cast<std::uint32_t>(i) * 0x9E3779B9u;
   }
   DOVETAIL_HOST_INLINE vu next() {
     vu h = counted;
@@ -42,6 +44,8 @@ struct random_words {
     h = (h ^ (h >> 13)) * 0xC2B2AE35u;
     return h ^ (h >> 16);
   }
+  DOVETAIL_HOST_INLINE vu first(vu h) const { return (h + turn) & 0xffffu; }
+  DOVETAIL_HOST_INLINE vu second(vu h) const { return ((h >> 16) + turn) & 0xffffu; }
 };
 
 DOVETAIL_HOST_INLINE void pack_bf16_at(float const* x, vu random, std::uint16_t* codes) {
@@ -55,69 +59,79 @@ inline void pack_bf16(float const* x, std::uint32_t word, std::uint16_t* codes) 
   random_words random(word);
   for (int i = 0; i < 128; i += lanes) {
     vu const h = random.next();
-    pack_bf16_at(x + i, h & 0xffffu, codes + i);
-    pack_bf16_at(x + i + 128, h >> 16, codes + i + 128);
+    pack_bf16_at(x + i, random.first(h), codes + i);
+    pack_bf16_at(x + i + 128, random.second(h), codes + i + 128);
   }
 }
 inline void unpack_bf16(std::uint16_t const* codes, float* x) {
   for (int i = 0; i < 256; i += lanes) store(x + i, __builtin_convertvector(load<vh>(codes + i), vu) << 16);
 }
 
-// What codes::block_range has, for all lanes.
+// What codes::block_range has, for all lanes; shifts are constants, because not every level has others.
+template <int Shift>
 struct range_8bit {
-  float inverse, smallest;
-  std::uint32_t lowest;
-  bool signs;
+  codes::format_8bit format;
+  float inverse;
 
   DOVETAIL_HOST_INLINE void pack_at(float const* x, vu share, std::uint8_t* codes) const {
-    vu const u = load<vu>(x);
-    vf const y = vf(u & 0x7fffffffu) * inverse;
-    vu const rounded = ((vu(y) + ((share << 4) + 8)) >> 20) - (lowest - 1);
-    vf const least = (__builtin_convertvector(vi(share), vf) + 0.5f) * smallest;
-    vu const tiny = vu(y * 0x1p16f > least) & 1u;
-    vu const normal = vu(vi(vu(y)) >= static_cast<std::int32_t>(lowest << 20));
-    vu code = (rounded & normal) | (tiny & ~normal);
-    if (signs) code |= (u >> 24) & 0x80u & vu(code != 0);
+    vu const u = load<vu>(x), magnitude = u & 0x7fffffffu;
+    vi const bits = vi(vf(magnitude) * inverse);
+    vu const rounded = ((vu(bits) + ((share << (Shift - 16)) + (1u << (Shift - 17)))) >> Shift) - format.before;
+    vu const normal = vu(bits >= static_cast<std::int32_t>(format.lowest << Shift));
+    vu const seen = vu(bits >= static_cast<std::int32_t>(format.least)) & vu(magnitude != 0) & 1u;
+    vu code = (rounded & normal) | (seen & ~normal);
+    if (format.numbers == 0x7fu) code |= (u >> 24) & 0x80u & vu(code != 0);
     store(codes, narrowed(code));
+  }
+  DOVETAIL_HOST_INLINE void pack(float const* x, std::uint32_t word, std::uint8_t* codes) const {
+    random_words random(word);
+    for (int i = 0; i < 128; i += lanes) {
+      vu const h = random.next();
+      pack_at(x + i, random.first(h), codes + i);
+      pack_at(x + i + 128, random.second(h), codes + i + 128);
+    }
   }
 };
 // The result is the block's scale.
 inline float pack_8bit(float const* x, std::uint32_t word, std::uint8_t* codes) {
-  vu most{}, any{};
+  vu most{}, least = vu{} + 0x7fffffffu, any{};
   for (int i = 0; i < 256; i += lanes) {
-    vu const u = load<vu>(x + i), a = u & 0x7fffffffu;
-    vu const larger = vu(vi(a) > vi(most));
+    vu const u = load<vu>(x + i), a = u & 0x7fffffffu, none = vu(a == 0) & 0x7fffffffu;
+    vu const larger = vu(vi(a) > vi(most)), smaller = vu(vi(a | none) < vi(least));
     most = (a & larger) | (most & ~larger);
-    any |= u & vu(a != 0);  // -0 is no negative number
+    least = ((a | none) & smaller) | (least & ~smaller);
+    any |= u & ~none;  // -0 is no negative number
   }
   codes::block_range range;
   for (int i = 0; i < lanes; ++i) {
     range.largest = most[i] > range.largest ? most[i] : range.largest;
+    range.smallest = least[i] < range.smallest ? least[i] : range.smallest;
     range.signs |= any[i] & 0x80000000u;
   }
-  if (!range.codable()) {
+  if (!range.codable())
     __builtin_memset(codes, 0, 256);
-    return range.scale();
-  }
-  range_8bit const r{range.inverse(), range.smallest(), range.lowest(), range.signs != 0};
-  random_words random(word);
-  for (int i = 0; i < 128; i += lanes) {
-    vu const h = random.next();
-    r.pack_at(x + i, h & 0xffffu, codes + i);
-    r.pack_at(x + i + 128, h >> 16, codes + i + 128);
-  }
+  else if (range.wide())
+    range_8bit<21>{range.format(), range.inverse()}.pack(x, word, codes);
+  else
+    range_8bit<20>{range.format(), range.inverse()}.pack(x, word, codes);
   return range.scale();
 }
-inline void unpack_8bit(std::uint8_t const* codes, float scale, float* x) {
-  bool const signs = scale < 0;
-  float const size = signs ? -scale : scale;
-  std::uint32_t const lowest = signs ? 112u << 3 : 96u << 3, magnitude = signs ? 0x7fu : 0xffu;
+template <int Shift>
+DOVETAIL_HOST_INLINE void unpack(codes::format_8bit const& format, std::uint8_t const* codes, float size, float* x) {
   for (int i = 0; i < 256; i += lanes) {
-    vu const code = widened(load<vb>(codes + i)), m = code & magnitude;
-    vu const bits = ((m + (lowest - 1)) << 20) & vu(m != 0);
-    vu const sign = (code & ~vu{} & ~magnitude & 0x80u) << 24;
+    vu const code = widened(load<vb>(codes + i)), m = code & format.numbers;
+    vu const bits = ((m + format.before) << Shift) & vu(m != 0);
+    vu const sign = (code & ~format.numbers & 0x80u) << 24;
     store(x + i, vf(bits | sign) * size);
   }
+}
+inline void unpack_8bit(std::uint8_t const* codes, float scale, float* x) {
+  auto const format = codes::format_of(scale);
+  float const size = scale < 0 ? -scale : scale;
+  if (format.shift == 21)
+    unpack<21>(format, codes, size, x);
+  else
+    unpack<20>(format, codes, size, x);
 }
 
 inline constexpr kernel_set set{pack_bf16, unpack_bf16, pack_8bit, unpack_8bit};

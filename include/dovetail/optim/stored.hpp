@@ -16,6 +16,7 @@
 #include <dovetail/core/philox.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
@@ -32,11 +33,10 @@ class stored_state {
   using code = typename Slots::code;
 
   stored_state() = default;
-  stored_state(parameter_list const& parameters, Slots const& slots, bool low, state full) : base_(std::move(full)) {
-    for (auto const& p : parameters) {
-      tensors_.push_back({p.name, p.shape});
+  stored_state(parameter_list const& parameters, Slots const& slots, bool low, state full)
+      : base_(std::move(full)), tensors_(parameters) {
+    for (auto const& p : parameters)
       first_block_.push_back(first_block_.back() + (p.size() + storage_block - 1) / storage_block);
-    }
     for (std::size_t s = 0; s < base_.slots(); ++s) {
       names_.push_back(base_.slot_name(s));
       codes_.emplace_back(parameters.flat_size());
@@ -60,8 +60,8 @@ class stored_state {
       n += codes_[s].size() * sizeof(code) + scales_[s].size() * sizeof(float);
     return n;
   }
-  /// "<prefix><parameter>.<slot>" as codes, "<prefix><parameter>.<slot>.scale" per block, "<prefix><parameter>.low" the
-  /// lower halves of weights; and what the rule has beside slots.
+  /// "<prefix><parameter>.<slot>" as codes, "<prefix><parameter>.<slot>.scales" per block, "<prefix><parameter>.low"
+  /// the lower halves of weights; and what the rule has beside slots.
   std::vector<named_tensor> tensors(std::string const& prefix) {
     auto list = base_.tensors(prefix);
     std::size_t at = 0;
@@ -73,7 +73,7 @@ class stored_state {
         list.push_back(make_named_tensor(slot, codes_[s].span().subspan(at, n), shape));
         if constexpr (Slots::scaled)
           list.push_back(make_named_tensor(
-              slot + ".scale", scales_[s].span().subspan(first_block_[i], first_block_[i + 1] - first_block_[i])));
+              slot + ".scales", scales_[s].span().subspan(first_block_[i], first_block_[i + 1] - first_block_[i])));
       }
       if (!low_.empty())
         list.push_back(make_named_tensor(message(prefix, name, ".low"), low_.span().subspan(at, n), shape));
@@ -110,6 +110,13 @@ class stored_state {
 
   // ---- for the engine
   state& base() { return base_; }
+  state const& base() const { return base_; }
+  /// Throws argument_error unless this state keeps the lower halves of weights, if they are needed, or nothing of them.
+  void check_low(parameter_list const& parameters, bool needed) const {
+    std::size_t const wanted = needed ? parameters.flat_size() : 0;
+    require(low_.size() == wanted, "optim::stored: the state keeps the lower halves of ", low_.size(),
+            " weights, this rule needs those of ", wanted, ": make the state with this optimizer's init()");
+  }
   std::size_t block(std::size_t tensor, std::size_t at) const { return first_block_[tensor] + at / storage_block; }
   code* codes(std::size_t slot) { return codes_[slot].data(); }
   float* scales(std::size_t slot) { return scales_[slot].data(); }
@@ -117,7 +124,7 @@ class stored_state {
 
  private:
   state base_;
-  std::vector<named_shape> tensors_;
+  tensor_layout tensors_;
   std::vector<std::string> names_;
   std::vector<std::size_t> first_block_{0};
   std::vector<buffer<code>> codes_;
@@ -188,17 +195,19 @@ struct packed_store {
       });
       auto const sums = Loop::run(k, factors, a, count);
       for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
-      // One word for every array and block of this step.
-      random_stream random{slots.seed, static_cast<std::uint32_t>(tensor), static_cast<std::uint64_t>(state.steps())};
-      auto const words = random_words<Loop::slots + 1>(random, in_whole / storage_block);
+      // One word for every array and block.
+      random_stream const of_slots{slots.seed, static_cast<std::uint32_t>(tensor)};
+      auto const words = random_words<Loop::slots + 1>(of_slots, in_whole / storage_block);
+      auto const step = static_cast<std::uint64_t>(state.steps());
       Loop::each_slot([&](auto s) {
         if constexpr (Loop::writes(slot_bit(s))) {
-          float const scale = slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat, words[s]);
+          float const scale = slots.encode(std::span<float const>(values[s], count), state.codes(s) + flat,
+                                           codes::word_of_step(words[s], step));
           if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;
         }
       });
       if constexpr (Loop::writes(weight_bit) && !Weights::plain) {
-        random.seed = weight_seed(slots, weights);
+        random_stream const random{weight_seed(slots, weights), static_cast<std::uint32_t>(tensor), step};
         weights.store(tensor, in_whole, low(flat), std::span<float const>(weight, count),
                       random.word(block_word(in_whole / storage_block, Loop::slots + 1) + Loop::slots));
       }
@@ -233,6 +242,10 @@ class stored {
                    "cocob, entropy_sgd), which have to keep all their bits: store its weights in another format, but "
                    "not its slots",
                    Rule);
+  DOVETAIL_REQUIRE(Slots::plain || !static_cast<optim::plan const&>(Rule::plan).exact_slots,
+                   "magnifies what rounding does to its slots (rmsprop_centred divides by a difference of them, "
+                   "dadapt_adamw finds its rate from them): store its weights in another format, but not its slots",
+                   Rule);
   using kept_slots = std::conditional_t<Slots::plain, detail::copied_slots, Slots>;
 
  public:
@@ -249,8 +262,10 @@ class stored {
   kept_slots const& slots() const { return slots_; }
   Weights const& weights() const { return weights_; }
 
-  /// Throws argument_error if the weights are not where the policy for them says.
+  /// Throws argument_error if the weights are not where the policy for them says, or for hyperparameters that the rule
+  /// cannot work with.
   void check(parameter_list const& parameters) const {
+    detail::check_rule(rule_);
     weights_.check(parameters);
     require(!Weights::in_parameters || !parameters.has_elsewhere(),
             "optim::stored: weights of this list are elsewhere: say where with split_weights or rounded_weights");
@@ -259,6 +274,17 @@ class stored {
   state_type init(parameter_list const& parameters) const {
     check(parameters);
     return {parameters, slots_, Weights::needs_low, full_state(parameters)};
+  }
+
+  /// See chain::check_state.
+  void check_state(parameter_list const& parameters, state_type const& s) const {
+    if constexpr (requires { rule_.chains(); }) {
+      auto const all = rule_.chains();
+      all[0].check_state(all, parameters, s.base(), false);
+    } else {
+      as_chain().template check_state<1>({as_chain()}, parameters, s.base(), false);
+    }
+    s.check_low(parameters, Weights::needs_low);
   }
 
   /// Of a rule that learns from layers (see chain::observe).
@@ -279,6 +305,7 @@ class stored {
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
     check(parameters);
+    check_state(parameters, s);
     static_assert(Weights::in_parameters || static_cast<optim::plan const&>(Rule::plan).tensorwise == 0,
                   "optim::stored: tensorwise stages read the parameter list's weights: keep those there");
     detail::packed_store<kept_slots, Weights> const store{slots_, weights_, s};

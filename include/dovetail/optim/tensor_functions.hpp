@@ -20,7 +20,7 @@ struct average_squares {
   float kept, fresh;
   template <class T>
   DOVETAIL_INLINE T operator()(T x, T u) const {
-    return kept * x + fresh * (u * u);
+    return kept * x + fresh * u * u;
   }
 };
 /// factor x.

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/shape.hpp>
@@ -51,7 +53,7 @@ struct basic_tensor_update {
   using const_span = typename Algebra::const_span;
 
   std::string const& name;
-  dovetail::shape const& shape;
+  dovetail::shape shape;               ///< as it was registered
   typename Algebra::step_number step;  ///< from 1
   int threads = 1;
   const_span weight;
@@ -76,6 +78,18 @@ struct basic_tensor_update {
 
 namespace detail {
 
+/// Throws argument_error unless the tensor that begins where the layer says (null: none does) is its weight {out, in}:
+/// what a rule keeps of a layer is sized by that, and what is read of `f` by both.
+DOVETAIL_COLD inline void check_layer(layer_factors const& f, shape const* weight, char const* whose) {
+  auto const rows = weight ? static_cast<std::int64_t>(tensor_update::rows_of(*weight)) : 0;
+  require(weight && weight->size() > 0 && f.in > 0 && rows == f.out && weight->size() / rows == f.in, whose,
+          ": a layer of ", f.in, " inputs and ", f.out, " outputs was observed at flat index ", f.first,
+          weight ? message(", where a tensor of shape ", *weight, " begins") : ", where no such tensor begins",
+          ": observe the model whose parameters init() was given");
+  require(f.rows >= 0 && f.positions > 0 && (f.rows == 0 || (f.inputs && f.output_gradients)), whose, ": a layer of ",
+          f.rows, " rows and ", f.positions, " positions was observed: rows cannot be negative nor without memory");
+}
+
 /// What a stage does with a tensor, a basic_tensor_update of some algebra.
 template <class S, class Tensor>
 inline constexpr bool observes_with = requires(S const& s, Tensor const& t) {
@@ -98,6 +112,26 @@ template <class S, class Tensor>
 inline constexpr bool written_for =
     observes_with<S, Tensor> == observes_with<S, tensor_update>&& solves_with<S, Tensor> ==
     solves<S>&& applies_with<S, Tensor> == applies_with<S, tensor_update>&& collects_with<S, Tensor> == collects<S>;
+
+/// Copies a column-major tensor row by row, or with `back` one in rows into columns; `shape` is the tensor's as it was
+/// registered. Both have room for it and do not overlap.
+DOVETAIL_COLD inline void turn(dovetail::shape const& shape, float const* from, float* to, bool back = false) {
+  std::size_t step[dovetail::shape::max_rank]{}, at[dovetail::shape::max_rank]{}, size = 1;
+  for (int d = 0; d < shape.rank; ++d) {  // by the distances of a column-major tensor's elements
+    step[d] = size;
+    size *= static_cast<std::size_t>(shape[d]);
+  }
+  std::size_t column_major = 0;
+  for (std::size_t row_major = 0; row_major < size; ++row_major) {
+    to[back ? column_major : row_major] = from[back ? row_major : column_major];
+    for (int d = shape.rank; d-- > 0;) {  // the next index, the last of its numbers first
+      column_major += step[d];
+      if (++at[d] < static_cast<std::size_t>(shape[d])) break;
+      column_major -= at[d] * step[d];
+      at[d] = 0;
+    }
+  }
+}
 
 /// The cursor of a pass's first load.
 template <class Source, bool Stored>
@@ -133,7 +167,7 @@ bool has_work(Stage const& stage, parameter const& p, Step const& step) {
   if (p.size() == 0) return false;
   if constexpr (requires { stage.due(step); })
     if (!stage.due(step)) return false;
-  return stage.cost(p.shape) > 0;
+  return stage.cost(p.logical_shape()) > 0;
 }
 
 /// A stage's calls of one step, all of its work done here; stage(i) and view(i) are tensor i's, the latter its
@@ -167,7 +201,7 @@ void divide_work(parameter_list const& parameters, step_options const& options, 
   }
   std::vector<double> costs(parameters.size());
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    if (has_work(stage(i), parameters[i], step)) costs[i] = stage(i).cost(parameters[i].shape);
+    if (has_work(stage(i), parameters[i], step)) costs[i] = stage(i).cost(parameters[i].logical_shape());
   auto const owner = owners(costs, ranks.ranks);
   std::vector<std::size_t> first{0};
   std::vector<float> all;

@@ -19,9 +19,11 @@
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/span_math.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
 
 namespace dovetail::sync {
 
@@ -39,17 +41,26 @@ class all_reduce_session;
 /// A step whose summed gradient is not finite is skipped on every rank alike: weights and optimizer state stay as they
 /// were. Residuals of error feedback were consumed by then, except in buckets that were not finite on their own rank.
 ///
-/// `join` sends nothing: initial weights must be equal on all ranks.
+/// `join` is collective. It throws argument_error if the ranks' parameters differ in names, shapes or order, naming
+/// both; initial weights must be equal on all ranks (sync::make_equal), which `check_equal` makes it compare as well.
+/// Every exchange says of which step and bucket it is: a rank whose step was abandoned and begun anew, while the others
+/// are still in it, makes all throw rank_diverged.
 template <codec Codec = compress::identity, class Exchange = exchange::automatic>
 struct all_reduce {
   Codec codec{};
   Exchange plan{};
   std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least
   bool measure_noise = false;           ///< squared norms before and after the exchange, for optim::noise_scale
+  bool check_equal = false;             ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
     exchange::check_legal<Exchange, Codec>();
+    require_same_list(parameters, comm, "sync::all_reduce");
+    if (check_equal) {
+      require_equal_weights(parameters, comm, "sync::all_reduce");
+      require_equal_hyperparameters(hyperparameters_of(opt, codec), comm, "sync::all_reduce");
+    }
     return all_reduce_session<Optimizer, Communicator, Codec, Exchange>(*this, parameters, opt, comm);
   }
 
@@ -88,11 +99,7 @@ class all_reduce_session {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
-    gradients_ = parameters.flat_gradients();
-    if (gradients_.empty()) {  // scattered tensors are exchanged through a copy
-      staging_ = buffer<float>(parameters.flat_size());
-      gradients_ = staging_.span();
-    }
+    follow_memory();
     for (auto part : cut_buckets(parameters, policy.bucket_bytes)) {
       auto const values = gradients_.subspan(part.begin, part.size());
       auto const tensors = tensors_in(parameters, part);
@@ -106,6 +113,7 @@ class all_reduce_session {
 
   /// Begins a step. What an abandoned one (its backward threw) had exchanged already is waited for and dropped.
   void begin() {
+    if (launched_ > 0) ++attempt_;
     for (std::size_t i = 0; i < launched_; ++i) buckets_[i].done.wait();
     launched_ = 0;
     forget_observed();
@@ -150,6 +158,10 @@ class all_reduce_session {
       squares_.summed += buckets_[i].squares;
     }
     launched_ = 0;
+    struct next_attempt {
+      std::int64_t& n;
+      ~next_attempt() { ++n; }
+    } const next{attempt_};
     if (!finite) forget_observed();
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
@@ -197,16 +209,30 @@ class all_reduce_session {
     comm::ticket done{};
   };
 
+  /// Where the gradients are now: the list may have been given other memory (parameter_list::rebind) between two steps.
+  void follow_memory() {
+    gradients_ = parameters_->flat_gradients();
+    if (!gradients_.empty()) {
+      staging_ = {};
+    } else {  // scattered tensors are exchanged through a copy
+      if (staging_.size() != parameters_->flat_size()) staging_ = buffer<float>(parameters_->flat_size());
+      gradients_ = staging_.span();
+    }
+  }
   void launch() {
-    if (launched_ == 0) squares_.own = 0;
+    if (launched_ == 0) {
+      squares_.own = 0;
+      follow_memory();
+    }
+    auto const bucket = static_cast<std::int64_t>(launched_);
     auto& slot = buckets_[launched_++];
     auto const part = slot.exchange.part();
     if (!staging_.empty()) stage(part);
     if (measures_) squares_.own += optim::detail::sum_of_squares(gradients_.subspan(part.begin, part.size()));
-    slot.done = owner_->submit([this, &slot, part](Communicator& c) {
+    slot.done = owner_->submit([this, &slot, part, about = comm::subject{attempt_, bucket}](Communicator& c) {
       trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
-      slot.exchange.run(c, values);
+      detail::with_subject(c, about, [&] { slot.exchange.run(c, values); });
       slot.finite = all_finite(values);
       if (measures_) slot.squares = optim::detail::sum_of_squares(values);
     });
@@ -223,7 +249,9 @@ class all_reduce_session {
     auto sums = optimizer_.pending(*parameters_, state_);
     auto done = owner_->submit([this, &sums](Communicator& c) {
       trace_span const adding(trace_, "sum what layers showed", "comm", rank_);
-      for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
+      detail::with_subject(c, behind_buckets(), [&] {
+        for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
+      });
     });
     done.wait();
   }
@@ -234,7 +262,8 @@ class all_reduce_session {
             "this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
     auto done = owner_->submit([this, &options](Communicator& c) {
       trace_span const adding(trace_, "sum losses", "comm", rank_);
-      c.all_reduce(std::span<double>(&*options.loss, 1), comm::reduction::sum);
+      detail::with_subject(c, behind_buckets(),
+                           [&] { c.all_reduce(std::span<double>(&*options.loss, 1), comm::reduction::sum); });
     });
     done.wait();
   }
@@ -246,7 +275,7 @@ class all_reduce_session {
     auto done = owner_->submit([this, own, all](Communicator& c) {
       trace_span const gathering(trace_, "gather optimizer's work", "comm", rank_, own.size());
       std::vector<std::byte> parts;
-      c.all_gather_v(own, parts);
+      detail::with_subject(c, behind_buckets(), [&] { c.all_gather_v(own, parts); });
       require(parts.size() == all.size_bytes(),
               "sync::all_reduce: the ranks divided the optimizer's work differently: ",
               "their parameters or hyperparameters are not the same");
@@ -254,6 +283,8 @@ class all_reduce_session {
     });
     done.wait();
   }
+  /// What a step exchanges when its buckets are through.
+  comm::subject behind_buckets() const { return {attempt_, static_cast<std::int64_t>(buckets_.size())}; }
   void stage(range part) {
     for (std::size_t i = 0; i < parameters_->size(); ++i)
       if (parameters_->offset(i) >= part.begin && parameters_->offset(i) < part.end) {
@@ -275,6 +306,7 @@ class all_reduce_session {
   buffer<float> staging_;
   std::vector<bucket_slot> buckets_;
   std::size_t launched_ = 0;
+  std::int64_t attempt_ = 0;  ///< steps that were made or abandoned: what exchanges say that they are of
   optim::step_result last_;
   int rank_ = 0, ranks_ = 1;
   bool measures_ = false;

@@ -90,8 +90,8 @@ class bucket_exchange {
  private:
   /// Nothing to encode: the gradients themselves are summed, in place.
   bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::sum; }
-  std::size_t encode(std::span<float const> values, std::size_t piece, std::span<std::byte> out) {
-    return codec_.encode({values, pieces_[piece].tensors}, pieces_[piece].state, out);
+  std::size_t encode(std::span<float const> values, std::size_t which, std::span<std::byte> out) {
+    return codec_.encode({values, pieces_[which].tensors}, pieces_[which].state, out);
   }
   static void clear(std::span<float> values) {
     if (!values.empty()) std::memset(values.data(), 0, values.size_bytes());
@@ -159,9 +159,9 @@ class bucket_exchange {
     std::vector<compress::bucket_tensor> tensors;
     state_type state;
   };
-  /// Chunk `slot` of what was received, which encodes shard `piece`.
-  std::span<std::byte const> payload(std::size_t slot, std::size_t piece) const {
-    return std::span<std::byte const>(receive_).subspan(slot * chunk_, codec_.wire_size(pieces_[piece].at.size()));
+  /// Chunk `slot` of what was received, which encodes shard `which`.
+  std::span<std::byte const> payload(std::size_t slot, std::size_t which) const {
+    return std::span<std::byte const>(receive_).subspan(slot * chunk_, codec_.wire_size(pieces_[which].at.size()));
   }
 
   Codec codec_;

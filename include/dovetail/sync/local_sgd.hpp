@@ -18,6 +18,8 @@
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
 
 namespace dovetail::sync {
 
@@ -49,9 +51,12 @@ class local_sgd_session;
 /// alone skip the step. Statistics of batch normalisation would have to be taken again with the mean weights; nn/ has
 /// no such layer.
 ///
-/// `join` sends nothing: initial weights must be equal on all ranks.
+/// `join` is collective and checks what sync::all_reduce's does; initial weights must be equal on all ranks
+/// (sync::make_equal). A mean says after how many steps it is taken: ranks that have made another number throw
+/// rank_diverged.
 struct local_sgd {
-  std::int64_t every = 0;  ///< steps from one mean to the next, skipped ones included; 0: at the end alone
+  std::int64_t every = 0;    ///< steps from one mean to the next, skipped ones included; 0: at the end alone
+  bool check_equal = false;  ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
 
   /// Throws argument_error for a negative `every`, and for weights that are not in the list.
   template <optimizer Optimizer, communicator Communicator>
@@ -60,6 +65,11 @@ struct local_sgd {
                      "needs the same gradients on all ranks, which sync::local_sgd lets train apart: use "
                      "sync::all_reduce, or the optimizer undivided",
                      Optimizer);
+    require_same_list(parameters, comm, "sync::local_sgd");
+    if (check_equal) {
+      require_equal_weights(parameters, comm, "sync::local_sgd");
+      require_equal_hyperparameters(hyperparameters_of(opt), comm, "sync::local_sgd");
+    }
     return local_sgd_session<Optimizer, Communicator>(*this, parameters, opt, comm);
   }
 
@@ -145,7 +155,7 @@ class local_sgd_session {
     if (now_ == weights::own) keep();
     now_ = weights::kept;
     auto all = state_.tensors(prefix + "optimizer.");
-    all.push_back(make_named_tensor(prefix + "steps", tried_));
+    all.push_back(make_named_count(prefix + "steps", tried_));
     for (std::size_t i = 0; i < parameters_->size(); ++i) {
       auto const& p = (*parameters_)[i];
       all.push_back(make_named_tensor(prefix + "weights." + p.name,
@@ -187,8 +197,10 @@ class local_sgd_session {
   DOVETAIL_COLD void average() {
     trace_span const averaging(trace_, "average weights", "comm", comm_->rank());
     auto const ranks = static_cast<float>(comm_->size());
+    comm::subject about{tried_, 0};
     detail::each_piece(*parameters_, [&](std::span<float> w) {
-      comm_->all_reduce(w, comm::reduction::sum);
+      detail::with_subject(*comm_, about, [&] { comm_->all_reduce(w, comm::reduction::sum); });
+      ++about.bucket;
       for (float& x : w) x /= ranks;
     });
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
@@ -15,10 +16,12 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/division.hpp>
 #include <dovetail/optim/gradient.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
+#include <dovetail/sync/agreement.hpp>
 
 namespace dovetail::sync {
 
@@ -59,13 +62,16 @@ class sharded {
     /// This rank's state: "<prefix><parameter>.<slot>", of a divided tensor only the part that it has.
     std::vector<named_tensor> tensors(std::string const& prefix) { return inner.tensors(prefix); }
     friend bool operator==(state_type const& a, state_type const& b) {
-      return a.bounds == b.bounds && a.inner == b.inner;
+      return a.bounds == b.bounds && a.rank == b.rank && a.tensors_of == b.tensors_of && a.inner == b.inner;
     }
 
     std::vector<std::size_t> bounds;  ///< rank r has flat indices bounds[r] to bounds[r + 1]
+    int rank = 0;                     ///< whose part it is
+    tensor_layout tensors_of;         ///< the whole list that it was made for
     inner_state inner;
     parameter_list list;                            ///< this rank's views, as they were last seen; no part of the value
     std::array<std::vector<std::byte>, 2> staging;  ///< of what is sent and what comes; no part of the value
+    std::int64_t calls = 0;   ///< of step: what exchanges say that they are of; no part of the value
     std::vector<float> flat;  ///< weights that lie apart from each other, in one piece; no part of the value
   };
 
@@ -75,15 +81,25 @@ class sharded {
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)) {}
 
+  /// Throws argument_error, as sync::all_reduce's join, if the ranks' parameters differ.
   state_type init(parameter_list const& parameters) const {
+    require_same_list(parameters, *comm_, "sync::shard");
+    return own_state(parameters);
+  }
+
+ private:
+  state_type own_state(parameter_list const& parameters) const {
     state_type s;
     s.bounds = bounds_.empty() ? even_bounds(parameters) : bounds_;
     check_bounds(parameters, s.bounds);
+    s.rank = comm_->rank();
+    s.tensors_of = tensor_layout(parameters);
     s.list = part_of(parameters, own(s));
     s.inner = rule_.init(s.list);
     return s;
   }
 
+ public:
   optim::step_result step(parameter_list const& parameters, state_type& s,
                           optim::step_options const& options = {}) const {
     return step(parameters, s, optim::gradient::dense{}, options);
@@ -92,17 +108,22 @@ class sharded {
   optim::step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                           optim::step_options options = {}) const {
     source.check(parameters);
+    check(parameters, s);
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
-    options.combine = [&](std::span<double> sums) { comm_->all_reduce(sums, comm::reduction::sum); };
+    ++s.calls;
+    options.combine = [&](std::span<double> sums) {
+      detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
+    };
     options.division = {};
     auto const r = rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters}, options);
     // Also if the step was skipped: of optim::mixed that may be one rule's alone.
-    share_weights(parameters, s);
+    detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
   }
 
   /// The state of the undivided optimizer, on every rank: what a checkpoint keeps, whatever the number of ranks.
   inner_state gathered(parameter_list const& parameters, state_type& s) const {
+    check(parameters, s);
     auto whole = rule_.init(parameters);
     auto const to = arrays_of(whole), from = arrays_of(s.inner);
     each_own(parameters, s, to, from, [](std::span<std::byte> all, std::span<std::byte> own) { copy(own, all); });
@@ -111,7 +132,8 @@ class sharded {
   }
   /// This rank's part of an undivided state. Sends nothing. Throws argument_error if it is of another rule or list.
   state_type part_of_state(parameter_list const& parameters, inner_state whole) const {
-    auto s = init(parameters);
+    if constexpr (requires { rule_.check_state(parameters, whole); }) rule_.check_state(parameters, whole);
+    auto s = own_state(parameters);
     auto const from = arrays_of(whole), to = arrays_of(s.inner);
     each_own(parameters, s, from, to, [](std::span<std::byte> all, std::span<std::byte> own) { copy(all, own); });
     return s;
@@ -180,10 +202,14 @@ class sharded {
     for (std::size_t i = 0; i < all.size(); ++i) list.add_part(all[i], in_tensor(all, i, r));
     return list;
   }
-  bool moved(parameter_list const& all, state_type const& s) const {
-    require(all.size() == s.list.size() && all.flat_size() == s.bounds.back(), "sync::shard: the state was made for ",
-            s.list.size(), " tensors of ", s.bounds.back(), " weights, the list has ", all.size(), " of ",
-            all.flat_size(), ": call init() again");
+  void check(parameter_list const& parameters, state_type const& s) const {
+    require(s.bounds.size() == static_cast<std::size_t>(comm_->size()) + 1 && s.rank == comm_->rank(),
+            "sync::shard: the state is the part of rank ", s.rank, " of ",
+            s.bounds.size() < 2 ? 0 : s.bounds.size() - 1, ", this is rank ", comm_->rank(), " of ", comm_->size(),
+            ": make it with this rank's init()");
+    s.tensors_of.check(parameters, "sync::shard: the state");
+  }
+  static bool moved(parameter_list const& all, state_type const& s) {
     for (std::size_t i = 0; i < all.size(); ++i) {
       if (!s.list[i].size() || all[i].elsewhere()) continue;
       std::size_t const skip = s.list[i].first - all[i].first;

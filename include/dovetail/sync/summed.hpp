@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
@@ -9,13 +10,15 @@
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/sync/agreement.hpp>
 
 namespace dovetail::sync {
 
 /// The sum over ranks of a function of the weights, each rank's on its part of the data, as a function that all of them
 /// call alike: an `objective` (optim/minimize.hpp) gives the sum of losses and of gradients, a `curvature_product`
 /// (optim/curvature_product.hpp) the sum of products. Sums run in rank order, so all ranks get the same bits and decide
-/// alike. Weigh losses by the count of all ranks' data, and start from equal weights.
+/// alike. Weigh losses by the count of all ranks' data, and start from equal weights (sync::make_equal). The first call
+/// throws argument_error if the ranks' parameters differ; one rank that calls more often than another: rank_diverged.
 ///
 ///     auto f = sync::summed(loss_of_my_data, comm);    // comm must outlive it
 ///     optim::minimize(f, parameters, optim::lbfgs{});
@@ -25,11 +28,26 @@ class summed_function {
   summed_function(Function f, Communicator& comm) : f_(std::move(f)), comm_(&comm) {}
 
   double operator()(parameter_list& p) {
+    if (calls_ == 0) require_same_list(p, *comm_, "sync::summed");
     double loss = f_(p);
-    comm_->all_reduce(std::span<double>(&loss, 1), comm::reduction::sum);
+    comm::subject const about{++calls_, 0};
+    detail::with_subject(*comm_, about, [&] {
+      comm_->all_reduce(std::span<double>(&loss, 1), comm::reduction::sum);
+      add_up_gradients(p);
+    });
+    return loss;
+  }
+  void operator()(std::span<float const> v, std::span<float> out) {
+    f_(v, out);
+    comm::subject const about{++calls_, 1};
+    detail::with_subject(*comm_, about, [&] { comm_->all_reduce(out, comm::reduction::sum); });
+  }
+
+ private:
+  void add_up_gradients(parameter_list& p) {
     if (auto const flat = p.flat_gradients(); !flat.empty() || !p.flat_size()) {
       comm_->all_reduce(flat, comm::reduction::sum);
-      return loss;
+      return;
     }
     staging_.resize(p.flat_size());  // tensors that lie apart from each other
     for (std::size_t i = 0; i < p.size(); ++i)
@@ -38,17 +56,17 @@ class summed_function {
     comm_->all_reduce(std::span<float>(staging_), comm::reduction::sum);
     for (std::size_t i = 0; i < p.size(); ++i)
       std::copy_n(staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)), p[i].size(), p[i].gradient.begin());
-    return loss;
   }
-  void operator()(std::span<float const> v, std::span<float> out) {
-    f_(v, out);
-    comm_->all_reduce(out, comm::reduction::sum);
-  }
+  /// A product that gains by it learns its own part of the gradient; what is given is the sum.
+  void hold_gradient(std::span<float const>) requires requires(Function& f) { f.hold_gradient(); }
+  { f_.hold_gradient(); }
+  void release_gradient() requires requires(Function& f) { f.release_gradient(); }
+  { f_.release_gradient(); }
 
- private:
   Function f_;
   Communicator* comm_;
   std::vector<float> staging_;
+  std::int64_t calls_ = 0;  ///< what exchanges say that they are of
 };
 
 /// See summed_function.

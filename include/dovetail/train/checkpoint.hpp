@@ -17,6 +17,7 @@
 
 #include <dovetail/core/atomic_file.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/regular_file.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/train/crc32.hpp>
 #include <dovetail/train/safetensors.hpp>
@@ -62,6 +63,7 @@ class checkpoint_file {
 
  private:
   explicit checkpoint_file(std::filesystem::path const& path) : path_(path) {
+    require_regular_to_read<checkpoint_error>(path);
     errno = 0;
     in_.open(path, std::ios::binary);
     require<checkpoint_error>(in_.is_open(), path, " cannot be opened: ", std::strerror(errno ? errno : EIO));
@@ -78,7 +80,7 @@ class checkpoint_file {
                               " bytes, after it the file has ", size - 8, ": it is truncated or no safetensors file");
     require<checkpoint_error>(length <= safetensors::max_header, path, ": its header claims ", length,
                               " bytes, at most ", safetensors::max_header, " are read");
-    head.resize(8 + static_cast<std::size_t>(length));
+    head.resize(8 + length);
     read_exactly(head.data() + 8, length, 8);
     data_begin_ = 8 + length;
     safetensors::header h;
@@ -93,8 +95,8 @@ class checkpoint_file {
     for (std::size_t i = 0; i < entries_.size(); ++i) index_.emplace(entries_[i].name, i);
     if (sums.name.empty()) return;
     require<checkpoint_error>(sums.type == dtype::i32 && sums.bytes() == 4 * (entries_.size() + 1), path, ": '",
-                              checksum_tensor, "' is ", safetensors::name_of(sums.type), ' ',
-                              safetensors::to_string(sums.shape), ", expected I32 {", entries_.size() + 1, "}");
+                              checksum_tensor, "' is ", sums.type_name(), ' ', safetensors::to_string(sums.shape),
+                              ", expected I32 {", entries_.size() + 1, "}");
     auto const bytes = read_at(sums);
     checksums_.resize(entries_.size() + 1);
     std::memcpy(checksums_.data(), bytes.data(), bytes.size());
@@ -104,7 +106,7 @@ class checkpoint_file {
   }
 
   std::vector<std::byte> read_at(safetensors::entry const& e) {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(e.bytes()));  // the header fits the file: so does this
+    std::vector<std::byte> bytes(e.bytes());  // the header fits the file: so does this
     read_exactly(reinterpret_cast<char*>(bytes.data()), e.bytes(), data_begin_ + e.begin);
     return bytes;
   }
@@ -161,10 +163,14 @@ inline void save_checkpoint(std::filesystem::path const& path, std::vector<named
     if (size_of(sums.type) == width) order.push_back(&sums);
   }
 
-  safetensors::header h{{}, metadata};
+  safetensors::header h{.entries = {}, .metadata = metadata};
   std::uint64_t at = 0;
   for (auto const* t : order) {
-    h.entries.push_back({t->name, t->type, detail::extents_of(t->shape), at, at + t->bytes.size()});
+    h.entries.push_back({.name = t->name,
+                         .type = t->type,
+                         .shape = detail::extents_of(t->shape),
+                         .begin = at,
+                         .end = at + t->bytes.size()});
     at += t->bytes.size();
   }
   std::string head;
@@ -212,9 +218,11 @@ inline checkpoint_metadata load_checkpoint(std::filesystem::path const& path, st
       missing += (missing.empty() ? "'" : ", '") + t.name + "'";
       continue;
     }
+    require<checkpoint_error>(e->type.has_value(), path, ": tensor '", t.name, "' has the dtype '", e->unknown_type,
+                              "', which is not known here: convert it to ", safetensors::name_of(t.type));
     require<checkpoint_error>(e->type == t.type && e->shape == detail::extents_of(t.shape), path, ": tensor '", t.name,
-                              "' is ", safetensors::name_of(e->type), ' ', safetensors::to_string(e->shape),
-                              " in the file, expected ", safetensors::name_of(t.type), ' ', t.shape,
+                              "' is ", e->type_name(), ' ', safetensors::to_string(e->shape), " in the file, expected ",
+                              safetensors::name_of(t.type), ' ', t.shape,
                               ": it belongs to another model or configuration");
   }
   std::string unexpected;

@@ -10,13 +10,18 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
+
 #include <nlohmann/json.hpp>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/regular_file.hpp>
+#include <dovetail/train/log_file.hpp>
 
 namespace dovetail::train {
 
@@ -44,8 +49,12 @@ struct metrics_options {
 
 namespace detail {
 
+/// What every record that metrics_log writes begins with.
+inline constexpr std::string_view record_begin = R"({"step":)";
+
 /// The record of a line, or nothing if the line is none.
 inline std::optional<metrics_record> parse_record(std::string const& line) {
+  if (!line.starts_with('{') || line.find('\0') != std::string::npos) return {};  // the parser ends at a byte of zero
   auto const j = nlohmann::ordered_json::parse(line, nullptr, false);
   if (!j.is_object()) return {};
   metrics_record r;
@@ -67,19 +76,23 @@ inline std::optional<metrics_record> parse_record(std::string const& line) {
 }
 
 /// Calls f(record, offset of its line) for each whole line; returns the offset after the last whole line.
-/// Throws input_error for a line that is no record. A last line without its end is what a crash left.
+/// Throws input_error for a line that is no record. A last line without its end, or zeros, is what a crash left.
 template <class F>
 std::uintmax_t each_record(std::filesystem::path const& path, F&& f) {
+  require_regular_to_read(path);
   errno = 0;
   std::ifstream in(path, std::ios::binary);
   require<input_error>(in.is_open(), path, " cannot be opened: ", std::strerror(errno ? errno : EIO));
   std::uintmax_t at = 0;
   std::size_t number = 1;
-  for (std::string line; std::getline(in, line) && !in.eof(); ++number) {
+  for (std::string line; std::getline(in, line); ++number) {
     auto const record = parse_record(line);
-    require<input_error>(record.has_value(), path, " line ", number,
+    bool const cut = in.eof(),
+               may_be_left = line.substr(0, record_begin.size()) == record_begin.substr(0, line.size()) ||
+                             line.find_first_not_of('\0') == std::string::npos;
+    require<input_error>(cut ? may_be_left : record.has_value(), path, " line ", number,
                          " is no record of a metrics log: give the log a path of its own");
-    if (!f(*record, at)) return at;
+    if (cut || !f(*record, at)) return at;
     at += line.size() + 1;
   }
   return at;
@@ -99,28 +112,24 @@ inline std::vector<metrics_record> read_metrics(std::filesystem::path const& pat
 
 /// A log of JSON lines, one object per record: {"step":10,"epoch":0,"wall_time":…,"loss":0.31}. Records come in the
 /// order of their steps. A value that is not finite is written as null, since JSON knows no other word for it.
-/// A resumed run gives its first step as `resume_at` and goes on as if it had never been interrupted; 0 starts anew.
-/// Throws input_error with the system's reason when the file cannot be read or written. Used by one thread.
+/// A resumed run gives its first step as `resume_at` and goes on as if it had never been interrupted; 0 starts anew, in
+/// the place of an old log. Throws input_error with the system's reason when the file cannot be read or written, is no
+/// log, is another one's, or is a link, a FIFO or a device. Used by one thread.
 class metrics_log {
  public:
   using clock = std::chrono::steady_clock;
 
-  explicit metrics_log(std::filesystem::path path, metrics_options options = {})
-      : path_(std::move(path)), options_(options) {
-    std::error_code failed;
-    if (std::filesystem::exists(path_, failed)) {
-      std::uintmax_t keep = 0;
-      if (options.resume_at > 0)
-        keep = detail::each_record(path_,
-                                   [&](metrics_record const& r, std::uintmax_t) { return r.step < options.resume_at; });
-      std::filesystem::resize_file(path_, keep, failed);
-      require<input_error>(!failed, path_, " cannot be cut to ", keep, " bytes: ", failed.message());
-    }
-    errno = 0;
-    out_.open(path_, std::ios::binary | std::ios::app);
-    check("cannot be opened");
+  explicit metrics_log(std::filesystem::path const& path, metrics_options options = {}) : options_(options) {
+    bool const is_there = regular_or_absent(path).has_value();
+    output_file<> file(path, O_CREAT | O_APPEND);
+    require<input_error>(file.lock(), path, " is being written by another log: give this one a path of its own");
+    std::uintmax_t keep = 0;
+    if (is_there)  // one look at a file that will be emptied: it is a log, not somebody's text
+      keep = detail::each_record(path,
+                                 [&](metrics_record const& r, std::uintmax_t) { return r.step < options.resume_at; });
+    file.truncate(keep);
+    out_ = detail::log_file(std::move(file));
   }
-  metrics_log(metrics_log&&) = default;
 
   /// Appends a record of the current time.
   void write(std::int64_t step, std::int64_t epoch, std::vector<metric> const& values) {
@@ -133,28 +142,17 @@ class metrics_log {
       require(!j.contains(name), "metrics_log: '", name, "' is given twice for step ", r.step);
       j[name] = value;
     }
-    errno = 0;
-    out_ << j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+    out_.append(j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
     if (auto const now = clock::now(); now - flushed_ >= options_.flush_every) {
       out_.flush();
       flushed_ = now;
     }
-    check("cannot be written");
   }
-  void flush() {
-    errno = 0;
-    out_.flush();
-    check("cannot be written");
-  }
+  void flush() { out_.flush(); }
 
  private:
-  void check(char const* what) const {
-    require<input_error>(out_.good(), path_, " ", what, ": ", std::strerror(errno ? errno : EIO));
-  }
-
-  std::filesystem::path path_;
   metrics_options options_;
-  std::ofstream out_;
+  detail::log_file out_;
   clock::time_point flushed_ = clock::now();
 };
 

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/train/saved_state.hpp>
@@ -44,17 +46,18 @@ struct fit_report {
 /// How to train. All ranks must give the same values, `on_…`, `stop` and `trace` apart.
 struct fit_options {
   std::int64_t batch = 32;      ///< samples per rank and micro-batch
-  std::int64_t epochs = 1;      ///< counted from the beginning of the training, restored steps included
+  std::int64_t epochs = 1;      ///< of this data, counted from the beginning of the training, restored ones included
   std::int64_t steps = 0;       ///< if positive: stop after so many steps instead, likewise counted, skipped ones too
-  std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step
+  std::int64_t accumulate = 1;  ///< micro-batches whose gradients make one step; fewer where the last epoch ends
   /// If set, their number for the next step instead: optim::increase_batch, noise_batch, coupled_batch or any function
   /// of what is equal on all ranks. Steps are then reported one by one, whatever log_every says.
   std::function<std::int64_t(optim::batch_facts const&)> accumulate_at{};
   std::uint64_t seed = 0;  ///< of shuffle and dropout
   bool shuffle = true;
+  bool new_data = false;        ///< go on although the data are others than before: their epochs are counted from 0
   int threads = 0;              ///< cores per rank; 0: this machine's, by all ranks of the job
   std::int64_t log_every = 10;  ///< steps between reports, of which saving makes one, too; `stop` is looked at then
-  std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends
+  std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends, also if it makes no step
   /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.
   std::int64_t max_skipped = 10;
   std::atomic<bool> const* stop = nullptr;            ///< raised by anyone (a signal handler): save and return
@@ -65,5 +68,18 @@ struct fit_options {
   /// keep this state apart from the last good one.
   std::function<void(saved_state&)> on_give_up{};
 };
+
+/// Throws argument_error for values that cannot work; otherwise the same options.
+DOVETAIL_COLD inline fit_options const& checked(fit_options const& o) {
+  require(o.batch >= 1, "fit: batch is ", o.batch, ": it must be at least 1 sample per rank");
+  require(o.accumulate >= 1, "fit: accumulate is ", o.accumulate, ": it must be at least 1 micro-batch");
+  require(o.epochs >= 0 && o.steps >= 0, "fit: epochs is ", o.epochs, " and steps ", o.steps,
+          ": neither can be negative");
+  require(o.threads >= 0, "fit: threads is ", o.threads, ": it is a number of cores, or 0 for all of them");
+  require(o.log_every >= 0 && o.save_every >= 0, "fit: log_every is ", o.log_every, " and save_every ", o.save_every,
+          ": both are numbers of steps");
+  require(o.max_skipped >= 1, "fit: max_skipped is ", o.max_skipped, ": it must be at least 1 step");
+  return o;
+}
 
 }  // namespace dovetail::train

@@ -10,12 +10,14 @@
 #include <ostream>
 #include <string>
 
+#include <dovetail/train/options.hpp>
+
 namespace dovetail::train {
 
 /// Where a run stands.
 struct progress_state {
-  std::int64_t step = 0;  ///< steps that are done, of `steps`
-  std::int64_t steps = 0;
+  std::int64_t step = 0;    ///< steps that are done, of `steps`
+  std::int64_t steps = 0;   ///< 0: not known
   std::int64_t epoch = 0;   ///< from 0; shown from 1
   std::int64_t epochs = 0;  ///< 0: epochs are not shown
   double loss = 0;
@@ -26,7 +28,7 @@ struct progress_state {
 /// "1:02:03", "2:03", "0:07"; "--" for what is not known.
 inline std::string to_clock(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "--";
-  auto const s = static_cast<long long>(std::llround(seconds));
+  long long const s = std::llround(seconds);
   std::array<char, 40> text{};
   if (s >= 3600)
     std::snprintf(text.data(), text.size(), "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
@@ -46,9 +48,8 @@ inline std::string progress_line(progress_state const& s, int bar = 24) {
     line = '[' + std::string(full, '#') + std::string(static_cast<std::size_t>(bar) - full, '.') + "] ";
   }
   std::array<char, 160> text{};
-  std::snprintf(text.data(), text.size(), "step %lld/%lld", static_cast<long long>(s.step),
-                static_cast<long long>(s.steps));
-  line += text.data();
+  line += "step " + std::to_string(s.step);
+  if (s.steps > 0) line += '/' + std::to_string(s.steps);
   if (s.epochs > 0) {
     std::snprintf(text.data(), text.size(), "  epoch %lld/%lld",
                   static_cast<long long>(std::min(s.epoch + 1, s.epochs)), static_cast<long long>(s.epochs));
@@ -56,7 +57,7 @@ inline std::string progress_line(progress_state const& s, int bar = 24) {
   }
   std::snprintf(text.data(), text.size(), "  loss %.4f  %.*f samples/s  ", s.loss, s.samples_per_second < 10 ? 2 : 0,
                 s.samples_per_second);
-  return line + text.data() + (s.step >= s.steps ? "done" : to_clock(s.seconds_left) + " left");
+  return line + text.data() + (s.steps > 0 && s.step >= s.steps ? "done" : to_clock(s.seconds_left) + " left");
 }
 
 /// How, and how often, a line is drawn.
@@ -66,8 +67,9 @@ struct progress_options {
   int bar = 24;
 };
 
-/// Shows on the caller's stream where a run stands. Throughput and the time left come from the steps since this object
-/// was made, so a resumed run does not count what was done before. Used by one thread.
+/// Shows on the caller's stream where a run stands: `fit(data, {.on_step = train::progress{std::cout}})`. Throughput
+/// and the time left come from the steps since this object was made, so a resumed run does not count what was done
+/// before. Used by one thread.
 class progress {
  public:
   using clock = std::chrono::steady_clock;
@@ -83,16 +85,20 @@ class progress {
   void update(progress_state s, std::int64_t samples, clock::time_point now = clock::now()) {
     samples_ += samples;
     ++steps_;
-    bool const last = s.step >= s.steps;
+    bool const last = s.steps > 0 && s.step >= s.steps;
     if (finished_ || (now - shown_ < options_.interval && !last)) return;
     double const seconds = std::chrono::duration<double>(now - start_).count();
     if (seconds > 0) {
       s.samples_per_second = static_cast<double>(samples_) / seconds;
-      s.seconds_left = seconds / static_cast<double>(steps_) * static_cast<double>(s.steps - s.step);
+      if (s.steps > 0) s.seconds_left = seconds / static_cast<double>(steps_) * static_cast<double>(s.steps - s.step);
     }
     show(progress_line(s, options_.is_terminal ? options_.bar : 0), last);
     shown_ = now;
     finished_ = last;
+  }
+  /// The same for what fit reports. Its steps come in groups, of which the last one may be drawn.
+  void operator()(step_record const& r) {
+    update({.step = r.step, .steps = r.total_steps, .epoch = r.epoch, .loss = r.loss}, r.samples);
   }
 
  private:

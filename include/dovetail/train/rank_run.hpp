@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,27 +11,22 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/optim/batch_schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/sync/agreement.hpp>
 #include <dovetail/train/options.hpp>
+#include <dovetail/train/position.hpp>
+#include <dovetail/train/preconditions.hpp>
+#include <dovetail/train/restore.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
-
-/// Where a training stands: everything that is not a tensor. Saved as one row of integers.
-struct position {
-  std::int64_t step = 0;     ///< optimizer steps tried
-  std::int64_t batches = 0;  ///< global micro-batches taken from the data
-  std::int64_t skipped = 0;
-  std::int64_t ranks = 0, batch = 0, accumulate = 0, seed = 0;  ///< with which it was reached
-
-  static constexpr char const* name = "train.position";
-  named_tensor tensor() { return make_named_tensor(name, std::span<std::int64_t>(&step, 7)); }
-};
-static_assert(sizeof(position) == 7 * sizeof(std::int64_t));
 
 /// The weights of a list, by name: what a model contributes to a checkpoint.
 DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
@@ -49,38 +43,52 @@ class rank_run {
                          fit_options const& options, int threads)
       : model_(model),
         comm_(comm),
-        options_(options),
+        options_(checked(options)),
         threads_(threads),
         data_(data),
         session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
     if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
+    at_.samples = static_cast<std::int64_t>(data_.size());
+    at_.data = static_cast<std::int64_t>(data::identity_of(data_));
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
   DOVETAIL_COLD void restore(saved_state const& saved) {
-    position found;
-    saved.restore({found.tensor()});
+    auto found = position::of(saved);
     require<checkpoint_error>(found.seed == static_cast<std::int64_t>(options_.seed), "the saved run has seed ",
                               found.seed, ", this one ", options_.seed, ": give the same seed to go on with it");
-    saved.check(weights_of(model_.parameters()));
-    saved.check(session_.replicated(""));
+    go_on_with_data(found, at_, options_);
+    state_match match(saved);
+    match.take({found.tensor()});
+    match.take(weights_of(model_.parameters()));
+    match.take(session_.replicated(""));
+    for (auto const* name : {noise_name, last_name}) match.allow(name);  // of options that need not be the same
     if constexpr (independent)
       require<checkpoint_error>(found.ranks == comm_.size(), "the saved run is of ", found.ranks,
                                 " ranks that train apart, this one has ", comm_.size(),
                                 ": go on with as many, or begin another from the saved weights, which are their mean");
-    restore_own(saved, session_.own(""), found.ranks, comm_.size(), comm_.rank());
+    auto const own = session_.own("");
+    bool const as_many = found.ranks == comm_.size();
+    require<checkpoint_error>(own.empty() || static_cast<std::size_t>(found.ranks) <= saved.pieces().size(),
+                              "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
+                              " pieces: it is damaged");
+    for (std::int64_t r = 0; !own.empty() && r < found.ranks; ++r)
+      if (as_many && r != comm_.rank())
+        match.allow(own, own_prefix(r));  // over MPI a process has only its own
+      else
+        match.take(own, own_prefix(r));
+    match.require_all(as_many ? "it belongs to another model, optimizer or codec"
+                              : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
+                                        ": state kept by shard goes on with the same number of ranks only"));
+    require<checkpoint_error>(
+        found.parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters())),
+        "saved state: its model has the same tensors in another order: it belongs to another model");
+    restore_own(saved, own, found.ranks, comm_.size(), comm_.rank());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
     if (saved.contains(last_name)) saved.restore({last_tensor()});
-    if (found.ranks != comm_.size() || found.batch != options_.batch) {
-      // As many epochs, and within the last one as many samples, in batches of another size.
-      std::int64_t const samples = data_.size(), before = (independent ? 1 : found.ranks) * found.batch,
-                         now = (independent ? 1 : comm_.size()) * options_.batch;
-      auto const per_epoch = [samples](std::int64_t global) { return (samples + global - 1) / global; };
-      found.batches =
-          found.batches / per_epoch(before) * per_epoch(now) + found.batches % per_epoch(before) * before / now;
-    }
     at_ = found;
   }
 
@@ -91,8 +99,10 @@ class rank_run {
     at_.batch = options_.batch;
     at_.accumulate = options_.accumulate;
     at_.seed = static_cast<std::int64_t>(options_.seed);
+    at_.shuffle = options_.shuffle;
+    at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     saved_state s;
-    s.add(session_.own(""), "rank" + std::to_string(comm_.rank()) + ".");
+    s.add(session_.own(""), own_prefix(comm_.rank()));
     if (common) {
       s.add(weights_of(model_.parameters()));
       s.add(session_.replicated(""));
@@ -110,12 +120,15 @@ class rank_run {
                                          .seed = options_.seed,
                                          .shuffle = options_.shuffle,
                                          .own_order = independent,
-                                         .start = at_.batches});
-    total_batches_ = options_.epochs * loader.steps_per_epoch();
-    total_steps_ =
-        options_.steps > 0 ? options_.steps : (total_batches_ + options_.accumulate - 1) / options_.accumulate;
-    if (options_.accumulate_at && !options_.steps) total_steps_ = 0;  // known when they have been made
+                                         .start = at_.taken()});
+    if (options_.steps <= 0) end_ = std::min(options_.epochs, position::most / at_.samples) * at_.samples;
+    total_steps_ = options_.steps;
+    if (!total_steps_ && !options_.accumulate_at) {  // or else known when they have been made
+      auto const left = loader.steps_between(at_.taken(), end_);
+      total_steps_ = at_.step + left / options_.accumulate + (left % options_.accumulate != 0);
+    }
     begin_ = last_report_ = clock::now();
+    bool saved = false;  // what is now
     while (!finished() && !report_.stopped) {
       skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
       if (skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped) stuck_ = skipped_in_a_row_;
@@ -125,8 +138,10 @@ class rank_run {
       // A batch schedule looks at every step, so that an interruption changes nothing.
       if (ends || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
       if (any_stuck_ || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
-      if (saves || report_.stopped) save(options_.on_save);
+      saved = saves || report_.stopped;
+      if (saved) save(options_.on_save);
     }
+    if (!saved) save(options_.on_save);  // no step was left to make
     agree();
     report_.step = at_.step;
     report_.seconds = seconds_since(begin_);
@@ -138,12 +153,10 @@ class rank_run {
   static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
   static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
-    for (auto& p : parameters) comm.broadcast(p.weight, 0);
+    sync::make_equal(parameters, comm);
     return parameters;
   }
-  bool finished() const {
-    return options_.accumulate_at && !options_.steps ? at_.batches >= total_batches_ : at_.step >= total_steps_;
-  }
+  bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
   bool measures() const {
     if constexpr (requires { session_.measures_noise(); })
       return session_.measures_noise();
@@ -170,18 +183,20 @@ class rank_run {
     agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, own = 0;
-    std::int64_t const micro_batches = accumulate();
-    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's.
-    for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const n = loader.samples_in(at_.batches + m);
+    std::int64_t samples = 0, own = 0, micro_batches = 0;
+    std::int64_t const wanted = accumulate(), from = at_.taken();
+    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The
+    // last step of the last epoch takes what is left.
+    for (std::int64_t at = from; micro_batches < wanted && (end_ == 0 || at < end_); ++micro_batches) {
+      auto const n = loader.samples_at(at);
       own += n.own;
       samples += n.all;
+      at += n.positions;
     }
     auto const predictions = data_.predictions_per_sample();
     float const scale = session_.gradient_scale(own * predictions, samples * predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const share = loader.next();
+      auto const share = next_batch(loader, comm_);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -195,6 +210,7 @@ class rank_run {
       ++at_.batches;
       epoch = share.epoch;
     }
+    at_.advance(loader.position() - from);
     auto const result = step(sums.loss * static_cast<double>(scale));
     ++at_.step;
     report_.samples += samples;
@@ -218,6 +234,13 @@ class rank_run {
                         .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
+  }
+
+  /// A slow disk is no reason for the others to give this rank up.
+  static data::loaded_batch next_batch(data::loader<Dataset>& loader, Communicator& comm) {
+    if (loader.ready_within(std::chrono::milliseconds(20))) return loader.next();
+    auto const away = comm.away();
+    return loader.next();
   }
 
   /// `loss` is this rank's share of what the gradients are gradients of.
@@ -272,9 +295,12 @@ class rank_run {
         r.noise_scale = noise_.value();
       }
       r.samples_per_second = rate;
-      bad_losses_in_a_row_ = std::isfinite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
+      bad_losses_in_a_row_ = is_finite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
       report_.losses.push_back(r.loss);
-      if (comm_.rank() == 0 && options_.on_step) options_.on_step(r);
+    }
+    if (comm_.rank() == 0 && options_.on_step) {
+      auto const away = comm_.away();  // the others wait for the caller's code, however long it takes
+      for (auto const& r : pending_) options_.on_step(r);
     }
     if (!pending_.empty()) last_ = {pending_.back().loss, pending_.back().lr};
     pending_.clear();
@@ -291,6 +317,8 @@ class rank_run {
     if (!wanted) return;
     agree();
     trace_span const saving(options_.trace, "save", "train", comm_.rank());
+    comm::away_guard away;
+    if (comm_.rank() == 0) away = comm_.away();  // collecting, and the caller's code
     auto mine = capture(comm_.rank() == 0);
     if (comm_.rank() != 0) {
       auto const packed = mine.pack();
@@ -307,6 +335,7 @@ class rank_run {
       }
       take(mine);
     }
+    away = {};
     comm_.barrier();  // nobody goes on, and changes weights that are views, before the state is safe
   }
 
@@ -346,7 +375,7 @@ class rank_run {
   bool any_stuck_ = false;        ///< of all ranks
   bool agreed_ = false;           ///< since the last step
   std::array<double, 2> last_{};  ///< loss and rate of the last step that was reported
-  std::int64_t total_batches_ = 0;
+  std::int64_t end_ = 0;          ///< samples of the order after which the last epoch ends; 0: steps are counted
 };
 
 }  // namespace dovetail::train

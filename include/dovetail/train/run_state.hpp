@@ -24,9 +24,11 @@ inline saved_state load_state(std::filesystem::path const& path) {
   for (auto const& e : file.entries()) {
     require<checkpoint_error>(e.shape.size() <= static_cast<std::size_t>(shape::max_rank), path, ": tensor '", e.name,
                               "' has ", e.shape.size(), " dimensions, at most ", shape::max_rank, " are known");
+    require<checkpoint_error>(e.type.has_value(), path, ": tensor '", e.name, "' has the dtype '", e.unknown_type,
+                              "': it was not written by a run");
     shape s;
-    for (auto extent : e.shape) s.push_back(static_cast<std::int64_t>(extent));
-    state.add(e.name, {e.type, s, file.read(e.name)});
+    for (auto extent : e.shape) s.push_back(extent);
+    state.add(e.name, {*e.type, s, file.read(e.name)});
   }
   return state;
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -28,11 +29,14 @@ inline constexpr std::uint64_t max_header = 100'000'000;
 
 struct entry {
   std::string name;
-  dovetail::dtype type = dtype::u8;
-  std::vector<std::int64_t> shape;
+  std::optional<dovetail::dtype> type = {};  ///< nothing: one that this library does not know
+  std::vector<std::int64_t> shape = {};
   std::uint64_t begin = 0, end = 0;  ///< bytes, counted from the end of the header
+  std::string unknown_type = {};     ///< as the file calls it, where `type` is nothing
 
   std::uint64_t bytes() const { return end - begin; }
+  /// The type as the file calls it: "F32".
+  std::string_view type_name() const;
 };
 
 struct header {
@@ -57,6 +61,8 @@ inline std::string_view name_of(dtype t) {
   return "?";
 }
 
+inline std::string_view entry::type_name() const { return type ? name_of(*type) : std::string_view(unknown_type); }
+
 inline std::string to_string(std::vector<std::int64_t> const& extents) {
   std::string s = "{";
   for (std::size_t i = 0; i < extents.size(); ++i) s += (i ? ", " : "") + std::to_string(extents[i]);
@@ -64,19 +70,25 @@ inline std::string to_string(std::vector<std::int64_t> const& extents) {
 }
 
 /// The JSON text of a header, padded with spaces so that the data, 8 bytes of length before it, is 8-byte aligned.
-/// Throws checkpoint_error for a name or a metadata text that is not UTF-8.
+/// Throws checkpoint_error for a name or a metadata text that is not UTF-8, and for more text than can be read back.
 inline std::string write_header(header const& h) {
-  nlohmann::ordered_json j = nlohmann::ordered_json::object();
-  if (!h.metadata.empty()) j["__metadata__"] = h.metadata;
-  for (auto const& e : h.entries)
-    j[e.name] = {{"dtype", name_of(e.type)}, {"shape", e.shape}, {"data_offsets", {e.begin, e.end}}};
-  std::string text;
+  // By hand: a tree of JSON that keeps its order looks through all names for each one.
+  std::string text = "{";
   try {
-    text = j.dump();
+    if (!h.metadata.empty()) text += "\"__metadata__\":" + nlohmann::json(h.metadata).dump();
+    for (auto const& e : h.entries) {
+      text += (text.size() > 1 ? "," : "") + nlohmann::json(e.name).dump();
+      text += message(":{\"dtype\":\"", e.type_name(), "\",\"shape\":[");
+      for (std::size_t i = 0; i < e.shape.size(); ++i) text += (i ? "," : "") + std::to_string(e.shape[i]);
+      text += message("],\"data_offsets\":[", e.begin, ',', e.end, "]}");
+    }
   } catch (nlohmann::json::exception const&) {
     throw checkpoint_error("a tensor's name or a metadata text is not valid UTF-8, which the format demands");
   }
+  text += '}';
   text.append((8 - text.size() % 8) % 8, ' ');
+  require<checkpoint_error>(text.size() <= max_header, "the header of ", h.entries.size(), " tensors has ", text.size(),
+                            " bytes, at most ", max_header, " can be read back: save them in several files");
   return text;
 }
 
@@ -108,14 +120,12 @@ class header_reader : public nlohmann::json_sax<nlohmann::json> {
     if (at_ == place::metadata)
       return result.metadata.emplace(field_, v).second || stop(message("the metadata has two '", field_, "'"));
     if (at_ == place::tensor && field_ == "dtype") {
+      auto& e = result.entries.back();
       for (auto const& [type, name] : dtype_names)
-        if (name == v) {
-          result.entries.back().type = type;
-          field_.clear();
-          return true;
-        }
-      return stop(message("tensor '", result.entries.back().name, "' has the dtype '", v,
-                          "', known are F64 F32 F16 BF16 I64 I32 U64 U32 U16 U8"));
+        if (name == v) e.type = type;
+      if (!e.type) e.unknown_type = v;  // its tensor cannot be loaded, the others can
+      field_.clear();
+      return true;
     }
     return refuse(message("the string '", v, "'"));
   }
@@ -134,7 +144,7 @@ class header_reader : public nlohmann::json_sax<nlohmann::json> {
     if (at_ == place::top) {
       if (!names_.insert(k).second) return stop(message("'", k, "' appears twice"));
       top_is_metadata_ = k == "__metadata__";
-      if (!top_is_metadata_) result.entries.push_back({k, {}, {}, 0, 0});
+      if (!top_is_metadata_) result.entries.push_back({.name = k});
       fields_.clear();
       return true;
     }
@@ -198,6 +208,10 @@ class header_reader : public nlohmann::json_sax<nlohmann::json> {
 /// Reads the JSON of a header and checks that its tensors fill `data_bytes` bytes exactly: no hole, no overlap, no size
 /// that disagrees with a shape. Throws checkpoint_error, without the file's name.
 inline header read_header(std::string_view json, std::uint64_t data_bytes) {
+  // The parser skips a byte-order mark and ends at a byte of zero; the format begins with '{' and has neither.
+  require<checkpoint_error>(!json.starts_with("\xef\xbb\xbf"), "the header begins with a byte-order mark");
+  auto const zero = json.find('\0');
+  require<checkpoint_error>(zero == std::string_view::npos, "the header has a byte of zero at byte ", zero + 8);
   detail::header_reader reader;
   bool const read = nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   require<checkpoint_error>(read && reader.problem.empty(), "the header: ", reader.problem);
@@ -210,7 +224,9 @@ inline header read_header(std::string_view json, std::uint64_t data_bytes) {
     require<checkpoint_error>(e.begin == at && e.end >= e.begin && e.end <= data_bytes, "tensor '", e.name,
                               "' claims bytes [", e.begin, ", ", e.end, ") of the data; expected it to begin at ", at,
                               " and to end within ", data_bytes);
-    std::uint64_t size = size_of(e.type);
+    at = e.end;
+    if (!e.type) continue;  // so many bytes, of whatever they are
+    std::uint64_t size = size_of(*e.type);
     bool fits = true;
     for (auto const extent : e.shape) {
       auto const x = static_cast<std::uint64_t>(extent);
@@ -218,9 +234,8 @@ inline header read_header(std::string_view json, std::uint64_t data_bytes) {
       size = fits ? size * x : size;
     }
     require<checkpoint_error>(fits && size == e.bytes(), "tensor '", e.name, "' of shape ", to_string(e.shape),
-                              " and dtype ", name_of(e.type), " does not fit its ", e.bytes(), " bytes at offset ",
+                              " and dtype ", e.type_name(), " does not fit its ", e.bytes(), " bytes at offset ",
                               e.begin);
-    at = e.end;
   }
   require<checkpoint_error>(at == data_bytes, "the tensors end at byte ", at, " of the data, the file at ", data_bytes);
   return h;

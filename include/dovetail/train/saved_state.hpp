@@ -48,15 +48,23 @@ class saved_state {
     for (auto& [name, p] : other.pieces_) add(name, std::move(p));
   }
 
-  /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape.
+  /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape, and what counts steps can
+  /// be their number.
   DOVETAIL_COLD void check(std::vector<named_tensor> const& into, std::string const& prefix = "") const {
     for (auto const& t : into) {
       auto const* p = find(prefix + t.name);
       require<checkpoint_error>(p, "saved state: there is no '", prefix, t.name,
                                 "': it belongs to another model, optimizer or codec");
-      require<checkpoint_error>(p->type == t.type && p->shape == t.shape, "saved state: '", prefix, t.name,
-                                "' has shape ", p->shape, ", expected ", t.shape,
+      require<checkpoint_error>(p->type == t.type && p->shape == t.shape,
+                                "saved state: '", prefix, t.name, "' has shape ", p->shape, ", expected ", t.shape,
                                 ": it belongs to another model or configuration");
+      require<checkpoint_error>(p->bytes.size() == t.bytes.size(), "saved state: '", prefix, t.name, "' of shape ",
+                                p->shape, " has ", p->bytes.size(), " bytes, expected ", t.bytes.size());
+      for (std::size_t at = 0; t.counts && at < p->bytes.size(); at += sizeof(std::int64_t)) {
+        std::int64_t n = 0;
+        std::memcpy(&n, p->bytes.data() + at, sizeof n);
+        check_count<checkpoint_error>(n, message("saved state: '", prefix, t.name, '\''));
+      }
     }
   }
   /// Copies into every tensor of `into`; checks all of them before the first byte changes.
@@ -82,12 +90,12 @@ class saved_state {
       out.insert(out.end(), raw.begin(), raw.end());
     };
     for (auto const& [name, p] : pieces_) {
-      put(static_cast<std::uint64_t>(name.size()));
+      put(std::uint64_t{name.size()});
       out.insert(out.end(), reinterpret_cast<std::byte const*>(name.data()),
                  reinterpret_cast<std::byte const*>(name.data() + name.size()));
       put(p.type);
       put(p.shape);
-      put(static_cast<std::uint64_t>(p.bytes.size()));
+      put(std::uint64_t{p.bytes.size()});
       out.insert(out.end(), p.bytes.begin(), p.bytes.end());
     }
     return out;
@@ -108,6 +116,9 @@ class saved_state {
       piece p;
       get(p.type);
       get(p.shape);
+      require<input_error>(p.shape.rank >= 0 && p.shape.rank <= shape::max_rank,
+                           "saved state: a message of another rank ", "is damaged: it has a tensor of ", p.shape.rank,
+                           " dimensions");
       get(n);
       auto const bytes = take(n);
       p.bytes.assign(bytes.begin(), bytes.end());
@@ -121,31 +132,5 @@ class saved_state {
  private:
   std::map<std::string, piece> pieces_;
 };
-
-/// The rule for state that each rank has of its own (residuals), saved as "rank<r>.<name>", when a run goes on with
-/// another number of ranks: floating-point tensors are shared out so that their sum over ranks is conserved (what
-/// error feedback still owes the model stays owed); anything else is taken from rank 0.
-DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into,
-                                      std::int64_t saved_ranks, int ranks, int rank) {
-  auto const prefix = [](std::int64_t r) { return "rank" + std::to_string(r) + "."; };
-  if (saved_ranks == ranks) return saved.restore(into, prefix(rank));
-  for (std::int64_t r = 0; r < saved_ranks; ++r) try {
-      saved.check(into, prefix(r));
-    } catch (checkpoint_error const& e) {
-      throw checkpoint_error(message(e.what(), "; it was saved by ", saved_ranks, " ranks and this run has ", ranks,
-                                     ": state kept by shard goes on with the same number of ranks only"));
-    }
-  for (auto const& t : into) {
-    std::memcpy(t.bytes.data(), saved.find(prefix(0) + t.name)->bytes.data(), t.bytes.size());
-    if (t.type != dtype::f32) continue;
-    std::size_t const n = t.bytes.size() / sizeof(float);
-    auto* const out = reinterpret_cast<float*>(t.bytes.data());
-    for (std::int64_t r = 1; r < saved_ranks; ++r) {
-      auto const* const in = reinterpret_cast<float const*>(saved.find(prefix(r) + t.name)->bytes.data());
-      for (std::size_t i = 0; i < n; ++i) out[i] += in[i];
-    }
-    for (std::size_t i = 0; i < n; ++i) out[i] /= static_cast<float>(ranks);
-  }
-}
 
 }  // namespace dovetail::train

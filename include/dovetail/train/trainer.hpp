@@ -17,7 +17,9 @@
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/nn/with_loss.hpp>
 #include <dovetail/train/options.hpp>
+#include <dovetail/train/position.hpp>
 #include <dovetail/train/rank_run.hpp>
+#include <dovetail/train/restore.hpp>
 #include <dovetail/train/saved_state.hpp>
 
 namespace dovetail::train {
@@ -33,7 +35,7 @@ namespace dovetail::train {
 /// after fit of any.
 /// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
 /// Not thread-safe. If fit throws, model and state are those of before the call. Over MPI every process has a trainer:
-/// all call the same, restore included.
+/// all call the same, restore included. Callbacks of fit may not call the trainer: it throws argument_error.
 template <class Model, class Optimizer, class Sync, class World>
 class trainer {
   DOVETAIL_REQUIRE(model<Model>,
@@ -57,10 +59,8 @@ class trainer {
   /// rank_lost with its text); numeric_error when the training diverges.
   template <data::dataset Dataset>
   DOVETAIL_COLD fit_report fit(Dataset const& data, fit_options const& options = {}) {
-    require(options.batch >= 1, "fit: batch is ", options.batch, ": it must be at least 1 sample per rank");
-    require(options.accumulate >= 1, "fit: accumulate is ", options.accumulate, ": it must be at least 1 micro-batch");
-    require(options.epochs >= 0 && options.steps >= 0, "fit: epochs is ", options.epochs, " and steps ", options.steps,
-            ": neither can be negative");
+    checked(options);
+    auto const running = start("fit");
     std::mutex mutex;
     fit_report report;
     std::optional<Model> trained;
@@ -87,6 +87,7 @@ class trainer {
   DOVETAIL_COLD loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
     DOVETAIL_REQUIRE(evaluable<Model>, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
     require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
+    auto const running = start("evaluate");
     std::mutex mutex;
     loss_sums total;
     world_.run([&](auto& comm) {
@@ -109,29 +110,67 @@ class trainer {
     return total;
   }
 
-  /// The model as trained so far: rank 0's copy, which every rank's equals.
-  Model& model() { return model_; }
-  Model const& model() const { return model_; }
+  /// The model as trained so far: rank 0's copy, which every rank's equals. Throws argument_error while fit runs.
+  Model& model() {
+    require_idle("model");
+    return model_;
+  }
+  Model const& model() const {
+    require_idle("model");
+    return model_;
+  }
   Optimizer const& optimizer_policy() const { return optimizer_; }
 
   /// Goes on from `saved`, as on_save gave it: the next fit makes the steps that are left, bit for bit as if there had
-  /// been no interruption. Throws checkpoint_error if it belongs to another model; then nothing has changed. What
-  /// concerns optimizer and codec is checked when fit begins, before the first step.
+  /// been no interruption. Throws checkpoint_error, naming what is missing, unlike or left over, if it belongs to
+  /// another model; then nothing has changed. What concerns optimizer, codec and data is checked when fit begins,
+  /// before the first step: all of a state must be taken up.
   DOVETAIL_COLD void restore(saved_state saved) {
-    saved.check({position{}.tensor()});
-    saved.restore(weights_of(model_.parameters()));
+    require_idle("restore");
+    auto const weights = weights_of(model_.parameters());
+    bool const same_list =
+        position::of(saved).parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
+    state_match match(saved);
+    match.take(weights);
+    for (auto const& [name, piece] : saved.pieces()) {
+      // What optimizers and ranks have is looked at by fit; what is left belongs to a model that has more.
+      bool const others = name.starts_with("train.") || name.starts_with("optimizer.") || name.starts_with("rank");
+      if (same_list || others) match.allow(name);
+    }
+    match.require_all("it belongs to another model");
+    require<checkpoint_error>(same_list, "saved state: its model has these tensors in another order, or with others: ",
+                              "it belongs to another model");
+    saved.restore(weights);
     state_ = std::move(saved);
   }
   /// Steps made so far, in all fits and restores.
   std::int64_t steps() const {
-    position at;
-    if (!state_.empty()) state_.restore({at.tensor()});
-    return at.step;
+    require_idle("steps");
+    return state_.empty() ? 0 : position::of(state_).step;
   }
   /// Everything that this process knows of the training's state: all ranks' with comm::threads, its own with MPI.
-  saved_state const& state() const { return state_; }
+  saved_state const& state() const {
+    require_idle("state");
+    return state_;
+  }
 
  private:
+  /// What fit changes is the ranks' own until it returns: who asks for it from a callback would get that of before.
+  DOVETAIL_COLD void require_idle(char const* what) const {
+    require(
+        !running_, "trainer: ", what, "() was called while ", running_ ? running_ : "", " runs, from a callback or a ",
+        "dataset: what it gives is that of before. on_save is given the state of now: copy its weights into a model ",
+        "with saved_state::restore(train::weights_of(parameters)); or let fit return and call it again to go on");
+  }
+  struct at_end {
+    char const*& running;
+    ~at_end() { running = nullptr; }
+  };
+  DOVETAIL_COLD at_end start(char const* what) {
+    require_idle(what);
+    running_ = what;
+    return {running_};
+  }
   static int threads_per_rank(int wanted, int ranks) {
     if (wanted > 0) return wanted;
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
@@ -142,6 +181,7 @@ class trainer {
   Sync sync_;
   World world_;
   saved_state state_;
+  char const* running_ = nullptr;  ///< the collective call that is under way
 };
 
 template <class Network, class Loss, class Optimizer, class Sync, class World>

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 
-// The part of the CUDA runtime's interface that the library and its tests use, on the emulated device: kernels run on
+// The part of the CUDA runtime's interface that the library and its tests use, on two emulated devices: kernels run on
 // the CPU, when the host waits for them. Names, values and meanings are CUDA's.
 
 enum cudaError_t {
@@ -52,11 +52,14 @@ char const* cudaGetErrorName(cudaError_t);
 char const* cudaGetErrorString(cudaError_t);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceSynchronize();
 
 cudaError_t cudaMalloc(void** p, std::size_t bytes);
 cudaError_t cudaFree(void* p);
+cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t);
+cudaError_t cudaFreeAsync(void* p, cudaStream_t);
 cudaError_t cudaMemset(void* p, int value, std::size_t bytes);
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t = nullptr);
 cudaError_t cudaMemcpy(void* to, void const* from, std::size_t bytes, cudaMemcpyKind);

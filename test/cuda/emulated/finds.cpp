@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "../../../bench/figures_file.hpp"
 #include "../report.hpp"
 #include "sanitizers.hpp"
 
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
@@ -119,6 +122,28 @@ void find_all() {
     gpu::launch("a test", device, 1, 1, store, gone, std::size_t{0});
     device.wait();
   });
+  finds("a kernel that uses another device's memory", "another device's memory", [] {
+    gpu::device_buffer<float> b(8);
+    gpu::device const second{1, nullptr};
+    gpu::launch("a test", second, 1, 1, store, b.data(), std::size_t{0});
+    device.wait();
+  });
+  finds("a stream that is used when it is destroyed", "a stream that was destroyed", [] {
+    cudaStream_t s{};
+    gpu::check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    gpu::device_buffer<float> outlives(8, gpu::device{0, s});
+    gpu::check(cudaStreamDestroy(s), "cudaStreamDestroy");
+  });
+  finds("memory that is freed while a kernel of later is to use it", "not allocated", [] {
+    cudaStream_t s{};
+    gpu::check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    gpu::device const d{0, s};
+    gpu::device_buffer<float> b(8, d);
+    float* const gone = b.data();
+    b = {};
+    gpu::launch("a test", d, 1, 1, store, gone, std::size_t{0});
+    d.wait();
+  });
   finds("memory that is never freed", "left at the end of the program: 1 allocation", [] {
     void* p = nullptr;
     gpu::check(cudaMalloc(&p, 8), "cudaMalloc");
@@ -138,6 +163,76 @@ void find_all() {
     gpu::device_buffer<double> b(1);
     gpu::launch("a test", device, 1, 256, sum_of_another_block, b.data());
   });
+}
+
+/// Two devices: a stream belongs to one, and what is current stays so.
+void check_devices() {
+  auto const current = [] {
+    int i = -1;
+    gpu::check(cudaGetDevice(&i), "cudaGetDevice");
+    return i;
+  };
+  gpu::device second{1, nullptr};
+  {
+    auto const here = second.use();
+    report(current() == 1, "a device that is used is the current one");
+    gpu::check(cudaStreamCreateWithFlags(&second.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  }
+  report(current() == 0, "and no longer");
+  cudaLaunchConfig_t c{};
+  c.gridDim = 1, c.blockDim = 32, c.stream = second.stream;
+  report(cudaLaunchKernelEx(&c, half_a_block_waits) == cudaErrorInvalidResourceHandle,
+         "a launch on another device's stream is refused");
+  {
+    gpu::device_buffer<float> a(std::vector<float>(8, 2.0f), second);
+    auto const b = a;
+    gpu::launch("a test", second, 1, 1, store, a.data(), std::size_t{3});
+    auto const here = gpu::device{0, nullptr}.use();
+    auto moved = std::move(a);
+    auto const x = moved.to_host(second), y = b.to_host(second);
+    report(x[3] == 1 && y == std::vector<float>(8, 2.0f) && current() == 0,
+           "a buffer, and its copy, stay on their device");
+    auto const before = emulated::stalls();
+    {
+      gpu::device_buffer<float> made(8, second);
+      auto const copied = made;
+      made = gpu::device_buffer<float>(16, second);
+    }
+    report(emulated::stalls() == before, "a stream's buffers stall no other stream");
+    gpu::device_buffer<float> of_no_stream(4);
+    auto const copied = of_no_stream;
+    report(emulated::device_of(copied.data()) == 0 && emulated::device_of(b.data()) == 1,
+           "a buffer of no stream is on the current one");
+    gpu::device_buffer<float> on_second;
+    {
+      auto const there = second.use();
+      on_second = gpu::device_buffer<float>(4);
+    }
+    auto const other = on_second;
+    report(emulated::device_of(other.data()) == 1 && current() == 0, "and so is its copy, whatever is current then");
+  }
+  bool refused = false;
+  try {
+    static_cast<void>(gpu::device{2, nullptr}.use());
+  } catch (gpu::device_error const&) {
+    refused = true;
+  }
+  report(refused && current() == 0, "a device that is not there is refused");
+
+  // Memory on a stream that captures would be the graph's.
+  cudaGraph_t graph{};
+  auto const here = second.use();
+  gpu::check(cudaStreamBeginCapture(second.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  refused = false;
+  try {
+    gpu::device_buffer<float> const no(4, second);
+  } catch (dovetail::argument_error const&) {
+    refused = true;
+  }
+  report(refused, "a buffer on a stream that captures is refused");
+  gpu::check(cudaStreamEndCapture(second.stream, &graph), "cudaStreamEndCapture");
+  gpu::check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  gpu::check(cudaStreamDestroy(second.stream), "cudaStreamDestroy");
 }
 
 void check_captures() {
@@ -166,6 +261,32 @@ void check_captures() {
   report(cudaLaunchKernelEx(&c, half_a_block_waits) == cudaErrorInvalidConfiguration, "no blocks");
 }
 
+/// What a benchmark leaves is whole after each figure.
+void check_figures() {
+  char name[] = "/tmp/dovetail_figures_XXXXXX";
+  int const made = mkstemp(name);
+  if (made < 0) return report(false, "a file of figures", "no temporary file");
+  close(made);
+  auto const text = [&] {
+    std::string s;
+    std::FILE* const in = std::fopen(name, "r");
+    for (int c; in && (c = std::fgetc(in)) != EOF;) s += static_cast<char>(c);
+    if (in) std::fclose(in);
+    return s;
+  };
+  {
+    bench::figures_file file(name, "{\"device\": \"none\"}");
+    report(text() == "{\"context\": {\"device\": \"none\"},\n \"benchmarks\": [\n]}\n",
+           "a file of no figures is whole");
+    file.add("{\"seconds\": %.3g}", 0.5);
+    report(text().ends_with("[\n  {\"seconds\": 0.5}\n]}\n"), "of one");
+    file.add("{\"seconds\": %.3g}", 0.25);
+    report(text().ends_with("[\n  {\"seconds\": 0.5},\n  {\"seconds\": 0.25}\n]}\n"), "of two");
+  }
+  std::remove(name);
+  bench::figures_file("", "").add("%d", 1);
+}
+
 __global__ void use_warps(int* to) {
   int const i = static_cast<int>(threadIdx.x);
   int sum = i;
@@ -191,8 +312,10 @@ int main() {
   gpu::device_count();
   std::fflush(stdout);
   find_all();
+  check_devices();
   check_captures();
   check_warps();
+  check_figures();
   std::printf("%d failed\n", test::failures);
   return test::failures ? 1 : 0;
 }

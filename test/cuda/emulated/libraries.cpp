@@ -14,10 +14,12 @@
 
 struct cublasContext {
   emulated::owned owned{"cuBLAS handle"};
+  int device = emulated::current_device();
   cudaStream_t stream = nullptr;
 };
 struct cusolverDnContext {
   emulated::owned owned{"cuSOLVER handle"};
+  int device = emulated::current_device();
   cudaStream_t stream = nullptr;
 };
 
@@ -53,6 +55,7 @@ cusolverStatus_t queued(cusolverDnHandle_t h, double* work, int size, emulated::
     std::fill_n(work, size, std::numeric_limits<double>::quiet_NaN());
     w();
   };
+  emulated::require_current("a cuSOLVER handle", h->device);
   return emulated::queue(h->stream, all) == cudaSuccess ? ok : CUSOLVER_STATUS_EXECUTION_FAILED;
 }
 cusolverStatus_t size_is(int n, int* size) {
@@ -72,6 +75,7 @@ cublasStatus_t cublasCreate(cublasHandle_t* h) {
   return blas_ok;
 }
 cublasStatus_t cublasDestroy(cublasHandle_t h) {
+  emulated::require_current("a cuBLAS handle", h->device);
   delete h;
   return blas_ok;
 }
@@ -95,6 +99,7 @@ cublasStatus_t cublasSgemm(cublasHandle_t h, cublasOperation_t op_a, cublasOpera
   auto const call = [=, ta = letter(op_a), tb = letter(op_b), x = *alpha, y = *beta] {
     dovetail_sgemm(&ta, &tb, &m, &n, &k, &x, a, &lda, b, &ldb, &y, c, &ldc, 1, 1);
   };
+  emulated::require_current("a cuBLAS handle", h->device);
   return emulated::queue(h->stream, call) == cudaSuccess ? blas_ok : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 cublasStatus_t cublasSsyrk(cublasHandle_t h, cublasFillMode_t uplo, cublasOperation_t op, int n, int k,
@@ -106,6 +111,7 @@ cublasStatus_t cublasSsyrk(cublasHandle_t h, cublasFillMode_t uplo, cublasOperat
   auto const call = [=, half = letter(uplo), t = letter(op), x = *alpha, y = *beta] {
     dovetail_ssyrk(&half, &t, &n, &k, &x, a, &lda, &y, c, &ldc, 1, 1);
   };
+  emulated::require_current("a cuBLAS handle", h->device);
   return emulated::queue(h->stream, call) == cudaSuccess ? blas_ok : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
@@ -117,6 +123,7 @@ cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t* h) {
   return ok;
 }
 cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t h) {
+  emulated::require_current("a cuSOLVER handle", h->device);
   delete h;
   return ok;
 }

@@ -23,12 +23,12 @@ struct region {
   std::size_t room;   ///< whole pages from `margin` before it
 };
 constexpr std::size_t margin = 256;
-constexpr std::size_t reserved = std::size_t{32} << 30;  // of addresses, not of memory
+constexpr std::size_t share = std::size_t{16} << 30, reserved = devices * share;  // of addresses, not of memory
 
 std::recursive_mutex turn;
-std::byte *arena = nullptr, *top = nullptr;
+std::byte *arena = nullptr, *top[devices];
 std::map<std::byte*, region> live;
-int opened = 0;
+int opened[devices];
 struct sigaction before;
 
 std::size_t page() {
@@ -44,11 +44,14 @@ auto region_before(void const* p) {
 
 void explain_fault(int, siginfo_t* info, void*) {
   if (in_arena(info->si_addr, 1)) {
+    bool runs = false;
+    for (int const n : opened) runs = runs || n;
+    char const* const what = !runs ? "host code touched device memory"
+                             : !opened[device_of(info->si_addr)]
+                                 ? "a kernel or a copy touched another device's memory"
+                                 : "a kernel or a copy touched device memory that is not allocated";
     char text[200];
-    int const n = std::snprintf(
-        text, sizeof text, "emulated device: %s at %p\n",
-        opened ? "a kernel or a copy touched device memory that is not allocated" : "host code touched device memory",
-        info->si_addr);
+    int const n = std::snprintf(text, sizeof text, "emulated device: %s at %p\n", what, info->si_addr);
     [[maybe_unused]] auto const written = write(STDERR_FILENO, text, static_cast<std::size_t>(n));
   }
   sigaction(SIGSEGV, &before, nullptr);  // the access is tried again, and ends the program as it always does
@@ -58,7 +61,8 @@ bool make_arena() {
   if (arena) return true;
   void* const p = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return false;
-  arena = top = static_cast<std::byte*>(p);
+  arena = static_cast<std::byte*>(p);
+  for (int d = 0; d < devices; ++d) top[d] = arena + static_cast<std::size_t>(d) * share;
   struct sigaction action {};
   action.sa_sigaction = explain_fault;
   action.sa_flags = SA_SIGINFO;
@@ -67,11 +71,14 @@ bool make_arena() {
 }
 
 /// Neighbours are opened and closed together: that many system calls per kernel would take longer than the kernels.
-void protect(int access) {
-  for (auto at = live.begin(); at != live.end();) {
+void protect(int device, int access) {
+  if (!arena) return;
+  auto* const first = arena + static_cast<std::size_t>(device) * share;
+  auto const last = live.lower_bound(first + share);
+  for (auto at = live.lower_bound(first); at != last;) {
     auto* const begin = at->first;
     auto* end = begin;
-    for (; at != live.end() && at->first == end; ++at) end += at->second.room;
+    for (; at != last && at->first == end; ++at) end += at->second.room;
     mprotect(begin - margin, static_cast<std::size_t>(end - begin), access);
   }
 }
@@ -116,19 +123,20 @@ void fail(char const* format, ...) {
   _exit(1);
 }
 
-void* allocate(std::size_t bytes) {
+void* allocate(std::size_t bytes, int device) {
   std::lock_guard const lock(turn);
   if (!make_arena() || bytes > reserved) return nullptr;
   std::size_t const room = (bytes + 2 * margin + page() - 1) / page() * page();
-  if (room > static_cast<std::size_t>(arena + reserved - top)) return nullptr;
-  auto* const p = top + margin;
+  std::byte* const from = top[device];
+  if (room > static_cast<std::size_t>(arena + static_cast<std::size_t>(device + 1) * share - from)) return nullptr;
+  auto* const p = from + margin;
   live[p] = {bytes, room};
-  mprotect(top, room, PROT_READ | PROT_WRITE);
-  fill_words(top, top + room, untouched);
-  if (!opened) mprotect(top, room, PROT_NONE);
-  forbid(top, p);
-  forbid(p + bytes, top + room);
-  top += room;
+  mprotect(from, room, PROT_READ | PROT_WRITE);
+  fill_words(from, from + room, untouched);
+  if (!opened[device]) mprotect(from, room, PROT_NONE);
+  forbid(from, p);
+  forbid(p + bytes, from + room);
+  top[device] += room;
   return p;
 }
 
@@ -138,7 +146,7 @@ bool release(void* p) {
   if (found == live.end()) return false;
   auto const [at, r] = *found;
   {
-    open_memory const access;
+    open_memory const access(device_of(p));
     check_gap(at - margin, at, r, at);
     check_gap(at + r.bytes, at - margin + r.room, r, at);
   }
@@ -146,6 +154,15 @@ bool release(void* p) {
   live.erase(found);
   mmap(at - margin, r.room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   return true;
+}
+
+bool is_allocation(void const* p) {
+  std::lock_guard const lock(turn);
+  return live.count(static_cast<std::byte*>(const_cast<void*>(p))) != 0;
+}
+
+int device_of(void const* p) {
+  return static_cast<int>(static_cast<std::size_t>(static_cast<std::byte const*>(p) - arena) / share);
 }
 
 bool holds(void const* p, std::size_t bytes) {
@@ -183,12 +200,14 @@ void set_bytes(void* p, int value, std::size_t bytes) {
   for (; at != end; ++at) *at = one;
 }
 
-open_memory::open_memory() {
+open_memory::open_memory(int device) : device_(device) {
   turn.lock();
-  if (opened++ == 0) protect(PROT_READ | PROT_WRITE);
+  for (int d = 0; d < devices; ++d)
+    if ((device_ == all_devices || device_ == d) && opened[d]++ == 0) protect(d, PROT_READ | PROT_WRITE);
 }
 open_memory::~open_memory() {
-  if (--opened == 0) protect(PROT_NONE);
+  for (int d = 0; d < devices; ++d)
+    if ((device_ == all_devices || device_ == d) && --opened[d] == 0) protect(d, PROT_NONE);
   turn.unlock();
 }
 

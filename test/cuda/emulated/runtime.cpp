@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,14 +19,17 @@
 
 struct CUgraph_st {
   emulated::owned owned{"graph"};
+  int device = 0;
   std::vector<emulated::work> work;
 };
 struct CUgraphExec_st {
   emulated::owned owned{"executable graph"};
+  int device = 0;
   std::vector<emulated::work> work;
 };
 struct CUstream_st {
   emulated::owned owned{"stream"};
+  int device = 0;
   bool blocking = true;
   bool broken = false;  ///< the capture
   cudaGraph_t recording = nullptr;
@@ -36,14 +40,21 @@ namespace {
 
 thread_local cudaError_t last = cudaSuccess;
 thread_local cudaStream_t capturing = nullptr;  // by this thread
+thread_local int current = 0;
 
 cudaError_t note(cudaError_t e) {
   if (e != cudaSuccess) last = e;
   return e;
 }
 
+struct task {
+  int device;  ///< whose memory it uses
+  work run;
+};
 std::recursive_mutex queued;
-std::vector<work> pending;  // of all streams, in order
+std::vector<task> pending;  // of all streams, in order
+std::set<cudaStream_t> streams;
+std::size_t copied = 0, stalled = 0;
 
 std::map<std::string, int>& left() {
   static auto& counts = *new std::map<std::string, int>;  // outlives whatever is destroyed at the end
@@ -65,6 +76,18 @@ cudaError_t break_capture(cudaStream_t s, cudaError_t e) {
 /// False, unless the bytes are device memory, or host memory, as the direction of a copy says.
 bool is(bool on_device, void const* p, std::size_t bytes) { return on_device ? holds(p, bytes) : !in_arena(p, bytes); }
 
+cudaError_t queue_on(int device, cudaStream_t s, work w) {
+  if (!s && capturing && capturing->blocking) return break_capture(capturing, cudaErrorStreamCaptureImplicit);
+  if (s && s->recording) {
+    if (s->broken) return note(cudaErrorStreamCaptureInvalidated);
+    s->recording->work.push_back(std::move(w));
+    return cudaSuccess;
+  }
+  std::lock_guard const lock(queued);
+  pending.push_back({device, std::move(w)});
+  return cudaSuccess;
+}
+
 cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch, std::size_t width,
                  std::size_t height, cudaMemcpyKind kind, cudaStream_t s) {
   if (width == 0 || height == 0) return cudaSuccess;
@@ -73,7 +96,12 @@ cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t f
   if (!is(kind != cudaMemcpyDeviceToHost, to, (height - 1) * to_pitch + width) ||
       !is(kind != cudaMemcpyHostToDevice, from, (height - 1) * from_pitch + width))
     return note(cudaErrorInvalidValue);
-  auto const e = queue(s, [=] {
+  device_of_stream(s);
+  ++copied;
+  int const device = kind == cudaMemcpyHostToDevice                                       ? device_of(to)
+                     : kind == cudaMemcpyDeviceToHost || device_of(to) == device_of(from) ? device_of(from)
+                                                                                          : all_devices;
+  auto const e = queue_on(device, s, [=] {
     for (std::size_t i = 0; i < height; ++i)
       std::memcpy(static_cast<std::byte*>(to) + i * to_pitch, static_cast<std::byte const*>(from) + i * from_pitch,
                   width);
@@ -85,6 +113,7 @@ cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t f
 cudaError_t set(void* p, int value, std::size_t bytes, cudaStream_t s) {
   if (bytes == 0) return cudaSuccess;
   if (!holds(p, bytes)) return note(cudaErrorInvalidValue);
+  if (device_of_stream(s) != current) return note(cudaErrorInvalidResourceHandle);
   return queue(s, [=] { set_bytes(p, value, bytes); });
 }
 
@@ -94,27 +123,33 @@ owned::owned(char const* what) : what_(what) { ++left()[what]; }
 owned::~owned() { --left()[what_]; }
 
 cudaError_t refuse_in_capture() {
+  ++stalled;
   return capturing ? break_capture(capturing, cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
-cudaError_t queue(cudaStream_t s, work w) {
-  if (!s && capturing && capturing->blocking) return break_capture(capturing, cudaErrorStreamCaptureImplicit);
-  if (s && s->recording) {
-    if (s->broken) return note(cudaErrorStreamCaptureInvalidated);
-    s->recording->work.push_back(std::move(w));
-    return cudaSuccess;
-  }
-  std::lock_guard const lock(queued);
-  pending.push_back(std::move(w));
-  return cudaSuccess;
-}
+cudaError_t queue(cudaStream_t s, work w) { return queue_on(device_of_stream(s), s, std::move(w)); }
 
 void finish() {
   std::lock_guard const lock(queued);
-  if (pending.empty()) return;
-  open_memory const access;
-  for (auto const& w : std::exchange(pending, {})) w();
+  auto const all = std::exchange(pending, {});
+  for (auto t = all.begin(); t != all.end();) {
+    int const device = t->device;
+    open_memory const access(device);
+    for (; t != all.end() && t->device == device; ++t) t->run();
+  }
 }
+
+int current_device() { return current; }
+void require_current(char const* what, int device) {
+  if (device != current) fail("%s of device %d is used while device %d is the current one", what, device, current);
+}
+int device_of_stream(cudaStream_t s) {
+  if (!s) return current;
+  if (!streams.count(s)) fail("a stream that was destroyed is used");
+  return s->device;
+}
+std::size_t copies() { return copied; }
+std::size_t stalls() { return stalled; }
 
 cudaError_t launch(cudaLaunchConfig_t const& c, work thread) {
   dim3 const b = c.blockDim, g = c.gridDim;
@@ -123,6 +158,7 @@ cudaError_t launch(cudaLaunchConfig_t const& c, work thread) {
       g.y > 65535 || g.z > 65535)
     return note(cudaErrorInvalidConfiguration);
   if (c.dynamicSmemBytes || c.numAttrs) return note(cudaErrorNotSupported);
+  if (device_of_stream(c.stream) != current) return note(cudaErrorInvalidResourceHandle);
   return queue(c.stream, [=] { run_grid(g, b, thread); });
 }
 
@@ -167,10 +203,18 @@ cudaError_t cudaGetDeviceCount(int* count) {
     std::puts("emulated device: kernels run on the CPU, nothing here says anything about speed");
     return std::atexit(report_left) == 0;
   }();
-  *count = said;
+  *count = said ? devices : 0;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice); }
+cudaError_t cudaGetDevice(int* device) {
+  *device = current;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= devices) return note(cudaErrorInvalidDevice);
+  current = device;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSynchronize() {
   if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
   finish();
@@ -181,8 +225,22 @@ cudaError_t cudaDeviceSynchronize() {
 
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
-  *p = bytes ? allocate(bytes) : nullptr;
+  *p = bytes ? allocate(bytes, current) : nullptr;
   return *p || !bytes ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t s) {
+  int const device = device_of_stream(s);
+  // CUDA makes a node of it, which takes the memory at every launch.
+  if (s && s->recording) fail("memory is allocated on a stream that captures");
+  if (bytes == 0) return note(cudaErrorInvalidValue);
+  *p = allocate(bytes, device);
+  return *p ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeAsync(void* p, cudaStream_t s) {
+  device_of_stream(s);
+  if (s && s->recording) fail("memory is freed on a stream that captures");
+  if (!is_allocation(p)) return note(cudaErrorInvalidValue);
+  return queue_on(device_of(p), s, [p] { release(p); });
 }
 cudaError_t cudaFree(void* p) {
   if (auto const e = refuse_in_capture(); e != cudaSuccess) return e;
@@ -211,18 +269,23 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, void const* from, 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) {
   if (flags > cudaStreamNonBlocking) return note(cudaErrorInvalidValue);
   *s = new CUstream_st;
+  (*s)->device = current;
   (*s)->blocking = flags == cudaStreamDefault;
+  streams.insert(*s);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
   if (!s) return note(cudaErrorInvalidResourceHandle);
+  device_of_stream(s);
   finish();
+  streams.erase(s);
   if (s == capturing) capturing = nullptr;
   delete s->recording;
   delete s;
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  device_of_stream(s);
   if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);
   finish();
   return cudaSuccess;
@@ -233,6 +296,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
   capturing = s;
   s->broken = false;
   s->recording = new CUgraph_st;
+  s->recording->device = device_of_stream(s);
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
@@ -244,6 +308,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
   return note(cudaErrorStreamCaptureInvalidated);
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* status) {
+  device_of_stream(s);
   *status = !s || !s->recording ? cudaStreamCaptureStatusNone
             : s->broken         ? cudaStreamCaptureStatusInvalidated
                                 : cudaStreamCaptureStatusActive;
@@ -252,12 +317,14 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* statu
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (!graph) return note(cudaErrorInvalidValue);
   *executable = new CUgraphExec_st;
+  (*executable)->device = graph->device;
   (*executable)->work = graph->work;
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t s) {
   if (!executable) return note(cudaErrorInvalidValue);
-  return queue(s, [all = executable->work] {
+  device_of_stream(s);
+  return queue_on(executable->device, s, [all = executable->work] {
     for (auto const& one : all) one();
   });
 }

@@ -15,6 +15,17 @@ using work = std::function<void()>;
 cudaError_t queue(cudaStream_t, work);
 /// Does all that was queued.
 void finish();
+/// This thread's current device.
+int current_device();
+/// Ends the program unless that is the current device: `what` belongs to `device`.
+void require_current(char const* what, int device);
+/// The device of a stream; that of the default one is the current one. Ends the program if the stream was destroyed.
+int device_of_stream(cudaStream_t);
+/// Copies that were queued since the program began.
+std::size_t copies();
+/// Calls that CUDA does not let pass without a wait for all streams, and refuses while one captures: cudaMalloc and the
+/// like.
+std::size_t stalls();
 /// Checks the configuration as CUDA does and queues the kernel.
 cudaError_t launch(cudaLaunchConfig_t const&, work thread);
 /// What may not be called while this thread captures: invalidates the capture and returns CUDA's error.

@@ -2,47 +2,21 @@
 #pragma once
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
-#include <utility>
 
 #include <dnnl.h>
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/onednn/handles.hpp>
 #include <dovetail/nn/onednn/threads.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
 namespace dovetail::nn::onednn {
-
-/// Owns an object of oneDNN's C interface, or nothing. The C++ interface would cost every program a second of
-/// compiling.
-template <class Object, dnnl_status_t (*Destroy)(Object)>
-class handle {
- public:
-  handle() = default;
-  handle(handle&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
-  handle& operator=(handle&& other) noexcept {
-    std::swap(object_, other.object_);
-    return *this;
-  }
-  ~handle() {
-    if (object_) Destroy(object_);
-  }
-  explicit operator bool() const { return object_ != nullptr; }
-  operator Object() const { return object_; }
-  /// For functions that make an object; it must be empty.
-  Object* out() { return &object_; }
-
- private:
-  Object object_ = nullptr;
-};
-using engine = handle<dnnl_engine_t, dnnl_engine_destroy>;
-using stream = handle<dnnl_stream_t, dnnl_stream_destroy>;
-using memory = handle<dnnl_memory_t, dnnl_memory_destroy>;
-using primitive_desc = handle<dnnl_primitive_desc_t, dnnl_primitive_desc_destroy>;
-using primitive = handle<dnnl_primitive_t, dnnl_primitive_destroy>;
 
 /// The primitives of one convolution of one size. Images stay channels-last, so only the weights, which are small,
 /// change their format: into the one that oneDNN prefers, and their gradients back.
@@ -50,47 +24,50 @@ class convolution {
  public:
   explicit convolution(convolution_size const& size)
       : size_(size),
-        strides_{size.stride, size.stride},
-        padding_{size.padding, size.padding},
-        image_(describe({size.batch, size.channels, size.height, size.width}, dnnl_nhwc)),
-        result_(describe({size.batch, size.filters, size.out_height(), size.out_width()}, dnnl_nhwc)),
-        weight_(describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_oihw)),
-        any_weight_(describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_format_tag_any)),
-        bias_(describe({size.filters}, dnnl_x)) {
+        plan_{describe({size.batch, size.channels, size.height, size.width}, dnnl_nhwc),
+              describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_format_tag_any),
+              describe({size.filters}, dnnl_x),
+              describe({size.batch, size.filters, size.out_height(), size.out_width()}, dnnl_nhwc),
+              {size.stride, size.stride},
+              {0, 0},
+              {size.padding, size.padding},
+              {}},
+        weight_(describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_oihw)) {
     check(dnnl_engine_create(engine_.out(), dnnl_cpu, 0));
     check(dnnl_stream_create(stream_.out(), engine_, dnnl_stream_default_flags));
-    dnnl_convolution_desc_t d;
-    check(dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, &image_, &any_weight_,
-                                             &bias_, &result_, strides_, padding_, padding_));
-    make(forward_, &d, nullptr);
+    check(dnnl_primitive_attr_create(plan_.attr.out()));
+    check(make_deterministic<dnnl_primitive_attr_t>(plan_.attr));
+    check(plan_.forward(forward_.desc, engine_));
+    check(dnnl_primitive_create(forward_.run.out(), forward_.desc));
   }
 
   void forward(float const* x, float const* w, float const* bias, float* y) {
-    execute(forward_.run, {{DNNL_ARG_SRC, view(image_, x)},
+    execute(forward_.run, {{DNNL_ARG_SRC, view(plan_.image, x)},
                            {DNNL_ARG_WEIGHTS, pack(forward_, w)},
-                           {DNNL_ARG_BIAS, view(bias_, bias)},
-                           {DNNL_ARG_DST, view(result_, y)}});
+                           {DNNL_ARG_BIAS, view(plan_.bias, bias)},
+                           {DNNL_ARG_DST, view(plan_.result, y)}});
   }
 
   void backward_data(float const* w, float const* dy, float* dx) {
     if (!data_.run) {
-      dnnl_convolution_desc_t d;
-      check(dnnl_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &image_, &any_weight_, &result_,
-                                                     strides_, padding_, padding_));
-      make(data_, &d, forward_.desc);
+      check(plan_.backward_data(data_.desc, engine_, forward_.desc));
+      check(dnnl_primitive_create(data_.run.out(), data_.desc));
     }
-    execute(data_.run, {{DNNL_ARG_DIFF_DST, view(result_, dy)},
+    execute(data_.run, {{DNNL_ARG_DIFF_DST, view(plan_.result, dy)},
                         {DNNL_ARG_WEIGHTS, pack(data_, w)},
-                        {DNNL_ARG_DIFF_SRC, view(image_, dx)}});
+                        {DNNL_ARG_DIFF_SRC, view(plan_.image, dx)}});
   }
 
   void backward_weights(float const* x, float const* dy, float* dw, float* dbias, bool accumulate) {
+    if (skips_pixels()) {
+      gather(x);
+      dense_->backward_weights(pixels_.data(), dy, dw, dbias, accumulate);
+      return;
+    }
     if (!weights_.run) {
-      dnnl_convolution_desc_t d;
-      check(dnnl_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &image_, &any_weight_, &bias_,
-                                                        &result_, strides_, padding_, padding_));
-      make(weights_, &d, forward_.desc);
-      auto const& format = *dnnl_primitive_desc_query_md(weights_.desc, dnnl_query_diff_weights_md, 0);
+      check(plan_.backward_weights(weights_.desc, engine_, forward_.desc));
+      check(dnnl_primitive_create(weights_.run.out(), weights_.desc));
+      auto const format = dnnl_primitive_desc_query_md(weights_.desc, dnnl_query_diff_weights_md, 0);
       weights_.packed = allocate(format);
       weights_.reorder = make_reorder(format, weight_);
     }
@@ -98,15 +75,15 @@ class convolution {
     if (accumulate && sums_.empty()) sums_ = buffer<float>(n + f);
     float* const w = accumulate ? sums_.data() : dw;
     float* const b = accumulate ? sums_.data() + n : dbias;
-    execute(weights_.run, {{DNNL_ARG_SRC, view(image_, x)},
-                           {DNNL_ARG_DIFF_DST, view(result_, dy)},
+    execute(weights_.run, {{DNNL_ARG_SRC, view(plan_.image, x)},
+                           {DNNL_ARG_DIFF_DST, view(plan_.result, dy)},
                            {DNNL_ARG_DIFF_WEIGHTS, weights_.packed},
-                           {DNNL_ARG_DIFF_BIAS, view(bias_, b)}});
+                           {DNNL_ARG_DIFF_BIAS, view(plan_.bias, b)}});
     execute(weights_.reorder, {{DNNL_ARG_FROM, weights_.packed}, {DNNL_ARG_TO, view(weight_, w)}});
-    if (accumulate) {
-      detail::add_to(dw, w, n);
-      detail::add_to(dbias, b, f);
-    }
+    if (accumulate) detail::add_to(dw, w, n);
+    // oneDNN's own sum, which cannot be left out, adds all pixels in floats.
+    detail::sum_rows(dbias, dy, static_cast<std::size_t>(size_.batch * size_.out_height() * size_.out_width()), f,
+                     accumulate);
   }
 
  private:
@@ -122,41 +99,59 @@ class convolution {
                    " x ", size_.height, " x ", size_.width, " with ", size_.filters, " filters of ", size_.kernel,
                    " x ", size_.kernel, " failed with status ", static_cast<int>(status), " (dnnl_types.h)");
   }
-  dnnl_memory_desc_t describe(std::initializer_list<dnnl_dim_t> extents, dnnl_format_tag_t format) const {
-    dnnl_memory_desc_t d;
-    check(dnnl_memory_desc_init_by_tag(&d, static_cast<int>(extents.size()), extents.begin(), dnnl_f32, format));
+  memory_desc describe(std::initializer_list<dnnl_dim_t> extents, dnnl_format_tag_t format) const {
+    memory_desc d;
+    check(d.make(extents, format));
     return d;
   }
-  void make(direction& to, dnnl_convolution_desc_t const* what, const_dnnl_primitive_desc_t forward) const {
-    check(dnnl_primitive_desc_create(to.desc.out(), what, nullptr, engine_, forward));
-    check(dnnl_primitive_create(to.run.out(), to.desc));
-  }
-  primitive make_reorder(dnnl_memory_desc_t const& from, dnnl_memory_desc_t const& to) const {
+  primitive make_reorder(memory_desc::view from, memory_desc::view to) const {
     primitive_desc d;
     primitive p;
-    check(dnnl_reorder_primitive_desc_create(d.out(), &from, engine_, &to, engine_, nullptr));
+    check(dnnl_reorder_primitive_desc_create(d.out(), from, engine_, to, engine_, nullptr));
     check(dnnl_primitive_create(p.out(), d));
     return p;
   }
-  memory make_memory(dnnl_memory_desc_t const& desc, void* at) const {
+  memory make_memory(memory_desc::view desc, void* at) const {
     memory m;
-    check(dnnl_memory_create(m.out(), &desc, engine_, at));
+    check(dnnl_memory_create(m.out(), desc, engine_, at));
     return m;
   }
-  memory allocate(dnnl_memory_desc_t const& desc) const { return make_memory(desc, DNNL_MEMORY_ALLOCATE); }
-  memory view(dnnl_memory_desc_t const& desc, float const* p) const {
+  memory allocate(memory_desc::view desc) const { return make_memory(desc, DNNL_MEMORY_ALLOCATE); }
+  memory view(memory_desc::view desc, float const* p) const {
     return make_memory(desc, const_cast<float*>(p));  // oneDNN has no view of const memory
   }
 
   /// Weights in the format that `to` prefers.
   dnnl_memory_t pack(direction& to, float const* w) const {
     if (!to.packed) {
-      auto const& format = *dnnl_primitive_desc_query_md(to.desc, dnnl_query_weights_md, 0);
+      auto const format = dnnl_primitive_desc_query_md(to.desc, dnnl_query_weights_md, 0);
       to.packed = allocate(format);
       to.reorder = make_reorder(weight_, format);
     }
     execute(to.reorder, {{DNNL_ARG_FROM, view(weight_, w)}, {DNNL_ARG_TO, to.packed}});
     return to.packed;
+  }
+
+  /// A kernel of one pixel reads only every stride-th. For the gradient of its weights these pixels are laid together
+  /// here, because oneDNN (2.6 to 3.12 at least, its issue 6035) writes past the memory in which it does the same when
+  /// there are fewer channels than its kernels' vectors have lanes.
+  bool skips_pixels() const { return size_.kernel == 1 && size_.stride > 1 && size_.padding == 0; }
+  void gather(float const* x) {
+    auto const height = size_.out_height(), width = size_.out_width(), channels = size_.channels;
+    if (!dense_) {
+      dense_ =
+          std::make_unique<convolution>(convolution_size{size_.batch, channels, height, width, size_.filters, 1, 1, 0});
+      pixels_ = buffer<float>(static_cast<std::size_t>(size_.batch * height * width * channels));
+    }
+    parallel(static_cast<std::size_t>(size_.batch * height), static_cast<std::size_t>(width * channels),
+             [&](std::size_t begin, std::size_t end) {
+               for (auto row = static_cast<std::int64_t>(begin); row < static_cast<std::int64_t>(end); ++row) {
+                 auto const line = (row / height * size_.height + row % height * size_.stride) * size_.width;
+                 for (std::int64_t i = 0; i < width; ++i)
+                   std::memcpy(pixels_.data() + (row * width + i) * channels, x + (line + i * size_.stride) * channels,
+                               static_cast<std::size_t>(channels) * sizeof(float));
+               }
+             });
   }
 
   void execute(primitive const& p, std::initializer_list<dnnl_exec_arg_t> arguments) const {
@@ -165,12 +160,13 @@ class convolution {
   }
 
   convolution_size size_;
-  dnnl_dims_t strides_, padding_;
-  dnnl_memory_desc_t image_, result_, weight_, any_weight_, bias_;
+  convolution_plan plan_;
+  memory_desc weight_;
   engine engine_;
   stream stream_;
   direction forward_, data_, weights_;
-  buffer<float> sums_;
+  std::unique_ptr<convolution> dense_;  // of the pixels that are read, where some are skipped
+  buffer<float> sums_, pixels_;
 };
 
 /// Convolutions by size and number of threads: oneDNN cuts the work when a primitive is made, so one that was made for

@@ -13,7 +13,7 @@
 
 namespace dovetail::nn::onednn {
 
-/// The dense arithmetic of layers by oneDNN 2 (link dovetail::onednn). One instance belongs to one network and one
+/// The dense arithmetic of layers by oneDNN 2 or 3 (link dovetail::onednn). One instance belongs to one network and one
 /// thread at a time; it keeps the primitives it has made. The same input gives the same bits for a given thread count.
 class host {
  public:

@@ -68,7 +68,7 @@ T* grown(dovetail::cuda::device_buffer<T>& b, std::size_t n, dovetail::cuda::dev
     require(!d.capturing(),
             "optim::cuda: this step needs memory, which cannot be allocated while a graph is captured: do one step "
             "before");
-    b = dovetail::cuda::device_buffer<T>(n);
+    b = dovetail::cuda::device_buffer<T>(n, d);
   }
   return b.data();
 }
@@ -94,6 +94,7 @@ class algebra {
   void copy(const_span from, span to) const {
     require(from.size() == to.size(), "optim::cuda: a copy of ", from.size(), " numbers to ", to.size());
     if (from.empty()) return;
+    auto const here = device_->use();
     dovetail::cuda::check(cudaMemcpyAsync(to.address(), from.address(), from.size() * sizeof(float),
                                           cudaMemcpyDeviceToDevice, device_->stream),
                           "a copy of an optimizer's arrays");
@@ -172,6 +173,7 @@ class algebra {
     require(!device_->capturing(),
             "optim::cuda: this rule decides on the host what a step does, which a graph's replays would not: step "
             "without a graph");
+    auto const here = device_->use();
     std::remove_const_t<T> x{};
     dovetail::cuda::check(cudaMemcpyAsync(&x, from, sizeof x, cudaMemcpyDeviceToHost, device_->stream), "a download");
     device_->wait();

@@ -206,6 +206,22 @@ void refresh(Optimizer const& optimizer, state& s) {
 
 namespace detail {
 
+/// f(stage, i, arrays) for all that tensorwise stages keep: of tensor i, what the stage of its own group says.
+template <class Chains, class F>
+void each_arrays(Chains const& chains, state const& s, F const& f) {
+  [&]<std::size_t... S>(std::index_sequence<S...>) {
+    auto const of_stage = [&](auto index) {
+      for (std::size_t i = 0; i < s.parameters().size(); ++i) {
+        auto const& stage = std::get<index>(chains[s.layout().group_of[i]].parts());
+        if constexpr (has_arrays<std::remove_cvref_t<decltype(stage)>>())
+          f(std::size_t{index}, i, stage.arrays(s.parameters()[i].shape));
+      }
+    };
+    (of_stage(std::integral_constant<std::size_t, S>{}), ...);
+  }
+  (std::make_index_sequence<std::tuple_size_v<std::remove_cvref_t<decltype(chains[0].parts())>>>{});
+}
+
 /// A state; slots are kept in blocks of `block` elements by somebody else, unless that is 0. `first(slot, value)` is
 /// told of slots that do not begin with zeros.
 template <class Optimizer, class Source, class First>
@@ -233,15 +249,13 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   };
   std::apply([&](auto const&... stage) { (fill(stage), ...); }, chains[0].parts());
   if constexpr (chain::plan.tensorwise > 0) {
+    for (auto const& p : parameters)
+      require(!p.transposed, "optim::cuda: parameter '", p.name,
+              "' is column-major, which rules that see rows or matrices take on the host only");
     auto names = s.empty_names();
-    std::size_t index = 0;
-    auto const make = [&](auto const& stage) {
-      if constexpr (has_arrays<std::remove_cvref_t<decltype(stage)>>())
-        for (std::size_t i = 0; i < parameters.size(); ++i)
-          s.set_arrays(names, index, i, stage.arrays(parameters[i].shape));
-      ++index;
-    };
-    std::apply([&](auto const&... stage) { (make(stage), ...); }, chains[0].parts());
+    each_arrays(chains, s, [&](std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) {
+      s.set_arrays(names, stage, i, wanted);
+    });
   }
   refresh(optimizer, s);
   return s;
@@ -252,7 +266,12 @@ template <class Optimizer, class Source>
 void check_step(Optimizer const& optimizer, parameter_list const& parameters, state const& s, Source const& source) {
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
+  for (auto const& c : chains) c.check();
   s.check(parameters, source, chain_of<Optimizer>::plan, sizeof(typename flow::kernels), chains.size());
+  if constexpr (chain_of<Optimizer>::plan.tensorwise > 0)
+    each_arrays(chains, s, [&](std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) {
+      s.check_arrays(stage, i, wanted);
+    });
   require(!flow::observes || s.observed,
           "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
           "optim::cuda::observe for each layer before the step");
@@ -266,7 +285,7 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
   check_step(optimizer, parameters, s, source);
-  s.device().use();
+  auto const here = s.device().use();
   bool const capturing = s.device().capturing();
   if (!has_rates(chains, s)) {
     require(!capturing,
@@ -324,10 +343,8 @@ void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
   auto const& all = s.parameters();
   std::size_t i = 0;
   while (i < all.size() && (all.offset(i) != f.first || !all[i].size())) ++i;
-  require(i < all.size() && all[i].size() == static_cast<std::size_t>(f.in * f.out), "optim::cuda: a layer of ", f.in,
-          " inputs and ", f.out, " outputs was observed at flat index ", f.first,
-          ", where no such tensor begins: observe the model whose parameters init() was given");
-  s.device().use();
+  optim::detail::check_layer(f, i < all.size() ? &all[i].shape : nullptr, "optim::cuda");
+  auto const here = s.device().use();
   step_number const t{s.calls() + 1, s.device().capturing()};
   std::size_t index = 0;
   auto const visit = [&](auto const& stage) {

@@ -70,6 +70,7 @@ struct slot_format<blockwise_8bit> {
     codes::block_range range;
     for (int k = 0; k < block_share; ++k) range.take(x[k]);
     range.largest = detail::over_warp(range.largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+    range.smallest = detail::over_warp(range.smallest, [](std::uint32_t a, std::uint32_t b) { return a < b ? a : b; });
     range.signs = detail::over_warp(range.signs, [](std::uint32_t a, std::uint32_t b) { return a | b; });
     for (int k = 0; k < block_share; ++k) packed[k] = range.code(x[k], codes::random_bits(word, detail::place_of(k)));
     return range.scale();
@@ -88,6 +89,7 @@ struct weight_block {
   void* half;   ///< of the policy's `values`
   std::uint16_t* low;
   std::uint32_t count;
+  bool whole;  ///< as load_share takes it: all 256 elements, and all of these arrays aligned
 };
 
 /// What a policy for weights does on a device, for one thread's share of a block.
@@ -97,10 +99,10 @@ struct weight_format;
 template <>
 struct weight_format<fp32_weights> {
   __device__ static void load(weight_block const& b, float (&w)[block_share]) {
-    detail::load_share(static_cast<float const*>(b.full), b.count, w);
+    detail::load_share(static_cast<float const*>(b.full), b.count, w, b.whole);
   }
   __device__ static void store(weight_block const& b, float const (&w)[block_share], std::uint32_t) {
-    detail::store_share(b.full, b.count, w);
+    detail::store_share(b.full, b.count, w, b.whole);
   }
 };
 
@@ -113,7 +115,7 @@ struct weight_format<mirrored_weights<Half>> {
     weight_format<fp32_weights>::store(b, w, word);
     Half h[block_share];
     for (int k = 0; k < block_share; ++k) h[k] = Half(w[k]);
-    detail::store_share(static_cast<Half*>(b.half), b.count, h);
+    detail::store_share(static_cast<Half*>(b.half), b.count, h, b.whole);
   }
 };
 
@@ -122,8 +124,8 @@ struct weight_format<split_weights> {
   __device__ static void load(weight_block const& b, float (&w)[block_share]) {
     bf16 high[block_share];
     std::uint16_t low[block_share];
-    detail::load_share(static_cast<bf16 const*>(b.half), b.count, high);
-    detail::load_share(static_cast<std::uint16_t const*>(b.low), b.count, low);
+    detail::load_share(static_cast<bf16 const*>(b.half), b.count, high, b.whole);
+    detail::load_share(static_cast<std::uint16_t const*>(b.low), b.count, low, b.whole);
     for (int k = 0; k < block_share; ++k)
       w[k] = std::bit_cast<float>((static_cast<std::uint32_t>(high[k].bits) << 16) | low[k]);
   }
@@ -135,8 +137,8 @@ struct weight_format<split_weights> {
       high[k].bits = static_cast<std::uint16_t>(u >> 16);
       low[k] = static_cast<std::uint16_t>(u);
     }
-    detail::store_share(static_cast<bf16*>(b.half), b.count, high);
-    detail::store_share(b.low, b.count, low);
+    detail::store_share(static_cast<bf16*>(b.half), b.count, high, b.whole);
+    detail::store_share(b.low, b.count, low, b.whole);
   }
 };
 
@@ -144,13 +146,13 @@ template <>
 struct weight_format<rounded_weights> {
   __device__ static void load(weight_block const& b, float (&w)[block_share]) {
     bf16 h[block_share];
-    detail::load_share(static_cast<bf16 const*>(b.half), b.count, h);
+    detail::load_share(static_cast<bf16 const*>(b.half), b.count, h, b.whole);
     slot_format<bf16_slots>::decode(h, 1, w);
   }
   __device__ static void store(weight_block const& b, float const (&w)[block_share], std::uint32_t word) {
     bf16 h[block_share];
     slot_format<bf16_slots>::encode(w, word, h);
-    detail::store_share(static_cast<bf16*>(b.half), b.count, h);
+    detail::store_share(static_cast<bf16*>(b.half), b.count, h, b.whole);
   }
 };
 

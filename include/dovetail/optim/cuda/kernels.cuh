@@ -271,7 +271,7 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
     if (threadIdx.x == 0) totals[k] = total;
   }
   if (threadIdx.x == 0) {
-    skip = all.pass[P].can_skip && !isfinite(totals[0]);
+    skip = all.pass[P].skips(totals[0]);
     if (P == 0 && all.pass[0].of_gradient && all.pass[0].update_norm) record->gradient_norm = sqrt(totals[0]);
     if (skip) {
       record->skipped = 1;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <limits>
 #include <memory>
+#include <new>
 #include <type_traits>
 
 #include <cublas_v2.h>
@@ -47,8 +48,10 @@ class matrix_handles {
   /// What cuBLAS may use, in bytes: its own choice on recent devices, but the same in every run, graphs included.
   static constexpr std::size_t blas_room = std::size_t{32} << 20;
 
-  explicit matrix_handles(dovetail::cuda::device const& d) : room_(blas_room), info(1) {
+  explicit matrix_handles(dovetail::cuda::device const& d)
+      : room_(blas_room, d), blas_(nullptr, destroy{d.index}), solver_(nullptr, destroy{d.index}), info(1, d) {
     using dovetail::cuda::check;
+    auto const here = d.use();
     cublasHandle_t b{};
     check(cublasCreate(&b), "cublasCreate");
     blas_.reset(b);
@@ -65,9 +68,16 @@ class matrix_handles {
 
  private:
   struct destroy {
+    int device;
     // An error here is an earlier kernel's, reported elsewhere.
-    void operator()(cublasHandle_t h) const { static_cast<void>(cublasDestroy(h)); }
-    void operator()(cusolverDnHandle_t h) const { static_cast<void>(cusolverDnDestroy(h)); }
+    void operator()(cublasHandle_t h) const {
+      dovetail::cuda::current_device const here(device, std::nothrow);
+      static_cast<void>(cublasDestroy(h));
+    }
+    void operator()(cusolverDnHandle_t h) const {
+      dovetail::cuda::current_device const here(device, std::nothrow);
+      static_cast<void>(cusolverDnDestroy(h));
+    }
   };
   dovetail::cuda::device_buffer<std::byte> room_;
   std::unique_ptr<std::remove_pointer_t<cublasHandle_t>, destroy> blas_;
@@ -237,8 +247,8 @@ class matrices {
   void check_info(char const* what, std::size_t n) const {
     int info = 0;
     own_->info.download(device(), {&info, 1});
-    require(info == 0, "optim::cuda: ", what, " of order ", n, " failed with info ", info,
-            ": the matrix holds numbers that are not finite, or the iteration did not converge");
+    require<numeric_error>(info == 0, "optim::cuda: ", what, " of order ", n, " failed with info ", info,
+                           ": the matrix holds numbers that are not finite, or the iteration did not converge");
   }
 
   algebra const* algebra_;

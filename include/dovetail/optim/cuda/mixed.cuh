@@ -65,6 +65,7 @@ class mixed_state {
   /// The same state as the host's engine would have it. Waits.
   typename Mixed::state_type to_host() const {
     typename Mixed::state_type h;
+    h.tensors_of = tensors_of;
     Mixed::each([&]<std::size_t G>() {
       auto const& own = std::get<G>(parts);
       auto& there = std::get<G>(h.parts);
@@ -84,6 +85,7 @@ class mixed_state {
   }
 
   decltype(parts_of(std::make_index_sequence<Mixed::count>{})) parts;  ///< for the engine
+  tensor_layout tensors_of;                                            ///< the whole list that it was made for
 };
 
 namespace detail {
@@ -95,23 +97,6 @@ void each_rule(Mixed const& optimizer, State& s, F const& f) {
 template <class Source>
 auto subset(Source const& source, parameter_list const& parameters, std::vector<std::size_t> const& index) {
   return optim::detail::subset_source<Source>{&source, &parameters, index.data()};
-}
-/// Throws argument_error unless the list has the tensors that the state was made for.
-template <class State>
-void check_list(parameter_list const& parameters, State& s) {
-  std::size_t known = 0;
-  std::apply([&](auto const&... own) { ((known += own.index.size()), ...); }, s.parts);
-  require(known == parameters.size(), "optim::cuda: the state was made for ", known, " parameters, the list has ",
-          parameters.size(), ": call optim::cuda::init again");
-  auto const check = [&](auto const& own) {
-    for (std::size_t k = 0; k < own.index.size(); ++k) {
-      auto const& now = parameters[own.index[k]];
-      require(now.name == own.list[k].name && now.size() == own.list[k].size(), "optim::cuda: parameter ", own.index[k],
-              " was '", own.list[k].name, "' of ", own.list[k].size(), " elements at init() and is '", now.name,
-              "' of ", now.size(), " now");
-    }
-  };
-  std::apply([&](auto const&... own) { (check(own), ...); }, s.parts);
 }
 template <class Rule>
 inline constexpr bool is_mixed = false;
@@ -127,6 +112,7 @@ auto init(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& 
                 "optim::cuda: a mixed rule in a mixed one is for the host only: list all groups in one");
   source.check(parameters);
   mixed_state<mixed> s;
+  s.tensors_of = tensor_layout(parameters);
   auto const group_of = optimizer.groups_of(parameters);
   mixed::each([&]<std::size_t G>() {
     auto& own = std::get<G>(s.parts);
@@ -145,7 +131,7 @@ template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 void rebind(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
             mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
   source.check(parameters);
-  detail::check_list(parameters, s);
+  s.tensors_of.check(parameters, "optim::cuda: the state");
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     own.list = optim::mixed<Rest, Groups...>::sublist(parameters, own.index);
     rebind(rule, own.list, own.state, detail::subset(source, parameters, own.index));
@@ -157,7 +143,7 @@ template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 void step(optim::mixed<Rest, Groups...> const& optimizer, parameter_list const& parameters,
           mixed_state<optim::mixed<Rest, Groups...>>& s, Source const& source = {}) {
   source.check(parameters);
-  detail::check_list(parameters, s);
+  s.tensors_of.check(parameters, "optim::cuda: the state");
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     require(!optim::mixed<Rest, Groups...>::moved(parameters, own.list, own.index),
             "optim::cuda: tensors have moved since the state was made: call optim::cuda::rebind(optimizer, "

@@ -21,7 +21,7 @@ struct rate_table {
 class sent_rates {
  public:
   sent_rates() = default;
-  explicit sent_rates(std::size_t groups) : host_(groups), device_(groups) {}
+  sent_rates(std::size_t groups, dovetail::cuda::device const& d) : host_(groups), device_(groups, d) {}
 
   /// True if the device has the rate that step `t` needs. `rate(t)` is the group's.
   template <class Rate>

@@ -10,6 +10,7 @@
 
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/rates.cuh>
@@ -61,8 +62,7 @@ class state {
   template <gradient_source Source>
   state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source,
         dovetail::cuda::device d)
-      : device_(d), plan_(p), layout_(std::move(layout)), parameters_(parameters) {
-    d.use();
+      : device_(d), plan_(p), layout_(std::move(layout)), tensors_(parameters), parameters_(parameters) {
     source.check(parameters);
     auto const places = detail::places_of(parameters, source, layout_.group_of);
     begin_ = layout_.block ? block_layout(places, layout_.block)
@@ -71,23 +71,23 @@ class state {
     optim::state const names({}, p, {});
     for (std::size_t s = 0; s < p.slots; ++s) {
       slot_names_.push_back(names.slot_name(s));
-      slots_.emplace_back(layout_.block ? 0 : begin_.back());
+      slots_.emplace_back(layout_.block ? 0 : begin_.back(), d);
     }
-    record_ = dovetail::cuda::device_buffer<step_record>(std::vector{step_record{}});
-    rates_ = sent_rates(layout_.groups);
-    kernels_ = dovetail::cuda::device_buffer<std::byte>(layout_.kernel_bytes * layout_.groups);
+    record_ = dovetail::cuda::device_buffer<step_record>(std::vector{step_record{}}, d);
+    rates_ = sent_rates(layout_.groups, d);
+    kernels_ = dovetail::cuda::device_buffer<std::byte>(layout_.kernel_bytes * layout_.groups, d);
     if (p.reduces()) {
-      group_of_ = dovetail::cuda::device_buffer<std::uint32_t>(layout_.group_of);
-      sums_ = dovetail::cuda::device_buffer<double>(p.sums() * parameters.size());
-      totals_ = dovetail::cuda::device_buffer<double>(p.sums());
-      factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.factors);
+      group_of_ = dovetail::cuda::device_buffer<std::uint32_t>(layout_.group_of, d);
+      sums_ = dovetail::cuda::device_buffer<double>(p.sums() * parameters.size(), d);
+      totals_ = dovetail::cuda::device_buffer<double>(p.sums(), d);
+      factors_ = dovetail::cuda::device_buffer<float>(parameters.size() * p.factors, d);
     }
     if (p.tensorwise) {
-      update_ = dovetail::cuda::device_buffer<float>(begin_.back());
+      update_ = dovetail::cuda::device_buffer<float>(begin_.back(), d);
       arrays_.resize(p.stages * parameters.size());
     }
     scalar_stride_ = std::max<std::size_t>(1, parameters.size());
-    scalars_ = dovetail::cuda::device_buffer<double>(p.scalars * scalar_stride_);
+    scalars_ = dovetail::cuda::device_buffer<double>(p.scalars * scalar_stride_, d);
   }
 
   dovetail::cuda::device const& device() const { return device_; }
@@ -95,18 +95,18 @@ class state {
   /// Remembers the addresses of the same tensors, when the caller has moved them. Waits for the device.
   template <gradient_source Source = gradient::dense>
   void bind(parameter_list const& parameters, Source const& source = {}) {
-    check_names(parameters);
+    tensors_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
-    device_.wait();  // and makes it the current one
+    device_.wait();
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
     places_ = detail::places_of(parameters, source, layout_.group_of);
     if (!layout_.block)
-      runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, true).pieces);
+      runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, true).pieces, device_);
     if (layout_.block || plan_.reduces()) {
       auto const tensors = make_pieces(places_, gradient_size_, begin_, false);
-      tensors_ = dovetail::cuda::device_buffer<piece>(tensors.pieces);
-      first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first);
-      partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size());
+      tensor_pieces_ = dovetail::cuda::device_buffer<piece>(tensors.pieces, device_);
+      first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first, device_);
+      partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size(), device_);
     }
     parameters_ = parameters;
   }
@@ -115,7 +115,7 @@ class state {
   template <gradient_source Source>
   void check(parameter_list const& parameters, Source const& source, plan const& p, std::size_t kernel_bytes,
              std::size_t groups) const {
-    check_names(parameters);
+    tensors_.check(parameters, "optim::cuda: the state");
     source.check(parameters);
     require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
                 plan_.slots == p.slots && plan_.passes == p.passes,
@@ -147,18 +147,22 @@ class state {
   /// The same state as the host's engine would have it, to be saved, compared or stepped there. Waits.
   optim::state to_host() const {
     optim::state h = empty_host();
-    h.set_steps(record().steps);
-    copy_slots(h,
-               [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].download(device_, there, at); });
-    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.download(device_, h.scalar(c), c * scalar_stride_);
+    step_record r;
+    record_.queue_download(device_, {&r, 1});
+    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) {
+      slots_[s].queue_download(device_, there, at);
+    });
+    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.queue_download(device_, h.scalar(c), c * scalar_stride_);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
       for (std::size_t k = 0; k < arrays_[a].size(); ++k)
-        arrays_[a][k].values.download(device_, host_array(h, a, k).values.span());
+        arrays_[a][k].values.queue_download(device_, host_array(h, a, k).values.span());
+    device_.wait();
+    h.set_steps(r.steps);
     return h;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
-    h.check(parameters_, plan_, layout_.groups);
+    h.check(parameters_, plan_, layout_.groups, layout_.block == 0);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
       for (std::size_t k = 0; k < arrays_[a].size(); ++k) {
         auto const& from = host_array(h, a, k);
@@ -166,14 +170,16 @@ class state {
                 from.values.size(), " numbers of '", from.name, "', this one ", arrays_[a][k].values.size(),
                 ": make it with the same optimizer");
       }
-    copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].upload(device_, there, at); });
-    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.upload(device_, h.scalar(c), c * scalar_stride_);
+    copy_slots(
+        h, [&](std::size_t s, std::size_t at, std::span<float> there) { slots_[s].queue_upload(device_, there, at); });
+    for (std::size_t c = 0; c < plan_.scalars; ++c) scalars_.queue_upload(device_, h.scalar(c), c * scalar_stride_);
     for (std::size_t a = 0; a < arrays_.size(); ++a)
       for (std::size_t k = 0; k < arrays_[a].size(); ++k)
-        arrays_[a][k].values.upload(device_, host_array(h, a, k).values.span());
+        arrays_[a][k].values.queue_upload(device_, host_array(h, a, k).values.span());
     set_steps(h.steps());
   }
   void set_steps(std::int64_t n) {
+    check_count(n, "optim::cuda: the number of steps");
     step_record r = record();
     r.steps = n;
     r.outrun = 0;
@@ -204,7 +210,7 @@ class state {
     std::size_t tensor_count;
   };
   pass_arrays arrays() {
-    return {runs_,          tensors_,        first_.data(),    partials_.data(),  sums_.data(),
+    return {runs_,          tensor_pieces_,  first_.data(),    partials_.data(),  sums_.data(),
             totals_.data(), factors_.data(), group_of_.data(), parameters_.size()};
   }
   step_record* record_data() { return record_.data(); }
@@ -226,6 +232,10 @@ class state {
   std::span<device_array> stage_arrays(std::size_t stage, std::size_t i) {
     return arrays_[stage * parameters_.size() + i];
   }
+  /// Throws argument_error unless tensorwise stage `stage` keeps `wanted` of tensor i.
+  void check_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) const {
+    optim::detail::check_arrays(arrays_[stage * parameters_.size() + i], wanted, tensors_[i], "optim::cuda: the state");
+  }
   /// Takes zero arrays for a tensorwise stage and tensor i, under the names that the host's state gives them: `names`
   /// begins as empty_names().
   void set_arrays(optim::state& names, std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
@@ -235,7 +245,7 @@ class state {
     for (std::size_t k = 0; k < layout.size(); ++k)
       arrays_[stage * parameters_.size() + i].push_back(
           {names.arrays(stage, i)[k].name, layout[k].shape,
-           dovetail::cuda::device_buffer<float>(static_cast<std::size_t>(layout[k].shape.size()))});
+           dovetail::cuda::device_buffer<float>(static_cast<std::size_t>(layout[k].shape.size()), device_)});
   }
   optim::state empty_names() const {
     parameter_list list;
@@ -278,31 +288,26 @@ class state {
     require(k < list.size(), "optim::cuda: the host's state has other arrays: make it with the same optimizer");
     return list[k];
   }
-  void check_names(parameter_list const& parameters) const {
-    require(parameters.size() == parameters_.size(), "optim::cuda: the state was made for ", parameters_.size(),
-            " parameters, the list has ", parameters.size(), ": call init() again");
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      require(parameters[i].name == parameters_[i].name && parameters[i].size() == parameters_[i].size(),
-              "optim::cuda: parameter ", i, " was '", parameters_[i].name, "' of ", parameters_[i].size(),
-              " elements at init() and is '", parameters[i].name, "' of ", parameters[i].size(), " now");
-  }
   template <class Copy>
   void copy_slots(optim::state& h, Copy const& copy) const {
     for (std::size_t s = 0; s < slots_.size() && !layout_.block; ++s)
-      for (std::size_t i = 0; i < parameters_.size(); ++i)
-        copy(s, begin_[i], h.slot(s).subspan(parameters_.offset(i), parameters_[i].size()));
+      each_run(
+          parameters_.size(), [&](std::size_t i) { return parameters_[i].size(); },
+          [&](std::size_t i) { return begin_[i]; }, [&](std::size_t i) { return parameters_.offset(i); },
+          [&](std::size_t i, std::size_t n) { copy(s, begin_[i], h.slot(s).subspan(parameters_.offset(i), n)); });
   }
 
   dovetail::cuda::device device_;
   plan plan_;
   state_layout layout_;
+  tensor_layout tensors_;
   parameter_list parameters_;  ///< names, shapes, device addresses
   std::vector<place> places_;
   std::size_t gradient_size_ = 0;   ///< bytes of an element
   std::vector<std::size_t> begin_;  ///< of each tensor in every slot array
   std::vector<std::string> slot_names_;
   std::vector<dovetail::cuda::device_buffer<float>> slots_;
-  dovetail::cuda::device_buffer<piece> runs_, tensors_;
+  dovetail::cuda::device_buffer<piece> runs_, tensor_pieces_;
   dovetail::cuda::device_buffer<std::size_t> first_;
   dovetail::cuda::device_buffer<std::uint32_t> group_of_;
   dovetail::cuda::device_buffer<double> partials_, sums_, totals_, scalars_;

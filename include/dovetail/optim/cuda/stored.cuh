@@ -31,10 +31,10 @@ class stored_state {
   stored_state(state base, Slots const& slots, bool low) : base_(std::move(base)), slots_(slots) {
     std::size_t const n = base_.slot_size();
     for (std::size_t s = 0; s < base_.slots(); ++s) {
-      codes_.emplace_back(n);
-      scales_.emplace_back(Slots::scaled ? n / storage_block : 0);
+      codes_.emplace_back(n, device());
+      scales_.emplace_back(Slots::scaled ? n / storage_block : 0, device());
     }
-    if (low) low_ = dovetail::cuda::device_buffer<std::uint16_t>(n);
+    if (low) low_ = dovetail::cuda::device_buffer<std::uint16_t>(n, device());
   }
 
   dovetail::cuda::device const& device() const { return base_.device(); }
@@ -46,7 +46,9 @@ class stored_state {
     auto full = base_.to_host();
     full.make_blocks(base_.parameters());
     optim::stored_state<Slots> h(base_.parameters(), slots_, !low_.empty(), std::move(full));
-    each_tensor(*this, h, [&](auto const& ours, auto there, std::size_t at) { ours.download(device(), there, at); });
+    each_tensor(*this, h,
+                [&](auto const& ours, auto there, std::size_t at) { ours.queue_download(device(), there, at); });
+    device().wait();
     return h;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
@@ -54,7 +56,8 @@ class stored_state {
     require((h.low() == nullptr) == low_.empty(), "optim::cuda: the host's state has ", h.low() ? "" : "no ",
             "lower halves of weights, this one ", low_.empty() ? "none" : "has", ": make it with the same optimizer");
     base_.from_host(h.base());
-    each_tensor(*this, h, [&](auto& ours, auto there, std::size_t at) { ours.upload(device(), there, at); });
+    each_tensor(*this, h, [&](auto& ours, auto there, std::size_t at) { ours.queue_upload(device(), there, at); });
+    device().wait();
   }
 
   /// Remembers the addresses of the same tensors, when the caller has moved them. Waits for the device.
@@ -64,7 +67,7 @@ class stored_state {
     halves_ = detail::halves_of(weights, parameters.size());
     std::vector<detail::stored_tensor> tensors;
     for (std::size_t i = 0; i < parameters.size(); ++i) tensors.push_back({base_.begin()[i], halves_[i]});
-    tensors_ = dovetail::cuda::device_buffer<detail::stored_tensor>(tensors);
+    tensors_ = dovetail::cuda::device_buffer<detail::stored_tensor>(tensors, device());
   }
 
   // ---- for the engine
@@ -105,16 +108,29 @@ class stored_state {
   template <class Self, class F>
   static void each_tensor(Self& self, optim::stored_state<Slots>& h, F const& f) {
     auto const& all = self.base_.parameters();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      std::size_t const at = self.base_.begin()[i], n = all[i].size(), flat = all.offset(i);
-      for (std::size_t s = 0; s < self.codes_.size(); ++s) {
-        f(self.codes_[s], std::span(h.codes(s) + flat, n), at);
-        if (Slots::scaled)
-          f(self.scales_[s], std::span(h.scales(s) + h.block(i, 0), (n + storage_block - 1) / storage_block),
-            at / storage_block);
-      }
-      if (!self.low_.empty()) f(self.low_, std::span(h.low() + flat, n), at);
+    auto const& begin = self.base_.begin();
+    auto const each = [&](auto const& size, auto const& here, auto const& there, auto const& copy) {
+      each_run(all.size(), size, here, there, [&](std::size_t i, std::size_t n) { copy(here(i), there(i), n); });
+    };
+    auto const elements = [&](std::size_t i) { return all[i].size(); };
+    auto const at = [&](std::size_t i) { return begin[i]; };
+    auto const flat = [&](std::size_t i) { return all.offset(i); };
+    auto const blocks = [&](std::size_t i) { return (all[i].size() + storage_block - 1) / storage_block; };
+    auto const block_at = [&](std::size_t i) { return begin[i] / storage_block; };
+    auto const block = [&](std::size_t i) { return h.block(i, 0); };
+    for (std::size_t s = 0; s < self.codes_.size(); ++s) {
+      each(elements, at, flat, [&](std::size_t here, std::size_t there, std::size_t n) {
+        f(self.codes_[s], std::span(h.codes(s) + there, n), here);
+      });
+      if (Slots::scaled)
+        each(blocks, block_at, block, [&](std::size_t here, std::size_t there, std::size_t n) {
+          f(self.scales_[s], std::span(h.scales(s) + there, n), here);
+        });
     }
+    if (!self.low_.empty())
+      each(elements, at, flat, [&](std::size_t here, std::size_t there, std::size_t n) {
+        f(self.low_, std::span(h.low() + there, n), here);
+      });
   }
 
   state base_;

@@ -57,28 +57,45 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
   using math::each_slot, math::pass, math::slots;
   using memory::input, memory::read, memory::update, memory::weight;
 
-  /// The block at element `at` of the piece, `n` elements long; `flat`: where it begins in every slot array.
-  __device__ void block(stored_arrays<Slots, slots> const& a, stored_tensor const& tensor, piece const& c,
-                        std::uint32_t at, std::size_t flat, std::uint32_t n, std::uint64_t step) {
+  /// True if all of a tensor's blocks begin at boundaries of four elements in its gradients, weights and halves. Slot
+  /// arrays have theirs at multiples of 256.
+  __device__ bool aligned(stored_tensor const& tensor) const {
+    auto const lies = [](void const* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; };
+    bool all = true;
+    if constexpr (math::reads(math::input_bit)) all = all && lies(input, 4 * sizeof *input);
+    if constexpr (math::reads(weight_bit) || math::writes(weight_bit)) {
+      all = all && lies(weight, 4 * sizeof(float));
+      if constexpr (has_halves<Weights>()) all = all && lies(tensor.half, 4 * sizeof(half_of<Weights>));
+    }
+    return all;
+  }
+
+  /// The block at element `at` of the piece, `n` elements long; `flat`: where it begins in every slot array. `Whole`:
+  /// of 256 elements, in a tensor that is aligned.
+  template <bool Whole>
+  __device__ __forceinline__ void block(stored_arrays<Slots, slots> const& a, stored_tensor const& tensor,
+                                        piece const& c, std::uint32_t at, std::size_t flat, std::uint32_t n,
+                                        std::uint64_t step) {
     std::size_t const number = (flat - tensor.begin) / storage_block;
     float w[block_share] = {}, g[block_share] = {}, s[slots + 1][block_share] = {};
-    weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n};
+    weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n,
+                           Whole};
     if constexpr (math::reads(weight_bit)) weight_format<Weights>::load(own, w);
     if constexpr (math::reads(math::input_bit)) {
       typename memory::input_type x[block_share];
-      load_share(input + at, n, x);
+      load_share(input + at, n, x, Whole);
       for (int k = 0; k < block_share; ++k) g[k] = read(x[k]);
     }
     each_slot([&](auto i) {
       if constexpr (math::reads(slot_bit(i))) {
         typename Slots::code codes[block_share];
-        load_share(static_cast<typename Slots::code const*>(a.codes[i] + flat), n, codes);
+        load_share(static_cast<typename Slots::code const*>(a.codes[i] + flat), n, codes, Whole);
         slot_format<Slots>::decode(codes, Slots::scaled ? a.scales[i][flat / storage_block] : 1.0f, s[i]);
       }
     });
 #pragma unroll
     for (int k = 0; k < block_share; ++k) {
-      if (place_of(k) >= n) {  // what is behind the end is zero, whatever its codes say, and out of sums
+      if (!Whole && place_of(k) >= n) {  // what is behind the end is zero, whatever its codes say, and out of sums
         each_slot([&](auto i) { s[i][k] = 0; });
         continue;
       }
@@ -91,9 +108,10 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
     each_slot([&](auto i) {
       if constexpr (math::writes(slot_bit(i))) {
         typename Slots::code codes[block_share];
-        random_stream const random{a.slot_seed, c.tensor, step};
-        float const scale = slot_format<Slots>::encode(s[i], random.word(word + i), codes);
-        store_share(a.codes[i] + flat, n, codes);
+        random_stream const random{a.slot_seed, c.tensor};
+        float const scale =
+            slot_format<Slots>::encode(s[i], optim::codes::word_of_step(random.word(word + i), step), codes);
+        store_share(a.codes[i] + flat, n, codes, Whole);
         if constexpr (Slots::scaled)
           if (warp_lane() == 0) a.scales[i][flat / storage_block] = scale;
       }
@@ -102,7 +120,7 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
       random_stream const random{a.weight_seed, c.tensor, step};
       weight_format<Weights>::store(own, w, random.word(word + slots));
     }
-    if constexpr (pass.stores) store_share(update + at, n, g);
+    if constexpr (pass.stores) store_share(update + at, n, g, Whole);
   }
 
  private:
@@ -129,9 +147,14 @@ __global__ __launch_bounds__(threads) void run_stored_pass(typename Flow::kernel
     body_type body{};
     body.begin(c, kernels, factors, read, update);
     constexpr auto whole = static_cast<std::uint32_t>(storage_block);
+    stored_tensor const tensor = arrays.tensors[c.tensor];
+    bool const aligned = body.aligned(tensor);
     for (std::uint32_t at = threadIdx.x / 32 * whole; at < c.count; at += warps * whole)
-      body.block(arrays, arrays.tensors[c.tensor], c, at, c.slot + at, c.count - at < whole ? c.count - at : whole,
-                 step);
+      if (aligned && c.count - at >= whole)
+        body.template block<true>(arrays, tensor, c, at, c.slot + at, whole, step);
+      else
+        body.template block<false>(arrays, tensor, c, at, c.slot + at, c.count - at < whole ? c.count - at : whole,
+                                   step);
     body.leave_sums(partials, p);
   }
 }

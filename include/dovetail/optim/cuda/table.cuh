@@ -9,8 +9,10 @@
 
 namespace dovetail::optim::cuda {
 
-/// Elements of the longest piece: one block's work, and the unit of partial sums.
-inline constexpr std::size_t piece_size = 16384;
+/// Elements of the longest piece of a list of `total`: one block's work, and the unit of partial sums. Short where long
+/// ones would leave most of a device idle: 2^20 elements are 512 pieces, for a hundred or two of multiprocessors. A
+/// function of the list alone: sums have the same bits on every device.
+constexpr std::size_t piece_size(std::size_t total) { return total < (std::size_t{1} << 24) ? 2048 : 16384; }
 
 /// Where a tensor's numbers are in device memory.
 struct place {
@@ -69,10 +71,24 @@ inline std::vector<std::size_t> block_layout(std::vector<place> const& places, s
   return begin;
 }
 
+/// f(i, n) for runs of tensors that are neighbours in two arrays at once: n elements from tensor i on. One copy each.
+template <class Size, class Here, class There, class F>
+void each_run(std::size_t tensors, Size const& size, Here const& here, There const& there, F const& f) {
+  for (std::size_t i = 0; i < tensors;) {
+    std::size_t const first = i;
+    std::size_t n = size(i++);
+    while (i < tensors && here(i) == here(first) + n && there(i) == there(first) + n) n += size(i++);
+    if (n) f(first, n);
+  }
+}
+
 inline piece_table make_pieces(std::vector<place> const& places, std::size_t gradient_size,
                                std::vector<std::size_t> const& slots, bool merge) {
   piece_table t;
   t.first.push_back(0);
+  std::size_t total = 0;
+  for (auto const& x : places) total += x.size;
+  std::size_t const longest = piece_size(total);
   for (std::size_t i = 0; i < places.size();) {
     auto const& x = places[i];
     std::size_t n = x.size, next = i + 1;
@@ -86,7 +102,7 @@ inline piece_table make_pieces(std::vector<place> const& places, std::size_t gra
     }
     for (std::size_t at = 0; at < n;) {
       // The first piece is shorter by its misalignment: all others then begin at 16-byte boundaries.
-      std::size_t const most = at ? piece_size : piece_size - slots[i] % 4;
+      std::size_t const most = at ? longest : longest - slots[i] % 4;
       auto const count = std::min(n - at, most);
       t.pieces.push_back({x.weight ? x.weight + at : nullptr, x.gradient + at * gradient_size, slots[i] + at,
                           static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(i), x.group});

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 
@@ -20,6 +21,11 @@ namespace dovetail::optim {
 struct scale_by_adamax {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_adamax", field{"beta1", &scale_by_adamax::beta1, ranges::share},
+                  field{"beta2", &scale_by_adamax::beta2, ranges::share},
+                  field{"epsilon", &scale_by_adamax::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_inf"};
 
   struct kernel {
@@ -35,18 +41,20 @@ struct scale_by_adamax {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta1, detail::complement(beta1), beta2, epsilon, static_cast<float>(detail::correction(beta1, t))};
+    return {beta1, detail::complement(beta1), beta2, detail::least_epsilon(epsilon),
+            static_cast<float>(detail::correction(beta1, t))};
   }
 };
 
 namespace detail {
-/// Adam's moments: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2; m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
+/// Adam's moments: m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2, here and elsewhere as ((1 - b2) u) u, which
+/// overflows no earlier than it must; m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
 struct moments {
   float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0;
   template <class T>
   DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
     m = beta1 * m + rest1 * u;
-    v = beta2 * v + rest2 * (u * u);
+    v = beta2 * v + rest2 * u * u;
   }
 };
 /// The same, and the largest v so far: x <- max(x, v).
@@ -69,13 +77,14 @@ struct nesterov_weights {
 /// mu_1 ... mu_t. With q = 0.96^decay, log(1 - q^i / 2) = -sum_k (q^i / 2)^k / k, and the sum over i is a geometric
 /// series: 50 terms instead of t factors.
 DOVETAIL_HD inline nesterov_weights nesterov_shares(float beta, float decay, std::int64_t t) {
-  double const r = std::log(0.96) * static_cast<double>(decay), n = static_cast<double>(t), b = beta;
+  double const r = std::log(0.96) * static_cast<double>(decay), n = static_cast<double>(t),
+               b = static_cast<double>(beta);
   double sum = 0, half = 0.5;
   for (int k = 1; k <= 50; ++k, half *= 0.5) {
     double const rk = r * k;
     sum += half / k * (rk == 0 ? n : std::exp(rk) * std::expm1(rk * n) / std::expm1(rk));
   }
-  double const product = std::exp(n * std::log(b) - sum);
+  double const product = b > 0 ? std::exp(n * std::log(b) - sum) : 0;
   double const now = b * (1 - 0.5 * std::exp(r * n)), next = b * (1 - 0.5 * std::exp(r * (n + 1)));
   return {static_cast<float>((1 - now) / (1 - product)), static_cast<float>(next / (1 - product * next))};
 }
@@ -88,6 +97,12 @@ struct scale_by_nadam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;
+  static constexpr auto describe() {
+    return policy{"scale_by_nadam", field{"beta1", &scale_by_nadam::beta1, ranges::share},
+                  field{"beta2", &scale_by_nadam::beta2, ranges::share},
+                  field{"epsilon", &scale_by_nadam::epsilon, ranges::not_negative},
+                  field{"momentum_decay", &scale_by_nadam::momentum_decay, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
   struct kernel : detail::moments {
@@ -100,7 +115,7 @@ struct scale_by_nadam {
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     auto const shares = detail::nesterov_shares(beta1, momentum_decay, t);
     return {detail::moments_of(beta1, beta2), shares.fresh, shares.averaged, detail::root_correction(beta2, t),
-            epsilon};
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -109,6 +124,11 @@ struct scale_by_nadam {
 struct scale_by_amsgrad {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_amsgrad", field{"beta1", &scale_by_amsgrad::beta1, ranges::share},
+                  field{"beta2", &scale_by_amsgrad::beta2, ranges::share},
+                  field{"epsilon", &scale_by_amsgrad::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
   struct kernel : detail::largest_moments {
@@ -122,7 +142,7 @@ struct scale_by_amsgrad {
     return {{detail::moments_of(beta1, beta2)},
             static_cast<float>(detail::correction(beta1, t)),
             detail::root_correction(beta2, t),
-            epsilon};
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -132,6 +152,11 @@ struct scale_by_amsgrad {
 struct scale_by_radam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_radam", field{"beta1", &scale_by_radam::beta1, ranges::share},
+                  field{"beta2", &scale_by_radam::beta2, ranges::share},
+                  field{"epsilon", &scale_by_radam::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
   struct kernel : detail::moments {
@@ -147,7 +172,7 @@ struct scale_by_radam {
     bool const trusted = rt > 5;
     double const rectified = trusted ? std::sqrt((rt - 4) * (rt - 2) * r / ((r - 4) * (r - 2) * rt) * (1 - b2t)) : 0;
     return {detail::moments_of(beta1, beta2), static_cast<float>(detail::correction(beta1, t)), trusted ? 0.0f : 1.0f,
-            static_cast<float>(rectified), epsilon};
+            static_cast<float>(rectified), detail::root_epsilon(epsilon)};
   }
 };
 
@@ -159,6 +184,14 @@ struct scale_by_adabound {
   float epsilon = 1e-8f;
   float final_ratio = 100;
   float gamma = 1e-3f;
+  static constexpr auto describe() {
+    return policy{"scale_by_adabound",
+                  field{"beta1", &scale_by_adabound::beta1, ranges::share},
+                  field{"beta2", &scale_by_adabound::beta2, ranges::share},
+                  field{"epsilon", &scale_by_adabound::epsilon, ranges::not_negative},
+                  field{"final_ratio", &scale_by_adabound::final_ratio, ranges::positive},
+                  field{"gamma", &scale_by_adabound::gamma, ranges::positive}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
   struct kernel : detail::moments {
@@ -172,7 +205,8 @@ struct scale_by_adabound {
     double const g = static_cast<double>(gamma) * static_cast<double>(t), last = static_cast<double>(final_ratio);
     return {detail::moments_of(beta1, beta2),
             static_cast<float>(detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t))),
-            static_cast<float>(last * (1 - 1 / (g + 1))), static_cast<float>(last * (1 + 1 / g)), epsilon};
+            static_cast<float>(last * (1 - 1 / (g + 1))), static_cast<float>(last * (1 + 1 / g)),
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -181,19 +215,24 @@ struct scale_by_adabound {
 struct scale_by_adabelief {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-16f;
+  static constexpr auto describe() {
+    return policy{"scale_by_adabelief", field{"beta1", &scale_by_adabelief::beta1, ranges::share},
+                  field{"beta2", &scale_by_adabelief::beta2, ranges::share},
+                  field{"epsilon", &scale_by_adabelief::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_var"};
 
   struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0;
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct1 = 0, correct2 = 0, least = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& s) const {
       m = beta1 * m + rest1 * u;
       T const surprise = u - m;
-      s = beta2 * s + rest2 * (surprise * surprise) + epsilon;
+      s = beta2 * s + rest2 * surprise * surprise + epsilon;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T s) const {
-      return correct1 * m / (correct2 * simd::sqrt(s) + epsilon);
+      return correct1 * m / (correct2 * simd::sqrt(s) + least);
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
@@ -203,7 +242,8 @@ struct scale_by_adabelief {
             detail::complement(beta2),
             epsilon,
             static_cast<float>(detail::correction(beta1, t)),
-            detail::root_correction(beta2, t)};
+            detail::root_correction(beta2, t),
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -213,6 +253,12 @@ struct scale_by_yogi {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-3f;
   float initial_accumulator = 1e-6f;
+  static constexpr auto describe() {
+    return policy{"scale_by_yogi", field{"beta1", &scale_by_yogi::beta1, ranges::share},
+                  field{"beta2", &scale_by_yogi::beta2, ranges::share},
+                  field{"epsilon", &scale_by_yogi::epsilon, ranges::not_negative},
+                  field{"initial_accumulator", &scale_by_yogi::initial_accumulator, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
   constexpr float initial_value(std::size_t slot) const { return slot == 1 ? initial_accumulator : 0; }
 
@@ -221,8 +267,7 @@ struct scale_by_yogi {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + rest1 * u;
-      T const square = u * u;
-      v = v - rest2 * (simd::sign(v - square) * square);
+      v = v - simd::sign(v - u * u) * (rest2 * u * u);
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
@@ -233,143 +278,9 @@ struct scale_by_yogi {
     return {beta1,
             detail::complement(beta1),
             detail::complement(beta2),
-            epsilon,
+            detail::root_epsilon(epsilon),
             static_cast<float>(detail::correction(beta1, t)),
             detail::root_correction(beta2, t)};
-  }
-};
-
-/// Adam's moments; u <- ((1 - nu1) u + nu1 m^) / (sqrt((1 - nu2) u^2 + nu2 v^) + epsilon) (Ma & Yarats, ICLR 2019,
-/// section 4).
-struct scale_by_qhadam {
-  float nu1 = 0.7f, nu2 = 1;
-  float beta1 = 0.995f, beta2 = 0.999f;
-  float epsilon = 1e-8f;
-  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
-
-  struct kernel : detail::moments {
-    float fresh1 = 0, averaged1 = 0, fresh2 = 0, averaged2 = 0, epsilon = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
-      return (fresh1 * u + averaged1 * m) / (simd::sqrt(fresh2 * (u * u) + averaged2 * v) + epsilon);
-    }
-  };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {detail::moments_of(beta1, beta2),
-            detail::complement(nu1),
-            static_cast<float>(static_cast<double>(nu1) * detail::correction(beta1, t)),
-            detail::complement(nu2),
-            static_cast<float>(static_cast<double>(nu2) * detail::correction(beta2, t)),
-            epsilon};
-  }
-};
-
-/// Adam's moments and a slow average n <- b3 n + (1 - b3) u; u <- (m^ + alpha n) / (sqrt(v^) + epsilon). Over the first
-/// `warm_up` steps alpha grows linearly and b3 such that its half-life does (Pagliardini et al., The AdEMAMix
-/// Optimizer, ICLR 2025, algorithm 1 and equation 4).
-struct scale_by_ademamix {
-  float beta1 = 0.9f, beta2 = 0.999f, beta3 = 0.9999f;
-  float alpha = 5;
-  std::int64_t warm_up = 0;
-  float epsilon = 1e-8f;
-  static constexpr std::array slots{"exp_avg", "exp_avg_sq", "exp_avg_slow"};
-
-  struct kernel : detail::moments {
-    float beta3 = 0, rest3 = 0, alpha = 0, correct1 = 0, correct2 = 0, epsilon = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& n) const {
-      detail::moments::advance(u, m, v);
-      n = beta3 * n + rest3 * u;
-    }
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T, T m, T v, T n) const {
-      return (correct1 * m + alpha * n) / (correct2 * simd::sqrt(v) + epsilon);
-    }
-  };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double a = static_cast<double>(alpha), b3 = static_cast<double>(beta3);
-    if (t < warm_up) {
-      double const done = static_cast<double>(t) / static_cast<double>(warm_up);
-      double const from = std::log(static_cast<double>(beta1)), to = std::log(b3);
-      a *= done;
-      b3 = std::min(std::exp(from * to / ((1 - done) * to + done * from)), b3);
-    }
-    return {detail::moments_of(beta1, beta2),
-            static_cast<float>(b3),
-            static_cast<float>(1 - b3),
-            static_cast<float>(a),
-            static_cast<float>(detail::correction(beta1, t)),
-            detail::root_correction(beta2, t),
-            epsilon};
-  }
-};
-
-/// First step: v <- u^2, u <- 0. Then m <- b1 m + (1 - b1) clamp(u / max(sqrt(v), epsilon), (t - 1)^(1/4)) with the v
-/// of before; v <- b2 v + (1 - b2) u^2; u <- m (Taniguchi et al., ADOPT, NeurIPS 2024, algorithm 2 with clipping).
-struct scale_by_adopt {
-  float beta1 = 0.9f, beta2 = 0.9999f;
-  float epsilon = 1e-6f;
-  static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
-
-  struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, limit = 0, epsilon = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
-      T const scaled = u / simd::max(simd::sqrt(v), T(epsilon));
-      m = beta1 * m + rest1 * simd::max(simd::min(scaled, T(limit)), T(-limit));
-      v = beta2 * v + rest2 * (u * u);
-    }
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T, T m, T) const {
-      return m;
-    }
-  };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta1,
-            detail::complement(beta1),
-            t == 1 ? 0.0f : beta2,
-            t == 1 ? 1.0f : detail::complement(beta2),
-            static_cast<float>(std::pow(static_cast<double>(t - 1), 0.25)),
-            epsilon};
-  }
-};
-
-/// With d = u - (the gradient before), 0 at first: m <- b1 m + (1 - b1) u; c <- b2 c + (1 - b2) d;
-/// n <- b3 n + (1 - b3)(u + b2 d)^2; u <- (m^ + b2 c^) / (sqrt(n^) + epsilon) (Xie et al., Adan, TPAMI 2024,
-/// algorithm 1, each average corrected as in Adam).
-struct scale_by_adan {
-  float beta1 = 0.98f, beta2 = 0.92f, beta3 = 0.99f;
-  float epsilon = 1e-8f;
-  static constexpr std::array slots{"exp_avg", "exp_avg_diff", "exp_avg_sq", "previous_grad"};
-
-  struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, beta3 = 0, rest3 = 0, epsilon = 0;
-    float changes = 0, correct1 = 0, correct2 = 0, correct3 = 0;
-    template <class T>
-    DOVETAIL_INLINE constexpr void advance(T u, T& m, T& c, T& n, T& before) const {
-      T const d = changes * (u - before), looked_ahead = u + beta2 * d;
-      m = beta1 * m + rest1 * u;
-      c = beta2 * c + rest2 * d;
-      n = beta3 * n + rest3 * (looked_ahead * looked_ahead);
-      before = u;
-    }
-    template <class T>
-    DOVETAIL_INLINE constexpr T emit(T, T, T m, T c, T n, T) const {
-      return (correct1 * m + correct2 * c) / (correct3 * simd::sqrt(n) + epsilon);
-    }
-  };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta1,
-            detail::complement(beta1),
-            beta2,
-            detail::complement(beta2),
-            beta3,
-            detail::complement(beta3),
-            epsilon,
-            t == 1 ? 0.0f : 1.0f,
-            static_cast<float>(detail::correction(beta1, t)),
-            static_cast<float>(static_cast<double>(beta2) * detail::correction(beta2, t)),
-            detail::root_correction(beta3, t)};
   }
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/core/simd_power.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
@@ -24,6 +25,12 @@ struct scale_by_padam {
   float power = 0.125f;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{
+        "scale_by_padam", field{"power", &scale_by_padam::power, bounds{.low = 0, .high = 0.5, .above = true}},
+        field{"beta1", &scale_by_padam::beta1, ranges::share}, field{"beta2", &scale_by_padam::beta2, ranges::share},
+        field{"epsilon", &scale_by_padam::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
   struct kernel : detail::largest_moments {
@@ -37,7 +44,7 @@ struct scale_by_padam {
     return {{detail::moments_of(beta1, beta2)},
             static_cast<float>(detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t))),
             2 * power,
-            epsilon};
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -49,6 +56,14 @@ struct scale_by_amsbound {
   float epsilon = 1e-8f;
   float final_ratio = 100;
   float gamma = 1e-3f;
+  static constexpr auto describe() {
+    return policy{"scale_by_amsbound",
+                  field{"beta1", &scale_by_amsbound::beta1, ranges::share},
+                  field{"beta2", &scale_by_amsbound::beta2, ranges::share},
+                  field{"epsilon", &scale_by_amsbound::epsilon, ranges::not_negative},
+                  field{"final_ratio", &scale_by_amsbound::final_ratio, ranges::positive},
+                  field{"gamma", &scale_by_amsbound::gamma, ranges::positive}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
 
   struct kernel : scale_by_adabound::kernel {
@@ -74,6 +89,12 @@ struct scale_by_nadamax {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;
+  static constexpr auto describe() {
+    return policy{"scale_by_nadamax", field{"beta1", &scale_by_nadamax::beta1, ranges::share},
+                  field{"beta2", &scale_by_nadamax::beta2, ranges::share},
+                  field{"epsilon", &scale_by_nadamax::epsilon, ranges::not_negative},
+                  field{"momentum_decay", &scale_by_nadamax::momentum_decay, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_inf"};
 
   struct kernel {
@@ -90,7 +111,7 @@ struct scale_by_nadamax {
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     auto const shares = detail::nesterov_shares(beta1, momentum_decay, t);
-    return {beta1, detail::complement(beta1), beta2, shares.fresh, shares.averaged, epsilon};
+    return {beta1, detail::complement(beta1), beta2, shares.fresh, shares.averaged, detail::least_epsilon(epsilon)};
   }
 };
 
@@ -100,6 +121,12 @@ struct scale_by_simplified_ademamix {
   float beta1 = 0.99f, beta2 = 0.95f;
   float alpha = 0;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_simplified_ademamix", field{"beta1", &scale_by_simplified_ademamix::beta1, ranges::share},
+                  field{"beta2", &scale_by_simplified_ademamix::beta2, ranges::share},
+                  field{"alpha", &scale_by_simplified_ademamix::alpha, ranges::not_negative},
+                  field{"epsilon", &scale_by_simplified_ademamix::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
   struct kernel {
@@ -107,7 +134,7 @@ struct scale_by_simplified_ademamix {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = beta1 * m + u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T m, T v) const {
@@ -115,7 +142,12 @@ struct scale_by_simplified_ademamix {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    return {beta1, beta2, detail::complement(beta2), alpha, detail::root_correction(beta2, t), epsilon};
+    return {beta1,
+            beta2,
+            detail::complement(beta2),
+            alpha,
+            detail::root_correction(beta2, t),
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -125,16 +157,21 @@ struct scale_by_simplified_ademamix {
 struct scale_by_acprop {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-16f;
+  static constexpr auto describe() {
+    return policy{"scale_by_acprop", field{"beta1", &scale_by_acprop::beta1, ranges::share},
+                  field{"beta2", &scale_by_acprop::beta2, ranges::share},
+                  field{"epsilon", &scale_by_acprop::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_avg_var"};
 
   struct kernel {
-    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct2 = 0, first = 0;
+    float beta1 = 0, rest1 = 0, beta2 = 0, rest2 = 0, epsilon = 0, correct2 = 0, first = 0, least = 0;
     template <class T>
     DOVETAIL_INLINE constexpr T step(T, T u, T& m, T& s) const {
-      T const scaled = u / (first + correct2 * simd::sqrt(s) + epsilon);
+      T const scaled = u / (first + correct2 * simd::sqrt(s) + least);
       m = beta1 * m + rest1 * u;
       T const surprise = u - m;
-      s = beta2 * s + rest2 * (surprise * surprise) + epsilon;
+      s = beta2 * s + rest2 * surprise * surprise + epsilon;
       return scaled;
     }
   };
@@ -145,7 +182,8 @@ struct scale_by_acprop {
             detail::complement(beta2),
             epsilon,
             t == 1 ? 0.0f : detail::root_correction(beta2, t - 1),
-            t == 1 ? 1.0f : 0.0f};
+            t == 1 ? 1.0f : 0.0f,
+            detail::root_epsilon(epsilon)};
   }
 };
 
@@ -156,13 +194,18 @@ struct scale_by_acprop {
 struct scale_by_ftml {
   float beta1 = 0.6f, beta2 = 0.999f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_ftml", field{"beta1", &scale_by_ftml::beta1, ranges::share},
+                  field{"beta2", &scale_by_ftml::beta2, ranges::share},
+                  field{"epsilon", &scale_by_ftml::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"exp_avg_sq"};
 
   struct kernel {
     float beta2 = 0, rest2 = 0, gain = 0, correct2 = 0, epsilon = 0;
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& v) const {
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u, T v) const {
@@ -172,7 +215,7 @@ struct scale_by_ftml {
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     return {beta2, detail::complement(beta2),
             static_cast<float>((1 - static_cast<double>(beta1)) * detail::correction(beta1, t)),
-            detail::root_correction(beta2, t), epsilon};
+            detail::root_correction(beta2, t), detail::root_epsilon(epsilon)};
   }
 };
 
@@ -186,6 +229,14 @@ struct switch_adam_to_sgd {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-9f;
   float tolerance = 1e-9f;  ///< how near the estimate of SGD's rate must come to its average
+  static constexpr auto describe() {
+    return policy{"switch_adam_to_sgd",
+                  field{"lr", &switch_adam_to_sgd::lr, ranges::not_negative},
+                  field{"beta1", &switch_adam_to_sgd::beta1, ranges::share},
+                  field{"beta2", &switch_adam_to_sgd::beta2, ranges::share},
+                  field{"epsilon", &switch_adam_to_sgd::epsilon, ranges::not_negative},
+                  field{"tolerance", &switch_adam_to_sgd::tolerance, ranges::positive}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
   static constexpr std::array scalars{"rate_average", "sgd_rate", "switched"};
@@ -204,7 +255,7 @@ struct switch_adam_to_sgd {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v) const {
       m = keep * m + gain * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T adam(T m, T v) const {
@@ -239,7 +290,7 @@ struct switch_adam_to_sgd {
     kernel k{detail::moments_of(beta1, beta2)};
     k.adam_rate = static_cast<float>(static_cast<double>(lr) * detail::correction(beta1, t) /
                                      std::sqrt(detail::correction(beta2, t)));
-    k.epsilon = epsilon;
+    k.epsilon = detail::root_epsilon(epsilon);
     k.tolerance = tolerance;
     k.correct_rate = detail::correction(beta2, t);
     k.now = static_cast<double>(t);

@@ -13,6 +13,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/core/simd_power.hpp>
@@ -39,6 +40,14 @@ struct scale_by_adahessian {
   float epsilon = 1e-4f;
   spatial average = spatial::kernel;
   float power = 1;
+  static constexpr auto describe() {
+    return policy{"scale_by_adahessian",
+                  field{"beta1", &scale_by_adahessian::beta1, ranges::share},
+                  field{"beta2", &scale_by_adahessian::beta2, ranges::share},
+                  field{"epsilon", &scale_by_adahessian::epsilon, ranges::not_negative},
+                  field{"average", &scale_by_adahessian::average},
+                  field{"power", &scale_by_adahessian::power, ranges::positive}};
+  }
   static constexpr std::array slots{"exp_avg", "exp_hessian_sq", "hessian_diagonal"};
   static constexpr float initial_value(std::size_t slot) { return slot == 2 ? 1.0f : 0.0f; }
 
@@ -47,7 +56,7 @@ struct scale_by_adahessian {
     template <class T>
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& d) const {
       m = beta1 * m + rest1 * u;
-      v = beta2 * v + rest2 * (d * d);
+      v = beta2 * v + rest2 * d * d;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v, T) const {
@@ -60,12 +69,11 @@ struct scale_by_adahessian {
             detail::complement(beta1),
             beta2,
             detail::complement(beta2),
-            epsilon,
+            detail::root_epsilon(epsilon),
             static_cast<float>(detail::correction(beta1, t)),
             detail::root_correction(beta2, t),
             power};
   }
-  void check() const { require(power > 0, "scale_by_adahessian: power is ", power, ": it must be positive"); }
   /// The slot behind an observation.
   static constexpr std::size_t curvature_slot = 2;
   static float observed(float, float estimate) {
@@ -81,6 +89,14 @@ struct scale_by_sophia {
   float gamma = 0.01f;
   float epsilon = 1e-12f;
   float clipping = 1;
+  static constexpr auto describe() {
+    return policy{"scale_by_sophia",
+                  field{"beta1", &scale_by_sophia::beta1, ranges::share},
+                  field{"beta2", &scale_by_sophia::beta2, ranges::share},
+                  field{"gamma", &scale_by_sophia::gamma, ranges::not_negative},
+                  field{"epsilon", &scale_by_sophia::epsilon, ranges::not_negative},
+                  field{"clipping", &scale_by_sophia::clipping, ranges::positive}};
+  }
   static constexpr std::array slots{"exp_avg", "hessian_diagonal"};
 
   struct kernel {
@@ -95,7 +111,7 @@ struct scale_by_sophia {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t) const {
-    return {beta1, detail::complement(beta1), gamma, epsilon, clipping};
+    return {beta1, detail::complement(beta1), gamma, detail::least_epsilon(epsilon), clipping};
   }
   static constexpr std::size_t curvature_slot = 1;
   float observed(float h, float estimate) const { return beta2 * h + detail::complement(beta2) * estimate; }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/tensor_functions.hpp>
 #include <dovetail/optim/tensorwise.hpp>
@@ -26,6 +27,12 @@ struct scale_by_adafactor {
   float epsilon = 1.1920929e-7f;
   float smallest_rms = 1e-3f;
   float clipping = 1;
+  static constexpr auto describe() {
+    return policy{"scale_by_adafactor", field{"decay", &scale_by_adafactor::decay, bounds{.high = 0}},
+                  field{"epsilon", &scale_by_adafactor::epsilon, ranges::not_negative},
+                  field{"smallest_rms", &scale_by_adafactor::smallest_rms, ranges::not_negative},
+                  field{"clipping", &scale_by_adafactor::clipping, ranges::positive}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
@@ -36,7 +43,7 @@ struct scale_by_adafactor {
   void apply(basic_tensor_update<Algebra> const& t) const {
     std::int64_t const step = t.step;
     auto const fresh = static_cast<float>(std::pow(static_cast<double>(step), static_cast<double>(decay)));
-    float const kept = 1 - fresh, floor = epsilon * epsilon;
+    float const kept = 1 - fresh, floor = detail::least_epsilon(epsilon * epsilon);
     auto const& algebra = t.algebra;
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
@@ -49,7 +56,7 @@ struct scale_by_adafactor {
                            rows, columns, average_row<Algebra>{t.update, rows, kept, fresh});
       algebra.each_row(t.rows(), t.columns(),
                        divide_row<Algebra>{t.update, rows, columns, algebra.sum(rows), static_cast<double>(t.rows()),
-                                           static_cast<double>(epsilon), floor});
+                                           static_cast<double>(detail::least_epsilon(epsilon)), floor});
     }
     algebra.scale(
         t.update,
@@ -70,7 +77,7 @@ struct scale_by_adafactor {
     float fresh;
     template <class T>
     DOVETAIL_INLINE T operator()(T total, T u, T, T) const {
-      return total + fresh * (u * u);
+      return total + fresh * u * u;
     }
     /// Two totals as one.
     DOVETAIL_INLINE static float combine(float a, float b) { return a + b; }
@@ -85,7 +92,7 @@ struct scale_by_adafactor {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       double const mean = row.sum_of_squares(row.of(update)) / static_cast<double>(row.columns);
-      row.set(rows, kept * row.get(rows) + fresh * static_cast<float>(mean));
+      row.set(rows, kept * row.get(rows) + static_cast<float>(static_cast<double>(fresh) * mean));
     }
   };
   template <class Algebra>
@@ -118,6 +125,9 @@ struct scale_by_adafactor {
 /// over columns, C <- max over rows; u <- u / sqrt(v + epsilon), 0 where v is 0.
 struct scale_by_sm3 {
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_sm3", field{"epsilon", &scale_by_sm3::epsilon, ranges::not_negative}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {

@@ -8,8 +8,10 @@
 #include <limits>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
+#include <dovetail/optim/reducing_stages.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // Directions that depend on sums over each tensor, or over all, beyond the norms of reducing_stages.hpp. u is the
@@ -19,6 +21,7 @@ namespace dovetail::optim {
 
 /// u <- u / |u|, norms of each tensor; a tensor of zeros stays.
 struct normalize_per_tensor {
+  static constexpr auto describe() { return policy<normalize_per_tensor>{"normalize_per_tensor"}; }
   static constexpr reduction needs{.per_tensor = true};
 
   struct kernel {
@@ -36,6 +39,10 @@ struct normalize_per_tensor {
 struct scale_by_layer_rms {
   float beta = 0.98f;
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_layer_rms", field{"beta", &scale_by_layer_rms::beta, ranges::share},
+                  field{"epsilon", &scale_by_layer_rms::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{.per_tensor = true};
   static constexpr std::array scalars{"exp_avg_sq"};
 
@@ -43,9 +50,9 @@ struct scale_by_layer_rms {
     float beta = 0, epsilon = 0;
     bool first = false;
     DOVETAIL_HD float factor(norms n, double& v) const {
-      double const square = n.update * n.update, b = beta;
+      double const square = n.update * n.update, b = static_cast<double>(beta);
       v = first ? square : b * v + (1 - b) * square;
-      double const d = std::sqrt(v) + epsilon;
+      double const d = std::sqrt(v) + static_cast<double>(epsilon);
       return d > 0 ? detail::factor_from(1 / d) : 1.0f;
     }
     template <class T>
@@ -64,14 +71,23 @@ struct scale_by_clipped_lars_trust_ratio {
   float trust_coefficient = 0.02f;  ///< length of a step below that rate, as a share of |w|
   float weight_decay = 0;           ///< share of the weight that is added
   float epsilon = 1e-8f;            ///< added to the denominator of r
+  static constexpr auto describe() {
+    return policy{"scale_by_clipped_lars_trust_ratio",
+                  field{"lr", &scale_by_clipped_lars_trust_ratio::lr, ranges::not_negative},
+                  field{"trust_coefficient", &scale_by_clipped_lars_trust_ratio::trust_coefficient, ranges::positive},
+                  field{"weight_decay", &scale_by_clipped_lars_trust_ratio::weight_decay, ranges::not_negative},
+                  field{"epsilon", &scale_by_clipped_lars_trust_ratio::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
 
   struct kernel {
     float lr = 0, trust_coefficient = 0, weight_decay = 0, epsilon = 0;
     DOVETAIL_HD float factor(norms n) const {
       if (!(n.weight > 0 && n.update > 0)) return 1.0f;
-      double const r = trust_coefficient * n.weight / (n.update + weight_decay * n.weight + epsilon);
-      return r < lr ? static_cast<float>(r / lr) : 1.0f;
+      double const r = static_cast<double>(trust_coefficient) * n.weight /
+                       (n.update + static_cast<double>(weight_decay) * n.weight + static_cast<double>(epsilon));
+      auto const rate = static_cast<double>(lr);
+      return r < rate ? static_cast<float>(r / rate) : 1.0f;
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T u, T factor) const {
@@ -86,6 +102,9 @@ struct scale_by_clipped_lars_trust_ratio {
 /// NeurIPS 2020, algorithm 1).
 struct descend_by_relative_distance {
   float lr = 0.01f;  ///< length of a step, as a share of |w|; a number, no schedule
+  static constexpr auto describe() {
+    return policy{"descend_by_relative_distance", field{"lr", &descend_by_relative_distance::lr, ranges::not_negative}};
+  }
   static constexpr reduction needs{.per_tensor = true, .weight_norm = true};
   static constexpr bool ends_chain = true;
 
@@ -100,7 +119,7 @@ struct descend_by_relative_distance {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t) const {
-    double const x = lr;
+    double const x = static_cast<double>(lr);
     return {lr, static_cast<float>(1 / std::sqrt(1 + x * x))};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
@@ -111,6 +130,9 @@ struct descend_by_relative_distance {
 /// least epsilon.
 struct scale_by_percent_delta {
   float epsilon = 1e-3f;  ///< the smallest |w| that is divided by, in units of the weights
+  static constexpr auto describe() {
+    return policy{"scale_by_percent_delta", field{"epsilon", &scale_by_percent_delta::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{.per_tensor = true};
 
   struct kernel {
@@ -127,7 +149,7 @@ struct scale_by_percent_delta {
       return factor * u;
     }
   };
-  constexpr kernel prepare(std::int64_t) const { return {epsilon}; }
+  constexpr kernel prepare(std::int64_t) const { return {detail::least_epsilon(epsilon)}; }
 };
 
 /// Adam's moments; a = m^ / d + weight_decay w and c = u / d + weight_decay w with d = sqrt(v^) + epsilon;
@@ -138,7 +160,16 @@ struct scale_by_lans {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-6f;
   float weight_decay = 0.01f;
-  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();
+  float min_norm = 0, max_norm = std::numeric_limits<float>::max();
+  static constexpr auto describe() {
+    return policy{"scale_by_lans",
+                  field{"beta1", &scale_by_lans::beta1, ranges::share},
+                  field{"beta2", &scale_by_lans::beta2, ranges::share},
+                  field{"epsilon", &scale_by_lans::epsilon, ranges::not_negative},
+                  field{"weight_decay", &scale_by_lans::weight_decay, ranges::not_negative},
+                  field{"min_norm", &scale_by_lans::min_norm, ranges::not_negative},
+                  field{"max_norm", &scale_by_lans::max_norm, ranges::positive_or_infinite}};
+  }
   static constexpr reduction needs{.per_tensor = true};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
 
@@ -163,11 +194,12 @@ struct scale_by_lans {
       return averaged * (correct1 * m / d + weight_decay * w) + fresh * (u / d + weight_decay * w);
     }
   };
+  void check() const { detail::check_bounds("scale_by_lans", min_norm, max_norm); }
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
     return {detail::moments_of(beta1, beta2),
             static_cast<float>(detail::correction(beta1, t)),
             detail::root_correction(beta2, t),
-            epsilon,
+            detail::root_epsilon(epsilon),
             weight_decay,
             min_norm,
             max_norm};
@@ -187,6 +219,17 @@ struct scale_by_prodigy {
   float initial_d = 1e-6f;
   float coefficient = 1;
   bool bias_correction = false;
+  static constexpr auto describe() {
+    return policy{"scale_by_prodigy",
+                  field{"beta1", &scale_by_prodigy::beta1, ranges::share},
+                  field{"beta2", &scale_by_prodigy::beta2, ranges::share},
+                  field{"beta3", &scale_by_prodigy::beta3, ranges::share},
+                  field{"epsilon", &scale_by_prodigy::epsilon, ranges::not_negative},
+                  field{"weight_decay", &scale_by_prodigy::weight_decay, ranges::not_negative},
+                  field{"initial_d", &scale_by_prodigy::initial_d, ranges::positive},
+                  field{"coefficient", &scale_by_prodigy::coefficient, ranges::positive},
+                  field{"bias_correction", &scale_by_prodigy::bias_correction}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "p0"};
   static constexpr bool keeps_weights = true;
@@ -206,7 +249,7 @@ struct scale_by_prodigy {
     DOVETAIL_INLINE constexpr void advance(T w, T u, T& m, T& v, T& s, T& w0) const {
       w0 = simd::select(T(first) > 0.0f, w, w0);
       m = beta1 * m + gain1 * u;
-      v = beta2 * v + gain2 * (u * u);
+      v = beta2 * v + gain2 * u * u;
       s = beta3 * s + gain3 * u;
     }
     template <class T>
@@ -218,7 +261,8 @@ struct scale_by_prodigy {
       r = static_cast<double>(beta3) * r + correct * d * d / initial_d * sums[0];
       double const estimate = sums[1] > 0 ? coefficient * r / sums[1] : 0;
       if (estimate > d) d = estimate;
-      return {static_cast<float>(correct * before), static_cast<float>(d * static_cast<double>(epsilon))};
+      return {static_cast<float>(correct * before),
+              detail::root_epsilon(static_cast<float>(d * static_cast<double>(epsilon)))};
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T w, T, T m, T v, T, T, T d, T d_epsilon) const {
@@ -232,8 +276,8 @@ struct scale_by_prodigy {
             epsilon,
             weight_decay,
             t == 1 ? 1.0f : 0.0f,
-            initial_d,
-            coefficient,
+            static_cast<double>(initial_d),
+            static_cast<double>(coefficient),
             bias_correction ? detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t)) : 1};
   }
 };

@@ -6,6 +6,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -24,6 +25,15 @@ struct ascend_local_entropy {
   float scope = 1e-4f;         ///< gamma of the first centre: how strongly it holds the weights
   float scope_growth = 1e-3f;  ///< by how much gamma grows from one centre to the next
   float alpha = 0.75f;         ///< share of the weights that a step brings into mu
+  static constexpr auto describe() {
+    return policy{"ascend_local_entropy",
+                  field{"lr", &ascend_local_entropy::lr, ranges::not_negative},
+                  field{"outer_lr", &ascend_local_entropy::outer_lr, ranges::not_negative},
+                  field{"steps", &ascend_local_entropy::steps, ranges::count},
+                  field{"scope", &ascend_local_entropy::scope, ranges::not_negative},
+                  field{"scope_growth", &ascend_local_entropy::scope_growth, ranges::not_negative},
+                  field{"alpha", &ascend_local_entropy::alpha, ranges::unit}};
+  }
   static constexpr std::array slots{"centre", "mean"};
   static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
@@ -53,9 +63,6 @@ struct ascend_local_entropy {
             alpha};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
-  void check() const {
-    require(steps > 0, "ascend_local_entropy: steps is ", steps, ": the centre moves every so many, at least 1");
-  }
   /// What to evaluate: the centre.
   static constexpr float average(float, float x) { return x; }
 };

@@ -8,6 +8,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -24,6 +25,11 @@ struct scale_by_polyak {
   float lower_bound = 0;  ///< of the loss
   float largest = 1;      ///< the largest rate
   float epsilon = 0;      ///< added to the denominator
+  static constexpr auto describe() {
+    return policy{"scale_by_polyak", field{"lower_bound", &scale_by_polyak::lower_bound, ranges::finite},
+                  field{"largest", &scale_by_polyak::largest, ranges::positive},
+                  field{"epsilon", &scale_by_polyak::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
 
   struct kernel {
@@ -49,12 +55,14 @@ struct scale_by_loss_change {
   float beta = 0.999f;
   float clipping = 10;
   float lower_bound = 0;  ///< of the loss
+  static constexpr auto describe() {
+    return policy{"scale_by_loss_change", field{"beta", &scale_by_loss_change::beta, ranges::share},
+                  field{"clipping", &scale_by_loss_change::clipping, bounds{.low = 1}},
+                  field{"lower_bound", &scale_by_loss_change::lower_bound, ranges::finite}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array scalars{"d", "loss"};
   static constexpr double initial_scalar(std::size_t i) { return i == 0 ? 1.0 : 0.0; }
-  void check() const {
-    require(clipping >= 1, "scale_by_loss_change: clipping is ", clipping, ": it must be at least 1");
-  }
 
   struct kernel {
     float beta = 0, clipping = 0, lower_bound = 0;
@@ -63,7 +71,7 @@ struct scale_by_loss_change {
     constexpr void evaluated(double f) { loss = f; }
     DOVETAIL_HD float factor(norms, double& d, double& before) const {
       if (!first) {
-        double const limit = clipping, change = std::abs(loss - before),
+        double const limit = static_cast<double>(clipping), change = std::abs(loss - before),
                      above = std::min(loss, before) - static_cast<double>(lower_bound);
         double const c = above > 0 ? std::min(std::max(change / above, 1 / limit), limit) : limit;
         d = static_cast<double>(beta) * d + (1 - static_cast<double>(beta)) * c;
@@ -107,6 +115,12 @@ struct descend_by_momo {
   float beta = 0.9f;
   float lower_bound = 0;   ///< of the loss
   float weight_decay = 0;  ///< decoupled, and part of the model
+  static constexpr auto describe() {
+    return policy{"descend_by_momo", field{"lr", &descend_by_momo::lr},
+                  field{"beta", &descend_by_momo::beta, ranges::share},
+                  field{"lower_bound", &descend_by_momo::lower_bound, ranges::finite},
+                  field{"weight_decay", &descend_by_momo::weight_decay, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg"};
   static constexpr std::array scalars{"loss_avg", "inner_avg"};
@@ -133,11 +147,11 @@ struct descend_by_momo {
   kernel prepare(std::int64_t t) const {
     float const b = t == 1 ? 0.0f : beta;
     kernel k;
-    k.keep = b;
+    k.keep = static_cast<double>(b);
     k.rest = 1 - static_cast<double>(b);
-    k.rate = learning_rate(t);
-    k.decay = weight_decay;
-    k.lower_bound = lower_bound;
+    k.rate = static_cast<double>(learning_rate(t));
+    k.decay = static_cast<double>(weight_decay);
+    k.lower_bound = static_cast<double>(lower_bound);
     k.beta = b;
     k.fresh = detail::complement(b);
     return k;
@@ -155,6 +169,15 @@ struct descend_by_momo_adam {
   float epsilon = 1e-8f;
   float lower_bound = 0;   ///< of the loss
   float weight_decay = 0;  ///< decoupled, and part of the model
+  static constexpr auto describe() {
+    return policy{"descend_by_momo_adam",
+                  field{"lr", &descend_by_momo_adam::lr},
+                  field{"beta1", &descend_by_momo_adam::beta1, ranges::share},
+                  field{"beta2", &descend_by_momo_adam::beta2, ranges::share},
+                  field{"epsilon", &descend_by_momo_adam::epsilon, ranges::not_negative},
+                  field{"lower_bound", &descend_by_momo_adam::lower_bound, ranges::finite},
+                  field{"weight_decay", &descend_by_momo_adam::weight_decay, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
   static constexpr std::array scalars{"loss_avg", "inner_avg"};
@@ -185,15 +208,15 @@ struct descend_by_momo_adam {
   };
   kernel prepare(std::int64_t t) const {
     kernel k;
-    k.keep = beta1;
+    k.keep = static_cast<double>(beta1);
     k.rest = 1 - static_cast<double>(beta1);
-    k.rate = learning_rate(t);
-    k.decay = weight_decay;
-    k.lower_bound = lower_bound;
+    k.rate = static_cast<double>(learning_rate(t));
+    k.decay = static_cast<double>(weight_decay);
+    k.lower_bound = static_cast<double>(lower_bound);
     k.correct = detail::correction(beta1, t);
     k.adam = detail::moments_of(beta1, beta2);
     k.correct2 = detail::root_correction(beta2, t);
-    k.epsilon = epsilon;
+    k.epsilon = detail::root_epsilon(epsilon);
     return k;
   }
   float learning_rate(std::int64_t t) const { return lr(t - 1); }

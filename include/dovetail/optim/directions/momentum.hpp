@@ -6,6 +6,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/stage.hpp>
 
@@ -20,6 +21,10 @@ namespace dovetail::optim {
 struct extrapolate_from_past {
   float alpha = 1;  ///< weight of the update
   float beta = 1;   ///< weight of its change since the step before
+  static constexpr auto describe() {
+    return policy{"extrapolate_from_past", field{"alpha", &extrapolate_from_past::alpha, ranges::finite},
+                  field{"beta", &extrapolate_from_past::beta, ranges::finite}};
+  }
   static constexpr std::array slots{"previous_update"};
 
   struct kernel {
@@ -40,10 +45,12 @@ struct extrapolate_from_past {
 struct accumulate_decaying_momentum {
   float momentum = 0.9f;        ///< share of the momentum that the first step keeps
   std::int64_t steps = 100000;  ///< of the whole training; no momentum is left behind them
-  static constexpr std::array slots{"momentum_buffer"};
-  void check() const {
-    require(momentum < 1, "accumulate_decaying_momentum: momentum is ", momentum, ": it must be below 1");
+  static constexpr auto describe() {
+    return policy{"accumulate_decaying_momentum",
+                  field{"momentum", &accumulate_decaying_momentum::momentum, ranges::share},
+                  field{"steps", &accumulate_decaying_momentum::steps, ranges::count}};
   }
+  static constexpr std::array slots{"momentum_buffer"};
 
   struct kernel {
     float momentum = 0;
@@ -57,7 +64,8 @@ struct accumulate_decaying_momentum {
     }
   };
   constexpr kernel prepare(std::int64_t t) const {
-    double const left = t > steps ? 0 : 1 - static_cast<double>(t - 1) / static_cast<double>(steps), m = momentum;
+    double const left = t > steps ? 0 : 1 - static_cast<double>(t - 1) / static_cast<double>(steps),
+                 m = static_cast<double>(momentum);
     return {static_cast<float>(m * left / (1 - m + m * left))};
   }
 };

@@ -8,6 +8,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -27,6 +28,12 @@ struct follow_regularized_leader {
   float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
   float l1 = 0, l2 = 0;
+  static constexpr auto describe() {
+    return policy{"follow_regularized_leader", field{"lr", &follow_regularized_leader::lr, ranges::not_negative},
+                  field{"beta", &follow_regularized_leader::beta, ranges::positive},
+                  field{"l1", &follow_regularized_leader::l1, ranges::not_negative},
+                  field{"l2", &follow_regularized_leader::l2, ranges::not_negative}};
+  }
   static constexpr std::array slots{"unanswered", "n"};
   static constexpr bool ends_chain = true;
 
@@ -45,19 +52,17 @@ struct follow_regularized_leader {
   };
   constexpr kernel prepare(std::int64_t t) const { return {lr, beta + lr * l2, lr * l1, t == 1 ? 1.0f : 0.0f}; }
   constexpr float learning_rate(std::int64_t) const { return lr; }
-  void check() const {
-    require(beta > 0 && l1 >= 0 && l2 >= 0, "follow_regularized_leader: beta is ", beta, ", l1 ", l1, ", l2 ", l2,
-            ": beta must be positive, the others not negative");
-  }
 };
 
 /// b <- b + |u|^2 / b; u <- u / b (Wu, Ward & Bottou, WNGrad: Learn the Learning Rate in Gradient Descent, 2018).
 struct scale_by_wngrad {
   float initial = 1;  ///< b before the first step: the inverse of the largest rate
+  static constexpr auto describe() {
+    return policy{"scale_by_wngrad", field{"initial", &scale_by_wngrad::initial, ranges::positive}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array scalars{"b"};
   constexpr double initial_scalar(std::size_t) const { return static_cast<double>(initial); }
-  void check() const { require(initial > 0, "scale_by_wngrad: initial is ", initial, ": it must be positive"); }
 
   struct kernel {
     DOVETAIL_HD float factor(norms n, double& b) const {
@@ -76,6 +81,9 @@ struct scale_by_wngrad {
 /// over Nonconvex Landscapes, ICML 2019, algorithm 1).
 struct scale_by_adagrad_norm {
   float initial = 1e-2f;  ///< b_0 of the paper, in units of the gradient's norm
+  static constexpr auto describe() {
+    return policy{"scale_by_adagrad_norm", field{"initial", &scale_by_adagrad_norm::initial, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array scalars{"sum"};
   constexpr double initial_scalar(std::size_t) const {
@@ -119,6 +127,10 @@ struct distance_and_gradient {
 struct scale_by_dog {
   float reach = 1e-6f;  ///< length of the first step, as a share of 1 + |w0|
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_dog", field{"reach", &scale_by_dog::reach, ranges::positive},
+                  field{"epsilon", &scale_by_dog::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"p0"};
   static constexpr bool keeps_weights = true;
@@ -142,6 +154,10 @@ struct scale_by_dog {
 struct scale_by_dowg {
   float initial_square = 1e-4f;  ///< r before the first step: the square of a distance
   float epsilon = 1e-4f;         ///< added to the root in the denominator
+  static constexpr auto describe() {
+    return policy{"scale_by_dowg", field{"initial_square", &scale_by_dowg::initial_square, ranges::positive},
+                  field{"epsilon", &scale_by_dowg::epsilon, ranges::not_negative}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"p0"};
   static constexpr bool keeps_weights = true;
@@ -170,8 +186,17 @@ struct scale_by_dadapt_adam {
   float epsilon = 1e-8f;
   float weight_decay = 0;
   float initial_d = 1e-6f;
+  static constexpr auto describe() {
+    return policy{"scale_by_dadapt_adam",
+                  field{"beta1", &scale_by_dadapt_adam::beta1, ranges::share},
+                  field{"beta2", &scale_by_dadapt_adam::beta2, ranges::share},
+                  field{"epsilon", &scale_by_dadapt_adam::epsilon, ranges::not_negative},
+                  field{"weight_decay", &scale_by_dadapt_adam::weight_decay, ranges::not_negative},
+                  field{"initial_d", &scale_by_dadapt_adam::initial_d, ranges::positive}};
+  }
   static constexpr reduction needs{};
   static constexpr std::array slots{"exp_avg", "exp_avg_sq", "s", "scaled_s"};
+  static constexpr bool exact_slots = true;
   static constexpr std::array scalars{"d", "numerator"};
   constexpr double initial_scalar(std::size_t i) const { return i == 0 ? static_cast<double>(initial_d) : 0.0; }
 
@@ -188,7 +213,7 @@ struct scale_by_dadapt_adam {
     DOVETAIL_INLINE constexpr void advance(T u, T& m, T& v, T& s, T& scaled) const {
       scaled = s / (simd::sqrt(v) + epsilon);
       m = beta1 * m + gain1 * u;
-      v = beta2 * v + rest2 * (u * u);
+      v = beta2 * v + rest2 * u * u;
       s = keep * s + gain2 * u;
     }
     template <class T>
@@ -207,12 +232,12 @@ struct scale_by_dadapt_adam {
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const b2 = beta2, k = std::sqrt(b2);
+    double const b2 = static_cast<double>(beta2), k = std::sqrt(b2);
     return {beta1,
             beta2,
             detail::complement(beta2),
             static_cast<float>(k),
-            epsilon,
+            detail::root_epsilon(epsilon),
             weight_decay,
             detail::correction(beta1, t) / std::sqrt(detail::correction(beta2, t)),
             1 - static_cast<double>(beta1),
@@ -226,13 +251,13 @@ struct scale_by_dadapt_adam {
 struct bet_coins {
   float alpha = 100;      ///< the larger, the smaller the bets of the first steps
   float epsilon = 1e-8f;  ///< the largest gradient counts as at least this
+  static constexpr auto describe() {
+    return policy{"bet_coins", field{"alpha", &bet_coins::alpha, ranges::positive},
+                  field{"epsilon", &bet_coins::epsilon, ranges::not_negative}};
+  }
   static constexpr std::array slots{"p0", "gradient_sum", "largest", "absolute_sum", "reward"};
   static constexpr bool keeps_weights = true;
   static constexpr bool ends_chain = true;
-  void check() const {
-    require(alpha > 0 && epsilon > 0, "bet_coins: alpha is ", alpha, " and epsilon ", epsilon,
-            ": both must be positive");
-  }
 
   struct kernel {
     float alpha = 0, epsilon = 0, first = 0;
@@ -249,7 +274,9 @@ struct bet_coins {
       return w0 - w + c / simd::max(g + l, alpha * l) * ((l + r) / l);
     }
   };
-  constexpr kernel prepare(std::int64_t t) const { return {alpha, epsilon, t == 1 ? 1.0f : 0.0f}; }
+  constexpr kernel prepare(std::int64_t t) const {
+    return {alpha, detail::least_epsilon(epsilon), t == 1 ? 1.0f : 0.0f};
+  }
 };
 
 }  // namespace dovetail::optim

@@ -10,6 +10,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/philox.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // Stages that work row by row. A row is what belongs to one output: of a dense weight {out, in} its row, of a
@@ -23,6 +24,10 @@ namespace dovetail::optim {
 struct clip_adaptively {
   float clipping = 0.01f;  ///< the largest norm of a row's update, as a share of its weights' norm
   float epsilon = 1e-3f;   ///< the least norm that weights are taken to have
+  static constexpr auto describe() {
+    return policy{"clip_adaptively", field{"clipping", &clip_adaptively::clipping, ranges::positive},
+                  field{"epsilon", &clip_adaptively::epsilon, ranges::not_negative}};
+  }
   static constexpr bool tensorwise = true;
 
   template <class Algebra>
@@ -51,6 +56,7 @@ struct clip_adaptively {
 
 /// Gradient centralisation (Yong et al., ECCV 2020, equation 1): u <- u - mean(u) in each row; vectors stay.
 struct centralize {
+  static constexpr auto describe() { return policy<centralize>{"centralize"}; }
   static constexpr bool tensorwise = true;
 
   template <class Algebra>
@@ -84,6 +90,10 @@ struct centralize {
 /// Learning Recommendation Models, ISCA 2022, section 4.1.4): s <- s + mean(u^2); u <- u / (sqrt(s) + epsilon).
 struct scale_by_row_wise_adagrad {
   float epsilon = 1e-8f;
+  static constexpr auto describe() {
+    return policy{"scale_by_row_wise_adagrad",
+                  field{"epsilon", &scale_by_row_wise_adagrad::epsilon, ranges::not_negative}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
@@ -118,13 +128,18 @@ struct add_noise {
   float eta = 0.01f;       ///< variance in the first step
   float gamma = 0.55f;     ///< how fast it falls
   std::uint64_t seed = 0;  ///< of the numbers, which also depend on the tensor's name and the step
+  static constexpr auto describe() {
+    return policy{"add_noise", field{"eta", &add_noise::eta, ranges::not_negative},
+                  field{"gamma", &add_noise::gamma, ranges::not_negative}, field{"seed", &add_noise::seed}};
+  }
   static constexpr bool tensorwise = true;
 
   template <class Algebra>
   void apply(basic_tensor_update<Algebra> const& t) const {
     std::int64_t const step = t.step;
     double const n = static_cast<double>(step);  // 1 + t
-    auto const deviation = static_cast<float>(std::sqrt(static_cast<double>(eta) * std::pow(n, -double{gamma})));
+    auto const deviation =
+        static_cast<float>(std::sqrt(static_cast<double>(eta) * std::pow(n, -static_cast<double>(gamma))));
     t.algebra.each_four(t.update, draw{{seed, hash(t.name), static_cast<std::uint64_t>(step)}, deviation});
   }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 
@@ -13,6 +14,7 @@ namespace dovetail::optim {
 
 /// u <- sign(u), 0 where u is 0 (Bernstein et al., signSGD, ICML 2018).
 struct scale_by_sign {
+  static constexpr auto describe() { return policy<scale_by_sign>{"scale_by_sign"}; }
   struct kernel {
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T u) const {
@@ -25,6 +27,9 @@ struct scale_by_sign {
 /// m <- beta m + (1 - beta) u; u <- m.
 struct accumulate_average {
   float beta = 0.9f;
+  static constexpr auto describe() {
+    return policy{"accumulate_average", field{"beta", &accumulate_average::beta, ranges::share}};
+  }
   static constexpr std::array slots{"exp_avg"};
 
   struct kernel {
@@ -45,6 +50,10 @@ struct accumulate_average {
 /// Optimization Algorithms, NeurIPS 2023, program 2).
 struct scale_by_lion {
   float beta1 = 0.9f, beta2 = 0.99f;
+  static constexpr auto describe() {
+    return policy{"scale_by_lion", field{"beta1", &scale_by_lion::beta1, ranges::share},
+                  field{"beta2", &scale_by_lion::beta2, ranges::share}};
+  }
   static constexpr std::array slots{"exp_avg"};
 
   struct kernel {
@@ -64,6 +73,10 @@ struct scale_by_lion {
 /// b <- beta b + (1 - beta) u; u <- (1 - nu) u + nu b (Ma & Yarats, Quasi-hyperbolic momentum, ICLR 2019, section 3).
 struct scale_by_qhm {
   float nu = 0.7f, beta = 0.999f;
+  static constexpr auto describe() {
+    return policy{"scale_by_qhm", field{"nu", &scale_by_qhm::nu, ranges::unit},
+                  field{"beta", &scale_by_qhm::beta, ranges::share}};
+  }
   static constexpr std::array slots{"momentum_buffer"};
 
   struct kernel {

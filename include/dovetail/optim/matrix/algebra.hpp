@@ -53,6 +53,7 @@ struct host_matrices {
       for (std::size_t j = 0; j < n; ++j) basis[i * n + j] = to_float(e.vectors[(n - 1 - j) * n + i]);
   }
   static void orthogonal_factor(const_span a, std::size_t n, span q) {
+    lapack::detail::check_finite(a, "a QR decomposition", n);
     std::vector<double> x(a.begin(), a.end());
     lapack::orthogonal_factor(x, n);
     std::transform(x.begin(), x.end(), q.begin(), to_float);

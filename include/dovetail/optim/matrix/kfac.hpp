@@ -10,6 +10,7 @@
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -134,6 +135,11 @@ struct scale_by_kfac {
   float decay = 0.95f;
   float damping = 1e-3f;
   std::int64_t interval = 10;
+  static constexpr auto describe() {
+    return policy{"scale_by_kfac", field{"decay", &scale_by_kfac::decay, ranges::share},
+                  field{"damping", &scale_by_kfac::damping, ranges::positive},
+                  field{"interval", &scale_by_kfac::interval, ranges::count}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
@@ -203,6 +209,11 @@ struct scale_by_ekfac {
   float decay = 0.95f;
   float damping = 1e-3f;
   std::int64_t interval = 10;
+  static constexpr auto describe() {
+    return policy{"scale_by_ekfac", field{"decay", &scale_by_ekfac::decay, ranges::share},
+                  field{"damping", &scale_by_ekfac::damping, ranges::positive},
+                  field{"interval", &scale_by_ekfac::interval, ranges::count}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
@@ -328,6 +339,15 @@ struct kfac {
   float damping = 1e-3f;       ///< added to the Fisher matrix: the larger, the shorter and the more like SGD a step is
   std::int64_t interval = 10;  ///< steps from one renewal of the inverses to the next
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"kfac",
+                  field{"lr", &kfac::lr},
+                  field{"momentum", &kfac::momentum, ranges::share},
+                  field{"decay", &kfac::decay, ranges::share},
+                  field{"damping", &kfac::damping, ranges::positive},
+                  field{"interval", &kfac::interval, ranges::count},
+                  field{"weight_decay", &kfac::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_kfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {
@@ -347,6 +367,15 @@ struct ekfac {
   float damping = 1e-3f;       ///< added to the second moments: the larger, the shorter and the more like SGD a step is
   std::int64_t interval = 10;  ///< steps from one renewal of the bases to the next
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"ekfac",
+                  field{"lr", &ekfac::lr},
+                  field{"momentum", &ekfac::momentum, ranges::share},
+                  field{"decay", &ekfac::decay, ranges::share},
+                  field{"damping", &ekfac::damping, ranges::positive},
+                  field{"interval", &ekfac::interval, ranges::count},
+                  field{"weight_decay", &ekfac::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_ekfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 
 // The dense algebra of second-order rules, by whichever BLAS and LAPACK the program is linked with (OpenBLAS, MKL,
 // reference): CMake's dovetail::lapack. Matrices are row-major. Products are in single precision, decompositions in
@@ -49,8 +50,14 @@ inline int to_int(std::size_t n) {
   return static_cast<int>(n);
 }
 inline void check_info(int info, char const* what, std::size_t n) {
-  require(info == 0, "lapack: ", what, " of order ", n, " failed with info ", info,
-          ": the matrix holds numbers that are not finite, or the iteration did not converge");
+  require<numeric_error>(info == 0, "lapack: ", what, " of order ", n, " failed with info ", info,
+                         ": the matrix holds numbers that are not finite, or the iteration did not converge");
+}
+/// Throws numeric_error unless a matrix that is to be decomposed is finite: LAPACK may go on for ever, or not tell.
+inline void check_finite(std::span<float const> a, char const* what, std::size_t n) {
+  require<numeric_error>(all_finite(a), "lapack: ", what, " of order ", n,
+                         ": the matrix holds numbers that are not finite, because gradients are not or their squares "
+                         "overflow: put optim::skip_non_finite before the rule");
 }
 }  // namespace detail
 
@@ -85,6 +92,7 @@ inline eigen_system eigen(std::span<float const> a, std::size_t n) {
   require(a.size() == n * n, "lapack::eigen: ", a.size(), " elements for a matrix of order ", n);
   eigen_system e{std::vector<double>(n), {a.begin(), a.end()}};
   if (n == 0) return e;
+  detail::check_finite(a, "an eigenvalue problem", n);
   char const job = 'V', upper = 'U';
   int const order = detail::to_int(n);
   int info = 0, size = -1, isize = -1, best_i = 0;
@@ -120,6 +128,7 @@ inline void inverse(std::span<float const> a, std::size_t n, double ridge, std::
   if (n == 0) return;
   require(a.size() == n * n && out.size() == n * n, "lapack::inverse: ", a.size(), " elements for a matrix of order ",
           n);
+  detail::check_finite(a, "a Cholesky decomposition", n);
   std::vector<double> x(a.begin(), a.end());
   for (std::size_t i = 0; i < n; ++i) x[i * n + i] += ridge;
   char const lower = 'L';  // row-major upper

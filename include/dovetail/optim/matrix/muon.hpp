@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/sign.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
@@ -23,6 +24,14 @@ struct orthogonalize {
   int iterations = 5;
   float a = 3.4445f, b = -4.7750f, c = 2.0315f;
   float epsilon = 1e-7f;
+  static constexpr auto describe() {
+    return policy{"orthogonalize",
+                  field{"iterations", &orthogonalize::iterations, ranges::count},
+                  field{"a", &orthogonalize::a, ranges::finite},
+                  field{"b", &orthogonalize::b, ranges::finite},
+                  field{"c", &orthogonalize::c, ranges::finite},
+                  field{"epsilon", &orthogonalize::epsilon, ranges::not_negative}};
+  }
   static constexpr bool tensorwise = true;
 
   static double cost(shape const& s) {
@@ -41,7 +50,7 @@ struct orthogonalize {
     auto&& matrix = matrices_of(algebra);
     std::size_t const m = t.rows(), n = t.columns(), k = std::min(m, n);
     auto const x = t.update;
-    algebra.scale(x, over_norm{static_cast<double>(epsilon)}, algebra.sum_of_squares(x));
+    algebra.scale(x, over_norm{static_cast<double>(detail::least_epsilon(epsilon))}, algebra.sum_of_squares(x));
     auto const work = t.work(2 * k * k + m * n);
     auto const g = work.first(k * k), h = work.subspan(k * k, k * k), y = work.subspan(2 * k * k, m * n);
     for (int i = 0; i < iterations; ++i) {
@@ -76,6 +85,14 @@ struct muon {
   bool nesterov = true;  ///< false: b itself is orthogonalised
   int iterations = 5;    ///< of the orthogonalisation; more come nearer to it
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"muon",
+                  field{"lr", &muon::lr},
+                  field{"momentum", &muon::momentum, ranges::share},
+                  field{"nesterov", &muon::nesterov},
+                  field{"iterations", &muon::iterations, ranges::count},
+                  field{"weight_decay", &muon::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_qhm, orthogonalize, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {

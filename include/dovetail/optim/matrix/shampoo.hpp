@@ -4,9 +4,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
 #include <dovetail/optim/rules/named.hpp>
@@ -34,13 +37,28 @@ struct scale_by_shampoo {
   graft grafting = graft::adagrad;
   float graft_beta2 = 0.999f;  ///< of RMSprop's update
   float graft_epsilon = 1e-10f;
+  static constexpr auto describe() {
+    return policy{"scale_by_shampoo",
+                  field{"beta2", &scale_by_shampoo::beta2, ranges::unit},
+                  field{"epsilon", &scale_by_shampoo::epsilon, ranges::not_negative},
+                  field{"interval", &scale_by_shampoo::interval, ranges::count},
+                  field{"block", &scale_by_shampoo::block, ranges::count},
+                  field{"grafting", &scale_by_shampoo::grafting},
+                  field{"graft_beta2", &scale_by_shampoo::graft_beta2, ranges::share},
+                  field{"graft_epsilon", &scale_by_shampoo::graft_epsilon, ranges::not_negative}};
+  }
   static constexpr bool tensorwise = true;
+  /// An eigenvalue of 0 has no inverse root; below this share, a float's statistics tell nothing of one.
+  static constexpr double smallest_ridge = 0x1p-48;
 
   std::vector<named_shape> arrays(shape const& s) const {
     std::vector<named_shape> list;
     if (s.rank >= 2) {
-      auto const n = static_cast<std::int64_t>(layout(s).size);
-      list = {{"statistics", shape{n}}, {"roots", shape{n}}};
+      auto const g = layout(s);
+      auto const n = static_cast<std::int64_t>(g.size);
+      // Blocks of another size may take as many numbers: the name tells them apart.
+      auto const blocks = g.most < std::max(g.rows, g.columns) ? message("_in_blocks_of_", g.most) : std::string();
+      list = {{"statistics" + blocks, shape{n}}, {"roots" + blocks, shape{n}}};
     }
     if (has_accumulator()) list.push_back({"graft", s});
     return list;
@@ -74,7 +92,7 @@ struct scale_by_shampoo {
   void solve(basic_tensor_update<Algebra> const& t) const {
     auto&& matrix = matrices_of(t.algebra);
     auto const root = [&](std::size_t at, std::size_t n) {
-      matrix.power(t.array(0).subspan(at, n * n), n, -0.25, static_cast<double>(epsilon),
+      matrix.power(t.array(0).subspan(at, n * n), n, -0.25, std::max(static_cast<double>(epsilon), smallest_ridge),
                    t.array(1).subspan(at, n * n));
     };
     each_block(layout(t.shape), [&](block_view const& b) {
@@ -157,7 +175,7 @@ struct scale_by_shampoo {
     bool const sums = grafting == graft::adagrad;
     float const kept = sums ? 1 : graft_beta2, fresh = sums ? 1 : 1 - graft_beta2;
     t.algebra.map(moments, detail::average_squares{kept, fresh}, moments, t.update);
-    t.algebra.map(out, divide{graft_epsilon}, t.update, moments);
+    t.algebra.map(out, divide{detail::root_epsilon(graft_epsilon)}, t.update, moments);
   }
 };
 
@@ -173,6 +191,17 @@ struct shampoo {
   std::int64_t block = 1024;        ///< the most rows and columns that are preconditioned together
   graft grafting = graft::adagrad;  ///< whose length a step has
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"shampoo",
+                  field{"lr", &shampoo::lr},
+                  field{"momentum", &shampoo::momentum, ranges::share},
+                  field{"beta2", &shampoo::beta2, ranges::unit},
+                  field{"epsilon", &shampoo::epsilon, ranges::not_negative},
+                  field{"interval", &shampoo::interval, ranges::count},
+                  field{"block", &shampoo::block, ranges::count},
+                  field{"grafting", &shampoo::grafting},
+                  field{"weight_decay", &shampoo::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_shampoo, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {

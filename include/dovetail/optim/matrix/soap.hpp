@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/directions/corrections.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
@@ -29,6 +30,15 @@ struct scale_by_soap {
   float epsilon = 1e-8f;
   std::int64_t interval = 10;
   std::int64_t largest = 10000;
+  static constexpr auto describe() {
+    return policy{"scale_by_soap",
+                  field{"beta1", &scale_by_soap::beta1, ranges::share},
+                  field{"beta2", &scale_by_soap::beta2, ranges::share},
+                  field{"shampoo_beta", &scale_by_soap::shampoo_beta, bounds{.low = -1, .high = 1, .below = true}},
+                  field{"epsilon", &scale_by_soap::epsilon, ranges::not_negative},
+                  field{"interval", &scale_by_soap::interval, ranges::count},
+                  field{"largest", &scale_by_soap::largest, ranges::count}};
+  }
   static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
@@ -77,7 +87,9 @@ struct scale_by_soap {
     rotate(t, true, t.update, a, room);
     algebra.map(v, detail::average_squares{beta2, detail::complement(beta2)}, v, a);
     rotate(t, true, m, b, room);
-    algebra.map(b, adam{static_cast<float>(detail::correction(beta1, n)), detail::root_correction(beta2, n), epsilon},
+    algebra.map(b,
+                adam{static_cast<float>(detail::correction(beta1, n)), detail::root_correction(beta2, n),
+                     detail::root_epsilon(epsilon)},
                 b, v);
     add_statistics(t);
     rotate(t, false, b, t.update, room);
@@ -166,6 +178,16 @@ struct soap {
   std::int64_t interval = 10;    ///< steps from one renewal of the bases to the next
   std::int64_t largest = 10000;  ///< dimension that is preconditioned
   float weight_decay = 0.01f;
+  static constexpr auto describe() {
+    return policy{"soap",
+                  field{"lr", &soap::lr},
+                  field{"beta1", &soap::beta1, ranges::share},
+                  field{"beta2", &soap::beta2, ranges::share},
+                  field{"epsilon", &soap::epsilon, ranges::not_negative},
+                  field{"interval", &soap::interval, ranges::count},
+                  field{"largest", &soap::largest, ranges::count},
+                  field{"weight_decay", &soap::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_soap, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/core/ranges.hpp>
+#include <dovetail/optim/directions/adam_averages.hpp>
 #include <dovetail/optim/directions/adam_family.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -19,6 +21,14 @@ struct adamax {
   float beta2 = 0.999f;   ///< share of the largest |g| that a step keeps
   float epsilon = 1e-8f;  ///< added to |g|
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adamax",
+                  field{"lr", &adamax::lr},
+                  field{"beta1", &adamax::beta1, ranges::share},
+                  field{"beta2", &adamax::beta2, ranges::share},
+                  field{"epsilon", &adamax::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adamax::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adamax, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -35,6 +45,15 @@ struct nadam {
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;  ///< how fast the momentum grows to beta1
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"nadam",
+                  field{"lr", &nadam::lr},
+                  field{"beta1", &nadam::beta1, ranges::share},
+                  field{"beta2", &nadam::beta2, ranges::share},
+                  field{"epsilon", &nadam::epsilon, ranges::not_negative},
+                  field{"momentum_decay", &nadam::momentum_decay, ranges::not_negative},
+                  field{"weight_decay", &nadam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_nadam, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -50,6 +69,14 @@ struct amsgrad {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"amsgrad",
+                  field{"lr", &amsgrad::lr},
+                  field{"beta1", &amsgrad::beta1, ranges::share},
+                  field{"beta2", &amsgrad::beta2, ranges::share},
+                  field{"epsilon", &amsgrad::epsilon, ranges::not_negative},
+                  field{"weight_decay", &amsgrad::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_amsgrad, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -64,6 +91,14 @@ struct radam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"radam",
+                  field{"lr", &radam::lr},
+                  field{"beta1", &radam::beta1, ranges::share},
+                  field{"beta2", &radam::beta2, ranges::share},
+                  field{"epsilon", &radam::epsilon, ranges::not_negative},
+                  field{"weight_decay", &radam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_radam, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -81,6 +116,16 @@ struct adabound {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adabound",
+                  field{"lr", &adabound::lr},
+                  field{"final_ratio", &adabound::final_ratio, ranges::positive},
+                  field{"gamma", &adabound::gamma, ranges::positive},
+                  field{"beta1", &adabound::beta1, ranges::share},
+                  field{"beta2", &adabound::beta2, ranges::share},
+                  field{"epsilon", &adabound::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adabound::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adabound, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -97,6 +142,14 @@ struct adabelief {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-16f;  ///< added to the variance in every step, and to its root
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adabelief",
+                  field{"lr", &adabelief::lr},
+                  field{"beta1", &adabelief::beta1, ranges::share},
+                  field{"beta2", &adabelief::beta2, ranges::share},
+                  field{"epsilon", &adabelief::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adabelief::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_adabelief, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -113,6 +166,15 @@ struct yogi {
   float epsilon = 1e-3f;
   float initial_accumulator = 1e-6f;  ///< the second moment before the first step
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"yogi",
+                  field{"lr", &yogi::lr},
+                  field{"beta1", &yogi::beta1, ranges::share},
+                  field{"beta2", &yogi::beta2, ranges::share},
+                  field{"epsilon", &yogi::epsilon, ranges::not_negative},
+                  field{"initial_accumulator", &yogi::initial_accumulator, ranges::not_negative},
+                  field{"weight_decay", &yogi::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_yogi, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -131,6 +193,16 @@ struct qhadam {
   float beta1 = 0.995f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"qhadam",
+                  field{"lr", &qhadam::lr},
+                  field{"nu1", &qhadam::nu1, ranges::unit},
+                  field{"nu2", &qhadam::nu2, ranges::unit},
+                  field{"beta1", &qhadam::beta1, ranges::share},
+                  field{"beta2", &qhadam::beta2, ranges::share},
+                  field{"epsilon", &qhadam::epsilon, ranges::not_negative},
+                  field{"weight_decay", &qhadam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_qhadam, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -149,6 +221,17 @@ struct ademamix {
   std::int64_t warm_up = 0;  ///< steps over which alpha and beta3 reach their values; 0: at once
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"ademamix",
+                  field{"lr", &ademamix::lr},
+                  field{"beta1", &ademamix::beta1, ranges::share},
+                  field{"beta2", &ademamix::beta2, ranges::share},
+                  field{"beta3", &ademamix::beta3, ranges::share},
+                  field{"alpha", &ademamix::alpha, ranges::not_negative},
+                  field{"warm_up", &ademamix::warm_up, ranges::not_negative},
+                  field{"epsilon", &ademamix::epsilon, ranges::not_negative},
+                  field{"weight_decay", &ademamix::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_ademamix, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -166,6 +249,14 @@ struct adopt {
   float beta1 = 0.9f, beta2 = 0.9999f;
   float epsilon = 1e-6f;  ///< the least that a gradient is divided by
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adopt",
+                  field{"lr", &adopt::lr},
+                  field{"beta1", &adopt::beta1, ranges::share},
+                  field{"beta2", &adopt::beta2, ranges::share},
+                  field{"epsilon", &adopt::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adopt::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_adopt, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -183,6 +274,15 @@ struct adan {
   float beta3 = 0.99f;  ///< of the average of squares
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adan",
+                  field{"lr", &adan::lr},
+                  field{"beta1", &adan::beta1, ranges::share},
+                  field{"beta2", &adan::beta2, ranges::share},
+                  field{"beta3", &adan::beta3, ranges::share},
+                  field{"epsilon", &adan::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adan::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_adan, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {

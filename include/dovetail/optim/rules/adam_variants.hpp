@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/adam_variants.hpp>
 #include <dovetail/optim/directions/momentum.hpp>
 #include <dovetail/optim/rules/named.hpp>
@@ -21,6 +22,15 @@ struct padam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"padam",
+                  field{"lr", &padam::lr},
+                  field{"power", &padam::power, bounds{.low = 0, .high = 0.5, .above = true}},
+                  field{"beta1", &padam::beta1, ranges::share},
+                  field{"beta2", &padam::beta2, ranges::share},
+                  field{"epsilon", &padam::epsilon, ranges::not_negative},
+                  field{"weight_decay", &padam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_padam, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -38,6 +48,16 @@ struct amsbound {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"amsbound",
+                  field{"lr", &amsbound::lr},
+                  field{"final_ratio", &amsbound::final_ratio, ranges::positive},
+                  field{"gamma", &amsbound::gamma, ranges::positive},
+                  field{"beta1", &amsbound::beta1, ranges::share},
+                  field{"beta2", &amsbound::beta2, ranges::share},
+                  field{"epsilon", &amsbound::epsilon, ranges::not_negative},
+                  field{"weight_decay", &amsbound::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_amsbound, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -56,6 +76,15 @@ struct nadamax {
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;  ///< how fast the momentum grows to beta1
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"nadamax",
+                  field{"lr", &nadamax::lr},
+                  field{"beta1", &nadamax::beta1, ranges::share},
+                  field{"beta2", &nadamax::beta2, ranges::share},
+                  field{"epsilon", &nadamax::epsilon, ranges::not_negative},
+                  field{"momentum_decay", &nadamax::momentum_decay, ranges::not_negative},
+                  field{"weight_decay", &nadamax::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_nadamax, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -74,6 +103,15 @@ struct simplified_ademamix {
   float alpha = 0;  ///< weight of this gradient beside the sum
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"simplified_ademamix",
+                  field{"lr", &simplified_ademamix::lr},
+                  field{"beta1", &simplified_ademamix::beta1, ranges::share},
+                  field{"beta2", &simplified_ademamix::beta2, ranges::share},
+                  field{"alpha", &simplified_ademamix::alpha, ranges::not_negative},
+                  field{"epsilon", &simplified_ademamix::epsilon, ranges::not_negative},
+                  field{"weight_decay", &simplified_ademamix::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_simplified_ademamix, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -91,6 +129,14 @@ struct acprop {
   float beta2 = 0.999f;    ///< share of the variance that a step keeps
   float epsilon = 1e-16f;  ///< added to the variance in every step, and to its root
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"acprop",
+                  field{"lr", &acprop::lr},
+                  field{"beta1", &acprop::beta1, ranges::share},
+                  field{"beta2", &acprop::beta2, ranges::share},
+                  field{"epsilon", &acprop::epsilon, ranges::not_negative},
+                  field{"weight_decay", &acprop::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_acprop, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -107,6 +153,15 @@ struct optimistic_adam {
   float epsilon = 1e-8f;
   float optimism = 1;  ///< weight of the change of the direction
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"optimistic_adam",
+                  field{"lr", &optimistic_adam::lr},
+                  field{"beta1", &optimistic_adam::beta1, ranges::share},
+                  field{"beta2", &optimistic_adam::beta2, ranges::share},
+                  field{"epsilon", &optimistic_adam::epsilon, ranges::not_negative},
+                  field{"optimism", &optimistic_adam::optimism, ranges::finite},
+                  field{"weight_decay", &optimistic_adam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adam, extrapolate_from_past, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -124,6 +179,14 @@ struct ftml {
   float beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"ftml",
+                  field{"lr", &ftml::lr},
+                  field{"beta1", &ftml::beta1, ranges::share},
+                  field{"beta2", &ftml::beta2, ranges::share},
+                  field{"epsilon", &ftml::epsilon, ranges::not_negative},
+                  field{"weight_decay", &ftml::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_ftml, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -140,6 +203,15 @@ struct swats {
   float epsilon = 1e-9f;
   float tolerance = 1e-9f;  ///< how near SGD's rate must be to its average for the switch
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"swats",
+                  field{"lr", &swats::lr, ranges::not_negative},
+                  field{"beta1", &swats::beta1, ranges::share},
+                  field{"beta2", &swats::beta2, ranges::share},
+                  field{"epsilon", &swats::epsilon, ranges::not_negative},
+                  field{"tolerance", &swats::tolerance, ranges::positive},
+                  field{"weight_decay", &swats::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, switch_adam_to_sgd>;
   constexpr rule stages() const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/adaptive.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -19,6 +20,12 @@ struct adagrad {
   float initial_accumulator = 0;  ///< the sum before the first step
   float epsilon = 1e-10f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adagrad", field{"lr", &adagrad::lr},
+                  field{"initial_accumulator", &adagrad::initial_accumulator, ranges::not_negative},
+                  field{"epsilon", &adagrad::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adagrad::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adagrad, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -34,6 +41,11 @@ struct adadelta {
   float rho = 0.9f;       ///< share of both averages that a step keeps
   float epsilon = 1e-6f;  ///< added to both averages under their roots
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adadelta", field{"lr", &adadelta::lr}, field{"rho", &adadelta::rho, ranges::share},
+                  field{"epsilon", &adadelta::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adadelta::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adadelta, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -49,6 +61,11 @@ struct rmsprop {
   float alpha = 0.99f;  ///< share of the average of squares that a step keeps
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"rmsprop", field{"lr", &rmsprop::lr}, field{"alpha", &rmsprop::alpha, ranges::share},
+                  field{"epsilon", &rmsprop::epsilon, ranges::not_negative},
+                  field{"weight_decay", &rmsprop::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_rms, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -66,6 +83,14 @@ struct rmsprop_momentum {
   float momentum = 0.9f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"rmsprop_momentum",
+                  field{"lr", &rmsprop_momentum::lr},
+                  field{"alpha", &rmsprop_momentum::alpha, ranges::share},
+                  field{"momentum", &rmsprop_momentum::momentum, ranges::share},
+                  field{"epsilon", &rmsprop_momentum::epsilon, ranges::not_negative},
+                  field{"weight_decay", &rmsprop_momentum::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_rms, accumulate_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -83,6 +108,14 @@ struct rmsprop_centred {
   float momentum = 0;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"rmsprop_centred",
+                  field{"lr", &rmsprop_centred::lr},
+                  field{"alpha", &rmsprop_centred::alpha, ranges::share},
+                  field{"momentum", &rmsprop_centred::momentum, ranges::share},
+                  field{"epsilon", &rmsprop_centred::epsilon, ranges::not_negative},
+                  field{"weight_decay", &rmsprop_centred::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_centred_rms, accumulate_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -101,6 +134,15 @@ struct rprop {
   float grow = 1.2f;                               ///< factor of a step when it has stayed
   float smallest_step = 1e-6f, largest_step = 50;  ///< bounds of every step
   schedule lr = 1;                                 ///< factor of all steps
+  static constexpr auto describe() {
+    return policy{"rprop",
+                  field{"initial_step", &rprop::initial_step, ranges::positive},
+                  field{"shrink", &rprop::shrink, ranges::positive_unit},
+                  field{"grow", &rprop::grow, ranges::count},
+                  field{"smallest_step", &rprop::smallest_step, ranges::not_negative},
+                  field{"largest_step", &rprop::largest_step, ranges::positive},
+                  field{"lr", &rprop::lr}};
+  }
 
   using rule = chain<scale_by_rprop, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -115,6 +157,11 @@ struct smorms3 {
   float lr = 1e-3f;  ///< the largest rate; a number, no schedule: it is compared with
   float epsilon = 1e-16f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"smorms3", field{"lr", &smorms3::lr, ranges::not_negative},
+                  field{"epsilon", &smorms3::epsilon, ranges::not_negative},
+                  field{"weight_decay", &smorms3::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, descend_by_smorms3>;
   constexpr rule stages() const { return {add_decayed_weights{weight_decay}, descend_by_smorms3{lr, epsilon}}; }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <limits>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/reducing_stages.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -17,6 +18,9 @@ namespace dovetail::optim {
 struct sgd {
   schedule lr = 1e-3f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"sgd", field{"lr", &sgd::lr}, field{"weight_decay", &sgd::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const { return {add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}}; }
@@ -30,6 +34,11 @@ struct momentum {
   float momentum = 0.9f;
   float dampening = 0;  ///< share of a gradient that does not enter the momentum, from the second step on
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"momentum", field{"lr", &momentum::lr}, field{"momentum", &momentum::momentum, ranges::share},
+                  field{"dampening", &momentum::dampening, ranges::unit},
+                  field{"weight_decay", &momentum::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, accumulate_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -45,6 +54,10 @@ struct nesterov {
   schedule lr = 1e-3f;
   float momentum = 0.9f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"nesterov", field{"lr", &nesterov::lr}, field{"momentum", &nesterov::momentum, ranges::share},
+                  field{"weight_decay", &nesterov::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, accumulate_nesterov_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -60,6 +73,14 @@ struct adam {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adam",
+                  field{"lr", &adam::lr},
+                  field{"beta1", &adam::beta1, ranges::share},
+                  field{"beta2", &adam::beta2, ranges::share},
+                  field{"epsilon", &adam::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adam, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -75,6 +96,14 @@ struct adamw {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0.01f;
+  static constexpr auto describe() {
+    return policy{"adamw",
+                  field{"lr", &adamw::lr},
+                  field{"beta1", &adamw::beta1, ranges::share},
+                  field{"beta2", &adamw::beta2, ranges::share},
+                  field{"epsilon", &adamw::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adamw::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_adam, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -92,6 +121,14 @@ struct lars {
   float weight_decay = 5e-4f;       ///< coupled, and part of the trust ratio
   float trust_coefficient = 1e-3f;  ///< length of a step with lr 1, as a share of |w|
   float epsilon = 0;                ///< added to the denominator of r
+  static constexpr auto describe() {
+    return policy{"lars",
+                  field{"lr", &lars::lr},
+                  field{"momentum", &lars::momentum, ranges::share},
+                  field{"weight_decay", &lars::weight_decay, ranges::not_negative},
+                  field{"trust_coefficient", &lars::trust_coefficient, ranges::positive},
+                  field{"epsilon", &lars::epsilon, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_lars_trust_ratio, accumulate_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -107,7 +144,17 @@ struct lamb {
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-6f;
   float weight_decay = 0.01f;
-  float min_norm = 0, max_norm = std::numeric_limits<float>::infinity();  ///< bounds of phi
+  float min_norm = 0, max_norm = std::numeric_limits<float>::max();  ///< bounds of phi
+  static constexpr auto describe() {
+    return policy{"lamb",
+                  field{"lr", &lamb::lr},
+                  field{"beta1", &lamb::beta1, ranges::share},
+                  field{"beta2", &lamb::beta2, ranges::share},
+                  field{"epsilon", &lamb::epsilon, ranges::not_negative},
+                  field{"weight_decay", &lamb::weight_decay, ranges::not_negative},
+                  field{"min_norm", &lamb::min_norm, ranges::not_negative},
+                  field{"max_norm", &lamb::max_norm, ranges::positive_or_infinite}};
+  }
 
   using rule = chain<scale_by_adam, add_decayed_weights, scale_by_trust_ratio, scale_by_learning_rate>;
   constexpr rule stages() const {

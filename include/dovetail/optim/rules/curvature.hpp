@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/curvature.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -23,6 +24,16 @@ struct adahessian {
   float weight_decay = 0;
   spatial average = spatial::kernel;  ///< of the diagonal
   float power = 1;  ///< of the diagonal's root mean square, the paper's k, above 0: the less, the nearer to momentum
+  static constexpr auto describe() {
+    return policy{"adahessian",
+                  field{"lr", &adahessian::lr},
+                  field{"beta1", &adahessian::beta1, ranges::share},
+                  field{"beta2", &adahessian::beta2, ranges::share},
+                  field{"epsilon", &adahessian::epsilon, ranges::not_negative},
+                  field{"weight_decay", &adahessian::weight_decay, ranges::not_negative},
+                  field{"average", &adahessian::average},
+                  field{"power", &adahessian::power, ranges::positive}};
+  }
 
   using rule = chain<scale_by_adahessian, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -43,6 +54,16 @@ struct sophia {
   float epsilon = 1e-12f;  ///< smallest curvature that is divided by
   float clipping = 1;      ///< rho: the longest step of one weight, before the rate
   float weight_decay = 0.1f;
+  static constexpr auto describe() {
+    return policy{"sophia",
+                  field{"lr", &sophia::lr},
+                  field{"beta1", &sophia::beta1, ranges::share},
+                  field{"beta2", &sophia::beta2, ranges::share},
+                  field{"gamma", &sophia::gamma, ranges::not_negative},
+                  field{"epsilon", &sophia::epsilon, ranges::not_negative},
+                  field{"clipping", &sophia::clipping, ranges::positive},
+                  field{"weight_decay", &sophia::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_sophia, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/factored.hpp>
 #include <dovetail/optim/directions/row_wise.hpp>
 #include <dovetail/optim/directions/sign.hpp>
@@ -20,6 +21,9 @@ namespace dovetail::optim {
 /// min(largest, 1 / sqrt(t)), t the step from 1: Adafactor's rate (Shazeer & Stern, ICML 2018, section 8).
 struct relative_step {
   float largest = 1e-2f;  ///< rate of the first 1 / largest^2 steps
+  static constexpr auto describe() {
+    return policy{"relative_step", field{"largest", &relative_step::largest, ranges::positive}};
+  }
   float operator()(std::int64_t step) const {
     return std::min(largest, static_cast<float>(1 / std::sqrt(static_cast<double>(step + 1))));
   }
@@ -34,6 +38,15 @@ struct adafactor {
   float smallest_rms = 1e-3f;     ///< the least size that a tensor is taken to have
   float clipping = 1;             ///< the largest rms of an update, before the tensor's size
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adafactor",
+                  field{"lr", &adafactor::lr},
+                  field{"decay", &adafactor::decay, bounds{.high = 0}},
+                  field{"epsilon", &adafactor::epsilon, ranges::not_negative},
+                  field{"smallest_rms", &adafactor::smallest_rms, ranges::not_negative},
+                  field{"clipping", &adafactor::clipping, ranges::positive},
+                  field{"weight_decay", &adafactor::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_adafactor, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {
@@ -51,6 +64,11 @@ struct sm3 {
   float momentum = 0.9f;
   float epsilon = 1e-8f;  ///< added under the root
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"sm3", field{"lr", &sm3::lr}, field{"momentum", &sm3::momentum, ranges::share},
+                  field{"epsilon", &sm3::epsilon, ranges::not_negative},
+                  field{"weight_decay", &sm3::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_sm3, accumulate_average, add_decayed_weights, scale_by_learning_rate>;
   rule stages() const {
@@ -65,6 +83,11 @@ struct row_wise_adagrad {
   schedule lr = 1e-2f;
   float epsilon = 1e-8f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"row_wise_adagrad", field{"lr", &row_wise_adagrad::lr},
+                  field{"epsilon", &row_wise_adagrad::epsilon, ranges::not_negative},
+                  field{"weight_decay", &row_wise_adagrad::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_row_wise_adagrad, scale_by_learning_rate>;
   rule stages() const {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/loss_aware.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -19,6 +20,14 @@ struct polyak_sgd {
   float largest = 1;      ///< the largest rate, before the factor
   float epsilon = 0;      ///< added to the denominator, in units of a squared gradient
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"polyak_sgd",
+                  field{"lr", &polyak_sgd::lr},
+                  field{"lower_bound", &polyak_sgd::lower_bound, ranges::finite},
+                  field{"largest", &polyak_sgd::largest, ranges::positive},
+                  field{"epsilon", &polyak_sgd::epsilon, ranges::not_negative},
+                  field{"weight_decay", &polyak_sgd::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_polyak, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -35,6 +44,11 @@ struct momo {
   float beta = 0.9f;       ///< share of the averages of gradients and losses that a step keeps
   float lower_bound = 0;   ///< of the loss
   float weight_decay = 0;  ///< decoupled, and part of the model
+  static constexpr auto describe() {
+    return policy{"momo", field{"lr", &momo::lr}, field{"beta", &momo::beta, ranges::share},
+                  field{"lower_bound", &momo::lower_bound, ranges::finite},
+                  field{"weight_decay", &momo::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<descend_by_momo>;
   constexpr rule stages() const { return {descend_by_momo{lr, beta, lower_bound, weight_decay}}; }
@@ -49,6 +63,15 @@ struct momo_adam {
   float epsilon = 1e-8f;
   float lower_bound = 0;   ///< of the loss
   float weight_decay = 0;  ///< decoupled, and part of the model
+  static constexpr auto describe() {
+    return policy{"momo_adam",
+                  field{"lr", &momo_adam::lr},
+                  field{"beta1", &momo_adam::beta1, ranges::share},
+                  field{"beta2", &momo_adam::beta2, ranges::share},
+                  field{"epsilon", &momo_adam::epsilon, ranges::not_negative},
+                  field{"lower_bound", &momo_adam::lower_bound, ranges::finite},
+                  field{"weight_decay", &momo_adam::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<descend_by_momo_adam>;
   constexpr rule stages() const { return {descend_by_momo_adam{lr, beta1, beta2, epsilon, lower_bound, weight_decay}}; }
@@ -65,6 +88,17 @@ struct eve {
   float clipping = 10;    ///< the largest change that counts, and the inverse of the smallest
   float lower_bound = 0;  ///< of the loss
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"eve",
+                  field{"lr", &eve::lr},
+                  field{"beta1", &eve::beta1, ranges::share},
+                  field{"beta2", &eve::beta2, ranges::share},
+                  field{"beta3", &eve::beta3, ranges::share},
+                  field{"epsilon", &eve::epsilon, ranges::not_negative},
+                  field{"clipping", &eve::clipping, bounds{.low = 1}},
+                  field{"lower_bound", &eve::lower_bound, ranges::finite},
+                  field{"weight_decay", &eve::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adam, scale_by_loss_change, scale_by_learning_rate>;
   constexpr rule stages() const {

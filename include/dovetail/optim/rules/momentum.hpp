@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/local_entropy.hpp>
 #include <dovetail/optim/directions/momentum.hpp>
 #include <dovetail/optim/rules/named.hpp>
@@ -20,6 +21,12 @@ struct optimistic_sgd {
   float alpha = 1;  ///< weight of the gradient
   float beta = 1;   ///< weight of its change since the step before
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"optimistic_sgd", field{"lr", &optimistic_sgd::lr},
+                  field{"alpha", &optimistic_sgd::alpha, ranges::finite},
+                  field{"beta", &optimistic_sgd::beta, ranges::finite},
+                  field{"weight_decay", &optimistic_sgd::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, extrapolate_from_past, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -35,6 +42,11 @@ struct demon {
   float momentum = 0.9f;        ///< share of the momentum that the first step keeps
   std::int64_t steps = 100000;  ///< of the whole training
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"demon", field{"lr", &demon::lr}, field{"momentum", &demon::momentum, ranges::share},
+                  field{"steps", &demon::steps, ranges::count},
+                  field{"weight_decay", &demon::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, accumulate_decaying_momentum, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -55,6 +67,16 @@ struct entropy_sgd {
   float scope_growth = 1e-3f;  ///< by how much that grows from one centre to the next
   float alpha = 0.75f;         ///< share of the weights that a step brings into the mean
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"entropy_sgd",
+                  field{"lr", &entropy_sgd::lr, ranges::not_negative},
+                  field{"outer_lr", &entropy_sgd::outer_lr, ranges::not_negative},
+                  field{"steps", &entropy_sgd::steps, ranges::count},
+                  field{"scope", &entropy_sgd::scope, ranges::not_negative},
+                  field{"scope_growth", &entropy_sgd::scope_growth, ranges::not_negative},
+                  field{"alpha", &entropy_sgd::alpha, ranges::unit},
+                  field{"weight_decay", &entropy_sgd::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, ascend_local_entropy>;
   constexpr rule stages() const {

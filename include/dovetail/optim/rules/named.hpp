@@ -68,16 +68,23 @@ struct plan_of {
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   state_type init(List const& parameters) const {                                                                \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
     return stages().init(parameters);                                                                            \
+  }                                                                                                              \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
+  void check_state(List const& parameters, state_type const& state) const {                                      \
+    stages().check_state(parameters, state);                                                                     \
   }                                                                                                              \
   template <std::same_as<::dovetail::optim::step_options> Options = ::dovetail::optim::step_options>             \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
                                       Options const& options = {}) const {                                       \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
     return stages().step(parameters, state, options);                                                            \
   }                                                                                                              \
   template <::dovetail::optim::gradient_source Source>                                                           \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
                                       Source const& source, ::dovetail::optim::step_options const& options = {}) \
       const {                                                                                                    \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
     return stages().step(parameters, state, source, options);                                                    \
   }

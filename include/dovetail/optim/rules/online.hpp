@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/online.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -18,6 +19,10 @@ struct ftrl {
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
   float l1 = 0;     ///< the sum of gradients, less what steps have answered, that a weight needs to leave 0
   float l2 = 0;     ///< strength of the pull to 0, in units of gradient per weight
+  static constexpr auto describe() {
+    return policy{"ftrl", field{"lr", &ftrl::lr, ranges::not_negative}, field{"beta", &ftrl::beta, ranges::positive},
+                  field{"l1", &ftrl::l1, ranges::not_negative}, field{"l2", &ftrl::l2, ranges::not_negative}};
+  }
 
   using rule = chain<follow_regularized_leader>;
   constexpr rule stages() const { return {follow_regularized_leader{lr, beta, l1, l2}}; }
@@ -30,6 +35,10 @@ struct wngrad {
   schedule lr = 1;
   float initial = 1;  ///< inverse of the largest rate, which no step reaches
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"wngrad", field{"lr", &wngrad::lr}, field{"initial", &wngrad::initial, ranges::positive},
+                  field{"weight_decay", &wngrad::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_wngrad, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -44,6 +53,11 @@ struct adagrad_norm {
   schedule lr = 1;
   float initial = 1e-2f;  ///< b_0 of the paper, in units of the gradient's norm
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"adagrad_norm", field{"lr", &adagrad_norm::lr},
+                  field{"initial", &adagrad_norm::initial, ranges::not_negative},
+                  field{"weight_decay", &adagrad_norm::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_adagrad_norm, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -59,6 +73,11 @@ struct dog {
   float reach = 1e-6f;    ///< length of the first step, as a share of 1 + |w|
   float epsilon = 1e-8f;  ///< added under the root
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"dog", field{"lr", &dog::lr}, field{"reach", &dog::reach, ranges::positive},
+                  field{"epsilon", &dog::epsilon, ranges::not_negative},
+                  field{"weight_decay", &dog::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_dog, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -74,6 +93,11 @@ struct dowg {
   float initial_square = 1e-4f;  ///< square of the first guess of the distance
   float epsilon = 1e-4f;         ///< added to the root in the denominator
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"dowg", field{"lr", &dowg::lr}, field{"initial_square", &dowg::initial_square, ranges::positive},
+                  field{"epsilon", &dowg::epsilon, ranges::not_negative},
+                  field{"weight_decay", &dowg::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_dowg, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -90,6 +114,15 @@ struct dadapt_adamw {
   float epsilon = 1e-8f;
   float weight_decay = 0;   ///< decoupled: a step also takes lr d weight_decay of each weight away
   float initial_d = 1e-6f;  ///< the rate of the first step; it only grows
+  static constexpr auto describe() {
+    return policy{"dadapt_adamw",
+                  field{"lr", &dadapt_adamw::lr},
+                  field{"beta1", &dadapt_adamw::beta1, ranges::share},
+                  field{"beta2", &dadapt_adamw::beta2, ranges::share},
+                  field{"epsilon", &dadapt_adamw::epsilon, ranges::not_negative},
+                  field{"weight_decay", &dadapt_adamw::weight_decay, ranges::not_negative},
+                  field{"initial_d", &dadapt_adamw::initial_d, ranges::positive}};
+  }
 
   using rule = chain<scale_by_dadapt_adam, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -104,6 +137,11 @@ struct cocob {
   float alpha = 100;      ///< the larger, the smaller the bets of the first steps
   float epsilon = 1e-8f;  ///< what counts as a gradient before there is one
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"cocob", field{"alpha", &cocob::alpha, ranges::positive},
+                  field{"epsilon", &cocob::epsilon, ranges::not_negative},
+                  field{"weight_decay", &cocob::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, bet_coins>;
   constexpr rule stages() const { return {add_decayed_weights{weight_decay}, bet_coins{alpha, epsilon}}; }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/directions/sign.hpp>
 #include <dovetail/optim/rules/named.hpp>
 #include <dovetail/optim/schedule.hpp>
@@ -16,6 +17,10 @@ namespace dovetail::optim {
 struct sign_sgd {
   schedule lr = 1e-3f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"sign_sgd", field{"lr", &sign_sgd::lr},
+                  field{"weight_decay", &sign_sgd::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -30,6 +35,10 @@ struct signum {
   schedule lr = 1e-3f;
   float momentum = 0.9f;
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"signum", field{"lr", &signum::lr}, field{"momentum", &signum::momentum, ranges::share},
+                  field{"weight_decay", &signum::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<accumulate_average, scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -46,6 +55,11 @@ struct lion {
   float beta1 = 0.9f;   ///< share of the average, rather than of this gradient, in the step
   float beta2 = 0.99f;  ///< share of the average that a step keeps
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"lion", field{"lr", &lion::lr}, field{"beta1", &lion::beta1, ranges::share},
+                  field{"beta2", &lion::beta2, ranges::share},
+                  field{"weight_decay", &lion::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<scale_by_lion, add_decayed_weights, scale_by_learning_rate>;
   constexpr rule stages() const {
@@ -61,6 +75,11 @@ struct qhm {
   float nu = 0.7f;      ///< share of the momentum, rather than of this gradient, in the step
   float beta = 0.999f;  ///< share of the momentum that a step keeps
   float weight_decay = 0;
+  static constexpr auto describe() {
+    return policy{"qhm", field{"lr", &qhm::lr}, field{"nu", &qhm::nu, ranges::unit},
+                  field{"beta", &qhm::beta, ranges::share},
+                  field{"weight_decay", &qhm::weight_decay, ranges::not_negative}};
+  }
 
   using rule = chain<add_decayed_weights, scale_by_qhm, scale_by_learning_rate>;
   constexpr rule stages() const {

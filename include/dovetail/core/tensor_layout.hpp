@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+
+namespace dovetail {
+
+/// The tensors that a state was made for: what sized its memory. A state keeps this and compares it with the list of
+/// every step, because a list of other shapes would have it read and written beyond its end. A value.
+class tensor_layout {
+ public:
+  tensor_layout() = default;
+  DOVETAIL_COLD explicit tensor_layout(parameter_list const& list) {
+    tensors_.reserve(list.size());
+    for (auto const& p : list) tensors_.push_back({p.name, p.shape});
+  }
+
+  std::size_t size() const { return tensors_.size(); }
+  named_shape const& operator[](std::size_t i) const { return tensors_[i]; }
+  auto begin() const { return tensors_.begin(); }
+  auto end() const { return tensors_.end(); }
+
+  /// Throws argument_error unless `list` has the same tensors: their number, order, names and shapes. `whose` begins
+  /// the message: "optimizer state".
+  void check(parameter_list const& list, char const* whose) const {
+    check_size(list, whose);
+    for (std::size_t i = 0; i < tensors_.size(); ++i) check_tensor(list, i, whose);
+  }
+  /// The same of one tensor.
+  void check(parameter_list const& list, std::size_t i, char const* whose) const {
+    check_size(list, whose);
+    if (i < tensors_.size()) check_tensor(list, i, whose);
+  }
+
+  friend bool operator==(tensor_layout const&, tensor_layout const&) = default;
+
+ private:
+  void check_size(parameter_list const& list, char const* whose) const {
+    require(tensors_.size() == list.size(), whose, " was made for ", tensors_.size(), " parameters, the list has ",
+            list.size(), ": call init() again");
+  }
+  void check_tensor(parameter_list const& list, std::size_t i, char const* whose) const {
+    auto const& was = tensors_[i];
+    auto const& now = list[i];
+    if (was.name == now.name && was.shape == now.shape) [[likely]]
+      return;
+    require(was.name == now.name, whose, ": parameter ", i, " was '", was.name, "' at init() and is '", now.name,
+            "' now: state is kept by name and order, call init() again");
+    require(false, whose, ": parameter '", now.name, "' had shape ", was.shape, " at init() and has ", now.shape,
+            " now: state is sized by shapes, call init() again");
+  }
+
+  std::vector<named_shape> tensors_;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// Every policy declares every field, and refuses what lies outside. That init and step ask is conformance's to show.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/top_k.hpp>
+#include <dovetail/optim.hpp>
+#include <dovetail/optim/loss_scale.hpp>
+#include <dovetail/optim/matrix.hpp>
+#include <dovetail/optim/plateau.hpp>
+#include <dovetail/optim/sharpness.hpp>
+#include <dovetail/optim/stochastic_lbfgs.hpp>
+
+#include <doctest/doctest.h>
+
+#include "ranges.hpp"
+
+using namespace dovetail;
+
+namespace {
+
+struct no_model {};
+
+/// Converts to the member that it stands for.
+struct member {
+  template <class T>
+  operator T() const;
+};
+template <class T, class... Members>
+consteval std::size_t members() {
+  if constexpr (sizeof...(Members) > 0 && !requires { T{Members{}...}; })
+    return sizeof...(Members) - 1;
+  else
+    return members<T, Members..., member>();
+}
+
+std::set<std::string>& seen() {
+  static std::set<std::string> names;
+  return names;
+}
+
+/// What a policy and its declaration say, compared where it costs a program no time to compile.
+void judge(std::string const& name, char const* declared_as, std::size_t declared, std::size_t members,
+           std::string const& problems) {
+  CAPTURE(name);
+  CHECK(seen().insert(name).second);
+  CHECK(name == declared_as);
+  CHECK(declared == members);
+  CHECK(problems == "");
+}
+/// The words of the argument_error that check_policy throws.
+template <class T>
+std::string refusal(T const& x) {
+  try {
+    check_policy(x);
+  } catch (argument_error const& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
+}
+
+/// `Others`: members that are no hyperparameters.
+template <class T, std::size_t Others = 0>
+void one(char const* name) {
+  auto const& policy = detail::policy_of<T>;
+  std::string problems;
+  T const usual{};
+  if (auto const words = refusal(usual); words != "nothing was thrown") problems += "default: " + words;
+  for (auto const& f : policy) {
+    if (!f.has_range()) continue;
+    for (double const x : outside::of(f)) {
+      T wrong = usual;
+      f.set(wrong, x);
+      if (auto const words = refusal(wrong); !words.starts_with(message(name, ": ", f.name(), " is ")))
+        problems += message(f.name(), " = ", x, ": ", words, '\n');
+    }
+  }
+  judge(name, policy.name, static_cast<std::size_t>(policy.end() - policy.begin()),
+        std::is_empty_v<T> ? 0 : members<T>() - Others, problems);
+}
+
+std::string contents(std::filesystem::path const& p) {
+  std::ostringstream s;
+  s << std::ifstream(p).rdbuf();
+  return s.str();
+}
+
+}  // namespace
+
+TEST_CASE("every stage refuses what it cannot work with") {
+  one<optim::average_weights>("average_weights");
+  one<optim::mean_weights>("mean_weights");
+  one<optim::look_ahead>("look_ahead");
+  one<optim::schedule_free>("schedule_free");
+  one<optim::scale_by_qhadam>("scale_by_qhadam");
+  one<optim::scale_by_ademamix>("scale_by_ademamix");
+  one<optim::scale_by_adopt>("scale_by_adopt");
+  one<optim::scale_by_adan>("scale_by_adan");
+  one<optim::scale_by_adamax>("scale_by_adamax");
+  one<optim::scale_by_nadam>("scale_by_nadam");
+  one<optim::scale_by_amsgrad>("scale_by_amsgrad");
+  one<optim::scale_by_radam>("scale_by_radam");
+  one<optim::scale_by_adabound>("scale_by_adabound");
+  one<optim::scale_by_adabelief>("scale_by_adabelief");
+  one<optim::scale_by_yogi>("scale_by_yogi");
+  one<optim::scale_by_padam>("scale_by_padam");
+  one<optim::scale_by_amsbound>("scale_by_amsbound");
+  one<optim::scale_by_nadamax>("scale_by_nadamax");
+  one<optim::scale_by_simplified_ademamix>("scale_by_simplified_ademamix");
+  one<optim::scale_by_acprop>("scale_by_acprop");
+  one<optim::scale_by_ftml>("scale_by_ftml");
+  one<optim::switch_adam_to_sgd>("switch_adam_to_sgd");
+  one<optim::scale_by_adagrad>("scale_by_adagrad");
+  one<optim::scale_by_adadelta>("scale_by_adadelta");
+  one<optim::scale_by_rms>("scale_by_rms");
+  one<optim::scale_by_corrected_rms>("scale_by_corrected_rms");
+  one<optim::scale_by_centred_rms>("scale_by_centred_rms");
+  one<optim::scale_by_rprop>("scale_by_rprop");
+  one<optim::descend_by_smorms3>("descend_by_smorms3");
+  one<optim::scale_by_adahessian>("scale_by_adahessian");
+  one<optim::scale_by_sophia>("scale_by_sophia");
+  one<optim::scale_by_adafactor>("scale_by_adafactor");
+  one<optim::scale_by_sm3>("scale_by_sm3");
+  one<optim::normalize_per_tensor>("normalize_per_tensor");
+  one<optim::scale_by_layer_rms>("scale_by_layer_rms");
+  one<optim::scale_by_clipped_lars_trust_ratio>("scale_by_clipped_lars_trust_ratio");
+  one<optim::descend_by_relative_distance>("descend_by_relative_distance");
+  one<optim::scale_by_percent_delta>("scale_by_percent_delta");
+  one<optim::scale_by_lans>("scale_by_lans");
+  one<optim::scale_by_prodigy>("scale_by_prodigy");
+  one<optim::ascend_local_entropy>("ascend_local_entropy");
+  one<optim::scale_by_polyak>("scale_by_polyak");
+  one<optim::scale_by_loss_change>("scale_by_loss_change");
+  one<optim::descend_by_momo>("descend_by_momo");
+  one<optim::descend_by_momo_adam>("descend_by_momo_adam");
+  one<optim::extrapolate_from_past>("extrapolate_from_past");
+  one<optim::accumulate_decaying_momentum>("accumulate_decaying_momentum");
+  one<optim::follow_regularized_leader>("follow_regularized_leader");
+  one<optim::scale_by_wngrad>("scale_by_wngrad");
+  one<optim::scale_by_adagrad_norm>("scale_by_adagrad_norm");
+  one<optim::scale_by_dog>("scale_by_dog");
+  one<optim::scale_by_dowg>("scale_by_dowg");
+  one<optim::scale_by_dadapt_adam>("scale_by_dadapt_adam");
+  one<optim::bet_coins>("bet_coins");
+  one<optim::clip_adaptively>("clip_adaptively");
+  one<optim::centralize>("centralize");
+  one<optim::scale_by_row_wise_adagrad>("scale_by_row_wise_adagrad");
+  one<optim::add_noise>("add_noise");
+  one<optim::scale_by_sign>("scale_by_sign");
+  one<optim::accumulate_average>("accumulate_average");
+  one<optim::scale_by_lion>("scale_by_lion");
+  one<optim::scale_by_qhm>("scale_by_qhm");
+  one<optim::scale_by_kfac>("scale_by_kfac");
+  one<optim::scale_by_ekfac>("scale_by_ekfac");
+  one<optim::orthogonalize>("orthogonalize");
+  one<optim::scale_by_shampoo>("scale_by_shampoo");
+  one<optim::scale_by_soap>("scale_by_soap");
+  one<optim::clip_by_global_norm>("clip_by_global_norm");
+  one<optim::skip_non_finite>("skip_non_finite");
+  one<optim::scale_by_trust_ratio>("scale_by_trust_ratio");
+  one<optim::scale_by_lars_trust_ratio>("scale_by_lars_trust_ratio");
+  one<optim::add_decayed_weights>("add_decayed_weights");
+  one<optim::clip_by_value>("clip_by_value");
+  one<optim::scale>("scale");
+  one<optim::scale_by_learning_rate>("scale_by_learning_rate");
+  one<optim::accumulate_momentum>("accumulate_momentum");
+  one<optim::accumulate_nesterov_momentum>("accumulate_nesterov_momentum");
+  one<optim::scale_by_adam>("scale_by_adam");
+}
+TEST_CASE("every rule refuses what it cannot work with") {
+  one<optim::kfac>("kfac");
+  one<optim::ekfac>("ekfac");
+  one<optim::muon>("muon");
+  one<optim::shampoo>("shampoo");
+  one<optim::soap>("soap");
+  one<optim::adamax>("adamax");
+  one<optim::nadam>("nadam");
+  one<optim::amsgrad>("amsgrad");
+  one<optim::radam>("radam");
+  one<optim::adabound>("adabound");
+  one<optim::adabelief>("adabelief");
+  one<optim::yogi>("yogi");
+  one<optim::qhadam>("qhadam");
+  one<optim::ademamix>("ademamix");
+  one<optim::adopt>("adopt");
+  one<optim::adan>("adan");
+  one<optim::padam>("padam");
+  one<optim::amsbound>("amsbound");
+  one<optim::nadamax>("nadamax");
+  one<optim::simplified_ademamix>("simplified_ademamix");
+  one<optim::acprop>("acprop");
+  one<optim::optimistic_adam>("optimistic_adam");
+  one<optim::ftml>("ftml");
+  one<optim::swats>("swats");
+  one<optim::adagrad>("adagrad");
+  one<optim::adadelta>("adadelta");
+  one<optim::rmsprop>("rmsprop");
+  one<optim::rmsprop_momentum>("rmsprop_momentum");
+  one<optim::rmsprop_centred>("rmsprop_centred");
+  one<optim::rprop>("rprop");
+  one<optim::smorms3>("smorms3");
+  one<optim::sgd>("sgd");
+  one<optim::stochastic_lbfgs>("stochastic_lbfgs");
+  one<optim::momentum>("momentum");
+  one<optim::nesterov>("nesterov");
+  one<optim::adam>("adam");
+  one<optim::adamw>("adamw");
+  one<optim::lars>("lars");
+  one<optim::lamb>("lamb");
+  one<optim::adahessian>("adahessian");
+  one<optim::sophia>("sophia");
+  one<optim::adafactor>("adafactor");
+  one<optim::sm3>("sm3");
+  one<optim::row_wise_adagrad>("row_wise_adagrad");
+  one<optim::novograd>("novograd");
+  one<optim::larc>("larc");
+  one<optim::lans>("lans");
+  one<optim::prodigy>("prodigy");
+  one<optim::fromage>("fromage");
+  one<optim::percent_delta>("percent_delta");
+  one<optim::polyak_sgd>("polyak_sgd");
+  one<optim::momo>("momo");
+  one<optim::momo_adam>("momo_adam");
+  one<optim::eve>("eve");
+  one<optim::optimistic_sgd>("optimistic_sgd");
+  one<optim::demon>("demon");
+  one<optim::entropy_sgd>("entropy_sgd");
+  one<optim::ftrl>("ftrl");
+  one<optim::wngrad>("wngrad");
+  one<optim::adagrad_norm>("adagrad_norm");
+  one<optim::dog>("dog");
+  one<optim::dowg>("dowg");
+  one<optim::dadapt_adamw>("dadapt_adamw");
+  one<optim::cocob>("cocob");
+  one<optim::schedule_free_sgd>("schedule_free_sgd");
+  one<optim::schedule_free_adamw>("schedule_free_adamw");
+  one<optim::sign_sgd>("sign_sgd");
+  one<optim::signum>("signum");
+  one<optim::lion>("lion");
+  one<optim::qhm>("qhm");
+}
+TEST_CASE("every schedule refuses what it cannot work with, as a rate and when it is called") {
+  one<optim::relative_step>("relative_step");
+  one<optim::constant>("constant");
+  one<optim::step_decay>("step_decay");
+  one<optim::linear>("linear");
+  one<optim::cosine>("cosine");
+  one<optim::exponential>("exponential");
+  one<optim::polynomial>("polynomial");
+  one<optim::inverse_time>("inverse_time");
+  one<optim::inverse_sqrt>("inverse_sqrt");
+  one<optim::warm_restarts>("warm_restarts");
+  one<optim::cyclical>("cyclical");
+  one<optim::one_cycle>("one_cycle");
+  one<optim::warm_up<>>("warm_up");
+  one<optim::constant_warm_up<>>("constant_warm_up");
+  CHECK_THROWS_AS(optim::schedule(optim::step_decay{.every = 0}), argument_error);
+  CHECK_THROWS_AS(optim::schedule(optim::warm_up{.steps = 3, .then = optim::exponential{.every = 0}}), argument_error);
+  CHECK_THROWS_AS(optim::schedule(optim::constant_warm_up{.steps = 3, .then = optim::cosine{.initial = -1}, .rate = 1}),
+                  argument_error);
+  CHECK_THROWS_AS(optim::schedule(optim::cyclical{.low = 2, .high = 1}), argument_error);
+  // What ended the process, or never ended.
+  CHECK_THROWS_AS(optim::step_decay{.every = 0}(7), argument_error);
+  CHECK_THROWS_AS(optim::exponential{.every = 0}(7), argument_error);
+  CHECK_THROWS_AS(optim::cyclical{.up = 0}(7), argument_error);
+  CHECK_THROWS_AS((optim::warm_restarts{.steps = 0, .growth = 2}(7)), argument_error);
+  CHECK_THROWS_AS((optim::warm_restarts{.steps = 0}(7)), argument_error);
+}
+TEST_CASE("every option and codec refuses what it cannot work with") {
+  one<compress::top_k>("top_k");
+  one<optim::linear_scaling>("linear_scaling");
+  one<optim::sqrt_scaling>("sqrt_scaling");
+  one<optim::legw>("legw");
+  one<optim::increase_batch>("increase_batch");
+  one<optim::noise_batch>("noise_batch");
+  one<optim::coupled_batch>("coupled_batch");
+  one<optim::loss_scale_options>("loss_scale");
+  one<optim::plateau_options>("reduce_on_plateau");
+  one<optim::sharpness_aware<no_model>, 2>("sharpness_aware");  // and two buffers
+  CHECK_THROWS_AS(optim::increase_batch{.every = 0}({}), argument_error);
+  CHECK(optim::increase_batch{.initial = 3, .factor = std::int64_t{1} << 62, .every = 1}({.step = 5}) == 1 << 20);
+  CHECK(optim::increase_batch{.factor = 1, .every = 1}({.step = std::int64_t{1} << 62}) == 1);
+  CHECK_THROWS_AS(optim::noise_scale(1), argument_error);
+  CHECK_THROWS_AS(optim::noise_scale(std::numeric_limits<double>::quiet_NaN()), argument_error);
+  CHECK_THROWS_AS(optim::linear_scaling{.rate = -1}(64), argument_error);
+  CHECK_THROWS_AS(optim::legw{.epochs = -1}.steps(64, 1000), argument_error);
+  CHECK_THROWS_AS(compress::sign{.block = 17}.init({}), argument_error);
+}
+TEST_CASE("several fields together") {
+  CHECK_THROWS_WITH_AS(check_policy(optim::scale_by_trust_ratio{.min_norm = 2, .max_norm = 1}),
+                       doctest::Contains("scale_by_trust_ratio: the lower bound is 2"), argument_error);
+  CHECK_THROWS_AS(check_policy(optim::scale_by_lans{.min_norm = 2, .max_norm = 1}), argument_error);
+  CHECK_THROWS_AS(check_policy(optim::scale_by_rprop{.smallest_step = 2, .largest_step = 1}), argument_error);
+  CHECK_NOTHROW(check_policy(optim::clip_by_global_norm{std::numeric_limits<float>::infinity()}));
+}
+TEST_CASE("a range in words") {
+  CHECK(refusal(optim::adam{.beta1 = 1}) == "adam: beta1 is 1: it must be at least 0 and below 1");
+  CHECK(refusal(optim::clip_by_value{-1}) == "clip_by_value: limit is -1: it must be above 0");
+  CHECK(refusal(optim::adam{.epsilon = std::numeric_limits<float>::infinity()}) ==
+        "adam: epsilon is inf: it must be at least 0, and finite");
+  CHECK(refusal(optim::shampoo{.block = 0}) == "shampoo: block is 0: it must be at least 1");
+}
+TEST_CASE("no policy of the headers is missing above") {
+  std::set<std::string> described, policies;
+  std::regex const described_as("policy(<\\w+>)?\\{\\s*\"(\\w+)\""), a_struct("\\nstruct (\\w+) \\{");
+  for (auto const& e : std::filesystem::recursive_directory_iterator(DOVETAIL_HEADERS)) {
+    if (!e.is_regular_file() || e.path().extension() != ".hpp" || e.path().filename() == "ranges.hpp") continue;
+    auto const text = contents(e.path());
+    for (std::sregex_iterator i(text.begin(), text.end(), described_as), end; i != end; ++i) described.insert((*i)[2]);
+    // A struct at the left margin, up to its end: a rule or a stage.
+    for (std::sregex_iterator i(text.begin(), text.end(), a_struct), end; i != end; ++i) {
+      auto const body = text.substr(
+          static_cast<std::size_t>(i->position()),
+          text.find("\n};", static_cast<std::size_t>(i->position())) - static_cast<std::size_t>(i->position()));
+      if (body.find("DOVETAIL_OPTIMIZER") != body.npos || body.find(" prepare(std::int64_t") != body.npos ||
+          body.find("tensorwise = true") != body.npos)
+        policies.insert((*i)[1]);
+    }
+  }
+  CHECK(policies.size() > 120);
+  for (auto const& name : policies) {
+    CAPTURE(name);
+    CHECK(described.contains(name));
+  }
+  CHECK(described == seen());
+}
