@@ -54,8 +54,15 @@ class errors_returned {
   MPI_Errhandler before_ = MPI_ERRHANDLER_NULL;
 };
 
+/// The deadline for the construction of a communicator: not less than two seconds, because MPI cannot take back what
+/// was begun, and makes no further communicators afterwards.
+inline std::chrono::milliseconds to_construct(std::chrono::milliseconds deadline) {
+  return std::clamp<std::chrono::milliseconds>(deadline, std::chrono::seconds(2), std::chrono::hours(24 * 365));
+}
+
 /// A duplicate, made together by all ranks of `parent`, within the deadline. MPI does not say who is missing.
 inline MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadline) {
+  deadline = to_construct(deadline);
   errors_returned const quiet(parent);
   auto made = std::make_unique<MPI_Comm>(MPI_COMM_NULL);  // MPI writes here when it is done
   MPI_Request request = MPI_REQUEST_NULL;
@@ -86,6 +93,7 @@ inline MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadlin
 /// that. `alive()` throws when a rank is known to have ended.
 template <class Alive>
 MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::milliseconds deadline, Alive alive) {
+  deadline = to_construct(deadline);
   struct shared {
     std::mutex mutex;
     std::condition_variable changed;

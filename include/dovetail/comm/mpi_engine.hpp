@@ -68,7 +68,8 @@ class mpi_engine {
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
-    std::vector<std::uint64_t> sizes(ranks());
+    auto& sizes = work_->sizes;
+    sizes.assign(ranks(), 0);
     sizes[at(rank())] = in.size();
     call const lengths{operation::all_gather_v, dtype::u64, reduction::sum, -1, ranks(), about_};
     auto* const s = reinterpret_cast<std::byte*>(sizes.data());
@@ -158,6 +159,8 @@ class mpi_engine {
   struct scratch {
     std::vector<mpi_job::piece> sends, recvs;
     std::vector<std::byte const*> sources;
+    std::vector<std::uint64_t> sizes;
+    std::vector<call> calls;
     buffer<std::byte> memory;
   };
 
@@ -192,7 +195,8 @@ class mpi_engine {
   void begin(call const& c) {
     job_->begin(c);
     if (!job_->options.check || size() == 1) return;
-    std::vector<call> calls(ranks(), c);
+    auto& calls = work_->calls;
+    calls.assign(ranks(), c);
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, reinterpret_cast<std::byte*>(&calls[at(rank())]), sizeof(call)});

@@ -33,17 +33,18 @@ class mpi_family {
     while (!broken_ && !mark.forked() && !mpi_is_over()) {
       tend();
       auto const waited = mpi_clock::now() - start;
-      if (closing_.empty() || waited > deadline_) break;
+      // MPI_Finalize waits for everybody, and without noticing that somebody dies: who is to call it waits here.
+      if (closing_.empty() || (waited > deadline_ && !environment_)) break;
       if (waited > std::chrono::milliseconds(1))
         std::this_thread::sleep_for(std::min<mpi_clock::duration>(waited / 16, std::chrono::milliseconds(1)));
     }
     if (broken_ || mark.forked()) static_cast<void>(environment_.release());  // MPI_Finalize would wait for everybody
   }
 
-  void bury(std::unique_ptr<mpi_wire> wire, mpi_peers peers) {
+  void bury(std::unique_ptr<mpi_wire> wire, mpi_peers peers, bool is_whole) {
     {
       std::lock_guard const lock(mutex_);
-      closing_.push_back({std::move(wire), std::move(peers)});
+      closing_.push_back({std::move(wire), std::move(peers), is_whole});
     }
     tend();
   }
@@ -54,20 +55,18 @@ class mpi_family {
     bool const look = mpi_clock::now() - looked_ > std::chrono::milliseconds(50);
     if (look) looked_ = mpi_clock::now();
     for (auto at = closing_.begin(); at != closing_.end();) {
-      bool over = false;
+      bool over = false, failed = false;
       try {
-        if (at->wire->settled()) {
-          at->wire->free();
-          over = true;
-        } else {
-          over = at->wire->failed();
-          for (int r = 0; look && r < at->wire->size(); ++r)  // who has ended will not bid farewell any more
-            over = over || (!at->wire->has_farewell(r) && !at->peers.alive(r));
-        }
+        over = at->wire->settled();
+        if (over) at->wire->free();
+        failed = !over && at->wire->failed();
+        for (int r = 0; !over && look && r < at->wire->size(); ++r)  // who has ended will not bid farewell any more
+          failed = failed || (!at->wire->has_farewell(r) && !at->peers.alive(r));
       } catch (...) {
-        over = true;  // and is not freed
+        failed = true;
       }
-      at = over ? closing_.erase(at) : std::next(at);
+      broken_ = broken_ || (failed && at->is_whole);
+      at = over || failed ? closing_.erase(at) : std::next(at);  // what has failed is not freed
     }
   }
   /// After a failure of the whole.
@@ -79,6 +78,7 @@ class mpi_family {
   struct closing {
     std::unique_ptr<mpi_wire> wire;
     mpi_peers peers;
+    bool is_whole;
   };
   std::chrono::milliseconds const deadline_;
   std::unique_ptr<boost::mpi::environment> environment_;

@@ -33,11 +33,12 @@ class mpi_flow {
 
   int rank() const { return rank_; }
   bool finished() const { return done_ == pieces_; }
-  /// Posts what may be posted and takes what is complete; returns how many pieces have come or gone.
+  /// Posts what may be posted and takes what is complete; returns how many pieces have come or gone. Not more at a time
+  /// than are under way: other arrays want their turn, and others of the ranks may ask where this one is.
   std::size_t advance() {
-    for (std::size_t const before = done_;; ++done_) {
+    for (std::size_t const before = done_, most = before + ring_.size();; ++done_) {
       while (begun_ < pieces_ && begun_ < done_ + ring_.size()) post(begun_++);
-      if (finished()) return done_ - before;
+      if (finished() || done_ == most) return done_ - before;
       int there = 0;
       MPI_Status status{};
       int const code = MPI_Test(&ring_[done_ % ring_.size()], &there, &status);
@@ -49,7 +50,9 @@ class mpi_flow {
   bool under_way() const {
     return std::any_of(ring_.begin(), ring_.end(), [](MPI_Request q) { return q != MPI_REQUEST_NULL; });
   }
-  /// After a failure, polled: takes back what can be taken back; true when MPI does not write to the array any more.
+  bool is_send() const { return way_ == sends; }
+  /// After a failure, polled: takes back what can be taken back, receives that nothing has come for; true when MPI is
+  /// done with the array.
   bool abandon() {
     for (auto& q : ring_) {
       if (q == MPI_REQUEST_NULL) continue;
@@ -58,7 +61,7 @@ class mpi_flow {
       if (MPI_Test(&q, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS) q = MPI_REQUEST_NULL;
     }
     cancelled_ = true;
-    return way_ == sends || !under_way();
+    return !under_way();
   }
 
  private:

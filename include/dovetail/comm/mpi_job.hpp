@@ -50,6 +50,7 @@ class mpi_job {
       seats.open(rank(), size(), o.shared_memory && watch_.peers.one_host(), watch_.peers.ranks_here(),
                  [&](auto const& mine) { return share(c, mine); });
     });
+    watch_.constructed(options.deadline);
   }
   mpi_job(mpi_job const&) = delete;
   mpi_job& operator=(mpi_job const&) = delete;
@@ -63,7 +64,7 @@ class mpi_job {
       if (!watch_.broken()) {
         watch_.wire->close();
         over = true;
-        family_->bury(std::move(watch_.wire), watch_.peers);
+        family_->bury(std::move(watch_.wire), watch_.peers, is_whole_);
       }
     } catch (...) {
       over = false;  // the others notice that this rank is gone
@@ -106,16 +107,21 @@ class mpi_job {
   /// Everybody's `mine`.
   template <class T>
   requires std::is_trivially_copyable_v<T> std::vector<T> share(call const& c, T const& mine) {
-    std::vector<T> all(static_cast<std::size_t>(size()), mine);
+    auto all = std::make_unique<std::vector<T>>(static_cast<std::size_t>(size()), mine);
     std::vector<piece> sends, recvs;
-    T copy = mine;
+    auto const of = [&](int r) { return reinterpret_cast<std::byte*>(&(*all)[static_cast<std::size_t>(r)]); };
     for (int r = 0; r < size(); ++r) {
       if (r == rank()) continue;
-      sends.push_back({r, reinterpret_cast<std::byte*>(&copy), sizeof copy});
-      recvs.push_back({r, reinterpret_cast<std::byte*>(&all[static_cast<std::size_t>(r)]), sizeof copy});
+      sends.push_back({r, of(rank()), sizeof mine});
+      recvs.push_back({r, of(r), sizeof mine});
     }
-    exchange(c, 1, sends, recvs);
-    return all;
+    try {
+      exchange(c, 1, sends, recvs);
+    } catch (...) {
+      if (unfinished_) static_cast<void>(all.release());  // MPI may still write there
+      throw;
+    }
+    return std::move(*all);
   }
 
   /// A message begins with its length; what fits goes with that, the rest follows in pieces.
@@ -192,9 +198,18 @@ class mpi_job {
   template <class F>
   void guarded(call const& c, F f) {
     try {
-      f(c);
-    } catch (comm_error const& e) {
-      if (!watch_.broken()) watch_.lost(e.rank >= 0 ? e.rank : rank(), c, e.what());
+      try {
+        f(c);
+      } catch (mpi_flow::misfit const& m) {
+        watch_.misfit(m.rank, c,
+                      message("rank ", m.rank, " sent ", m.got > m.expected ? "more" : message(m.got, " bytes"),
+                              " where ", m.expected, " bytes were expected"));
+      } catch (comm_error const& e) {
+        if (!watch_.broken()) watch_.lost(e.rank >= 0 ? e.rank : rank(), c, e.what());
+        throw;
+      }
+    } catch (...) {
+      if (!flows_.empty()) abandon();
       throw;
     }
   }
@@ -231,27 +246,40 @@ class mpi_job {
         if (!f.finished() && std::find(ranks.begin(), ranks.end(), f.rank()) == ranks.end()) ranks.push_back(f.rank());
       return ranks;
     };
-    try {
-      watch_.wait_until(c, tag, done, missing, mpi_watch::sleeper{});
-    } catch (mpi_flow::misfit const& m) {
-      abandon();
-      watch_.misfit(m.rank, c,
-                    message("rank ", m.rank, " sent ", m.got > m.expected ? "more" : message(m.got, " bytes"),
-                            " where ", m.expected, " bytes were expected"));
-    } catch (...) {
-      abandon();
-      throw;
-    }
+    watch_.exchanging = true;
+    watch_.wait_until(c, tag, done, missing, mpi_watch::sleeper{});
+    watch_.exchanging = false;
     flows_.clear();
   }
+  /// After a failure the arrays belong to the caller again, who may free them. MPI cannot take back a message that its
+  /// receiver has begun to take: it goes on reading from the one array and writing to the other whenever somebody calls
+  /// it. So each rank takes back the receives that nothing has come for, completes the others, and says when it has;
+  /// what has not been sent to such a rank by then is never asked for. Bounded, for the other rank may be blocked.
   void abandon() {
-    auto const give_up = mpi_clock::now() + std::chrono::milliseconds(100);
-    for (bool over = false; !over && mpi_clock::now() < give_up;) {
-      over = true;
-      for (auto& f : flows_) over = f.abandon() && over;
+    auto const start = mpi_clock::now();
+    auto look = start;
+    for (;;) {
+      bool received = true, sent = true;
+      auto const now = mpi_clock::now();
+      bool const looks = now >= look;
+      if (looks) look = now + std::chrono::milliseconds(2);
+      for (auto& f : flows_) {
+        if (f.abandon()) continue;
+        if (!f.is_send())
+          received = false;
+        else if (!looks || !watch_.released(f.rank()))
+          sent = false;
+      }
+      if (received) watch_.tell_released();
+      if ((received && sent) || now - start > std::chrono::seconds(1)) break;
+      if (now - start > std::chrono::milliseconds(1)) std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
+    watch_.tell_released();
     unfinished_ = std::any_of(flows_.begin(), flows_.end(), [](mpi_flow const& f) { return f.under_way(); });
-    if (unfinished_) static_cast<void>(new std::vector<mpi_flow>(std::move(flows_)));  // MPI knows where it lies
+    if (unfinished_) {  // MPI knows where they lie
+      static_cast<void>(new std::vector<mpi_flow>(std::move(flows_)));
+      static_cast<void>(new std::vector<std::byte>(std::move(first_)));
+    }
     flows_.clear();
   }
 

@@ -28,7 +28,8 @@ struct notice {
     back,
     waiting,  ///< alive, in call `now`, without progress, because of rank `waits_for`
     lost,     ///< `rank` is lost, because of `text`
-    diverged
+    diverged,
+    released  ///< after a failure: takes no message any more
   };
   notice() = default;
   notice(kinds k, int r, std::string const& why = {}) : kind(k), rank(r) {
@@ -47,6 +48,7 @@ struct notice {
 /// What a rank knows of another one.
 struct peer_record {
   bool left = false, away = false;
+  bool released = false;       ///< has said after a failure that it takes no message any more
   std::uint64_t returned = 0;  ///< the last run() that it has returned from
   notice last;                 ///< of kind waiting
   std::chrono::steady_clock::time_point heard{};

@@ -35,8 +35,12 @@ class mpi_watch {
   mpi_watch(std::unique_ptr<mpi_wire> w, mpi_family& family, mpi_options const& o)
       : wire(std::move(w)),
         family_(family),
-        deadline_(std::min<std::chrono::milliseconds>(o.deadline, std::chrono::hours(24 * 365))),
+        deadline_(to_construct(o.deadline)),
         records_(static_cast<std::size_t>(wire->size())) {}
+  /// The ranks have met: from now on the caller's deadline holds.
+  void constructed(std::chrono::milliseconds deadline) {
+    deadline_ = std::min<std::chrono::milliseconds>(deadline, std::chrono::hours(24 * 365));
+  }
 
   bool broken() const { return failure_.kind != notice::none; }
   std::string where(call const& c) const {
@@ -102,6 +106,20 @@ class mpi_watch {
     n.run = run_;
     tell_all(n);
   }
+  /// After a failure: whether MPI will read nothing any more of what this rank was sending to r.
+  bool released(int r) {
+    try {
+      for (notice n; wire->read(n);) record(n.rank).released |= n.kind == notice::released || n.kind == notice::left;
+    } catch (comm_error const&) {
+      return false;  // as far as one can know
+    }
+    return record(r).released || record(r).left || !peers.alive(r);
+  }
+  /// Told to the others after a failure, when no receive of this rank is under way.
+  void tell_released() {
+    exchanging = false;
+    if (!std::exchange(told_released_, true)) tell_alive({notice::released, wire->rank()});
+  }
   void said_farewell(int r) {
     wire->said_farewell(mpi_wire::messages, r);
     record(r).left = true;
@@ -156,7 +174,7 @@ class mpi_watch {
           if (asked == clock::time_point{}) {
             asked = now;
             tell(c, late[0], true);
-          } else if (now - asked > std::clamp<clock::duration>(deadline_ / 4, 10ms, 250ms)) {
+          } else if (now - asked > 250ms) {
             blame(c, late, asked, now - last > 8 * deadline_, because);  // throws, or all are alive
             asked = {};
           }
@@ -176,6 +194,7 @@ class mpi_watch {
   std::unique_ptr<mpi_wire> wire;
   mpi_peers peers;
   std::uint64_t sequence = 0;
+  bool exchanging = false;  ///< messages to or from the caller's arrays are under way
   std::uint64_t moved = 0;  ///< grows with everything that comes or goes: the deadline begins anew
 
  private:
@@ -325,10 +344,15 @@ class mpi_watch {
   /// The first failure stands. Telling it is at best effort: a peer that is gone must not stop us.
   void fail(notice const& n, bool tell) {
     failure_ = n;
-    if (!tell || family_.mark.forked()) return;
+    if (family_.mark.forked()) return;
+    if (tell) tell_alive(n);
+    if (!exchanging) tell_released();
+  }
+  /// Also to those who have left: they wait for everybody's farewell, and there will be none.
+  void tell_alive(notice const& n) {
     auto const give_up = clock::now() + std::chrono::milliseconds(20);
     for (int r = 0; r < wire->size(); ++r) try {
-        if (r != wire->rank() && !record(r).left && peers.alive(r)) wire->post(r, n);
+        if (r != wire->rank() && peers.alive(r)) wire->post(r, n);
       } catch (comm_error const&) {
         continue;
       }
@@ -345,7 +369,8 @@ class mpi_watch {
   }
 
   mpi_family& family_;
-  std::chrono::milliseconds const deadline_;
+  std::chrono::milliseconds deadline_;
+  bool told_released_ = false;
   std::vector<peer_record> records_;
   recent_calls recent_{};
   notice failure_;
