@@ -91,7 +91,7 @@ class mpi_flow {
     mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count", rank_);
     auto const got = static_cast<std::size_t>(n);
     if (got != size_of(done_)) throw misfit{rank_, got, size_of(done_)};
-    if (done_ < first_ && total_ != bytes_) throw misfit{rank_, static_cast<std::size_t>(total_), bytes_};
+    if (done_ < first_ && total_ != bytes_) throw misfit{rank_, total_, bytes_};
   }
 
   MPI_Comm comm_;

@@ -14,7 +14,8 @@ enum class mpi_order : std::uint8_t { ordered, native };
 
 /// How ranks over MPI wait for each other and move data.
 struct mpi_options {
-  /// An operation that makes no progress for so long fails: the rank that does not answer is lost.
+  /// An operation that makes no progress for so long fails: the rank that does not answer is lost. Making and splitting
+  /// a communicator has at least two seconds.
   std::chrono::milliseconds deadline = default_deadline;
   mpi_order order = mpi_order::ordered;
   /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it

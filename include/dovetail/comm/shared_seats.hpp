@@ -97,7 +97,7 @@ class shared_seats {
   static bool leaves_room(std::size_t bytes, int ranks_on_host, char const* where = "/dev/shm") {
     struct statvfs s {};
     if (statvfs(where, &s) != 0) return true;  // shm_open will say
-    auto const available = static_cast<std::uint64_t>(s.f_bavail) * s.f_frsize;
+    std::uint64_t const available = std::uint64_t{s.f_bavail} * s.f_frsize;
     return available >= bytes + margin(ranks_on_host);
   }
   static constexpr std::uint64_t margin(int ranks_on_host) {
