@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include <dovetail/data/gzip.hpp>
 #include <dovetail/dovetail.hpp>
 
 #include "number_in.hpp"
@@ -35,7 +36,8 @@ struct settings {
 /// Trains with gradients exchanged by `sync`; one policy more would be one call more.
 template <class Sync>
 void train_with(Sync sync, settings const& s) {
-  data::idx_images const train{s.folder}, test{s.folder, {.split = "test"}};
+  data::idx_images const train{s.folder, {.unpack = data::gunzip}},
+      test{s.folder, {.split = "test", .unpack = data::gunzip}};
   require<input_error>(train.image_shape() == lenet::input_shape && train.classes() <= 10, "'", s.folder,
                        "' holds images of shape ", train.image_shape(), " in ", train.classes(),
                        " classes: this network takes ", lenet::input_shape, " in 10");

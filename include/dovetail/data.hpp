@@ -3,7 +3,6 @@
 // All of data/: what is trained on. Needs nothing but the core.
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/epoch_order.hpp>
-#include <dovetail/data/gzip.hpp>
 #include <dovetail/data/idx_images.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/data/memory.hpp>

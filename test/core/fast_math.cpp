@@ -2,6 +2,7 @@
 // Built with -Ofast, as llm.c builds itself: whatever decides by a NaN or an infinity must still see it.
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -12,7 +13,15 @@
 #include <dovetail/compress.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/simd_power.hpp>
+#include <dovetail/nn/activation.hpp>
+#include <dovetail/nn/flatten.hpp>
+#include <dovetail/nn/max_pool.hpp>
+#include <dovetail/nn/network.hpp>
+#include <dovetail/nn/plain.hpp>
+#include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/hessian_free.hpp>
+#include <dovetail/optim/lbfgs.hpp>
 #include <dovetail/optim/loss_scale.hpp>
 #include <dovetail/optim/plateau.hpp>
 #include <dovetail/optim/sharpness.hpp>
@@ -222,4 +231,95 @@ TEST_CASE("curvature, noise and climbs that are not finite are left out") {
   CHECK(!noise.known());
   noise.add(1, 3, 2, 1.5);  // all noise
   CHECK(optim::noise_batch{.most = 8}({.variance = noise.variance(), .squared_gradient = 0}) == 8);
+}
+
+TEST_CASE("minimisers shorten steps that meet what is not finite, and refuse to begin there") {
+  // (w - 1)^2 / 2, which is not defined from 1.2 on: a first step of length 4 overshoots.
+  for (double const bad : bad_doubles()) {
+    double scale = 4;
+    auto const walled = [&](parameter_list& p) {
+      double loss = 0;
+      for (std::size_t i = 0; i < p[0].weight.size(); ++i) {
+        double const off = static_cast<double>(p[0].weight[i]) - 1;
+        p[0].gradient[i] = static_cast<float>(scale * off);
+        loss += off > 0.2 ? bad : scale * off * off / 2;
+      }
+      return loss;
+    };
+    auto const close = [](arena& a) {
+      for (float const w : a.weights())
+        if (!(w > 0.999f && w < 1.001f)) return false;
+      return true;
+    };
+    arena a({{"w", {5}}});
+    optim::minimize(walled, a.parameters(), optim::lbfgs{});
+    CHECK(close(a));
+    a.weights()[2] = 0;
+    optim::minimize(walled, a.parameters(), optim::steepest_descent{});
+    CHECK(close(a));
+    for (float& w : a.weights()) w = 0;
+    optim::hessian_product product(walled, a.parameters());
+    optim::hessian_free const rule{.damping = 0};
+    auto state = rule.init(a.parameters());
+    for (int i = 0; i < 8; ++i) rule.step(walled, product, a.parameters(), state);
+    CHECK(close(a));
+
+    a.weights()[2] = 3;
+    CHECK_THROWS_AS(optim::minimize(walled, a.parameters(), optim::lbfgs{}), numeric_error);
+    CHECK_THROWS_AS(rule.step(walled, product, a.parameters(), state), numeric_error);
+    CHECK(a.weights()[2] == 3);
+    CHECK_THROWS_AS(optim::hessian_free{.damping = bad}.init(a.parameters()), argument_error);
+    CHECK_THROWS_AS(optim::hessian_free{.decay = bad}.init(a.parameters()), argument_error);
+    CHECK_THROWS_AS(optim::hessian_free{.forcing = bad}.init(a.parameters()), argument_error);
+    CHECK_THROWS_AS(optim::hessian_free{.decrease = bad}.init(a.parameters()), argument_error);
+  }
+}
+
+TEST_CASE("layers pass on what is not a number, and a prediction with one is not correct") {
+  nn::basic_network<nn::plain, nn::shape{1, 4, 4}, nn::max_pool<2>, nn::relu, nn::flatten> net;
+  for (std::uint32_t const bits : {0x7fc00000u, 0xffc00000u, 0x7f800001u})
+    for (std::size_t at = 0; at < 16; ++at) {
+      std::vector<float> image(16, 0.5f);
+      image[at] = opaque(bits);
+      auto const out = net.predict({.size = 1, .values = image, .tokens = {}, .targets = {}});
+      int nans = 0;
+      for (float const y : out) nans += is_nan(y);
+      CHECK(nans == 1);
+      CHECK(is_nan(out[at / 8 * 2 + at % 4 / 2]));
+    }
+  float nan[]{opaque(0x7fc00000u)};
+  nn::detail::pack const bad = nn::detail::broadcast(nan[0]);
+  for (auto const& passed : {nn::detail::exp(bad), nn::detail::tanh(bad), nn::detail::sigmoid(bad),
+                             nn::detail::relu_rule::chain(bad, bad)}) {
+    float y[4];
+    nn::detail::store(y, passed);
+    for (float const v : y) CHECK(is_nan(v));
+  }
+  for (std::size_t nan = 0; nan < 6; ++nan)
+    for (std::int32_t target = 0; target < 6; ++target) {
+      std::array<float, 6> logits{1, 5, 2, 5, 0, 3};
+      logits[nan] = opaque(0x7fc00000u);
+      std::array const targets{target};
+      auto const found = nn::softmax_cross_entropy{}({logits.data(), nullptr, targets, 1, 1, 6}, 1.f);
+      CHECK(found.correct == 0);
+      CHECK(!is_finite(found.loss));
+    }
+}
+
+TEST_CASE("the layers' own functions are as exact as without these flags") {
+  for (float x = -80; x < 80; x += 0.37f) {
+    auto const pack = nn::detail::broadcast(x);
+    double const e = std::exp(static_cast<double>(x));
+    CHECK(std::abs(static_cast<double>(nn::detail::exp(pack)[0]) / e - 1) < 3e-7);
+    CHECK(std::abs(static_cast<double>(nn::detail::sigmoid(pack)[0]) * (1 + 1 / e) - 1) < 3e-7);
+    CHECK(std::abs(static_cast<double>(nn::detail::tanh(pack)[0]) / std::tanh(static_cast<double>(x)) - 1) < 3e-7);
+  }
+  CHECK(nn::detail::exp(nn::detail::broadcast(-100))[0] == 0);
+  CHECK(nn::detail::exp(nn::detail::broadcast(88.5f))[0] > 2.7e38f);
+  for (float const x : {44.3f, 44.4f, 88.4f, 88.7f, 88.8f, 1e30f}) {
+    auto const pack = nn::detail::broadcast(x);
+    CHECK(nn::detail::tanh(pack)[0] > 0.999999f);
+    CHECK(nn::detail::sigmoid(pack)[0] > 0.999999f);
+    CHECK(nn::detail::sigmoid(-pack)[0] < 1e-19f);
+  }
 }

@@ -2,6 +2,8 @@
 #include <dovetail/data.hpp>
 
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -130,6 +132,14 @@ TEST_CASE("a corpus that is missing, empty or shorter than a window is refused w
   CHECK(thrown<input_error>([&] { data::text_corpus::from_string("abcd", {.window = 4}); }) ==
         "text_corpus: 'the given string' has 4 bytes, a window of 4 needs 5: use a shorter window or more text");
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 0}), argument_error);
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  CHECK(contains(thrown<argument_error>([&] { data::text_corpus::from_string("abc", {.window = most}); }),
+                 "window is 9223372036854775807: it must be"));
+  CHECK(contains(thrown<input_error>([&] { data::text_corpus::from_string("abc", {.window = most - 1}); }),
+                 "a window of 9223372036854775806 needs 9223372036854775807"));
+  CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = std::numeric_limits<std::int64_t>::min()}),
+                  argument_error);
+  CHECK(data::text_corpus::from_string("abc", {.window = 1, .stride = most}).size() == 1);
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .stride = -1}), argument_error);
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .vocabulary = 1}), argument_error);
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .vocabulary = 257}), argument_error);

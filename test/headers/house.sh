@@ -23,6 +23,22 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
     code ~ /^using namespace/ { print FILENAME ":" FNR ": using namespace in a header" }
     code ~ /(^|[^_[:alnum:]])(std::)?(rand|srand)[ ]*\(/ { print FILENAME ":" FNR ": a global random generator" }
   ' < "$work/headers"
+  # -ffast-math decides these when it compiles: what is NaN or infinite is said and asked by bits, in one header.
+  grep -v '^dovetail/core/finite.hpp$' < "$work/headers" | xargs awk '
+    { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
+    code ~ /(^|[^_[:alnum:]])(__builtin_|std::)?(is(finite|nan|inf|normal|unordered)|fpclassify|nanf?|inff?|huge_valf?)[ ]*\(|(^|[^_[:alnum:]])(infinity|quiet_NaN|signaling_NaN)[ ]*\(|(^|[^_[:alnum:]])(NAN|INFINITY|HUGE_VALF?)([^_[:alnum:]]|$)/ {
+      print FILENAME ":" FNR ": gone with -ffast-math: core/finite.hpp has is_finite, is_nan, positive_infinity, not_a_number"
+    }
+    { left = code
+      while (match(left, /[_[:alpha:]][_[:alnum:]]* [!=]= [_[:alpha:]][_[:alnum:]]*/)) {
+        before = RSTART > 1 ? substr(left, RSTART - 1, 1) : ""
+        split(substr(left, RSTART, RLENGTH), side, / [!=]= /)
+        left = substr(left, RSTART + RLENGTH)
+        if (side[1] == side[2] && before !~ /[.>:[:alnum:]]/ && left !~ /^[.:([]|^->/)
+          print FILENAME ":" FNR ": " side[1] " compared with itself: gone with -ffast-math: core/finite.hpp has is_nan"
+      }
+    }
+  '
   xargs wc -l < "$work/headers" | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines, more than one idea" }'
 
   # <folder>.hpp is all of a folder that needs no dependency, and dovetail.hpp all of these.

@@ -19,13 +19,13 @@ using namespace dovetail;
 
 namespace {
 
-using layout = std::vector<named_shape>;
+using tensors = std::vector<named_shape>;
 
-layout const usual{{"0.weight", {4, 6}}, {"0.bias", {4}}, {"2.weight", {3, 4}}, {"2.bias", {3}}};
+tensors const usual{{"0.weight", {4, 6}}, {"0.bias", {4}}, {"2.weight", {3, 4}}, {"2.bias", {3}}};
 
 /// What each of three ranks throws when rank `odd` has another list than the others.
 template <class Join>
-std::vector<std::string> refusals(layout const& other, int odd, Join const& join, int ranks = 3) {
+std::vector<std::string> refusals(tensors const& other, int odd, Join const& join, int ranks = 3) {
   std::vector<std::string> said(static_cast<std::size_t>(ranks));
   comm::threads(ranks, {.deadline = std::chrono::seconds(20)}).run([&](auto& c) {
     arena a(c.rank() == odd ? other : usual);
@@ -42,7 +42,7 @@ std::vector<std::string> refusals(layout const& other, int odd, Join const& join
 template <class Join>
 void check_refused(Join const& join) {
   struct wrong {
-    layout list;
+    tensors list;
     std::string expected;
   };
   std::string const register_same = ": register the same tensors in the same order on every rank";
@@ -165,7 +165,7 @@ TEST_CASE("unequal hyperparameters are named, with both values, where one asks f
 
 TEST_CASE("a step that one rank abandons and begins anew never adds buckets of one step to those of another") {
   // Four buckets of one size: only what they say of themselves tells them apart.
-  layout const same{{"a", {100}}, {"b", {100}}, {"c", {100}}, {"d", {100}}};
+  tensors const same{{"a", {100}}, {"b", {100}}, {"c", {100}}, {"d", {100}}};
   auto const check = [&](auto const& sync, std::size_t seen_first) {
     std::mutex mutex;
     std::vector<std::string> said;

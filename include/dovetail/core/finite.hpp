@@ -50,20 +50,21 @@ DOVETAIL_HD constexpr bool is_nan(double const& x) {
 DOVETAIL_HD constexpr bool is_nan(fp16 x) { return (x.bits & 0x7fffu) > 0x7c00u; }
 DOVETAIL_HD constexpr bool is_nan(bf16 x) { return (x.bits & 0x7fffu) > 0x7f80u; }
 
-/// Infinity and NaN by their bits: to compare with them is up to is_finite and is_nan.
+/// Infinity and NaN by their bits, which the compiler does not see either: Clang takes a function that must return one
+/// for one that never returns. To compare with them is up to is_finite and is_nan.
 template <class Number>
 DOVETAIL_HD constexpr Number positive_infinity() {
   if constexpr (std::is_same_v<Number, float>)
-    return std::bit_cast<float>(detail::float_infinity);
+    return std::bit_cast<float>(detail::bits_of<std::uint32_t>(detail::float_infinity));
   else
-    return std::bit_cast<double>(detail::double_infinity);
+    return std::bit_cast<double>(detail::bits_of<std::uint64_t>(detail::double_infinity));
 }
 template <class Number>
 DOVETAIL_HD constexpr Number not_a_number() {
   if constexpr (std::is_same_v<Number, float>)
-    return std::bit_cast<float>(detail::float_infinity | 0x400000u);
+    return std::bit_cast<float>(detail::bits_of<std::uint32_t>(detail::float_infinity | 0x400000u));
   else
-    return std::bit_cast<double>(detail::double_infinity | 0x8000000000000u);
+    return std::bit_cast<double>(detail::bits_of<std::uint64_t>(detail::double_infinity | 0x8000000000000u));
 }
 
 /// True when no element is NaN or infinite. Tests exponent bits, so it does not depend on floating-point flags, and

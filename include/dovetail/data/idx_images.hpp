@@ -17,15 +17,19 @@
 #include <dovetail/core/shape.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
-#include <dovetail/data/gzip.hpp>
 
 namespace dovetail::data {
+
+/// Makes the contents of a compressed file from its bytes; `path` is for messages. It may stop behind `limit` bytes.
+using unpacker = std::vector<std::uint8_t> (*)(std::span<std::uint8_t const> bytes, std::filesystem::path const& path,
+                                               std::size_t limit);
 
 /// Which files of the folder, and what a pixel becomes.
 struct idx_options {
   std::string split = "train";  ///< "train", "test" (files called t10k-…), or another prefix of the file names
   float mean = 0;               ///< a value is (pixel / 255 - mean) × scale: [0, 1] as it stands
   float scale = 1;              ///< 1 / standard deviation, to normalise
+  unpacker unpack = nullptr;    ///< for files that are compressed: data::gunzip, of data/gzip.hpp
 };
 
 namespace detail {
@@ -39,10 +43,13 @@ struct idx_file {
 
 /// The bytes of an IDX file, which may be compressed. No more is unpacked than the file's own header announces, and one
 /// block to see whether there is more.
-inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& path) {
+inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& path, unpacker unpack) {
   auto bytes = read_bytes(path);
-  if (!is_gzip(bytes)) return bytes;
-  auto const head = gunzip(bytes, path, 4 + 4 * 4);
+  if (bytes.size() < 2 || bytes[0] != 0x1f || bytes[1] != 0x8b) return bytes;  // as every gzip file begins
+  require<input_error>(unpack, path,
+                       " is compressed with gzip: unpack it, or include <dovetail/data/gzip.hpp> (zlib) and "
+                       "pass {.unpack = data::gunzip}");
+  auto const head = unpack(bytes, path, 4 + 4 * 4);
   std::uint64_t announced = 4, elements = 1;
   for (std::size_t at = 4; at + 4 <= head.size() && at < 4 + 4 * std::size_t{head[3]}; at += 4) {
     auto const extent = std::uint64_t{head[at]} << 24 | std::uint64_t{head[at + 1]} << 16 |
@@ -50,12 +57,13 @@ inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& pat
     announced += 4;
     elements = extent && elements > (std::uint64_t{1} << 40) / extent ? std::uint64_t{1} << 40 : elements * extent;
   }
-  return gunzip(bytes, path, static_cast<std::size_t>(announced + elements + 1));
+  return unpack(bytes, path, static_cast<std::size_t>(announced + elements + 1));
 }
 
 /// Reads an IDX file of unsigned bytes with `least` to `most` dimensions; everything is checked against its length.
-inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most, char const* what) {
-  idx_file f{read_idx_bytes(path), {}, 0, 1};
+inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most, char const* what,
+                         unpacker unpack) {
+  idx_file f{read_idx_bytes(path, unpack), {}, 0, 1};
   auto const word = [&](std::size_t at) {
     return std::uint32_t{f.bytes[at]} << 24 | std::uint32_t{f.bytes[at + 1]} << 16 |
            std::uint32_t{f.bytes[at + 2]} << 8 | std::uint32_t{f.bytes[at + 3]};
@@ -100,10 +108,10 @@ inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::
 
 }  // namespace detail
 
-/// Images of bytes in IDX files, as MNIST and Fashion-MNIST come (LeCun, "The MNIST database"), also compressed with
-/// gzip: n × height × width, or n × channels × height × width, and one label per image. A batch has size ×
-/// channels·height·width values. Throws input_error for a file that is missing, truncated or of another kind, and when
-/// the counts disagree.
+/// Images of bytes in IDX files, as MNIST and Fashion-MNIST come (LeCun, "The MNIST database"), also compressed
+/// (idx_options::unpack): n × height × width, or n × channels × height × width, and one label per image. A batch has
+/// size × channels·height·width values. Throws input_error for a file that is missing, truncated or of another kind,
+/// and when the counts disagree.
 class idx_images {
  public:
   /// Reads <split>-images-idx3-ubyte and <split>-labels-idx1-ubyte (or with a dot before "idx") from `folder`,
@@ -149,7 +157,9 @@ class idx_images {
 
   idx_images(files const& from, idx_options const& options) {
     auto const& [images, labels] = from;
-    storage s{detail::read_idx(images, 3, 4, "images"), detail::read_idx(labels, 1, 1, "labels"), {}};
+    storage s{detail::read_idx(images, 3, 4, "images", options.unpack),
+              detail::read_idx(labels, 1, 1, "labels", options.unpack),
+              {}};
     require<input_error>(s.images.extents[0] == s.labels.extents[0], "idx_images: ", images, " holds ",
                          s.images.extents[0], " images, but ", labels, " ", s.labels.extents[0],
                          " labels: are they of the same split?");

@@ -28,8 +28,9 @@ struct activation {
   }
 };
 struct relu_rule {
-  static pack value(pack x) { return select(x < pack{}, pack{}, x); }             // a NaN stays one, and is seen
-  static pack chain(pack y, pack dy) { return select(y <= pack{}, pack{}, dy); }  // and so is its gradient
+  // A NaN stays one, and is seen, and so is its gradient.
+  static pack value(pack x) { return for_nan(x, x, select(x < pack{}, pack{}, x)); }
+  static pack chain(pack y, pack dy) { return for_nan(y, dy, select(y <= pack{}, pack{}, dy)); }
 };
 struct tanh_rule {
   static pack value(pack x) { return detail::tanh(x); }

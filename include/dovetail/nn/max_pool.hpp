@@ -34,7 +34,7 @@ DOVETAIL_NOINLINE inline void max_pool_image(pooling_size const& s, std::size_t 
         for (std::size_t i = 0; i < s.window; ++i)
           for (std::size_t j = 0; j < s.window; ++j) {
             pack const v = read(in + s.at(b, y, x, i, j) + c);
-            best = select((v > best) | (v != v), v, best);
+            best = for_nan(best, best, select((v > best) | is_nan(v), v, best));
           }
         write(out + s.out_at(b, y, x) + c, best);
       });
@@ -56,7 +56,7 @@ DOVETAIL_NOINLINE void max_pool_image_backward(pooling_size const& s, std::size_
           for (std::size_t j = 0; j < s.window; ++j) {
             auto const at = s.at(b, y, x, i, j) + c;
             pack const v = read(in + at);
-            pack_bits const here = (v == best) | ((v != v) & (best != best));
+            pack_bits const here = (v == best) | (is_nan(v) & is_nan(best));
             pack const share = select(here, d, pack{});
             write(din + at, Tiles ? share : read(din + at) + share);
             d = select(here, pack{}, d);

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
+#include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/long_sums.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
 namespace dovetail::nn {
@@ -36,20 +39,27 @@ struct plain {
   /// C = A B + beta C, all row-major without gaps: A is m × k (stored k × m if a_transposed), B is k × n (n × k).
   void gemm(bool a_transposed, bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* a,
             float const* b, float beta, float* c) {
-    for (std::int64_t i = 0; i < m; ++i) {
-      float* const row = c + i * n;
-      if (beta == 0.f)
-        std::fill_n(row, n, 0.f);
-      else if (beta != 1.f)
-        add_scaled(row, beta - 1.f, row, n);
-      for (std::int64_t p = 0; p < k; ++p) {
-        float const x = a_transposed ? a[p * m + i] : a[i * k + p];
-        if (!b_transposed)
-          add_scaled(row, x, b + p * n, n);
-        else
-          for (std::int64_t j = 0; j < n; ++j) row[j] += x * b[j * k + p];
-      }
-    }
+    detail::long_sums sums;
+    sums.gemm(
+        longest_sum, a_transposed, b_transposed, m, n, k, a, b, beta, c,
+        [this](std::size_t count, auto const& f) { parallel(count, f); },
+        [&](std::int64_t rows, std::int64_t depth, float const* x, std::int64_t ldx, float const* y, std::int64_t ldy,
+            float keep, float* to) {
+          for (std::int64_t i = 0; i < rows; ++i) {
+            float* const row = to + i * n;
+            if (keep == 0.f)
+              std::fill_n(row, n, 0.f);
+            else if (keep != 1.f)
+              add_scaled(row, keep - 1.f, row, n);
+            for (std::int64_t p = 0; p < depth; ++p) {
+              float const factor = a_transposed ? x[p * ldx + i] : x[i * ldx + p];
+              if (!b_transposed)
+                add_scaled(row, factor, y + p * ldy, n);
+              else
+                for (std::int64_t j = 0; j < n; ++j) row[j] += factor * y[j * ldy + p];
+            }
+          }
+        });
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
@@ -69,16 +79,32 @@ struct plain {
   }
   void conv_backward_weights(convolution_size const& s, float const* x, float const* dy, float* dw, float* dbias,
                              bool accumulate) {
+    std::int64_t const pixels = s.batch * s.out_height() * s.out_width();
+    detail::sum_rows(dbias, dy, static_cast<std::size_t>(pixels), static_cast<std::size_t>(s.filters), accumulate);
     if (!accumulate) std::fill_n(dw, s.weight_count(), 0.f);
-    detail::sum_rows(dbias, dy, static_cast<std::size_t>(s.batch * s.out_height() * s.out_width()),
-                     static_cast<std::size_t>(s.filters), accumulate);
+    // The sums over many pixels are cut as those of gemm are.
+    auto const size = static_cast<std::size_t>(pixels > longest_sum ? s.weight_count() : 0);
+    buffer<float> part(size);
+    buffer<double> totals(size);
+    float* const to = size ? part.data() : dw;
+    auto const add_block = [&] {
+      for (std::size_t i = 0; i < size; ++i) totals[i] += static_cast<double>(std::exchange(part[i], 0.f));
+    };
+    std::int64_t begun = 0;
     each_tap(s, [&](std::int64_t in, std::int64_t out, std::int64_t tap) {
+      if (auto const block = out / s.filters / longest_sum; block != begun) {
+        add_block();
+        begun = block;
+      }
       for (std::int64_t f = 0; f < s.filters; ++f)
-        for (std::int64_t c = 0; c < s.channels; ++c) dw[weight(s, f, c, tap)] += x[in + c] * dy[out + f];
+        for (std::int64_t c = 0; c < s.channels; ++c) to[weight(s, f, c, tap)] += x[in + c] * dy[out + f];
     });
+    add_block();
+    for (std::size_t i = 0; i < size; ++i) dw[i] = static_cast<float>(totals[i] + static_cast<double>(dw[i]));
   }
 
  private:
+  static constexpr std::int64_t longest_sum = 256;  // terms that are added one after the other in float
   static void add_scaled(float* to, float factor, float const* from, std::int64_t n) {
     detail::map(
         static_cast<std::size_t>(n), to, [factor](detail::pack a, detail::pack b) { return a + b * factor; }, to, from);

@@ -29,7 +29,27 @@ DOVETAIL_INLINE void store_part(float* p, std::size_t n, pack v) {
   for (std::size_t i = 0; i < n; ++i) p[i] = v[i];
 }
 DOVETAIL_INLINE pack broadcast(float f) { return pack{} + f; }
+// Flags that let a compiler assume that no number is NaN or infinite.
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+constexpr bool finite_only = true;
+#else
+constexpr bool finite_only = false;
+#endif
+
+/// The same value, of which the compiler no longer knows where it comes from.
+DOVETAIL_INLINE pack hidden(pack v) {
+#if defined(__CUDA_ARCH__)
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#else
+  __asm__("" : "+m"(v));
+#endif
+  return v;
+}
 DOVETAIL_INLINE pack_bits bits_of(pack v) {
+  if constexpr (finite_only) v = hidden(v);  // otherwise these are known not to be a NaN's
   pack_bits b;
   std::memcpy(&b, &v, sizeof b);
   return b;
@@ -44,15 +64,25 @@ DOVETAIL_INLINE pack select(pack_bits mask, pack a, pack b) {
   return floats_of((bits_of(a) & mask) | (bits_of(b) & ~mask));
 }
 
-/// e^x within 2 ulp; 0 below -87.3, infinity above 88.7; NaN stays NaN.
+/// Which lanes are NaN, by their bits: v != v holds nowhere where the program is compiled with -ffast-math.
+DOVETAIL_INLINE pack_bits is_nan(pack v) { return (bits_of(v) & 0x7fffffff) > 0x7f800000; }
+/// `result`, but `value` in lanes where v is NaN. Comparisons with NaN are false, and layers count on it, but
+/// -ffast-math lets a compiler ask for the opposite instead.
+DOVETAIL_INLINE pack for_nan(pack v, pack value, pack result) {
+  return finite_only ? select(is_nan(v), value, result) : result;
+}
+
+/// e^x within 2 ulp; 0 below -87.3, infinity above 88.7; NaN stays NaN. Infinity is the largest float where -ffast-math
+/// divides by way of reciprocals, of which that of infinity is NaN.
 DOVETAIL_INLINE pack exp(pack x) {
-  // x = n ln 2 + r, |r| <= ln 2 / 2. Adding 1.5 × 2^23 rounds to an integer that then sits in the low bits.
+  // x = n ln 2 + r, |r| <= ln 2 / 2. Adding 1.5 × 2^23 rounds to an integer that then sits in the low bits. What is
+  // hidden here -ffast-math would reorder, so that nothing were rounded.
   constexpr float magic = 12582912.f;
   pack const high = broadcast(88.72283f), low = broadcast(-87.33654f);
   pack const c = select(x > high, high, select(x < low, low, x));
-  pack const shifted = c * 1.44269504f + magic;
-  pack const n = shifted - magic;
-  pack const r = (c - n * 0.693359375f) - n * -2.12194440e-4f;
+  pack const shifted = hidden(c * 1.44269504f + magic);
+  pack const n = hidden(shifted - magic);
+  pack const r = hidden(c - n * 0.693359375f) - n * -2.12194440e-4f;
   pack p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // minimax polynomial of Cephes' expf
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -61,8 +91,10 @@ DOVETAIL_INLINE pack exp(pack x) {
   p = p * r * r + r + 1.f;
   // 2^n in two factors: n = 128 is beyond one exponent.
   pack_bits const k = bits_of(shifted) - bits_of(broadcast(magic)), half = k >> 1;
-  pack const e = p * floats_of((half + 127) << 23) * floats_of((k - half + 127) << 23);
-  return select(x < low, pack{}, select(x > high, broadcast(__builtin_inff()), e));
+  pack const e = hidden(p * floats_of((half + 127) << 23)) * floats_of((k - half + 127) << 23);
+  return for_nan(
+      x, x,
+      select(x < low, pack{}, select(x > high, floats_of(pack_bits{} + (finite_only ? 0x7f7fffff : 0x7f800000)), e)));
 }
 
 /// 1 / (1 + e^-x).

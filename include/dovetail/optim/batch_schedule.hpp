@@ -73,8 +73,10 @@ struct batch_facts {
 };
 
 namespace detail {
-inline std::int64_t micro_batches(double samples, batch_facts const& f, std::int64_t most) {
-  double const n = std::ceil(samples / static_cast<double>(f.micro_batch));
+/// As many as `variance / per` samples need.
+inline std::int64_t micro_batches(double variance, double per, batch_facts const& f, std::int64_t most) {
+  if (per == 0) return most;
+  double const n = std::ceil(variance / per / static_cast<double>(f.micro_batch));
   if (!is_finite(n)) return is_nan(n) ? 1 : most;
   return n >= 1 && n < static_cast<double>(most) ? static_cast<std::int64_t>(n) : n >= 1 ? most : 1;
 }
@@ -114,7 +116,7 @@ struct noise_batch {
   std::int64_t operator()(batch_facts const& f) const {
     check_policy(*this);
     if (f.variance <= 0) return 1;
-    return detail::micro_batches(share * f.variance / f.squared_gradient, f, most);
+    return detail::micro_batches(share * f.variance, f.squared_gradient, f, most);
   }
 };
 
@@ -128,7 +130,7 @@ struct coupled_batch {
   std::int64_t operator()(batch_facts const& f) const {
     check_policy(*this);
     if (f.variance <= 0 || f.loss <= 0) return 1;
-    return detail::micro_batches(f.lr * f.variance / f.loss, f, most);
+    return detail::micro_batches(f.lr * f.variance, f.loss, f, most);
   }
 };
 

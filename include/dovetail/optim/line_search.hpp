@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include <dovetail/core/finite.hpp>
 
@@ -32,12 +31,11 @@ namespace detail {
 inline double cubic_minimum(line_point const& a, line_point const& b, double low, double high) {
   double const chord = a.slope + b.slope - 3 * (a.value - b.value) / (a.step - b.step);
   double const square = chord * chord - a.slope * b.slope;
-  double at = std::numeric_limits<double>::quiet_NaN();
-  if (square >= 0) {
-    double const root = std::copysign(std::sqrt(square), b.step - a.step);
-    at = b.step - (b.step - a.step) * (b.slope + root - chord) / (b.slope - a.slope + 2 * root);
-  }
-  return is_finite(at) ? std::clamp(at, low, high) : 0.5 * (low + high);
+  double const middle = 0.5 * (low + high);
+  if (square < 0) return middle;
+  double const root = std::copysign(std::sqrt(square), b.step - a.step);
+  double const at = b.step - (b.step - a.step) * (b.slope + root - chord) / (b.slope - a.slope + 2 * root);
+  return is_finite(at) ? std::clamp(at, low, high) : middle;
 }
 }  // namespace detail
 

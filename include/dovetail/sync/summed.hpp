@@ -43,6 +43,12 @@ class summed_function {
     detail::with_subject(*comm_, about, [&] { comm_->all_reduce(out, comm::reduction::sum); });
   }
 
+  /// A product that gains by it learns its own part of the gradient; what is given is the sum.
+  void hold_gradient(std::span<float const>) requires requires(Function& f) { f.hold_gradient(); }
+  { f_.hold_gradient(); }
+  void release_gradient() requires requires(Function& f) { f.release_gradient(); }
+  { f_.release_gradient(); }
+
  private:
   void add_up_gradients(parameter_list& p) {
     if (auto const flat = p.flat_gradients(); !flat.empty() || !p.flat_size()) {
@@ -57,11 +63,6 @@ class summed_function {
     for (std::size_t i = 0; i < p.size(); ++i)
       std::copy_n(staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)), p[i].size(), p[i].gradient.begin());
   }
-  /// A product that gains by it learns its own part of the gradient; what is given is the sum.
-  void hold_gradient(std::span<float const>) requires requires(Function& f) { f.hold_gradient(); }
-  { f_.hold_gradient(); }
-  void release_gradient() requires requires(Function& f) { f.release_gradient(); }
-  { f_.release_gradient(); }
 
   Function f_;
   Communicator* comm_;

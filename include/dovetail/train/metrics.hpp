@@ -2,7 +2,6 @@
 #pragma once
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/regular_file.hpp>
 #include <dovetail/train/log_file.hpp>
 
@@ -61,7 +61,7 @@ inline std::optional<metrics_record> parse_record(std::string const& line) {
   bool has_step = false;
   for (auto const& [name, value] : j.items()) {
     if (!value.is_number() && !value.is_null()) return {};
-    double const v = value.is_null() ? std::nan("") : value.get<double>();
+    double const v = value.is_null() ? not_a_number<double>() : value.get<double>();
     if (name == "step" && value.is_number_integer())
       r.step = value.get<std::int64_t>(), has_step = true;
     else if (name == "epoch" && value.is_number_integer())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -64,26 +65,18 @@ class convolution {
       dense_->backward_weights(pixels_.data(), dy, dw, dbias, accumulate);
       return;
     }
-    if (!weights_.run) {
-      check(plan_.backward_weights(weights_.desc, engine_, forward_.desc));
-      check(dnnl_primitive_create(weights_.run.out(), weights_.desc));
-      auto const format = dnnl_primitive_desc_query_md(weights_.desc, dnnl_query_diff_weights_md, 0);
-      weights_.packed = allocate(format);
-      weights_.reorder = make_reorder(format, weight_);
+    detail::sum_rows(dbias, dy, static_cast<std::size_t>(size_.batch * pixels_out()),
+                     static_cast<std::size_t>(size_.filters), accumulate);
+    auto const n = static_cast<std::size_t>(size_.weight_count());
+    if (auto const images = images_at_once(); images < size_.batch) {
+      add_parts(images, x, dy, dw, accumulate);
+    } else if (accumulate) {
+      if (part_weights_.empty()) part_weights_ = buffer<float>(n);
+      multiply(x, dy, part_weights_.data());
+      detail::add_to(dw, part_weights_.data(), n);
+    } else {
+      multiply(x, dy, dw);
     }
-    auto const n = static_cast<std::size_t>(size_.weight_count()), f = static_cast<std::size_t>(size_.filters);
-    if (accumulate && sums_.empty()) sums_ = buffer<float>(n + f);
-    float* const w = accumulate ? sums_.data() : dw;
-    float* const b = accumulate ? sums_.data() + n : dbias;
-    execute(weights_.run, {{DNNL_ARG_SRC, view(plan_.image, x)},
-                           {DNNL_ARG_DIFF_DST, view(plan_.result, dy)},
-                           {DNNL_ARG_DIFF_WEIGHTS, weights_.packed},
-                           {DNNL_ARG_DIFF_BIAS, view(plan_.bias, b)}});
-    execute(weights_.reorder, {{DNNL_ARG_FROM, weights_.packed}, {DNNL_ARG_TO, view(weight_, w)}});
-    if (accumulate) detail::add_to(dw, w, n);
-    // oneDNN's own sum, which cannot be left out, adds all pixels in floats.
-    detail::sum_rows(dbias, dy, static_cast<std::size_t>(size_.batch * size_.out_height() * size_.out_width()), f,
-                     accumulate);
   }
 
  private:
@@ -154,6 +147,53 @@ class convolution {
              });
   }
 
+  /// The gradient of the weights from all images.
+  void multiply(float const* x, float const* dy, float* dw) {
+    if (!weights_.run) {
+      check(plan_.backward_weights(weights_.desc, engine_, forward_.desc));
+      check(dnnl_primitive_create(weights_.run.out(), weights_.desc));
+      auto const format = dnnl_primitive_desc_query_md(weights_.desc, dnnl_query_diff_weights_md, 0);
+      weights_.packed = allocate(format);
+      weights_.reorder = make_reorder(format, weight_);
+      unused_bias_ = buffer<float>(static_cast<std::size_t>(size_.filters));
+    }
+    // oneDNN's own sum for the bias, which cannot be left out, adds all pixels in floats.
+    execute(weights_.run, {{DNNL_ARG_SRC, view(plan_.image, x)},
+                           {DNNL_ARG_DIFF_DST, view(plan_.result, dy)},
+                           {DNNL_ARG_DIFF_WEIGHTS, weights_.packed},
+                           {DNNL_ARG_DIFF_BIAS, view(plan_.bias, unused_bias_.data())}});
+    execute(weights_.reorder, {{DNNL_ARG_FROM, weights_.packed}, {DNNL_ARG_TO, view(weight_, dw)}});
+  }
+
+  std::int64_t pixels_out() const { return size_.out_height() * size_.out_width(); }
+  /// oneDNN adds the pixels of a core one after the other in float: no longer sums than of so many images.
+  std::int64_t images_at_once() const {
+    constexpr std::int64_t pixels_per_core = 16384;
+    return std::max<std::int64_t>(1, pixels_per_core * threads_ / pixels_out());
+  }
+  /// The same from parts of the batch, whose gradients are added in double precision.
+  void add_parts(std::int64_t images, float const* x, float const* dy, float* dw, bool accumulate) {
+    auto const n = static_cast<std::size_t>(size_.weight_count());
+    if (totals_.empty()) {
+      totals_ = buffer<double>(n);
+      if (part_weights_.empty()) part_weights_ = buffer<float>(n);
+    }
+    for (std::size_t i = 0; i < n; ++i) totals_[i] = accumulate ? static_cast<double>(dw[i]) : 0.0;
+    for (std::int64_t at = 0; at < size_.batch; at += images) {
+      auto const count = std::min(images, size_.batch - at);
+      auto& part = count == images ? part_ : rest_;
+      if (!part) {
+        auto smaller = size_;
+        smaller.batch = count;
+        part = std::make_unique<convolution>(smaller);
+      }
+      part->multiply(x + at * size_.height * size_.width * size_.channels, dy + at * pixels_out() * size_.filters,
+                     part_weights_.data());
+      for (std::size_t i = 0; i < n; ++i) totals_[i] += static_cast<double>(part_weights_[i]);
+    }
+    for (std::size_t i = 0; i < n; ++i) dw[i] = static_cast<float>(totals_[i]);
+  }
+
   void execute(primitive const& p, std::initializer_list<dnnl_exec_arg_t> arguments) const {
     check(dnnl_primitive_execute(p, stream_, static_cast<int>(arguments.size()), arguments.begin()));
     check(dnnl_stream_wait(stream_));
@@ -165,8 +205,11 @@ class convolution {
   engine engine_;
   stream stream_;
   direction forward_, data_, weights_;
-  std::unique_ptr<convolution> dense_;  // of the pixels that are read, where some are skipped
-  buffer<float> sums_, pixels_;
+  int threads_ = omp_get_max_threads();
+  std::unique_ptr<convolution> dense_;        // of the pixels that are read, where some are skipped
+  std::unique_ptr<convolution> part_, rest_;  // of some of the images
+  buffer<float> unused_bias_, part_weights_, pixels_;
+  buffer<double> totals_;
 };
 
 /// Convolutions by size and number of threads: oneDNN cuts the work when a primitive is made, so one that was made for

@@ -8,6 +8,7 @@
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/long_sums.hpp>
 #include <dovetail/nn/onednn/convolution.hpp>
 #include <dovetail/nn/onednn/threads.hpp>
 
@@ -41,10 +42,20 @@ class host {
       if (beta == 0.f) std::fill_n(c, m * n, 0.f);
       return;
     }
-    auto const status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', m, n, k, 1.f, a,
-                                   a_transposed ? m : k, b, b_transposed ? k : n, beta, c, n);
-    require<error>(status == dnnl_success, "oneDNN: gemm of ", m, " x ", n, " x ", k, " failed with status ",
-                   static_cast<int>(status));
+    // dnnl_sgemm adds the terms of a matrix in pieces of some hundreds, and those of a vector one after the other
+    // where it scales rows or columns.
+    bool const scales = (m == 1 && !b_transposed) || (n == 1 && a_transposed);
+    std::int64_t const block = scales ? 256 : 4096;
+    sums_.gemm(
+        block, a_transposed, b_transposed, m, n, k, a, b, beta, c,
+        [this](std::size_t count, auto const& f) { parallel(count, f); },
+        [&](std::int64_t rows, std::int64_t depth, float const* x, std::int64_t ldx, float const* y, std::int64_t ldy,
+            float keep, float* to) {
+          auto const status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', rows, n, depth, 1.f, x,
+                                         ldx, y, ldy, keep, to, n);
+          require<error>(status == dnnl_success, "oneDNN: gemm of ", rows, " x ", n, " x ", depth,
+                         " failed with status ", static_cast<int>(status));
+        });
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
@@ -60,6 +71,7 @@ class host {
 
  private:
   convolution_cache convolutions_;
+  detail::long_sums sums_;
 };
 
 }  // namespace dovetail::nn::onednn
