@@ -7,7 +7,7 @@ mpirun=$1 program=$2 failed=0
 for ranks in 2 3 4; do
   threads=$("$program" threads "$ranks")
   for how in "" messages; do
-    mpi=$(timeout 60 "$mpirun" -n "$ranks" "$program" mpi $how)
+    mpi=$(timeout 120 "$mpirun" -n "$ranks" "$program" mpi $how)
     echo "mpi ${how:-shared}: $mpi; threads: $threads"
     [ -n "$mpi" ] && [ "$mpi" = "$threads" ] || failed=1
   done

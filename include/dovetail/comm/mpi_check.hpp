@@ -90,9 +90,10 @@ inline MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadlin
 
 /// The part of `parent` with this color; all its ranks have just met. MPI has no splitting that can be polled. So that
 /// a rank that dies in the middle of it does not block the others for ever, another thread calls it where MPI allows
-/// that. `alive()` throws when a rank is known to have ended.
+/// that; `occupied` stays true when it has not returned. `alive()` throws when a rank is known to have ended.
 template <class Alive>
-MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::milliseconds deadline, Alive alive) {
+MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::milliseconds deadline, bool& occupied,
+                   Alive alive) {
   deadline = to_construct(deadline);
   struct shared {
     std::mutex mutex;
@@ -117,6 +118,7 @@ MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::millisecond
     split();
   } else {
     std::thread(split).detach();
+    occupied = true;
     auto const give_up = mpi_clock::now() + deadline;
     std::unique_lock lock(state->mutex);
     while (!state->changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return state->done; })) {
@@ -124,6 +126,7 @@ MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::millisecond
       if (mpi_clock::now() > give_up)
         throw comm_error(message("MPI_Comm_split did not return within ", deadline.count(), " ms, the deadline"), -1);
     }
+    occupied = false;
   }
   mpi_check(state->code, "MPI_Comm_split");
   mpi_check(MPI_Comm_set_errhandler(state->part, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");

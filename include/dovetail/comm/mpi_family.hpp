@@ -30,7 +30,7 @@ class mpi_family {
   /// Waits for the others to leave what this rank has left, up to the deadline. What is not ended then is not freed.
   ~mpi_family() {
     auto const start = mpi_clock::now();
-    while (!broken_ && !mark.forked() && !mpi_is_over()) {
+    while (!broken_ && !off_limits() && !mpi_is_over()) {
       tend();
       auto const waited = mpi_clock::now() - start;
       // MPI_Finalize waits for everybody, and without noticing that somebody dies: who is to call it waits here.
@@ -38,7 +38,7 @@ class mpi_family {
       if (waited > std::chrono::milliseconds(1))
         std::this_thread::sleep_for(std::min<mpi_clock::duration>(waited / 16, std::chrono::milliseconds(1)));
     }
-    if (broken_ || mark.forked()) static_cast<void>(environment_.release());  // MPI_Finalize would wait for everybody
+    if (broken_ || off_limits()) static_cast<void>(environment_.release());  // MPI_Finalize would wait for everybody
   }
 
   void bury(std::unique_ptr<mpi_wire> wire, mpi_peers peers, bool is_whole) {
@@ -72,7 +72,11 @@ class mpi_family {
   /// After a failure of the whole.
   void give_up() { broken_ = true; }
 
+  /// MPI must not be called: in the child of a fork, and while a call that will not return occupies it.
+  bool off_limits() const { return mark.forked() || occupied; }
+
   fork_mark const mark;
+  bool occupied = false;
 
  private:
   struct closing {

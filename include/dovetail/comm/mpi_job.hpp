@@ -56,7 +56,7 @@ class mpi_job {
   mpi_job& operator=(mpi_job const&) = delete;
   /// After a failure nothing is freed and MPI is not finalised: both are collective and would wait for the lost rank.
   ~mpi_job() {
-    if (family_->mark.forked() || mpi_is_over()) return;
+    if (family_->off_limits() || mpi_is_over()) return;
     bool over = false;
     try {
       if (!watch_.broken() && std::uncaught_exceptions() > exceptions_)
@@ -83,6 +83,8 @@ class mpi_job {
 
   void begin(call const& c) {
     family_->mark.check(c);
+    if (family_->occupied && !watch_.broken())
+      throw comm_error(message(c, ": an MPI_Comm_split that did not return occupies MPI: end the process"), -1);
     guarded(c, [&](call const&) { watch_.begin(c); });
   }
 
@@ -179,7 +181,7 @@ class mpi_job {
   std::shared_ptr<mpi_job> split(call const& c, int color, int key, std::vector<int> const& members) {
     std::shared_ptr<mpi_job> made;
     guarded(c, [&](call const&) {
-      MPI_Comm const part = mpi_split(handle(), color, key, options.deadline, [&] {
+      MPI_Comm const part = mpi_split(handle(), color, key, options.deadline, family_->occupied, [&] {
         for (int r = 0; r < size(); ++r)
           if (!peers().alive(r)) throw comm_error(message("rank ", r, " is dead: its process has ended"), r);
       });

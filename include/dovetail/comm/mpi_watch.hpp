@@ -89,7 +89,7 @@ class mpi_watch {
   /// Told to the others: this rank is in code of its own, or back from there. Guards may be nested.
   void go_away(bool now) {
     guards_ += now ? 1 : -1;
-    if (broken() || guards_ != (now ? 1 : 0) || family_.mark.forked() || mpi_is_over()) return;
+    if (broken() || guards_ != (now ? 1 : 0) || family_.off_limits() || mpi_is_over()) return;
     try {
       tell_all({now ? notice::away : notice::back, wire->rank()});
     } catch (comm_error const& e) {  // called by a destructor: the next operation throws
@@ -101,7 +101,7 @@ class mpi_watch {
     if (depth_++ == 0) ++run_;
   }
   void return_from_run() {
-    if (--depth_ > 0 || broken() || family_.mark.forked()) return;
+    if (--depth_ > 0 || broken() || family_.off_limits()) return;
     notice n{notice::returned, wire->rank()};
     n.run = run_;
     tell_all(n);
@@ -344,7 +344,7 @@ class mpi_watch {
   /// The first failure stands. Telling it is at best effort: a peer that is gone must not stop us.
   void fail(notice const& n, bool tell) {
     failure_ = n;
-    if (family_.mark.forked()) return;
+    if (family_.off_limits()) return;
     if (tell) tell_alive(n);
     if (!exchanging) tell_released();
   }
