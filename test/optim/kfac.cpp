@@ -115,7 +115,8 @@ void check_near(numbers const& a, numbers const& b, double tolerance) {
 }
 template <class Stage>
 auto only(Stage stage) {
-  return optim::chain{stage, optim::scale_by_learning_rate{-1.0f}};  // weights begin at 0: they become the update
+  // Weights begin at 0: they become the update.
+  return optim::chain{stage, optim::scale{-1.0f}, optim::scale_by_learning_rate{1.0f}};
 }
 
 using little_network = nn::basic_network<nn::plain, nn::shape{2, 6, 6}, nn::conv<3, 3, 2, 1>, nn::relu, nn::flatten,
