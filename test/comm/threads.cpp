@@ -11,6 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <doctest/doctest.h>
 
 #include "conformance.hpp"
@@ -194,6 +198,131 @@ TEST_CASE("a rank that is away, in code of its own, is waited for beyond the dea
         c.barrier();
       },
       4);
+}
+
+TEST_CASE("messages that nobody waits for neither extend the deadline of recv nor pile up without bound") {
+  comm::threads const w{2, {.deadline = 200ms, .mailbox = {.messages = 1000}}};
+  std::atomic<bool> over{false};
+  std::string full;
+  auto const start = std::chrono::steady_clock::now();
+  double received_for = 0;
+  w.run([&](communicator_type& c) {
+    std::byte b{};
+    if (c.rank() == 0) {
+      CHECK_THROWS_AS(c.recv(std::span(&b, 1), 1, 7), rank_lost);
+      received_for = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      over = true;
+    } else {
+      while (!over) try {
+          c.send(std::span(&b, 1), 0, 3);
+          std::this_thread::sleep_for(10ms);
+        } catch (rank_lost const&) {
+          break;
+        }
+    }
+  });
+  CHECK(received_for >= 0.2);
+  CHECK(received_for < 1.5);
+  auto const what = all_blame<rank_lost>(
+      1, {.deadline = 100ms, .mailbox = {.messages = 10}},
+      [](communicator_type& c) {
+        std::byte b{};
+        if (c.rank() == 0)
+          for (int i = 0; i < 11; ++i) c.send(std::span(&b, 1), 1);
+        if (c.rank() == 1) std::this_thread::sleep_for(500ms);
+        c.barrier();
+      },
+      4);
+  CHECK(what.find("rank 1") != std::string::npos);
+  comm::threads const waits{2, {.deadline = 30s, .mailbox = {.messages = 10}}};
+  waits.run([](communicator_type& c) {  // a full mailbox is waited for
+    for (int i = 0; i < 200; ++i) {
+      int n = i;
+      if (c.rank() == 0) c.send(std::as_bytes(std::span(&n, 1)), 1);
+      if (c.rank() == 1) {
+        c.recv(std::as_writable_bytes(std::span(&n, 1)), 0);
+        expect(n == i, "order");
+      }
+    }
+  });
+  CHECK_THROWS_AS(waits.run([](communicator_type& c) {
+    std::byte b{};
+    for (int i = 0; i < 11; ++i) c.send(std::span(&b, 1), c.rank());
+  }),
+                  comm_error);
+  comm::self alone;
+  std::byte b{};
+  for (int i = 0; i < 65536; ++i) alone.send(std::span(&b, 1), 0);
+  CHECK_THROWS_AS(alone.send(std::span(&b, 1), 0), comm_error);
+}
+
+TEST_CASE("who gives up blames the rank that all wait for, not the one in between") {
+  all_blame<rank_lost>(
+      0, {.deadline = 200ms},
+      [](communicator_type& c) {  // 3 waits for 2 for 1 for 0
+        std::byte b{};
+        std::this_thread::sleep_for(c.rank() == 0 ? 900ms : c.rank() == 3 ? 0ms : 100ms);
+        if (c.rank() > 0)
+          c.recv(std::span(&b, 1), c.rank() - 1);
+        else
+          c.barrier();
+      },
+      4);
+}
+
+TEST_CASE("a process that is forked after ranks were started gets one clear error") {
+  comm::threads{2}.run([](communicator_type& c) {
+    comm::async owner(c);
+    owner.barrier().wait();
+    if (c.rank() == 0) {
+      auto const before = owner.barrier();
+      pid_t const child = fork();
+      if (child == 0) {
+        int errors = 0;
+        auto const fails = [&](auto f) {
+          try {
+            f();
+          } catch (comm_error const& e) {
+            errors += std::string(e.what()).find("is a fork of the one") != std::string::npos;
+          }
+        };
+        std::vector<float> v(10000);
+        fails([&] { owner.barrier(); });
+        fails([&] { before.wait(); });
+        fails([&] { c.all_reduce(std::span(v)); });
+        fails([&] { c.recv(std::as_writable_bytes(std::span(v)), 1); });
+        auto* const another = new comm::async<comm::self>{comm::self{}};  // ranks may be started after the fork
+        another->barrier().wait();
+        delete another;
+        _exit(errors == 4 ? 0 : 1);
+      }
+      int status = 1;
+      for (int i = 0; i < 2000 && waitpid(child, &status, WNOHANG) == 0; ++i) std::this_thread::sleep_for(10ms);
+      CHECK(WIFEXITED(status));
+      CHECK(WEXITSTATUS(status) == 0);
+      before.wait();
+    } else {
+      owner.barrier().wait();
+    }
+  });
+}
+
+TEST_CASE("cores are counted as this process may use them") {
+  int const all = usable_cores();
+  CHECK(all >= 1);
+  cpu_set_t before, one;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  CPU_ZERO(&one);
+  for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
+    if (CPU_ISSET(i, &before)) CPU_SET(i, &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  CHECK(usable_cores() == 1);
+  sched_setaffinity(0, sizeof before, &before);
+  CHECK(detail::quota_of("50000 100000") == 0.5);
+  CHECK(detail::quota_of("300000\n 100000") == 3);
+  CHECK(detail::quota_of("max 100000") == 0);
+  CHECK(detail::quota_of("-1 100000") == 0);
+  CHECK(detail::quota_of("") == 0);
 }
 
 TEST_CASE("a rank that returns while others wait is named at once") {

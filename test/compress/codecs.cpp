@@ -152,7 +152,7 @@ TEST_CASE("errors say what, where, the values and the way out") {
                        "fp16: the payload of 100 elements takes 200 bytes, the buffer has 7: size it by wire_size",
                        argument_error);
   CHECK_THROWS_WITH_AS(compress::top_k{.ratio = 0.0f}.init({x, {}}),
-                       "top-k: ratio = 0: it must be above 0 and at most 1", argument_error);
+                       "top_k: ratio is 0: it must be above 0 and at most 1", argument_error);
   CHECK_THROWS_AS(compress::top_k{.ratio = test::not_a_number}.init({x, {}}), argument_error);
   CHECK_THROWS_AS(compress::top_k{.ratio = 1.5f}.wire_size(5), argument_error);
   CHECK_THROWS_AS(compress::top_k{}.wire_size(std::size_t{1} << 32), argument_error);

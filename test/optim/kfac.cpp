@@ -115,8 +115,8 @@ void check_near(numbers const& a, numbers const& b, double tolerance) {
 }
 template <class Stage>
 auto only(Stage stage) {
-  // Weights begin at 0: they become the update.
-  return optim::chain{stage, optim::scale{-1.0f}, optim::scale_by_learning_rate{1.0f}};
+  return optim::chain{stage, optim::scale{-1},
+                      optim::scale_by_learning_rate{1}};  // weights begin at 0: they become the update
 }
 
 using little_network = nn::basic_network<nn::plain, nn::shape{2, 6, 6}, nn::conv<3, 3, 2, 1>, nn::relu, nn::flatten,

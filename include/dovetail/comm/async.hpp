@@ -15,6 +15,7 @@
 
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/fork_mark.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail::comm {
@@ -27,6 +28,7 @@ class ticket {
   /// Returns when the operation is done; throws what it threw. May be called again.
   void wait() const {
     if (!state_) return;
+    if (state_->mark) state_->mark->check("comm::ticket");
     std::unique_lock lock(state_->mutex);
     state_->changed.wait(lock, [&] { return state_->done; });
     if (state_->error) std::rethrow_exception(state_->error);
@@ -46,6 +48,7 @@ class ticket {
     std::condition_variable changed;
     bool done = false;
     std::exception_ptr error;
+    std::shared_ptr<detail::fork_mark const> mark;
     void finish(std::exception_ptr e) {
       std::lock_guard const lock(mutex);
       done = true;
@@ -70,6 +73,11 @@ class async {
   async(async const&) = delete;
   async& operator=(async const&) = delete;
   ~async() {
+    if (mark_->forked()) {  // the owner thread is the parent process's: there is nobody to wait for, or to wake
+      owner_.detach();
+      static_cast<void>(wake_.release());
+      return;
+    }
     {
       std::lock_guard const lock(mutex_);
       if (std::uncaught_exceptions() > exceptions_) {
@@ -79,7 +87,7 @@ class async {
       }
       closing_ = true;
     }
-    wake_.notify_one();
+    wake_->notify_one();
     owner_.join();
   }
 
@@ -94,7 +102,9 @@ class async {
   /// Runs f(communicator) on the owner thread, after everything submitted before.
   template <class F>
   requires std::invocable<F&, C&> ticket submit(F f) {
+    mark_->check("comm::async");
     auto const submitted = std::make_shared<work<F>>(std::move(f));
+    submitted->mark = mark_;
     {
       std::lock_guard const lock(mutex_);
       if (error_) {
@@ -104,7 +114,7 @@ class async {
         last_ = submitted.get();
       }
     }
-    wake_.notify_one();
+    wake_->notify_one();
     return ticket(submitted);
   }
 
@@ -149,7 +159,9 @@ class async {
   away_guard away() {
     auto const held = std::make_shared<away_guard>();
     submit([held](C& c) { *held = c.away(); });
-    return away_guard([this, held] { submit([held](C&) { *held = away_guard(); }); });
+    return away_guard([this, held] {
+      if (!mark_->forked()) submit([held](C&) { *held = away_guard(); });
+    });
   }
 
  private:
@@ -177,7 +189,7 @@ class async {
   void serve() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return closing_ || first_; });
+      wake_->wait(lock, [&] { return closing_ || first_; });
       if (!first_) return;
       auto const now = take();
       lock.unlock();
@@ -217,7 +229,8 @@ class async {
   int rank_ = 0, size_ = 0;
   int const exceptions_ = std::uncaught_exceptions();
   mutable std::mutex mutex_;
-  std::condition_variable wake_;
+  std::unique_ptr<std::condition_variable> wake_ = std::make_unique<std::condition_variable>();
+  std::shared_ptr<detail::fork_mark const> mark_ = std::make_shared<detail::fork_mark>();
   std::shared_ptr<job> first_;  // of what has been submitted and not begun
   job* last_ = nullptr;
   std::exception_ptr error_;

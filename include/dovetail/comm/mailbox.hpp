@@ -6,17 +6,32 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
+
+#include <dovetail/comm/operation.hpp>
 
 namespace dovetail::comm::detail {
 
 /// The messages that have been sent to one rank and not yet been received, in the order of their arrival.
 class mailbox {
  public:
-  void put(int from, int tag, std::span<std::byte const> data) {
+  /// False when the mailbox is full.
+  bool put(int from, int tag, std::span<std::byte const> data, mailbox_limits const& limits) {
+    {
+      std::lock_guard const lock(mutex_);
+      if (!limits.has_room(messages_.size(), bytes_)) return false;
+    }
     message m{from, tag, {data.begin(), data.end()}};
     std::lock_guard const lock(mutex_);
+    if (!limits.has_room(messages_.size(), bytes_)) return false;
+    bytes_ += data.size();
     messages_.push_back(std::move(m));
+    return true;
+  }
+  std::size_t size() {
+    std::lock_guard const lock(mutex_);
+    return messages_.size();
   }
   /// Takes out the oldest message of `from` with this tag. Empty when there is none.
   std::optional<std::vector<std::byte>> take(int from, int tag) {
@@ -24,6 +39,7 @@ class mailbox {
     for (auto m = messages_.begin(); m != messages_.end(); ++m)
       if (m->from == from && m->tag == tag) {
         auto data = std::move(m->data);
+        bytes_ -= data.size();
         messages_.erase(m);
         return data;
       }
@@ -37,6 +53,7 @@ class mailbox {
   };
   std::mutex mutex_;
   std::list<message> messages_;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace dovetail::comm::detail

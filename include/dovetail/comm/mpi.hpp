@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <concepts>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -15,7 +16,8 @@ namespace dovetail::comm {
 
 /// Ranks that are processes of an MPI job: a communicator, and a world of which one rank lives in each process. A
 /// handle: copies mean the same rank, count the same traffic, and must not be used by two threads at once.
-/// Construction is collective and, like the call of MPI inside split, has no deadline.
+/// Construction is collective. So is the end of the last copy: it waits for the other ranks' end, for the deadline at
+/// most; parts made by split may be destroyed in any order, whatever the other ranks do.
 ///
 /// A rank whose process ends, that leaves, or that does not answer within the deadline makes the others throw
 /// rank_lost; divergence makes them throw rank_diverged. Afterwards nothing is freed and MPI is not finalised, as
@@ -31,13 +33,17 @@ class mpi : public endpoint<detail::mpi_engine> {
   /// The ranks of the caller's communicator, which is duplicated: messages do not mix.
   explicit mpi(boost::mpi::communicator const& c, mpi_options options = {})
       : endpoint(join(static_cast<MPI_Comm>(c), options, nullptr)) {}
-  explicit mpi(MPI_Comm c, mpi_options options = {}) : endpoint(join(c, options, nullptr)) {}
+  template <std::same_as<MPI_Comm> C>  // no conversion: a number of ranks is no communicator
+  explicit mpi(C c, mpi_options options = {}) : endpoint(join(c, options, nullptr)) {}
 
-  /// Calls f(*this). An exception is told to the other ranks before it goes on, so that they need not wait.
+  /// Calls f(*this). An exception is told to the other ranks before it goes on, so that they need not wait; so is that
+  /// f has returned: a rank that is still in its own run() then knows that this one does not come any more.
   template <class F>
   void run(F&& f) {
+    engine().job().watch().enter_run();
     try {
       std::invoke(std::forward<F>(f), *this);
+      engine().job().watch().return_from_run();
     } catch (std::exception const& e) {
       give_up(message("rank ", rank(), " threw: ", e.what()));
       throw;
@@ -49,7 +55,7 @@ class mpi : public endpoint<detail::mpi_engine> {
   /// comm::async calls this before its thread does. Throws argument_error when MPI does not allow it.
   void allow_other_thread() const {
     int level = MPI_THREAD_SINGLE;
-    MPI_Query_thread(&level);
+    detail::mpi_check(MPI_Query_thread(&level), "MPI_Query_thread");
     require(level >= MPI_THREAD_SERIALIZED, "comm::async on comm::mpi: this program initialised MPI with ",
             level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED",
             ", which forbids calls from another thread: use MPI_Init_thread with MPI_THREAD_SERIALIZED");
@@ -60,23 +66,52 @@ class mpi : public endpoint<detail::mpi_engine> {
   explicit mpi(endpoint&& e) : endpoint(std::move(e)) {}
 
   static detail::mpi_engine join_world(mpi_options const& options) {
-    int finalized = 0;
-    MPI_Finalized(&finalized);
-    require(!finalized, "comm::mpi after MPI_Finalize: keep one comm::mpi (or your own environment) alive");
+    require(!detail::mpi_is_over(), "comm::mpi after MPI_Finalize: keep one comm::mpi (or your own environment) alive");
+    check(options);
     std::unique_ptr<boost::mpi::environment> environment;
     if (!boost::mpi::environment::initialized())
       environment = std::make_unique<boost::mpi::environment>(boost::mpi::threading::serialized, false);
     return join(MPI_COMM_WORLD, options, std::move(environment));
   }
-  static detail::mpi_engine join(MPI_Comm c, mpi_options const& options,
-                                 std::unique_ptr<boost::mpi::environment> environment) {
+  static void check(mpi_options const& options) {
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
     require(options.largest_message >= 8 && options.largest_message <= 0x7ffffff8 && options.largest_message % 8 == 0,
             "largest_message ", options.largest_message, ": a multiple of 8 below 2^31");
-    require(boost::mpi::environment::initialized(), "comm::mpi on a communicator before MPI_Init");
-    return detail::mpi_engine(std::make_shared<detail::mpi_job>(c, options, std::move(environment)));
+    require(options.mailbox.messages > 0 && options.mailbox.bytes > 0, "mailbox of ", options.mailbox.messages,
+            " messages and ", options.mailbox.bytes, " bytes: there must be room for one message");
   }
-  void give_up(std::string const& reason) { engine().job().give_up(reason); }
+  static detail::mpi_engine join(MPI_Comm c, mpi_options const& options,
+                                 std::unique_ptr<boost::mpi::environment> environment) {
+    check(options);
+    require(boost::mpi::environment::initialized() && !detail::mpi_is_over(),
+            "comm::mpi on a communicator before MPI_Init or after MPI_Finalize");
+    check(c);
+    auto const family = std::make_shared<detail::mpi_family>(std::move(environment), options.deadline);
+    try {
+      MPI_Comm const collective = detail::mpi_duplicate(c, options.deadline);
+      MPI_Comm const messages = detail::mpi_duplicate(collective, options.deadline);
+      return detail::mpi_engine(std::make_shared<detail::mpi_job>(
+          std::make_unique<detail::mpi_wire>(collective, messages), options, family, nullptr));
+    } catch (...) {
+      family->give_up();
+      throw;
+    }
+  }
+  static void check(MPI_Comm c) {
+    require(c != MPI_COMM_NULL,
+            "comm::mpi on MPI_COMM_NULL: this rank is in no communicator (MPI_Comm_split with "
+            "MPI_UNDEFINED gives that): do not construct it here");
+    // Where MPI_Comm is a number, any number gets here.
+    detail::errors_returned const world(MPI_COMM_WORLD), self(MPI_COMM_SELF);
+    int inter = 0;
+    int const code = MPI_Comm_test_inter(c, &inter);
+    require(code == MPI_SUCCESS, "comm::mpi: this is no communicator of MPI: ", detail::mpi_text(code),
+            " (comm::mpi{} is all ranks of the job; mpirun -n says how many)");
+    require(inter == 0,
+            "comm::mpi on an inter-communicator: collectives need one group of ranks: merge it first, with "
+            "MPI_Intercomm_merge");
+  }
+  void give_up(std::string const& reason) { engine().job().watch().give_up(reason); }
 };
 
 }  // namespace dovetail::comm

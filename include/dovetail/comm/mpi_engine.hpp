@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -25,8 +26,8 @@ class mpi_engine {
  public:
   explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {}
 
-  int rank() const { return job_->rank; }
-  int size() const { return job_->size; }
+  int rank() const { return job_->rank(); }
+  int size() const { return job_->size(); }
   comm::traffic& traffic() { return job_->traffic; }
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }
@@ -67,7 +68,8 @@ class mpi_engine {
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
-    std::vector<std::uint64_t> sizes(ranks());
+    auto& sizes = work_->sizes;
+    sizes.assign(ranks(), 0);
     sizes[at(rank())] = in.size();
     call const lengths{operation::all_gather_v, dtype::u64, reduction::sum, -1, ranks(), about_};
     auto* const s = reinterpret_cast<std::byte*>(sizes.data());
@@ -118,17 +120,23 @@ class mpi_engine {
   void barrier() { meet({operation::barrier, dtype::u8, reduction::sum, -1, 0, about_}); }
 
   away_guard away() {
-    job_->go_away(true);
-    return away_guard([job = job_] { job->go_away(false); });
+    job_->watch().go_away(true);
+    return away_guard([job = job_] { job->watch().go_away(false); });
   }
 
   mpi_engine split(int color, int key) {
-    meet({operation::split});  // MPI_Comm_split has no deadline: begin it only when everybody is there
-    MPI_Comm part = MPI_COMM_NULL;
-    MPI_Comm_split(job_->handle(), color, key, &part);
-    mpi_engine e(std::make_shared<mpi_job>(part, job_->options, nullptr));
-    MPI_Comm_free(&part);
-    return e;
+    call const c{operation::split};
+    begin(c);
+    struct place {
+      int color, key;
+    };
+    auto const places = job_->share(c, place{color, key});  // and everybody is there
+    std::vector<int> members;
+    for (int r = 0; r < size(); ++r)
+      if (places[at(r)].color == color) members.push_back(r);
+    std::sort(members.begin(), members.end(),
+              [&](int a, int b) { return std::pair(places[at(a)].key, a) < std::pair(places[at(b)].key, b); });
+    return mpi_engine(job_->split(c, color, key, members));
   }
 
   void send(call const& c, std::byte const* data, int tag) {
@@ -143,9 +151,16 @@ class mpi_engine {
  private:
   static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
 
+  struct seat_rest {
+    static constexpr bool woken = true;
+    void operator()(std::chrono::nanoseconds d) const { seats.rest(d); }
+    shared_seats& seats;
+  };
   struct scratch {
     std::vector<mpi_job::piece> sends, recvs;
     std::vector<std::byte const*> sources;
+    std::vector<std::uint64_t> sizes;
+    std::vector<call> calls;
     buffer<std::byte> memory;
   };
 
@@ -167,12 +182,21 @@ class mpi_engine {
   void for_peers(F f) {
     for (int i = 1; i < size(); ++i) f((rank() + i) % size());
   }
-  void exchange(call const& c, int phase) { job_->exchange(c, phase, work_->sends, work_->recvs); }
+  void exchange(call const& c, int phase) {
+    try {
+      job_->exchange(c, phase, work_->sends, work_->recvs);
+    } catch (...) {
+      // MPI may still write to the scratch memory: it stays.
+      if (job_->unfinished()) static_cast<void>(new std::shared_ptr<scratch>(work_));
+      throw;
+    }
+  }
 
   void begin(call const& c) {
     job_->begin(c);
     if (!job_->options.check || size() == 1) return;
-    std::vector<call> calls(ranks(), c);
+    auto& calls = work_->calls;
+    calls.assign(ranks(), c);
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, reinterpret_cast<std::byte*>(&calls[at(rank())]), sizeof(call)});
@@ -183,7 +207,8 @@ class mpi_engine {
   }
   void check(call const& c, std::vector<call> const& calls) {
     auto const odd = odd_one_out(calls);
-    if (odd < calls.size()) job_->diverged(static_cast<int>(odd), c, message("rank ", odd, " called ", calls[odd]));
+    if (odd < calls.size())
+      job_->watch().diverged(static_cast<int>(odd), c, message("rank ", odd, " called ", calls[odd]));
   }
 
   void scatter(call const& c, std::byte* data, ordered_reduce combine) {
@@ -213,7 +238,7 @@ class mpi_engine {
   void through_seats(call const& c, std::byte* data, ordered_reduce combine) {
     auto& seats = job_->seats;
     seats.all_reduce(
-        c, data, combine,
+        c, job_->watch().sequence, data, combine,
         [&] {
           job_->wait_until(
               c, -1, [&] { return seats.all_reached(); },
@@ -222,9 +247,15 @@ class mpi_engine {
                 for (int r = 0; r < size(); ++r)
                   if (!seats.reached(r)) late.push_back(r);
                 return late;
-              });
+              },
+              seat_rest{seats});
         },
-        [&](std::vector<call> const& calls) { check(c, calls); });
+        [&](std::vector<shared_seats::posting> const& all) {
+          auto const odd = odd_one_out(all);
+          if (odd == all.size()) return;
+          job_->watch().diverged(static_cast<int>(odd), c,
+                                 message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
+        });
   }
   void meet(call const& c) {
     begin(c);
@@ -263,10 +294,12 @@ class mpi_engine {
   }
   void native(call const& c, std::byte* data) {
     MPI_Op const how = c.how == reduction::sum ? MPI_SUM : c.how == reduction::min ? MPI_MIN : MPI_MAX;
-    std::size_t const most = job_->options.largest_message / size_of(c.type);
+    std::size_t const most = (std::size_t{1} << 30) / size_of(c.type);
     for (std::size_t i = 0; i < c.count; i += most) {
       int const n = static_cast<int>(std::min(most, c.count - i));
-      MPI_Allreduce(MPI_IN_PLACE, data + i * size_of(c.type), n, native_type(c.type), how, job_->handle());
+      job_->native(c, [&] {
+        return MPI_Allreduce(MPI_IN_PLACE, data + i * size_of(c.type), n, native_type(c.type), how, job_->handle());
+      });
     }
   }
 

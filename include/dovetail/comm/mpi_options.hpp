@@ -14,7 +14,8 @@ enum class mpi_order : std::uint8_t { ordered, native };
 
 /// How ranks over MPI wait for each other and move data.
 struct mpi_options {
-  /// A rank that does not answer for so long is lost.
+  /// An operation that makes no progress for so long fails: the rank that does not answer is lost. Making and splitting
+  /// a communicator has at least two seconds.
   std::chrono::milliseconds deadline = default_deadline;
   mpi_order order = mpi_order::ordered;
   /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it
@@ -23,8 +24,10 @@ struct mpi_options {
   bool check = false;
   /// All-reduce and barrier go through shared memory when all ranks are on one host.
   bool shared_memory = true;
-  /// Longer messages are sent in pieces: MPI counts in int. Must be equal on all ranks.
-  std::size_t largest_message = std::size_t{1} << 30;
+  /// Longer messages are sent in pieces, so that their progress is seen. Must be equal on all ranks.
+  std::size_t largest_message = std::size_t{1} << 22;
+  /// Messages of this rank that others have not received yet.
+  mailbox_limits mailbox{};
 };
 
 }  // namespace dovetail::comm

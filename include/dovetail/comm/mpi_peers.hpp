@@ -1,55 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include <sched.h>
 #include <unistd.h>
 
-#include <mpi.h>
+#include <mpi.h>  // a part of comm::mpi, and of no use without it
+
+#include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm::detail {
 
-/// Who the ranks are, so that a rank on the same host can be asked for signs of life. MPI has no such question, and a
-/// message that does not come says nothing about why.
-class mpi_peers {
- public:
-  /// Collective over `comm`.
-  explicit mpi_peers(MPI_Comm comm) {
-    int size = 0;
-    MPI_Comm_size(comm, &size);
-    identity me{};
+/// Who a rank is, as it tells the others.
+struct mpi_identity {
+  std::array<char, 64> host{};
+  long pid = 0;
+  unsigned long long started = 0;  ///< clock ticks after boot: tells a reused process number
+  std::int64_t ranks_on_host = 0;  ///< of the whole job, as its launcher says; 0: not said
+  std::int64_t cores = 1;          ///< that the rank may keep busy
+  cpu_set_t mask{};                ///< where it may run
+
+  static mpi_identity own() {
+    mpi_identity me;
     gethostname(me.host.data(), me.host.size() - 1);
     me.pid = static_cast<long>(getpid());
     me.started = look(me.pid).started;
-    peers_.resize(static_cast<std::size_t>(size));
-    MPI_Allgather(&me, static_cast<int>(sizeof me), MPI_BYTE, peers_.data(), static_cast<int>(sizeof me), MPI_BYTE,
-                  comm);
-    for (auto& p : peers_) {
-      // Equal host names may still be two containers: what matters is that the process can be seen from here.
-      bool const same_host = p.host == me.host;
-      if (!same_host || p.started == 0 || look(p.pid).started != p.started) p.pid = 0;
-      ranks_here_ += same_host;
-    }
+    for (char const* name :
+         {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"})
+      if (char const* const said = std::getenv(name))
+        me.ranks_on_host = std::max<std::int64_t>(me.ranks_on_host, std::atol(said));
+    me.cores = usable_cores();
+    CPU_ZERO(&me.mask);
+    if (sched_getaffinity(0, sizeof me.mask, &me.mask) != 0) CPU_ZERO(&me.mask);
+    return me;
   }
 
-  /// False only when the rank's process is known to have ended.
-  bool alive(int r) const {
-    auto const& p = peers_[static_cast<std::size_t>(r)];
-    if (p.pid == 0) return true;
-    auto const now = look(p.pid);
-    return now.started == p.started && now.state != 'Z' && now.state != 'X';
-  }
-  bool more_ranks_than_cores() const { return ranks_here_ > sysconf(_SC_NPROCESSORS_ONLN); }
-
- private:
-  struct identity {
-    std::array<char, 64> host;
-    long pid;
-    unsigned long long started;  // clock ticks after boot: tells a reused process number
-  };
   struct status {
     char state = 0;
     unsigned long long started = 0;
@@ -71,9 +65,68 @@ class mpi_peers {
     if (at) s.started = std::strtoull(at, nullptr, 10);
     return s;
   }
+};
 
-  std::vector<identity> peers_;
-  long ranks_here_ = 0;
+/// Who the ranks are, so that a rank on the same host can be asked for signs of life. MPI has no such question, and a
+/// message that does not come says nothing about why.
+class mpi_peers {
+ public:
+  mpi_peers() = default;
+  mpi_peers(std::vector<mpi_identity> all, int rank) : peers_(std::move(all)) {
+    auto const& me = peers_[static_cast<std::size_t>(rank)];
+    cpu_set_t where = me.mask;
+    int here = 0, sharing = 0;
+    for (auto& p : peers_) {
+      // Equal host names may still be two containers: what matters is that the process can be seen from here.
+      bool const same_host = p.host == me.host;
+      if (!same_host || p.started == 0 || mpi_identity::look(p.pid).started != p.started) p.pid = 0;
+      if (p.pid == 0) one_host_ = false;
+      if (!same_host) continue;
+      ++here;
+      cpu_set_t both;
+      CPU_AND(&both, &me.mask, &p.mask);
+      if (CPU_COUNT(&both) == 0) continue;
+      ++sharing;
+      CPU_OR(&where, &where, &p.mask);
+    }
+    // Ranks of the job that are not in this communicator run where this one does, unless it has cores of its own.
+    ranks_here_ = std::max(here, static_cast<int>(me.ranks_on_host));
+    int cores = std::max(1, CPU_COUNT(&where));
+    if (cores > sharing) sharing += ranks_here_ - here;
+    // A quota is of the whole group of processes: take each rank's as if it were the host's.
+    if (me.cores < CPU_COUNT(&me.mask)) cores = std::min(cores, static_cast<int>(me.cores));
+    crowded_ = sharing > cores;
+  }
+  /// The same of some of the ranks; how busy the host is stays known.
+  mpi_peers part(std::vector<int> const& ranks) const {
+    mpi_peers p = *this;
+    p.peers_.clear();
+    p.one_host_ = true;
+    for (int const r : ranks) {
+      p.peers_.push_back(peers_[static_cast<std::size_t>(r)]);
+      p.one_host_ = p.one_host_ && p.peers_.back().pid != 0;
+    }
+    return p;
+  }
+
+  /// False only when the rank's process is known to have ended.
+  bool alive(int r) const {
+    if (peers_.empty()) return true;  // the ranks have not met yet
+    auto const& p = peers_[static_cast<std::size_t>(r)];
+    if (p.pid == 0) return true;
+    auto const now = mpi_identity::look(p.pid);
+    return now.started == p.started && now.state != 'Z' && now.state != 'X';
+  }
+  /// Whether every rank's process can be seen from here.
+  bool one_host() const { return one_host_; }
+  int ranks_here() const { return ranks_here_; }
+  /// Whether ranks of this host, of whatever communicator, must share cores: who waits should sleep then.
+  bool crowded() const { return crowded_; }
+
+ private:
+  std::vector<mpi_identity> peers_;
+  int ranks_here_ = 0;
+  bool one_host_ = true, crowded_ = false;
 };
 
 }  // namespace dovetail::comm::detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 namespace dovetail::comm {
@@ -20,6 +21,17 @@ struct traffic {
   friend constexpr bool operator==(traffic const&, traffic const&) = default;
   friend constexpr traffic operator-(traffic const& a, traffic const& b) {
     return {a.bytes_sent - b.bytes_sent, a.bytes_received - b.bytes_received, a.operations - b.operations};
+  }
+};
+
+/// How much may be sent that is not received yet. A send beyond that waits for room, and fails after the deadline. A
+/// message that is longer than all of it can be sent when there is no other.
+struct mailbox_limits {
+  std::size_t messages = 65536;
+  std::size_t bytes = std::size_t{1} << 30;
+
+  constexpr bool has_room(std::size_t messages_there, std::size_t bytes_there) const {
+    return messages_there < messages && bytes_there < bytes;
   }
 };
 

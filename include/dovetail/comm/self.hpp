@@ -34,7 +34,12 @@ class self_engine {
   }
   void all_to_all(call const& c, std::byte const* in, std::byte* out) { all_gather(c, in, out); }
   void broadcast(call const&, std::byte*) {}
-  void send(call const& c, std::byte const* data, int tag) { messages_->put(0, tag, {data, c.count}); }
+  void send(call const& c, std::byte const* data, int tag) {
+    if (!messages_->put(0, tag, {data, c.count}, {}))
+      throw comm_error(message(c, ", tag ", tag, ": the mailbox is full: the only rank has not received ",
+                               messages_->size(), " messages to itself"),
+                       0);
+  }
   void recv(call const& c, std::byte* data, int tag) {
     auto const m = messages_->take(0, tag);
     if (!m) throw rank_lost(message(c, ", tag ", tag, ": the only rank has sent itself no such message"), 0);

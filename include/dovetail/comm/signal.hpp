@@ -24,6 +24,31 @@ inline void pause_core() {
 #endif
 }
 
+#if defined(__linux__)
+/// Sleeps while `word` is `seen`, until it is woken or the time is over.
+inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds at_most,
+                       int how) {
+  if (at_most.count() <= 0) return;
+  timespec ts{};
+  ts.tv_sec = at_most.count() / 1'000'000'000;
+  ts.tv_nsec = at_most.count() % 1'000'000'000;
+  syscall(SYS_futex, static_cast<void*>(&word), FUTEX_WAIT | how, seen, &ts, nullptr, 0);
+}
+inline void futex_wake(std::atomic<std::uint32_t>& word, int how) {
+  syscall(SYS_futex, static_cast<void*>(&word), FUTEX_WAKE | how, 0x7fffffff, nullptr, nullptr, 0);
+}
+/// The same between processes that share memory.
+inline void shared_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::chrono::nanoseconds at_most) {
+  futex_wait(word, seen, at_most, 0);
+}
+inline void shared_wake(std::atomic<std::uint32_t>& word) { futex_wake(word, 0); }
+#else
+inline void shared_wait(std::atomic<std::uint32_t>&, std::uint32_t, std::chrono::nanoseconds at_most) {
+  std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(at_most, std::chrono::microseconds(50)));
+}
+inline void shared_wake(std::atomic<std::uint32_t>&) {}
+#endif
+
 /// A word that one thread raises and others wait for. std::atomic::wait has no timeout, and a rank that does not
 /// come must be noticed: hence the system call.
 class signal {
@@ -72,15 +97,10 @@ class signal {
  private:
 #if defined(__linux__)
   void wake() {
-    if (sleepers_.load(std::memory_order_seq_cst) != 0)
-      syscall(SYS_futex, static_cast<void*>(&value_), FUTEX_WAKE_PRIVATE, 0x7fffffff, nullptr, nullptr, 0);
+    if (sleepers_.load(std::memory_order_seq_cst) != 0) futex_wake(value_, FUTEX_PRIVATE_FLAG);
   }
   void sleep(std::uint32_t seen, std::chrono::nanoseconds at_most) {
-    if (at_most.count() <= 0) return;
-    timespec ts{};
-    ts.tv_sec = at_most.count() / 1'000'000'000;
-    ts.tv_nsec = at_most.count() % 1'000'000'000;
-    syscall(SYS_futex, static_cast<void*>(&value_), FUTEX_WAIT_PRIVATE, seen, &ts, nullptr, 0);
+    futex_wait(value_, seen, at_most, FUTEX_PRIVATE_FLAG);
   }
 #else
   void wake() {}

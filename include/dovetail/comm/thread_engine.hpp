@@ -35,6 +35,7 @@ class thread_engine {
     std::swap(phase_, other.phase_);
     std::swap(sequence_, other.sequence_);
     std::swap(traffic_, other.traffic_);
+    std::swap(about_, other.about_);
     std::swap(sources_, other.sources_);
     std::swap(outs_, other.outs_);
     return *this;
@@ -133,9 +134,10 @@ class thread_engine {
   }
 
   void send(call const& c, std::byte const* data, int tag) {
-    if (group_->broken) group_->rethrow(message(c));
+    group_->mark.check(c);
     auto& to = group_->at(c.root);
-    to.mail.put(rank_, tag, {data, c.count});
+    if (group_->broken) group_->rethrow(message(c));
+    if (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) put_when_there_is_room(c, data, tag);
     to.mail_signal.add(thread_group::one_phase);
   }
 
@@ -143,6 +145,8 @@ class thread_engine {
     auto& mine = group_->at(rank_);
     auto& from = group_->at(c.root);
     auto const where = [&] { return message(c, ", tag ", tag); };
+    group_->mark.check(c);
+    waiting_for const w(mine, c.root);
     auto const since = thread_group::clock::now();
     for (;;) {
       // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
@@ -155,11 +159,14 @@ class thread_engine {
       }
       if (group_->broken) group_->rethrow(where());
       if (gone) lost(c.root, where(), message("rank ", c.root, " has left and sent no such message"));
-      if (mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->spin,
-                                group_->give_up(c.root, since)))
+      int const last = group_->behind(c.root, rank_);
+      if (mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->options.spin,
+                                group_->give_up(last, since)))
         continue;
-      if (thread_group::clock::now() >= group_->give_up(c.root, since))
-        lost(c.root, where(), message("rank ", c.root, " sent nothing for ", late()));
+      int const blamed = group_->behind(c.root, rank_);  // may have changed meanwhile
+      if (thread_group::clock::now() < group_->give_up(blamed, since)) continue;
+      std::string const between = blamed == c.root ? "" : message(", for which rank ", c.root, " waits,");
+      lost(blamed, where(), message("rank ", blamed, between, " sent nothing for ", late()));
     }
   }
 
@@ -169,6 +176,33 @@ class thread_engine {
   }
 
  private:
+  struct waiting_for {
+    waiting_for(thread_group::seat& s, int r) : seat(s) { seat.waits_for = r; }
+    waiting_for(waiting_for const&) = delete;
+    waiting_for& operator=(waiting_for const&) = delete;
+    ~waiting_for() { seat.waits_for = -1; }
+    thread_group::seat& seat;
+  };
+
+  void put_when_there_is_room(call const& c, std::byte const* data, int tag) {
+    auto& to = group_->at(c.root);
+    auto const full = [&] {
+      return message("the mailbox of rank ", c.root, " is full: it has not received ", to.mail.size(),
+                     " messages (threads_options::mailbox)");
+    };
+    if (c.root == rank_) throw comm_error(message(c, ", tag ", tag, ": ", full()), rank_);
+    waiting_for const w(group_->at(rank_), c.root);
+    auto const since = thread_group::clock::now();
+    while (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) {
+      if (group_->broken) group_->rethrow(message(c));
+      if ((to.arrived.load() & thread_group::left) != 0) lost(c.root, message(c), full() + ", and has left");
+      int const blamed = group_->behind(c.root, rank_);
+      if (thread_group::clock::now() >= group_->give_up(blamed, since))
+        lost(blamed, message(c), message(full(), " for ", late()));
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
   std::size_t ranks() const { return static_cast<std::size_t>(group_->ranks); }
   posting& post(std::size_t r) { return group_->seats[r].posts[posted_]; }
   static void copy(std::byte* to, std::byte const* from, std::size_t n) {
@@ -220,6 +254,7 @@ class thread_engine {
   }
 
   void publish(posting const& mine) {
+    group_->mark.check(mine.call);
     ++sequence_;
     if (group_->broken.load(std::memory_order_acquire)) group_->rethrow(where(mine.call));
     posted_ = (phase_ + 1) & 1u;
@@ -237,18 +272,24 @@ class thread_engine {
       if (r == rank_) continue;
       auto& peer = group_->at(r).arrived;
       auto const come = [&](std::uint32_t v) { return reached(v) || (v & 3u) != 0; };
-      auto const since = thread_group::clock::now();
-      bool in_time = peer.wait(come, group_->spin, group_->give_up(r, since));
-      while (!in_time && thread_group::clock::now() < group_->give_up(r, since))
-        in_time = peer.wait(come, {}, group_->give_up(r, since));
+      bool in_time = come(peer.load());
+      int blamed = r;
+      if (!in_time) {
+        waiting_for const w(group_->at(rank_), r);
+        auto const since = thread_group::clock::now();
+        in_time = peer.wait(come, group_->options.spin, group_->give_up(group_->behind(r, rank_), since));
+        while (!in_time && thread_group::clock::now() < group_->give_up(blamed = group_->behind(r, rank_), since))
+          in_time = peer.wait(come, {}, group_->give_up(blamed, since));
+      }
       auto const v = peer.load();
       if (reached(v)) continue;
       if (group_->broken) group_->rethrow(where(c));
       if (in_time) lost(r, where(c), message("rank ", r, " has left: it returned or destroyed its communicator"));
       std::string others;
       for (int q = r + 1; q < size(); ++q)
-        if (!reached(group_->at(q).arrived.load()) && q != rank_) others += message(" and rank ", q);
-      lost(r, where(c), message("rank ", r, others, " did not come for ", late()));
+        if (!reached(group_->at(q).arrived.load()) && q != rank_ && blamed == r) others += message(" and rank ", q);
+      if (blamed != r) others = message(", for which rank ", r, " waits,");
+      lost(blamed, where(c), message("rank ", blamed, others, " did not come for ", late()));
     }
   }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/fork_mark.hpp>
 #include <dovetail/comm/mailbox.hpp>
 #include <dovetail/comm/signal.hpp>
 #include <dovetail/core/error.hpp>
@@ -26,6 +27,8 @@ struct threads_options {
   std::chrono::milliseconds deadline = default_deadline;
   /// How long to wait on the core before sleeping; only while there is a core for every rank.
   std::chrono::microseconds spin{50};
+  /// Messages to one rank that it has not received yet.
+  mailbox_limits mailbox{};
 };
 
 namespace detail {
@@ -73,6 +76,7 @@ struct thread_group {
     signal arrived;  // phases × one_phase, and the two bits
     alignas(128) posting posts[2];
     alignas(128) std::atomic<int> reading{0};  // this rank is at work on its peers' arrays
+    std::atomic<int> waits_for{-1};            // the rank that this one is waiting for
     std::atomic<int> away{0};                  // guards that are alive
     std::atomic<clock::rep> came_back{0};      // when the last of them went
     signal mail_signal;
@@ -81,9 +85,7 @@ struct thread_group {
   };
 
   thread_group(int n, threads_options o)
-      : ranks(n), options(o), seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))) {
-    if (static_cast<unsigned>(n) <= std::thread::hardware_concurrency()) spin = o.spin;
-  }
+      : ranks(n), options(o), seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))) {}
 
   seat& at(int r) { return seats[static_cast<std::size_t>(r)]; }
 
@@ -110,6 +112,18 @@ struct thread_group {
     if (failed_diverged) throw rank_diverged(what, failed_rank);
     throw rank_lost(what, failed_rank);
   }
+  /// Of the ranks that `rank` waits for, and they for others, the last: the one to blame. `rank` where they wait in a
+  /// circle, or for `me`.
+  int behind(int rank, int me) {
+    int last = rank;
+    for (int steps = 0; steps < ranks; ++steps) {
+      int const next = at(last).waits_for.load();
+      if (next < 0) return last;
+      if (next == me) return rank;
+      last = next;
+    }
+    return rank;
+  }
   /// Until when to wait for a rank that is waited for since then: a rank in code of its own is given its time.
   clock::time_point give_up(int rank, clock::time_point since) {
     auto const patience = std::min<std::chrono::milliseconds>(options.deadline, std::chrono::hours(24 * 365));
@@ -124,13 +138,14 @@ struct thread_group {
   }
   /// A rank will not come again. No failure by itself: only whoever waits for it fails.
   void leave(int rank) {
+    if (mark.forked()) return;
     at(rank).arrived.set_bits(left);
     for (int r = 0; r < ranks; ++r) at(r).mail_signal.add(one_phase);
   }
 
+  fork_mark const mark;
   int const ranks;
   threads_options const options;
-  std::chrono::microseconds spin{0};
   std::unique_ptr<seat[]> const seats;
   std::atomic<bool> broken{false};
   forming_groups parts;  // of splits

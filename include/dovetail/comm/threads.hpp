@@ -16,6 +16,7 @@
 
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/thread_engine.hpp>
+#include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm {
 
@@ -34,6 +35,7 @@ class threads {
   explicit threads(int ranks, threads_options options = {}) : state_(std::make_shared<state>()) {
     require(ranks >= 1, ranks, " ranks: a world of threads has at least one");
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
+    if (ranks > usable_cores()) options.spin = std::chrono::microseconds(0);  // and so for the parts of a split
     state_->ranks = ranks;
     state_->options = options;
     state_->handed_out = std::make_unique<std::atomic<std::uint64_t>[]>(static_cast<std::size_t>(ranks));

@@ -37,7 +37,7 @@ struct scale_by_soap {
                   field{"shampoo_beta", &scale_by_soap::shampoo_beta, bounds{.low = -1, .high = 1, .below = true}},
                   field{"epsilon", &scale_by_soap::epsilon, ranges::not_negative},
                   field{"interval", &scale_by_soap::interval, ranges::count},
-                  field{"largest", &scale_by_soap::largest, ranges::count}};
+                  field{"largest", &scale_by_soap::largest, ranges::not_negative}};
   }
   static constexpr bool tensorwise = true;
 
@@ -185,7 +185,7 @@ struct soap {
                   field{"beta2", &soap::beta2, ranges::share},
                   field{"epsilon", &soap::epsilon, ranges::not_negative},
                   field{"interval", &soap::interval, ranges::count},
-                  field{"largest", &soap::largest, ranges::count},
+                  field{"largest", &soap::largest, ranges::not_negative},
                   field{"weight_decay", &soap::weight_decay, ranges::not_negative}};
   }
 

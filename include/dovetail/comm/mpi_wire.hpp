@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <list>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <mpi.h>
+
+#include <dovetail/comm/mpi_check.hpp>
+#include <dovetail/comm/mpi_notice.hpp>
+#include <dovetail/comm/mpi_peers.hpp>
+
+namespace dovetail::comm::detail {
+
+/// The two communicators of MPI below one of ours, the caller's messages apart from everything else, and what is being
+/// sent from memory of the library's own.
+///
+/// MPI gives the number of a communicator that was freed to the next one, and delivers there what the old one left
+/// unreceived. So a communicator ends in three steps: each rank bids farewell on both (MPI keeps the order: nothing
+/// comes after it), receives and drops whatever comes until it has everybody's farewell, and only then frees. Nothing
+/// is freed by the destructor: what cannot be ended so is left to MPI, its number is then not used again.
+class mpi_wire {
+ public:
+  enum lane : std::size_t { collective, messages };
+  static constexpr int notice_tag = 0;  // on the collective lane
+
+  mpi_wire(MPI_Comm c, MPI_Comm m) : comms_{c, m} {
+    mpi_check(MPI_Comm_rank(c, &rank_), "MPI_Comm_rank");
+    mpi_check(MPI_Comm_size(c, &size_), "MPI_Comm_size");
+    for (auto& f : farewells_) f.resize(static_cast<std::size_t>(size_));
+  }
+  mpi_wire(mpi_wire const&) = delete;
+  mpi_wire& operator=(mpi_wire const&) = delete;
+  ~mpi_wire() {
+    for (auto& p : posted_) static_cast<void>(p.data.release());  // MPI may still read them, or write there
+    for (auto& d : drains_)
+      if (d.request != MPI_REQUEST_NULL) static_cast<void>(d.data.release());
+  }
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  MPI_Comm on(lane l) const { return comms_[l]; }
+
+  struct piece {
+    std::size_t begin, end;
+  };
+  /// Sends pieces of `data`, which it keeps until they are sent. A caller's message counts as sent when it is received.
+  void post(lane l, int to, int tag, std::unique_ptr<std::byte[]> data, std::vector<piece> const& pieces) {
+    auto& p = posted_.emplace_back(posting{std::move(data), {}, to, l, 0, pieces.size()});
+    p.requests.reserve(pieces.size());
+    for (auto const& part : pieces) {
+      MPI_Request request = MPI_REQUEST_NULL;
+      auto const n = static_cast<int>(part.end - part.begin);
+      int const code = l == messages && n > 0
+                           ? MPI_Issend(p.data.get() + part.begin, n, MPI_BYTE, to, tag, comms_[l], &request)
+                           : MPI_Isend(p.data.get() + part.begin, n, MPI_BYTE, to, tag, comms_[l], &request);
+      mpi_check(code, l == messages ? "MPI_Issend" : "MPI_Isend", to);
+      p.requests.push_back(request);
+      p.bytes += part.end - part.begin;
+    }
+    if (l == messages) ++unreceived_, unreceived_bytes_ += p.bytes, long_ += pieces.size() > 1;
+    if (l == collective) ++notices_;
+  }
+  void post(int to, notice const& n) {
+    auto copy = std::make_unique<std::byte[]>(sizeof n);
+    std::memcpy(copy.get(), &n, sizeof n);
+    post(collective, to, notice_tag, std::move(copy), {{0, sizeof n}});
+  }
+  /// Moves on what is being sent: MPI works only while it is called. Returns how many messages have gone.
+  std::size_t progress() {
+    std::size_t gone = 0;
+    auto at = posted_.begin();
+    for (int looked = 0; at != posted_.end() && looked < 64; ++looked) {
+      int done = 0;
+      mpi_check(MPI_Testall(static_cast<int>(at->requests.size()), at->requests.data(), &done, MPI_STATUSES_IGNORE),
+                "sending", at->to);
+      if (!done) {
+        ++at;
+        continue;
+      }
+      if (at->on == messages) --unreceived_, unreceived_bytes_ -= at->bytes, long_ -= at->pieces > 1;
+      if (at->on == collective) --notices_;
+      at = posted_.erase(at);
+      ++gone;
+    }
+    if (at != posted_.end()) posted_.splice(posted_.end(), posted_, posted_.begin(), at);  // the others next time
+    return gone;
+  }
+  bool pending() const { return !posted_.empty(); }
+  bool pending_notices() const { return notices_ > 0; }
+  /// Whether a long message may be under way, which stands still while this rank does not call MPI.
+  bool transfers() const { return long_ > 0; }
+  /// The caller's messages that nobody has received yet.
+  std::size_t unreceived() const { return unreceived_; }
+  std::size_t unreceived_bytes() const { return unreceived_bytes_; }
+  int oldest_receiver() const {
+    for (auto const& p : posted_)
+      if (p.on == messages) return p.to;
+    return rank_;
+  }
+
+  /// A notice, if one has come.
+  bool read(notice& n) {
+    int there = 0;
+    MPI_Status status{};
+    mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, notice_tag, comms_[collective], &there, &status), "MPI_Iprobe");
+    if (!there) return false;
+    mpi_check(MPI_Recv(&n, static_cast<int>(sizeof n), MPI_BYTE, status.MPI_SOURCE, notice_tag, comms_[collective],
+                       MPI_STATUS_IGNORE),
+              "MPI_Recv", status.MPI_SOURCE);
+    if (n.kind == notice::left) said_farewell(collective, status.MPI_SOURCE);
+    return true;
+  }
+  /// Somebody has met a failure, and bids no farewell.
+  bool failed() const { return failed_; }
+  bool has_farewell(int r) const {
+    return farewells_[0][static_cast<std::size_t>(r)] && farewells_[1][static_cast<std::size_t>(r)];
+  }
+  void said_farewell(lane l, int r) { farewells_[l][static_cast<std::size_t>(r)] = true; }
+
+  /// The first step of the end: this rank's farewells. An empty message is no caller's: those begin with their length.
+  void close() {
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) continue;
+      post(r, {notice::left, rank_});
+      post(messages, r, 0, std::make_unique<std::byte[]>(1), {{0, 0}});
+    }
+    for (auto& f : farewells_) f[static_cast<std::size_t>(rank_)] = true;
+  }
+  /// The second step, polled: true when nothing more can come and nothing is under way.
+  bool settled() {
+    progress();
+    drain(collective);
+    drain(messages);
+    auto const all = [](std::vector<bool> const& f) { return std::find(f.begin(), f.end(), false) == f.end(); };
+    return !pending() && drains_[0].request == MPI_REQUEST_NULL && drains_[1].request == MPI_REQUEST_NULL &&
+           all(farewells_[0]) && all(farewells_[1]);
+  }
+  /// The third. Collective as MPI has it, local as every MPI does it.
+  void free() {
+    for (auto& c : comms_) mpi_check(MPI_Comm_free(&c), "MPI_Comm_free");
+  }
+
+ private:
+  struct posting {
+    std::unique_ptr<std::byte[]> data;
+    std::vector<MPI_Request> requests;
+    int to;
+    lane on;
+    std::size_t bytes, pieces;
+  };
+  struct drained {
+    std::unique_ptr<std::byte[]> data;
+    std::size_t bytes = 0;
+    int from = 0, tag = 0;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+
+  void drain(lane l) {
+    auto& d = drains_[l];
+    for (;;) {
+      int there = 0;
+      MPI_Status status{};
+      if (d.request == MPI_REQUEST_NULL) {
+        mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comms_[l], &there, &status), "MPI_Iprobe");
+        if (!there) return;
+        int n = 0;
+        mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count");
+        d.bytes = static_cast<std::size_t>(n), d.from = status.MPI_SOURCE, d.tag = status.MPI_TAG;
+        d.data = std::make_unique<std::byte[]>(d.bytes + 1);
+        mpi_check(MPI_Irecv(d.data.get(), n, MPI_BYTE, d.from, d.tag, comms_[l], &d.request), "MPI_Irecv", d.from);
+      }
+      mpi_check(MPI_Test(&d.request, &there, MPI_STATUS_IGNORE), "MPI_Test", d.from);
+      if (!there) return;
+      notice n;
+      if (l == collective && d.tag == notice_tag && d.bytes == sizeof n) std::memcpy(&n, d.data.get(), sizeof n);
+      failed_ = failed_ || n.kind == notice::lost || n.kind == notice::diverged;
+      if (l == collective ? n.kind == notice::left : d.bytes == 0) said_farewell(l, d.from);
+      d.data.reset();
+    }
+  }
+
+  std::array<MPI_Comm, 2> comms_;
+  int rank_ = 0, size_ = 0;
+  bool failed_ = false;
+  std::list<posting> posted_;
+  std::size_t unreceived_ = 0, unreceived_bytes_ = 0, long_ = 0, notices_ = 0;
+  std::array<std::vector<bool>, 2> farewells_;
+  std::array<drained, 2> drains_;
+};
+
+}  // namespace dovetail::comm::detail
