@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Sums of many terms keep their digits, and what is not a number stays seen.
+#include <dovetail/core/philox.hpp>
 #include <dovetail/nn.hpp>
 
 #include <algorithm>
@@ -94,7 +95,7 @@ TEST_CASE("sums over many rows keep their digits, in each layer that has some") 
   SUBCASE("a convolution, by oneDNN and by plain loops") {
     // oneDNN adds the pixels of up to 16,384 per core one after the other: the weights' bound is wider there.
     auto const check = [](auto network, double bound) {
-      constexpr std::size_t images = 256;
+      constexpr std::size_t images = 259;  // the last part is smaller than the others
       std::vector<float> const ones(images * static_cast<std::size_t>(network.input_shape.size()), 1.f);
       std::vector<std::int32_t> const targets(images);
       double const pixels = images * static_cast<double>(network.shapes[1][1] * network.shapes[1][2]);
@@ -121,6 +122,72 @@ TEST_CASE("sums over many rows keep their digits, in each layer that has some") 
     double const term = std::exp(static_cast<double>(-2.3f));
     CHECK(std::abs(found.loss - std::log(1 + 1e6 * term)) < 3e-7);
   }
+}
+
+TEST_CASE("products whose sums are cut are those of the whole matrices") {
+  auto const check = [](auto backend, std::int64_t m, std::int64_t n, std::int64_t k) {
+    random_stream const noise{3};
+    auto const fill = [&](std::int64_t size, std::uint64_t from) {
+      std::vector<float> v(static_cast<std::size_t>(size));
+      for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(noise.word(from + i) % 2001) * 1e-3f - 1;
+      return v;
+    };
+    auto const a = fill(m * k, 0), b = fill(k * n, 1u << 30), c = fill(m * n, 1u << 31);
+    [[maybe_unused]] auto const threads = backend.use(2);
+    for (int form = 0; form < 4; ++form)
+      for (float const beta : {0.f, 1.f, 0.5f}) {
+        bool const a_transposed = form & 1, b_transposed = form & 2;
+        auto found = c;
+        if (beta == 0.f) found.assign(c.size(), std::numeric_limits<float>::quiet_NaN());  // is not read
+        backend.gemm(a_transposed, b_transposed, m, n, k, a.data(), b.data(), beta, found.data());
+        double worst = 0;
+        for (std::int64_t at = 0; at < m * n; at += m * n / 40 + 1) {
+          auto const i = at / n, j = at % n;
+          double sum = static_cast<double>(beta) * static_cast<double>(c[static_cast<std::size_t>(at)]);
+          for (std::int64_t p = 0; p < k; ++p)
+            sum += static_cast<double>(a[static_cast<std::size_t>(a_transposed ? p * m + i : i * k + p)]) *
+                   static_cast<double>(b[static_cast<std::size_t>(b_transposed ? j * k + p : p * n + j)]);
+          double const off = std::abs(static_cast<double>(found[static_cast<std::size_t>(at)]) - sum);
+          worst = off <= worst ? worst : off;  // a NaN stays
+        }
+        CAPTURE(form);
+        CAPTURE(m);
+        CHECK(worst < 1e-4);
+      }
+  };
+  check(nn::host{}, 300, 250, 4097);  // two strips of rows of C, two blocks
+  check(nn::host{}, 1, 7, 9000);
+  check(nn::host{}, 7, 1, 9000);
+  check(nn::plain{}, 300, 250, 300);
+  check(nn::plain{}, 3, 1, 1000);
+  check(nn::plain{}, 2, 66'000, 260);  // a row is longer than a strip
+}
+
+TEST_CASE("a convolution's weight gradient from parts of the batch is that of plain loops") {
+  random_stream const noise{4};
+  constexpr std::size_t images = 37;  // parts of 11 and of 22 images, and what is left
+  std::vector<float> x(images * 3 * 40 * 40);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(noise.word(i) % 2001) * 1e-3f - 1;
+  std::vector<std::int32_t> targets(images);
+  for (std::size_t i = 0; i < images; ++i) targets[i] = static_cast<std::int32_t>(i % 3);
+  nn::with_loss plain{
+      nn::basic_network<nn::plain, nn::shape{3, 40, 40}, nn::conv<5, 3>, nn::relu, nn::flatten, nn::dense<3>>{},
+      nn::softmax_cross_entropy{}};
+  nn::with_loss host{nn::network<nn::shape{3, 40, 40}, nn::conv<5, 3>, nn::relu, nn::flatten, nn::dense<3>>{},
+                     nn::softmax_cross_entropy{}};
+  for (int const threads : {1, 2})
+    for (bool const again : {false, true}) {
+      CAPTURE(threads);
+      gradient_pass pass;
+      pass.threads = threads;
+      pass.accumulate = again;
+      plain.gradients({images, x, {}, targets}, pass);
+      host.gradients({images, x, {}, targets}, pass);
+      auto const wanted = plain.parameters()[0].gradient, found = host.parameters()[0].gradient;
+      for (std::size_t i = 0; i < wanted.size(); ++i)
+        CHECK(std::abs(static_cast<double>(found[i] - wanted[i])) <
+              1e-5 * (1 + std::abs(static_cast<double>(wanted[i]))));
+    }
 }
 
 TEST_CASE("a row with a NaN among its logits is not correct, whichever is the target") {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What goes around a rule: sharpness-aware gradients, a rate that falls on a plateau.
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -225,6 +227,30 @@ TEST_CASE("schedule-free: the average is that of double precision, for every sha
       CHECK(out[i] == doctest::Approx(x[i]).epsilon(2e-6));
       CHECK(a.weights()[i] ==
             doctest::Approx((1 - static_cast<double>(beta)) * z[i] + static_cast<double>(beta) * x[i]).epsilon(2e-6));
+    }
+  }
+}
+
+TEST_CASE("AdEMAMix warms up without a first moment: the slow average begins with no half-life at all") {
+  // A half-life that grows linearly from 0 to that of beta3: ln b3 = ln beta3 / (t / warm_up).
+  for (float const beta3 : {0.9999f, 0.5f, 0.0f}) {
+    CAPTURE(beta3);
+    constexpr std::int64_t warm_up = 6;
+    optim::ademamix const rule{
+        .lr = 0.1f, .beta1 = 0, .beta2 = 0.9f, .beta3 = beta3, .alpha = 4, .warm_up = warm_up, .epsilon = 1e-8f};
+    arena a({{"w", {1}}});
+    auto state = rule.init(a.parameters());
+    double w = 0, v = 0, n = 0;
+    for (int t = 1; t <= 10; ++t) {
+      float const g = a.gradients()[0] = 1.0f / static_cast<float>(t) - 0.3f;
+      auto const u = static_cast<double>(g);
+      double const done = std::min(1.0, static_cast<double>(t) / warm_up);
+      double const b2 = static_cast<double>(rule.beta2), b3 = std::pow(static_cast<double>(beta3), 1 / done);
+      n = b3 * n + (1 - b3) * u;
+      v = b2 * v + (1 - b2) * u * u;
+      w -= 0.1 * (u + 4 * done * n) / (std::sqrt(v / (1 - std::pow(b2, t))) + 1e-8);
+      rule.step(a.parameters(), state);
+      CHECK(static_cast<double>(a.weights()[0]) == doctest::Approx(w).epsilon(1e-5));
     }
   }
 }

@@ -127,14 +127,16 @@ TEST_CASE(
       std::copy(gradient.begin(), gradient.end(), a.gradients().begin());
       rule.step(a.parameters(), state);
     }
-    return std::vector<float>(a.weights().begin(), a.weights().end());
+    std::vector<float> update;  // at a rate of 1 the weights, which begin at 0, become the opposite of the update
+    for (float const w : a.weights()) update.push_back(-w);
+    return update;
   };
   auto const near = [](std::vector<float> const& a, std::vector<float> const& b, double tolerance) {
     double worst = 0;
     for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, static_cast<double>(std::abs(a[i] - b[i])));
     return worst <= tolerance;
   };
-  optim::scale_by_learning_rate const rate{-1.0f};  // weights begin at 0: they become the update
+  optim::scale_by_learning_rate const rate{1.0f};
   // One step of Shampoo with full matrices: (G G^T)^-1/4 G (G^T G)^-1/4 = U V^T of G = U S V^T, whatever S.
   std::vector<float> const g{3, 1, 0, 2, 0, -1, 1, 4, 5}, scaled{300, 100, 0, 200, 0, -100, 100, 400, 500};
   optim::chain const shampoo{optim::scale_by_shampoo{.epsilon = 1e-12f, .grafting = optim::graft::none}, rate};

@@ -22,14 +22,14 @@ using namespace dovetail;
 
 namespace {
 
-using layout = std::vector<named_shape>;
-layout const two_layers{{"0.weight", {3, 2}}, {"0.bias", {3}}};
-layout const three_layers{{"0.weight", {3, 2}}, {"0.bias", {3}}, {"2.weight", {2, 3}}, {"2.bias", {2}}};
+using tensors = std::vector<named_shape>;
+tensors const two_layers{{"0.weight", {3, 2}}, {"0.bias", {3}}};
+tensors const three_layers{{"0.weight", {3, 2}}, {"0.bias", {3}}, {"2.weight", {2, 3}}, {"2.bias", {2}}};
 
 /// Pulls every weight towards the sample's value.
 struct pulled {
   arena memory;
-  explicit pulled(layout const& l) : memory(l) {}
+  explicit pulled(tensors const& l) : memory(l) {}
   parameter_list& parameters() { return memory.parameters(); }
   loss_sums gradients(batch const& b, gradient_pass const& pass) {
     if (!pass.accumulate) std::fill(memory.gradients().begin(), memory.gradients().end(), 0.f);
@@ -47,7 +47,7 @@ data::in_memory numbers() {
 }
 
 template <class Optimizer = optim::sgd, class Sync = sync::all_reduce<>>
-auto trainer_of(layout const& l, Optimizer const& rule = {}, Sync const& sync = {}, int ranks = 2) {
+auto trainer_of(tensors const& l, Optimizer const& rule = {}, Sync const& sync = {}, int ranks = 2) {
   return train::trainer{pulled(l), rule, sync, comm::threads{ranks}};
 }
 template <class... Args>
@@ -128,7 +128,7 @@ TEST_CASE(
                        "saved state: nobody takes up '2.bias', '2.weight': it belongs to another model",
                        checkpoint_error);
   check_says(refusal(trainer_of(three_layers), state_of(two_layers)), {"there is no '2.weight', '2.bias'"});
-  layout other = three_layers;
+  tensors other = three_layers;
   other[0].shape = {2, 3};
   other[3].shape = {2, 1};
   check_says(refusal(trainer_of(other), saved),
@@ -136,7 +136,7 @@ TEST_CASE(
   other = three_layers;
   std::swap(other[1], other[2]);
   check_says(refusal(trainer_of(other), saved), {"in another order"});
-  layout names = three_layers;
+  tensors names = three_layers;
   names[1].name = "1.bias";
   check_says(refusal(trainer_of(names), saved), {"there is no '1.bias'", "nobody takes up '0.bias'"});
   CHECK(refusal(trainer_of(three_layers), saved).empty());
