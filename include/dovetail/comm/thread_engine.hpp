@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/thread_group.hpp>

@@ -17,9 +17,8 @@ namespace dovetail::cuda {
 /// A call of the CUDA runtime failed. Most such errors stay with the process: a kernel that wrote out of bounds makes
 /// every later call fail too.
 struct device_error : error {
-  device_error(char const* what, cudaError_t code)
-      : error(message("CUDA: ", what, " failed: ", cudaGetErrorString(code), " (", cudaGetErrorName(code), ')')),
-        code(code) {}
+  device_error(char const* what, cudaError_t c)
+      : error(message("CUDA: ", what, " failed: ", cudaGetErrorString(c), " (", cudaGetErrorName(c), ')')), code(c) {}
   cudaError_t code;
 };
 

@@ -57,7 +57,7 @@ inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& pat
     announced += 4;
     elements = extent && elements > (std::uint64_t{1} << 40) / extent ? std::uint64_t{1} << 40 : elements * extent;
   }
-  return unpack(bytes, path, static_cast<std::size_t>(announced + elements + 1));
+  return unpack(bytes, path, announced + elements + 1);
 }
 
 /// Reads an IDX file of unsigned bytes with `least` to `most` dimensions; everything is checked against its length.
