@@ -40,7 +40,8 @@ enum class operation : std::uint8_t {
 constexpr char const* name_of(operation op) {
   constexpr char const* names[] = {"all_reduce", "reduce_scatter", "all_gather", "all_gather_v", "all_to_all",
                                    "broadcast",  "send",           "recv",       "barrier",      "split"};
-  return names[static_cast<std::size_t>(op)];
+  auto const i = static_cast<std::size_t>(op);
+  return i < std::size(names) ? names[i] : "an unknown operation";  // it may come from another process
 }
 constexpr char const* name_of(reduction how) {
   constexpr char const* names[] = {"sum", "min", "max"};
