@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <ostream>
 
 #include <dovetail/comm/operation.hpp>
