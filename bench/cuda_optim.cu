@@ -70,7 +70,7 @@ class torch_fused {
   torch_fused() {
     auto const python = bench::python_with_torch();
     if (python.empty()) {
-      say("no Python with PyTorch was found (DOVETAIL_PYTHON names one)");
+      say("no Python with PyTorch was found (DOVETAIL_PEER_PYTHON names one)");
       return;
     }
     // The script where it was compiled, or where a program that was carried elsewhere finds it.
