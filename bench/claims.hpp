@@ -28,9 +28,9 @@ class recorder : public benchmark::ConsoleReporter {
   recorder() : ConsoleReporter(OO_Tabular) {}
   void ReportRuns(std::vector<Run> const& runs) override {
     ConsoleReporter::ReportRuns(runs);
-    for (auto const& run : runs) failed += run.error_occurred;
+    for (auto const& run : runs) failed += ended_with_error(run);
     for (auto const& run : runs)
-      if (run.run_type == Run::RT_Iteration && !run.error_occurred)
+      if (run.run_type == Run::RT_Iteration && !ended_with_error(run))
         seconds_[name_of(run)].push_back(run.real_accumulated_time / static_cast<double>(run.iterations));
   }
   std::vector<double> const* find(std::string const& name) const {
@@ -41,6 +41,14 @@ class recorder : public benchmark::ConsoleReporter {
   int failed = 0;  ///< repetitions that ended with an error
 
  private:
+  /// Google Benchmark 1.8 has another member for it.
+  template <class R>
+  static bool ended_with_error(R const& run) {
+    if constexpr (requires { run.error_occurred; })
+      return run.error_occurred;
+    else
+      return run.skipped != decltype(run.skipped){};
+  }
   static std::string name_of(Run const& run) {
     return run.run_name.args.empty() ? run.run_name.function_name
                                      : run.run_name.function_name + "/" + run.run_name.args;

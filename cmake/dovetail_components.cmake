@@ -12,7 +12,7 @@ macro(dovetail_component component)
       set(_dovetail_needs "MPI and Boost.MPI (Debian: libopenmpi-dev libboost-mpi-dev)")
       # The MPI module needs C or C++ to be enabled; the C interface is all that is used.
       find_package(MPI ${ARGN} COMPONENTS CXX)
-      find_package(Boost 1.71 ${ARGN} COMPONENTS mpi serialization)
+      find_package(Boost 1.71 CONFIG ${ARGN} COMPONENTS mpi serialization)
       if(MPI_CXX_FOUND AND TARGET Boost::mpi)
         set(_dovetail_libraries Boost::mpi Boost::serialization MPI::MPI_CXX)
       endif()

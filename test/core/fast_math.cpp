@@ -295,6 +295,12 @@ TEST_CASE("layers pass on what is not a number, and a prediction with one is not
     nn::detail::store(y, passed);
     for (float const v : y) CHECK(is_nan(v));
   }
+  for (auto const of_all : {nn::detail::best_cells().tanh, nn::detail::best_cells().sigmoid})
+    for (std::size_t n = 1; n < 20; ++n) {
+      std::vector<float> y(n, nan[0]);
+      of_all(y.data(), y.data(), n);
+      for (float const v : y) CHECK(is_nan(v));
+    }
   for (std::size_t nan = 0; nan < 6; ++nan)
     for (std::int32_t target = 0; target < 6; ++target) {
       std::array<float, 6> logits{1, 5, 2, 5, 0, 3};

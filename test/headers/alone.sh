@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# alone.sh REPOSITORY COMPILER FOUND [FLAGS…]: every header compiles alone and without a warning. FOUND lists the
-# components whose dependency this machine has; headers that need another one are listed as skipped. A *.inc.hpp is the
-# inside of another header, compiled once per instruction set, and is checked there.
+# alone.sh REPOSITORY COMPILER FOUND HOW [FLAGS…]: every header compiles without a warning, HOW alone, or together with
+# its folder, which takes an eighth of the time and finds what is not about missing includes. FOUND lists the components
+# whose dependency this machine has; headers that need another one are listed as skipped. A *.inc.hpp is the inside of
+# another header, compiled once per instruction set, and is checked there.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-repository=$1 compiler=$2 found=" $3 "
-shift 3
+repository=$1 compiler=$2 found=" $3 " how=$4
+shift 4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$repository/include"
@@ -27,22 +28,32 @@ while IFS="$(printf '\t')" read -r header needs; do
 done < "$work/needs"
 
 cat > "$work/one.sh" <<'END'
-header=$1 compiler=$2 work=$3
+unit=$1 compiler=$2 work=$3
 shift 3
-log=$work/$(echo "$header" | tr / _).log
-printf '#include <%s>\n#include <%s>\n' "$header" "$header" > "$log.cpp"
+log=$work/$(echo "$unit" | tr / _).log
+# Twice: a header that is included again says nothing more.
+{ cat "$work/units/$unit"; cat "$work/units/$unit"; } | sed 's/.*/#include <&>/' > "$log.cpp"
 # What other projects compile with. Headers without SYSTEM must be clean for them as well.
 strict="-Wshadow -Wdouble-promotion -Wold-style-cast"
 case $compiler in *clang*) ;; *) strict="$strict -Wuseless-cast" ;; esac
-case $header in dovetail/comm/mpi*) ;; *) strict="$strict -fno-rtti" ;; esac  # Boost.MPI asks for typeid
+case $unit in *comm_mpi*) ;; *) strict="$strict -fno-rtti" ;; esac  # Boost.MPI asks for typeid
 "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wconversion -Werror $strict -I. "$@" "$log.cpp" > "$log" 2>&1 ||
-  { echo "FAILED   $header"; sed 's/^/    /' "$log" | head -n 20; } > "$log.report"
+  { echo "FAILED   $unit: $(tr '\n' ' ' < "$work/units/$unit")"; sed 's/^/    /' "$log" | head -n 20; } > "$log.report"
 END
-xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} sh "$work/one.sh" {} "$compiler" "$work" "$@" < "$work/headers"
+mkdir "$work/units"
+while read -r header; do
+  unit=$(echo "$header" | tr / _)
+  if [ "$how" = together ]; then
+    case $header in dovetail/comm/mpi*) unit=comm_mpi ;; dovetail/*/*) unit=${header#dovetail/} unit=${unit%%/*} ;; *) unit=all ;; esac
+  fi
+  echo "$header" >> "$work/units/$unit"
+done < "$work/headers"
+find "$work/units" -type f | sed 's|.*/||' | LC_ALL=C sort |
+  xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} sh "$work/one.sh" {} "$compiler" "$work" "$@"
 for report in "$work"/*.report; do
   [ ! -e "$report" ] || cat "$report"
 done
 count=$(wc -l < "$work/headers")
 failed=$(find "$work" -name '*.report' | wc -l)
-echo "$count headers with $compiler, $failed failed"
+echo "$count headers with $compiler, $how, $failed failed"
 [ "$failed" = 0 ] && [ "$count" -gt 0 ]

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/core/config.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -17,7 +18,7 @@ namespace dovetail::comm::detail {
 class mailbox {
  public:
   /// False when the mailbox is full.
-  bool put(int from, int tag, std::span<std::byte const> data, mailbox_limits const& limits) {
+  DOVETAIL_NOINLINE bool put(int from, int tag, std::span<std::byte const> data, mailbox_limits const& limits) {
     {
       std::lock_guard const lock(mutex_);
       if (!limits.has_room(messages_.size(), bytes_)) return false;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <dovetail/nn/cells.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
@@ -8,14 +9,13 @@
 namespace dovetail::nn {
 
 namespace detail {
-/// Applies `f` to each element on the way forward; on the way back gives `derivative(y) × dy`.
+/// On the way forward y = f(x), element by element; on the way back dx is a function of y and dy.
 template <class Rule>
 struct activation {
   template <class Backend>
   DOVETAIL_NOINLINE static void forward(layer_call<Backend> const& c) {
     c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
-      map(
-          end - begin, c.y + begin, [](pack x) { return Rule::value(x); }, c.x + begin);
+      Rule::values(c.y + begin, c.x + begin, end - begin);
     });
   }
   template <class Backend>
@@ -29,15 +29,18 @@ struct activation {
 };
 struct relu_rule {
   // A NaN stays one, and is seen, and so is its gradient.
-  static pack value(pack x) { return for_nan(x, x, select(x < pack{}, pack{}, x)); }
+  static void values(float* y, float const* x, std::size_t n) {
+    map(
+        n, y, [](pack a) { return for_nan(a, a, select(a < pack{}, pack{}, a)); }, x);
+  }
   static pack chain(pack y, pack dy) { return for_nan(y, dy, select(y <= pack{}, pack{}, dy)); }
 };
 struct tanh_rule {
-  static pack value(pack x) { return detail::tanh(x); }
+  static void values(float* y, float const* x, std::size_t n) { best_cells().tanh(y, x, n); }
   static pack chain(pack y, pack dy) { return dy * (1.f - y * y); }
 };
 struct sigmoid_rule {
-  static pack value(pack x) { return detail::sigmoid(x); }
+  static void values(float* y, float const* x, std::size_t n) { best_cells().sigmoid(y, x, n); }
   static pack chain(pack y, pack dy) { return dy * (y * (1.f - y)); }
 };
 }  // namespace detail

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include <dovetail/nn/layer.hpp>
-#include <dovetail/nn/recurrent.hpp>
 #include <dovetail/nn/vector_math.hpp>
 
 namespace dovetail::nn {
@@ -24,6 +23,16 @@ struct pooling_size {
   /// Every pixel belongs to exactly one window.
   bool tiles() const { return stride == window && out_height * stride == height && out_width * stride == width; }
 };
+
+/// f(read, write, j) for each pack of [0, n); the last, partial one reads zeros beyond n and does not write there.
+template <class F>
+DOVETAIL_INLINE void each_pack(std::size_t n, F f) {
+  std::size_t j = 0;
+  for (; j + lanes <= n; j += lanes)
+    f([](float const* p) { return load(p); }, [](float* p, pack v) { store(p, v); }, j);
+  if (std::size_t const rest = n - j)
+    f([rest](float const* p) { return load_part(p, rest); }, [rest](float* p, pack v) { store_part(p, rest, v); }, j);
+}
 
 /// The largest of each window, channel by channel. A NaN wins: it must be seen, not pooled away.
 DOVETAIL_NOINLINE inline void max_pool_image(pooling_size const& s, std::size_t b, float const* in, float* out) {

@@ -16,7 +16,8 @@ namespace dovetail::nn {
 /// A backend of simple loops, on one core whatever it is offered, for machines without oneDNN and as the second opinion
 /// of the tests. Some ten times slower. Using it is said, never guessed:
 ///   nn::basic_network<nn::plain, nn::shape{1, 28, 28}, nn::conv<32, 3>, …>
-/// Its member functions are what a backend is: `use`, `parallel`, `gemm` and the three passes of a convolution.
+/// Its member functions are what a backend is: `use`, `parallel`, `gemm`, `repeated_gemm` and the three passes of a
+/// convolution.
 struct plain {
   struct scope {
     ~scope() {}  // a scope is kept for its end, even if nothing happens there
@@ -60,6 +61,12 @@ struct plain {
             }
           }
         });
+  }
+
+  /// f(a, c) does C = A B, or C += A B where `adds`, for many A of m rows and one B, both as gemm takes them. B must
+  /// stay what it is, and f is used before the next call of repeated_gemm.
+  auto repeated_gemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* b, bool adds) {
+    return [=, this](float const* a, float* c) { gemm(false, b_transposed, m, n, k, a, b, adds ? 1.f : 0.f, c); };
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {

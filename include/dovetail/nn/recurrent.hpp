@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <array>
-#include <cstddef>
 #include <cstdint>
 
 #include <dovetail/nn/layer.hpp>
-#include <dovetail/nn/vector_math.hpp>
 
 // What lstm and gru share.
 namespace dovetail::nn::detail {
@@ -24,15 +22,5 @@ struct recurrent_offsets {
   recurrent_offsets(std::int64_t gates, std::int64_t features, std::int64_t h)
       : w_ih(0), w_hh(gates * h * features), b_ih(w_hh + gates * h * h), b_hh(b_ih + gates * h) {}
 };
-
-/// f(read, write, j) for each pack of [0, n); the last, partial one reads zeros beyond n and does not write there.
-template <class F>
-DOVETAIL_INLINE void each_pack(std::size_t n, F f) {
-  std::size_t j = 0;
-  for (; j + lanes <= n; j += lanes)
-    f([](float const* p) { return load(p); }, [](float* p, pack v) { store(p, v); }, j);
-  if (std::size_t const rest = n - j)
-    f([rest](float const* p) { return load_part(p, rest); }, [rest](float* p, pack v) { store_part(p, rest, v); }, j);
-}
 
 }  // namespace dovetail::nn::detail

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <memory>
 
 #include <dnnl.h>
@@ -13,6 +11,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>
+#include <dovetail/nn/onednn/computation.hpp>
 #include <dovetail/nn/onednn/handles.hpp>
 #include <dovetail/nn/onednn/threads.hpp>
 #include <dovetail/nn/vector_math.hpp>
@@ -21,10 +20,12 @@ namespace dovetail::nn::onednn {
 
 /// The primitives of one convolution of one size. Images stay channels-last, so only the weights, which are small,
 /// change their format: into the one that oneDNN prefers, and their gradients back.
-class convolution {
+class convolution : computation {
  public:
   explicit convolution(convolution_size const& size)
-      : size_(size),
+      : computation(message("a convolution of ", size.batch, " images of ", size.channels, " x ", size.height, " x ",
+                            size.width, " with ", size.filters, " filters of ", size.kernel, " x ", size.kernel)),
+        size_(size),
         plan_{describe({size.batch, size.channels, size.height, size.width}, dnnl_nhwc),
               describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_format_tag_any),
               describe({size.filters}, dnnl_x),
@@ -32,12 +33,8 @@ class convolution {
               {size.stride, size.stride},
               {0, 0},
               {size.padding, size.padding},
-              {}},
+              deterministic()},
         weight_(describe({size.filters, size.channels, size.kernel, size.kernel}, dnnl_oihw)) {
-    check(dnnl_engine_create(engine_.out(), dnnl_cpu, 0));
-    check(dnnl_stream_create(stream_.out(), engine_, dnnl_stream_default_flags));
-    check(dnnl_primitive_attr_create(plan_.attr.out()));
-    check(make_deterministic<dnnl_primitive_attr_t>(plan_.attr));
     check(plan_.forward(forward_.desc, engine_));
     check(dnnl_primitive_create(forward_.run.out(), forward_.desc));
   }
@@ -86,33 +83,6 @@ class convolution {
     primitive run, reorder;
     memory packed;
   };
-
-  void check(dnnl_status_t status) const {
-    require<error>(status == dnnl_success, "oneDNN: a convolution of ", size_.batch, " images of ", size_.channels,
-                   " x ", size_.height, " x ", size_.width, " with ", size_.filters, " filters of ", size_.kernel,
-                   " x ", size_.kernel, " failed with status ", static_cast<int>(status), " (dnnl_types.h)");
-  }
-  memory_desc describe(std::initializer_list<dnnl_dim_t> extents, dnnl_format_tag_t format) const {
-    memory_desc d;
-    check(d.make(extents, format));
-    return d;
-  }
-  primitive make_reorder(memory_desc::view from, memory_desc::view to) const {
-    primitive_desc d;
-    primitive p;
-    check(dnnl_reorder_primitive_desc_create(d.out(), from, engine_, to, engine_, nullptr));
-    check(dnnl_primitive_create(p.out(), d));
-    return p;
-  }
-  memory make_memory(memory_desc::view desc, void* at) const {
-    memory m;
-    check(dnnl_memory_create(m.out(), desc, engine_, at));
-    return m;
-  }
-  memory allocate(memory_desc::view desc) const { return make_memory(desc, DNNL_MEMORY_ALLOCATE); }
-  memory view(memory_desc::view desc, float const* p) const {
-    return make_memory(desc, const_cast<float*>(p));  // oneDNN has no view of const memory
-  }
 
   /// Weights in the format that `to` prefers.
   dnnl_memory_t pack(direction& to, float const* w) const {
@@ -194,46 +164,15 @@ class convolution {
     for (std::size_t i = 0; i < n; ++i) dw[i] = static_cast<float>(totals_[i]);
   }
 
-  void execute(primitive const& p, std::initializer_list<dnnl_exec_arg_t> arguments) const {
-    check(dnnl_primitive_execute(p, stream_, static_cast<int>(arguments.size()), arguments.begin()));
-    check(dnnl_stream_wait(stream_));
-  }
-
   convolution_size size_;
   convolution_plan plan_;
   memory_desc weight_;
-  engine engine_;
-  stream stream_;
   direction forward_, data_, weights_;
   int threads_ = omp_get_max_threads();
   std::unique_ptr<convolution> dense_;        // of the pixels that are read, where some are skipped
   std::unique_ptr<convolution> part_, rest_;  // of some of the images
   buffer<float> unused_bias_, part_weights_, pixels_;
   buffer<double> totals_;
-};
-
-/// Convolutions by size and number of threads: oneDNN cuts the work when a primitive is made, so one that was made for
-/// two threads must not run on one. Batches of a few sizes come again and again; when all places are taken, the oldest
-/// goes.
-class convolution_cache {
- public:
-  convolution& find(convolution_size const& size) {
-    int const threads = omp_get_max_threads();
-    for (auto& e : entries_)
-      if (e.primitives && e.size == size && e.threads == threads) return *e.primitives;
-    auto& oldest = entries_[made_++ % entries_.size()];
-    oldest = {size, threads, std::make_unique<convolution>(size)};
-    return *oldest.primitives;
-  }
-
- private:
-  struct entry {
-    convolution_size size{};
-    int threads = 0;
-    std::unique_ptr<convolution> primitives;
-  };
-  std::array<entry, 256> entries_;
-  std::size_t made_ = 0;
 };
 
 }  // namespace dovetail::nn::onednn

@@ -34,6 +34,7 @@ using engine = handle<dnnl_engine_t, dnnl_engine_destroy>;
 using stream = handle<dnnl_stream_t, dnnl_stream_destroy>;
 using memory = handle<dnnl_memory_t, dnnl_memory_destroy>;
 using primitive_attr = handle<dnnl_primitive_attr_t, dnnl_primitive_attr_destroy>;
+using post_ops = handle<dnnl_post_ops_t, dnnl_post_ops_destroy>;
 using primitive_desc = handle<dnnl_primitive_desc_t, dnnl_primitive_desc_destroy>;
 using primitive = handle<dnnl_primitive_t, dnnl_primitive_destroy>;
 
@@ -115,6 +116,33 @@ struct convolution_plan {
     return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, on, forward);
   }
 #endif
+};
+
+/// C = A B, or C += A B, as oneDNN sees it; B may be of any format.
+struct matmul_plan {
+  memory_desc a, b, c;
+  primitive_attr attr;
+
+  /// Called before `make`, for C += A B.
+  dnnl_status_t add() {
+    post_ops sum;
+    auto status = dnnl_post_ops_create(sum.out());
+#if DNNL_VERSION_MAJOR >= 3
+    if (status == dnnl_success) status = dnnl_post_ops_append_sum(sum, 1.f, 0, dnnl_data_type_undef);
+#else
+    if (status == dnnl_success) status = dnnl_post_ops_append_sum(sum, 1.f);
+#endif
+    return status == dnnl_success ? dnnl_primitive_attr_set_post_ops(attr, sum) : status;
+  }
+  dnnl_status_t make(primitive_desc& to, dnnl_engine_t on) const {
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl_matmul_primitive_desc_create(to.out(), on, a, b, nullptr, c, attr);
+#else
+    dnnl_matmul_desc_t d;
+    auto const status = dnnl_matmul_desc_init(&d, a, b, nullptr, c);
+    return status != dnnl_success ? status : dnnl_primitive_desc_create(to.out(), &d, attr, on, nullptr);
+#endif
+  }
 };
 
 }  // namespace dovetail::nn::onednn

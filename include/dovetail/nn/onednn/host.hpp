@@ -9,7 +9,9 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/nn/convolution_size.hpp>
 #include <dovetail/nn/long_sums.hpp>
+#include <dovetail/nn/onednn/computation.hpp>
 #include <dovetail/nn/onednn/convolution.hpp>
+#include <dovetail/nn/onednn/product.hpp>
 #include <dovetail/nn/onednn/threads.hpp>
 
 namespace dovetail::nn::onednn {
@@ -42,10 +44,9 @@ class host {
       if (beta == 0.f) std::fill_n(c, m * n, 0.f);
       return;
     }
-    // dnnl_sgemm adds the terms of a matrix in pieces of some hundreds, and those of a vector one after the other
-    // where it scales rows or columns.
+    // dnnl_sgemm adds the terms of a vector one after the other where it scales rows or columns.
     bool const scales = (m == 1 && !b_transposed) || (n == 1 && a_transposed);
-    std::int64_t const block = scales ? 256 : 4096;
+    std::int64_t const block = scales ? 256 : longest_sum;
     sums_.gemm(
         block, a_transposed, b_transposed, m, n, k, a, b, beta, c,
         [this](std::size_t count, auto const& f) { parallel(count, f); },
@@ -56,6 +57,24 @@ class host {
           require<error>(status == dnnl_success, "oneDNN: gemm of ", rows, " x ", n, " x ", depth,
                          " failed with status ", static_cast<int>(status));
         });
+  }
+
+  /// f(a, c) does C = A B, or C += A B where `adds`, for many A of m rows and one B, both as gemm takes them. B must
+  /// stay what it is, and f is used before the next call of repeated_gemm.
+  auto repeated_gemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* b, bool adds) {
+    auto& p = products_.find({m, n, k, b_transposed, adds});
+    bool const packed = p.packs() && k <= longest_sum;
+    float const* rows = nullptr;
+    if (packed)
+      p.pack(b);
+    else
+      rows = p.row_major(b);
+    return [=, this, &p](float const* a, float* c) {
+      if (packed)
+        p.multiply(a, c);
+      else
+        gemm(false, false, m, n, k, a, rows, adds ? 1.f : 0.f, c);
+    };
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
@@ -70,7 +89,11 @@ class host {
   }
 
  private:
-  convolution_cache convolutions_;
+  /// Terms of one product that oneDNN is given: it adds them in pieces of some hundreds, and the pieces in float.
+  static constexpr std::int64_t longest_sum = 4096;
+
+  computation_cache<convolution_size, convolution> convolutions_;
+  computation_cache<product_size, product> products_;
   detail::long_sums sums_;
 };
 
