@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # lost_rank.sh MPIRUN PROGRAM: whatever becomes of one of three ranks, the two others say so, and end.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1
-# Without these, mpirun ends the survivors before they can speak.
-export OMPI_MCA_orte_enable_recovery=1 OMPI_MCA_orte_abort_on_non_zero_status=0
+# shellcheck source=test/mpi_environment.sh
+. "$(dirname "$0")/../mpi_environment.sh"
+be_modest
+keep_the_others
 mpirun=$1 program=$2 failed=0
 for transport in shared messages checked; do
   for way in killed exits throws sleeps diverges returns away away_killed; do

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # mpi_faults.sh MPIRUN PROGRAM: what goes wrong among ranks that live is told soon, and of the right rank. And on one
 # core, where who waits must leave it to the others; and with a /dev/shm that has no room for MPI and us.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_btl_vader_single_copy_mechanism=none  # the slow way, on which messages need both ranks
+# shellcheck source=test/mpi_environment.sh
+. "$(dirname "$0")/../mpi_environment.sh"
+be_modest
 mpirun=$1 program=$2 failed=0
 timeout 120 "$mpirun" -n 4 "$program" || failed=1
 if [ -x "$(command -v taskset)" ]; then

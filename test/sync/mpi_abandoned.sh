@@ -1,11 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # mpi_abandoned.sh MPIRUN PROGRAM: a step that one of three processes begins anew is never mixed with the others'.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_btl_vader_single_copy_mechanism=none
-# Without these, mpirun ends the others before they can speak.
-export OMPI_MCA_orte_enable_recovery=1 OMPI_MCA_orte_abort_on_non_zero_status=0
+# shellcheck source=test/mpi_environment.sh
+. "$(dirname "$0")/../mpi_environment.sh"
+be_modest
+keep_the_others
 mpirun=$1 program=$2 failed=0
 for transport in shared messages; do
   for buckets in 1 2 3; do

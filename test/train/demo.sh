@@ -79,9 +79,9 @@ if [ -z "$mpirun" ]; then
   echo "no MPI here: not run as processes"
   exit 0
 fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
-export OMPI_MCA_btl_vader_single_copy_mechanism=none
+# shellcheck source=test/mpi_environment.sh
+. "$(dirname "$0")/../mpi_environment.sh"
+be_modest
 # mpirun ends its processes in its own way, and not always late enough for them to answer: what counts are the files.
 stop_and_resume "$folder/processes" '' "$mpirun" -n 2 "$program"
 echo "as processes, interrupted twice and resumed: the same bytes"

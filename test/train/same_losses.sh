@@ -3,8 +3,9 @@
 # same_losses.sh PROGRAM MPIRUN RANKS: threads and MPI must print the same losses, to the last bit.
 set -eu
 program=$1 mpirun=$2 ranks=$3
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_hwloc_base_binding_policy=none
+# shellcheck source=test/mpi_environment.sh
+. "$(dirname "$0")/../mpi_environment.sh"
+be_modest
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$program" "$ranks" > "$folder/threads"

@@ -169,6 +169,7 @@ class mpi_job {
       std::size_t const have = first_.size() - sizeof total;
       if (have != 0) std::memcpy(data, first_.data() + sizeof total, have);
       if (have < c.count) receive(c, tag, data + have, c.count - have);
+      watch_.acknowledge(c.root, sizeof total + c.count);
     });
   }
 
@@ -287,15 +288,16 @@ class mpi_job {
 
   void wait_for_room(call const& c) {
     auto& wire = *watch_.wire;
-    auto const room = [&] { return options.mailbox.has_room(wire.unreceived(), wire.unreceived_bytes()); };
+    auto const there = [&] { return wire.unreceived(); };
+    auto const room = [&] { return options.mailbox.has_room(there().messages, there().bytes); };
     if (room()) return;
-    wire.progress();
-    if (room()) return;
-    std::string const full = message("the mailbox is full: ", wire.unreceived(), " messages of ",
-                                     wire.unreceived_bytes(), " bytes are not received (mpi_options::mailbox)");
+    watch_.read_notices();
+    if (room() && !watch_.broken()) return;
+    std::string const full = message("the mailbox is full: ", there().messages, " messages of ", there().bytes,
+                                     " bytes are not received (mpi_options::mailbox)");
     if (c.root == rank()) throw comm_error(full, rank());
     watch_.wait_until(
-        c, -1, room, [&] { return std::vector<int>{wire.oldest_receiver()}; }, mpi_watch::sleeper{}, full.c_str());
+        c, -1, room, [&] { return wire.late_receivers(); }, mpi_watch::sleeper{}, full.c_str());
   }
 
   /// Options that must be equal on all ranks.

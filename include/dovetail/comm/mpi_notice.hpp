@@ -26,8 +26,9 @@ struct notice {
     returned,  ///< run() number `run` has returned
     away,      ///< in code of its own: not lost, however long it takes
     back,
-    waiting,  ///< alive, in call `now`, without progress, because of rank `waits_for`
-    lost,     ///< `rank` is lost, because of `text`
+    received,  ///< a message of `bytes`
+    waiting,   ///< alive, in call `now`, without progress, because of rank `waits_for`
+    lost,      ///< `rank` is lost, because of `text`
     diverged,
     released  ///< after a failure: takes no message any more
   };
@@ -39,7 +40,7 @@ struct notice {
   int rank = -1;
   int waits_for = -1;
   bool asks = false;  ///< a waiting rank that hears this answers
-  std::uint64_t run = 0, sequence = 0;
+  std::uint64_t run = 0, sequence = 0, bytes = 0;
   call now{};
   recent_calls recent{};
   char text[360]{};

@@ -51,7 +51,7 @@ class mpi_watch {
     if (c.op != operation::send && c.op != operation::recv) recent_[++sequence % recent_.size()] = c;
     if (broken()) rethrow(c);
     if (wire->pending()) wire->progress();
-    if (sequence % 256 != 0) return;
+    if (++begun_ % 64 != 0) return;
     read_notices();  // who never waits must not let them pile up
     if (broken()) rethrow(c);
   }
@@ -119,6 +119,31 @@ class mpi_watch {
   void tell_released() {
     exchanging = false;
     if (!std::exchange(told_released_, true)) tell_alive({notice::released, wire->rank()});
+  }
+  void read_notices() {
+    for (notice n; !broken() && wire->read(n);) {
+      if (n.kind == notice::lost || n.kind == notice::diverged) return fail(n, false);
+      auto& r = record(n.rank);
+      if (n.kind == notice::left) r.left = true;
+      if (n.kind == notice::returned) r.returned = n.run;
+      if (n.kind == notice::received) wire->received(n.rank, n.bytes), ++moved;
+      if (n.kind == notice::away || n.kind == notice::back) {
+        r.away = n.kind == notice::away;
+        came_back_ = clock::now();
+      }
+      if (n.kind != notice::waiting) continue;
+      r.last = n;
+      r.heard = clock::now();
+      if (n.asks && waits_in_ && !r.left) wire->post(n.rank, word(*waits_in_, waits_for_, false));
+    }
+  }
+  /// Tells r that its message has been received.
+  void acknowledge(int r, std::size_t bytes) {
+    if (r == wire->rank()) return wire->received(r, bytes);
+    if (record(r).left) return;
+    notice n{notice::received, wire->rank()};
+    n.bytes = bytes;
+    wire->post(r, n);
   }
   void said_farewell(int r) {
     wire->said_farewell(mpi_wire::messages, r);
@@ -216,23 +241,6 @@ class mpi_watch {
   clock::duration first_word() const { return std::min<clock::duration>(std::chrono::milliseconds(40), deadline_ / 4); }
   clock::duration patience_with_others() const {
     return std::min<clock::duration>(std::chrono::milliseconds(200), deadline_ / 2);
-  }
-
-  void read_notices() {
-    for (notice n; !broken() && wire->read(n);) {
-      if (n.kind == notice::lost || n.kind == notice::diverged) return fail(n, false);
-      auto& r = record(n.rank);
-      if (n.kind == notice::left) r.left = true;
-      if (n.kind == notice::returned) r.returned = n.run;
-      if (n.kind == notice::away || n.kind == notice::back) {
-        r.away = n.kind == notice::away;
-        came_back_ = clock::now();
-      }
-      if (n.kind != notice::waiting) continue;
-      r.last = n;
-      r.heard = clock::now();
-      if (n.asks && waits_in_ && !r.left) wire->post(n.rank, word(*waits_in_, waits_for_, false));
-    }
   }
 
   /// Looks for a rank that is known not to come.
@@ -374,6 +382,7 @@ class mpi_watch {
   std::vector<peer_record> records_;
   recent_calls recent_{};
   notice failure_;
+  std::uint64_t begun_ = 0;
   int guards_ = 0;  // of this rank's being away
   int depth_ = 0;   // of run()
   std::uint64_t run_ = 0;

@@ -77,7 +77,7 @@ inline threshold threshold_of_candidates(std::uint32_t const* values, std::size_
   // One histogram of the upper bits narrows the search to the few candidates of one bin.
   std::uint32_t largest = 0;
   for (std::size_t i = 0; i < count; ++i) largest = std::max(largest, values[i] & 0x7fffffffu);
-  int const shift = std::max(0, static_cast<int>(std::bit_width(largest - least)) - 11);
+  int const shift = std::max(0, 32 - std::countl_zero(largest - least) - 11);
   std::array<std::uint32_t, 2048> bins{};
   for (std::size_t i = 0; i < count; ++i) ++bins[((values[i] & 0x7fffffffu) - least) >> shift];
   std::size_t above = 0, bin = bins.size() - 1;
