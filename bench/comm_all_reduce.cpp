@@ -13,10 +13,12 @@
 #include <cstdlib>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "comm_table.hpp"
 #include "paired.hpp"
+#include "peer_process.hpp"
 
 using namespace dovetail;
 
@@ -93,21 +95,21 @@ void threads_round(times& seen, long& wrong) {
 }
 
 bool mpi_round(std::string const& self, bool single_copy, times& seen, long& wrong) {
-  std::string const command = std::string(DOVETAIL_MPIEXEC) + " -n 2 '" + self + "' --child";
-  std::string const limit = single_copy ? "" : "OMPI_MCA_btl_vader_single_copy_mechanism=none ";
-  std::FILE* const f = popen((limit + command).c_str(), "r");
-  if (!f) return false;
-  char line[256];
-  while (std::fgets(line, sizeof line, f)) {
+  // What Open MPI 4 and 5 call it.
+  for (auto const& [variable, none] :
+       {std::pair{"OMPI_MCA_btl_vader_single_copy_mechanism", "none"}, std::pair{"OMPI_MCA_smsc", "^cma"}})
+    single_copy ? unsetenv(variable) : setenv(variable, none, 1);
+  bench::peer_process ranks({DOVETAIL_MPIEXEC, "-n", "2", self, "--child"});
+  for (std::string line = ranks.version; !line.empty(); line = ranks.line()) {
     std::size_t bytes = 0;
     double raw = 0, ours = 0;
     long w = 0;
-    if (std::sscanf(line, "row %zu %lf %lf %ld", &bytes, &raw, &ours, &w) != 4) continue;
+    if (std::sscanf(line.c_str(), "row %zu %lf %lf %ld", &bytes, &raw, &ours, &w) != 4) continue;
     seen[single_copy ? "MPI" : "MPI copies"][bytes].push_back(raw);
     if (single_copy) seen["comm::mpi"][bytes].push_back(ours);
     wrong += w;
   }
-  return pclose(f) == 0;
+  return ranks.end();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -36,10 +37,23 @@ class peer_process {
   }
   peer_process(peer_process const&) = delete;
   peer_process& operator=(peer_process const&) = delete;
-  ~peer_process() {
-    if (to_) std::fclose(to_);  // the end of its input is its end
-    if (from_) std::fclose(from_);
-    if (child_ > 0) waitpid(child_, nullptr, 0);
+  ~peer_process() { end(); }
+
+  /// Ends it; whether it ended well.
+  bool end() {
+    if (to_) std::fclose(std::exchange(to_, nullptr));  // the end of its input is its end
+    if (from_) std::fclose(std::exchange(from_, nullptr));
+    int status = -1;
+    pid_t const child = std::exchange(child_, -1);
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+  }
+  /// The next line of its output, without its end; empty also when there is none any more.
+  std::string line() {
+    char text[256];
+    if (!from_ || !std::fgets(text, sizeof text, from_)) return {};
+    std::string s = text;
+    while (!s.empty() && s.back() == '\n') s.pop_back();
+    return s;
   }
 
   /// Its answer to one line; empty if it has died.
@@ -57,13 +71,6 @@ class peer_process {
   std::string version;
 
  private:
-  std::string line() {
-    char text[256];
-    if (!from_ || !std::fgets(text, sizeof text, from_)) return {};
-    std::string s = text;
-    while (!s.empty() && s.back() == '\n') s.pop_back();
-    return s;
-  }
   pid_t child_ = -1;
   std::FILE *to_ = nullptr, *from_ = nullptr;
 };
@@ -72,7 +79,8 @@ class peer_process {
 /// PyTorch of a distribution is often years old, and a claim against it says little.
 inline std::string python_with_torch() {
   auto const has_torch = [](std::string const& python) {
-    return std::system(("'" + python + "' -c 'import torch.distributed' >/dev/null 2>&1").c_str()) == 0;
+    return peer_process({python, "-c", "try:\n import torch.distributed\n print('yes')\nexcept Exception: pass"})
+               .version == "yes";
   };
   if (auto const* named = std::getenv("DOVETAIL_PEER_PYTHON"); named && *named) {
     if (has_torch(named)) return named;

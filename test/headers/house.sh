@@ -39,6 +39,11 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
       }
     }
   '
+  # No text is ever code: programs are started with words, not with a line for a shell.
+  (cd .. && find include examples bench -name '*.[ch]pp' -o -name '*.cuh' -o -name '*.cu' | xargs awk '
+    { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
+    code ~ /(^|[^_[:alnum:].>])(std::)?(system|popen|wordexp)[ ]*\(/ { print FILENAME ":" FNR ": a shell: posix_spawn or exec take words" }
+  ')
   xargs wc -l < "$work/headers" | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines, more than one idea" }'
 
   # <folder>.hpp is all of a folder that needs no dependency, and dovetail.hpp all of these.
