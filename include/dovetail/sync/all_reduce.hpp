@@ -84,10 +84,10 @@ struct all_reduce {
   }
 };
 
-/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameter list and communicator, which
-/// must outlive it and stay where they are. Not thread-safe: begin, ready and step are called by the thread that computes
-/// gradients. From ready(first) on, gradients with flat index >= first are the session's until step returns; then they
-/// are the sums over ranks, or, if the step was skipped, unspecified.
+/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameter list and communicator,
+/// which must outlive it and stay where they are. Not thread-safe: begin, ready and step are called by the thread that
+/// computes gradients. From ready(first) on, gradients with flat index >= first are the session's until step returns;
+/// then they are the sums over ranks, or, if the step was skipped, unspecified.
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
  public:
