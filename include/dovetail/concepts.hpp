@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // Dovetail on one page. A distributed trainer is made of five kinds of values; each is a concept below, each has one
-// folder, and anything that meets the concept is a full citizen: checkpointed, tested and measured like ours.
+// folder, and anything that meets the concept is checkpointed, tested and measured like the library's own.
 //
 //   model         what is trained              nn/        gradients(batch) into named parameters
 //   optimizer     gradient -> step             optim/     a chain of stages, fused into the fewest passes over memory
