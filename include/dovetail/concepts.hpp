@@ -131,7 +131,8 @@ concept world = requires(W& w, void (*f)(int)) {
 ///                                  1/local when weights are averaged; predictions of the whole step, on this rank and
 ///                                  on all
 ///   observer()                     what gradient_pass::observe must be; may be missing
-///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
+///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on;
+///                                  nobody else touches them until step() returns
 ///   step()                         completes the exchange and applies the optimizer, in this policy's own order
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
 ///   own(prefix)                    state that only this rank has (here: residuals), by name
