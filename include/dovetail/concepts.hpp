@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // Dovetail on one page. A distributed trainer is made of five kinds of values; each is a concept below, each has one
-// folder, and anything that meets the concept is a full citizen: checkpointed, tested and measured like ours.
+// folder, and anything that meets the concept is checkpointed, tested and measured like the library's own.
 //
 //   model         what is trained              nn/        gradients(batch) into named parameters
 //   optimizer     gradient -> step             optim/     a chain of stages, fused into the fewest passes over memory
@@ -131,7 +131,8 @@ concept world = requires(W& w, void (*f)(int)) {
 ///                                  1/local when weights are averaged; predictions of the whole step, on this rank and
 ///                                  on all
 ///   observer()                     what gradient_pass::observe must be; may be missing
-///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on
+///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on;
+///                                  nobody else touches them until step() returns
 ///   step()                         completes the exchange and applies the optimizer, in this policy's own order
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
 ///   own(prefix)                    state that only this rank has (here: residuals), by name

@@ -17,7 +17,8 @@ namespace dovetail::comm {
 /// Ranks that are processes of an MPI job: a communicator, and a world of which one rank lives in each process. A
 /// handle: copies mean the same rank, count the same traffic, and must not be used by two threads at once.
 /// Construction is collective. So is the end of the last copy: it waits for the other ranks' end, for the deadline at
-/// most; parts made by split may be destroyed in any order, whatever the other ranks do.
+/// most, or, where it has to finalise MPI, until they have come or their processes have ended. Parts made by split may
+/// be destroyed in any order, whatever the other ranks do.
 ///
 /// A rank whose process ends, that leaves, or that does not answer within the deadline makes the others throw
 /// rank_lost; divergence makes them throw rank_diverged. Afterwards nothing is freed and MPI is not finalised, as

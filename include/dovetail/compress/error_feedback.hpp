@@ -18,7 +18,7 @@ namespace dovetail::compress {
 ///   e = gradient + residual,  payload = encode(e),  residual = e − decode(payload).
 ///
 /// For a sparsifier decoded + residual == gradient + old residual, bit for bit. The state is one float an element and
-/// the codec's own. Rules for the days that go wrong:
+/// the codec's own. Non-finite input, overflow, retries and another number of ranks:
 /// - A bucket with a non-finite gradient is encoded without the residual, so that every rank sees it and skips the
 ///   step; the residual stays as it was, and knows nothing of the skipped gradient. The residuals of other buckets and
 ///   ranks have been consumed by then: what their payloads of the skipped step held is lost.

@@ -36,7 +36,8 @@
 //   static constexpr std::array scalars{…}       their names; factor's further arguments, `double&`, zero at first, one
 //                                                per tensor or one for all, as `needs` says
 //   void begin(double scalars…)                  of a stage with sums over all tensors: tells the kernel what they are.
-//                                                Of several groups, what the first one's kernel makes of them is kept
+//                                                With parameter groups they are updated with the first group's
+//                                                hyperparameters only
 //
 // A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
 //
@@ -301,7 +302,7 @@ inline constexpr bool behind_rate = [] {
     return false;
 }();
 
-/// A stage whose slots hold weights of before, which must keep all their bits: what it does is made of differences.
+/// A stage whose slots hold earlier weights. It uses weight - slot, so rounding the slot would destroy the update.
 template <class S>
 inline constexpr bool keeps_weights = [] {
   if constexpr (requires { S::keeps_weights; })

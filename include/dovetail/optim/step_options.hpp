@@ -50,7 +50,7 @@ DOVETAIL_COLD inline void check_loss(step_options const& options) {
           "step_options{.loss = ...}, as train::trainer does");
 }
 /// True if a rule works on whole tensors, and not on any range of elements: what it has to work out ranks can divide by
-/// tensor only. So of a rule that does not say.
+/// tensor only. True by default: a rule that does not declare it is assumed to need whole tensors.
 template <class Rule>
 inline constexpr bool whole_tensors = !requires {
   requires !static_cast<bool>(Rule::whole_tensors);

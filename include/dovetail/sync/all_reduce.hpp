@@ -64,8 +64,9 @@ struct all_reduce {
     return all_reduce_session<Optimizer, Communicator, Codec, Exchange>(*this, parameters, opt, comm);
   }
 
-  /// What one step moves on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of variable
-  /// size an upper bound). The cost can be read before anything runs.
+  /// What the buckets of one step move on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of
+  /// variable size an upper bound), before anything runs. What a rule exchanges besides (its loss, what layers showed
+  /// it, work that ranks divide) is not in it.
   DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank) const {
     exchange::check_legal<Exchange, Codec>();
     buffer<float> const sizes_only(parameters.flat_gradients().empty() ? parameters.flat_size() : 0);
@@ -83,8 +84,10 @@ struct all_reduce {
   }
 };
 
-/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameters and communicator, which
-/// must outlive it. Not thread-safe: begin, ready and step are called by the thread that computes gradients.
+/// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameter list and communicator,
+/// which must outlive it and stay where they are. Not thread-safe: begin, ready and step are called by the thread that
+/// computes gradients. From ready(first) on, gradients with flat index >= first are the session's until step returns;
+/// then they are the sums over ranks, or, if the step was skipped, unspecified.
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
  public:

@@ -92,7 +92,7 @@ class rank_run {
     at_ = found;
   }
 
-  /// This rank's own state and, if asked, what all ranks have in common. Behind run(): there what all have is up to
+  /// This rank's own state and, if asked, what all ranks have in common. Call after run(), when the latter is up to
   /// date.
   DOVETAIL_COLD saved_state capture(bool common) {
     at_.ranks = comm_.size();

@@ -22,8 +22,8 @@ namespace dovetail::optim {
 /// Ends a chain as FTRL-Proximal does: q = (sqrt(n + u^2) - sqrt(n)) / lr; z <- z + u - q w; n <- n + u^2; the weight
 /// becomes 0 where |z| <= l1, elsewhere -(z - sign(z) l1) / D, D = (beta + sqrt(n)) / lr + l2 (McMahan et al., Ad Click
 /// Prediction: a View from the Trenches, KDD 2013, algorithm 1). z begins such that the first weights stay where they
-/// are without a gradient; the paper's are 0. Kept is not z, but lr (z + D w), what the weight has not answered yet, in
-/// which nothing large cancels.
+/// are without a gradient; the paper's are 0. The slot keeps not z but lr (z + D w), the dual variable minus its
+/// projection, which stays small: nothing large cancels in it.
 struct follow_regularized_leader {
   float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps

@@ -17,7 +17,7 @@ namespace dovetail::optim {
 struct ftrl {
   float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
-  float l1 = 0;     ///< the sum of gradients, less what steps have answered, that a weight needs to leave 0
+  float l1 = 0;     ///< the sum of gradients, less what steps have used up, that a weight needs to leave 0
   float l2 = 0;     ///< strength of the pull to 0, in units of gradient per weight
   static constexpr auto describe() {
     return policy{"ftrl", field{"lr", &ftrl::lr, ranges::not_negative}, field{"beta", &ftrl::beta, ranges::positive},
