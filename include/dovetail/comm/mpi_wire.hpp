@@ -134,7 +134,10 @@ class mpi_wire {
     mpi_check(MPI_Recv(&n, static_cast<int>(sizeof n), MPI_BYTE, status.MPI_SOURCE, notice_tag, comms_[collective],
                        MPI_STATUS_IGNORE),
               "MPI_Recv", status.MPI_SOURCE);
-    if (n.kind == notice::left) said_farewell(collective, status.MPI_SOURCE);
+    if (n.kind == notice::left) {
+      said_farewell(collective, status.MPI_SOURCE);
+      unreceived_[static_cast<std::size_t>(status.MPI_SOURCE)] = {};  // dropped by its end, and not acknowledged
+    }
     return true;
   }
   /// Somebody has met a failure, and bids no farewell.
