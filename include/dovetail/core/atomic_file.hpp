@@ -81,7 +81,11 @@ class atomic_file {
       try {
         output_file<Error> const file(temporary, 0);
         if (!file.lock()) refuse_second(temporary);
-        if (file.is_named()) ::unlink(temporary.c_str());
+        if (file.is_named() && ::unlink(temporary.c_str()) != 0 && errno != ENOENT) {
+          int const reason = errno;
+          throw Error(
+              message(temporary, " was left by a killed writer and cannot be removed: ", std::strerror(reason)));
+        }
       } catch (Error const&) {
         if (::access(temporary.c_str(), F_OK) == 0) throw;  // otherwise its writer has just finished
       }
