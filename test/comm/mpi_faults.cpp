@@ -191,6 +191,20 @@ void freed(comm::mpi&, bool shared) {
            o.what);
     expect(o.seconds < 5, "freed: it took ", o.seconds, " s");
   }
+  // Nor does a rank that has left, and waits for the others to follow, take what they send.
+  for (auto const when : {5ms, 15ms, 30ms, 45ms}) {
+    std::optional<comm::mpi> c(fresh(30s, shared));
+    int const rank = c->rank();
+    auto const o = outcome_of([&] {
+      std::vector<float> in(rank < 3 ? 24'000'000 : 0, 1.0f), out(in.size());
+      c->barrier();
+      if (rank < 3) return c->all_to_all(std::span<float const>(in), std::span(out));
+      std::this_thread::sleep_for(when);
+      c.reset();
+    });
+    expect(rank == 3 || (o.kind == "lost" && o.rank == 3), "freed: ", o.kind, " of rank ", o.rank, ": ", o.what);
+    expect(o.seconds < 5, "freed: it took ", o.seconds, " s");
+  }
 }
 
 void starving(comm::mpi& world, bool shared) {
