@@ -191,6 +191,20 @@ void freed(comm::mpi&, bool shared) {
            o.what);
     expect(o.seconds < 5, "freed: it took ", o.seconds, " s");
   }
+  // Nor does a rank that has left, and waits for the others to follow, take what they send.
+  for (auto const when : {5ms, 15ms, 30ms, 45ms}) {
+    std::optional<comm::mpi> c(fresh(30s, shared));
+    int const rank = c->rank();
+    auto const o = outcome_of([&] {
+      std::vector<float> in(rank < 3 ? 24'000'000 : 0, 1.0f), out(in.size());
+      c->barrier();
+      if (rank < 3) return c->all_to_all(std::span<float const>(in), std::span(out));
+      std::this_thread::sleep_for(when);
+      c.reset();
+    });
+    expect(rank == 3 || (o.kind == "lost" && o.rank == 3), "freed: ", o.kind, " of rank ", o.rank, ": ", o.what);
+    expect(o.seconds < 5, "freed: it took ", o.seconds, " s");
+  }
 }
 
 void starving(comm::mpi& world, bool shared) {
@@ -309,6 +323,31 @@ void full_mailbox(comm::mpi& world, bool shared) {
     expect(o.what.find("the mailbox is full") != std::string::npos, o.what);
   }
   world.barrier();
+  // What a rank that has left did not receive takes no room from the others.
+  std::optional<comm::mpi> d(std::in_place, MPI_COMM_WORLD,
+                             comm::mpi_options{.deadline = 2s, .shared_memory = shared, .mailbox = {.messages = 2}});
+  if (d->rank() == 0)
+    for (int i = 0; i < 2; ++i) d->send(std::span(&b, 1), 1);
+  world.barrier();
+  if (d->rank() == 1) d.reset();
+  world.barrier();
+  auto const p = outcome_of([&] {
+    if (d && d->rank() == 0) d->send(std::span(&b, 1), 2);
+    if (d && d->rank() == 2) d->recv(std::span(&b, 1), 0);
+  });
+  is(p, "nothing", -9, 10);
+}
+
+void own_message(comm::mpi&, bool shared) {
+  comm::mpi c(MPI_COMM_WORLD, {.deadline = 200ms, .shared_memory = shared});
+  std::byte b{};
+  c.send(std::span(&b, 1), c.rank());
+  c.recv(std::span(&b, 1), c.rank());
+  if (c.rank() == 1) {
+    auto const o = outcome_of([&] { c.recv(std::span(&b, 1), 1); });
+    is(o, "lost", 1, 10);
+    expect(o.what.find("has sent itself no such message") != std::string::npos, o.what);
+  }
 }
 
 void child_process(comm::mpi&, bool shared) {
@@ -371,13 +410,21 @@ constexpr struct {
   test run;
   bool both;                // its operations have two ways
   bool when_asked = false;  // only
-} tests[] = {{"divergence", divergence, true},      {"innocents", innocents, false},
-             {"progress", progress, false},         {"freed", freed, false},
-             {"starving", starving, true},          {"waiting", waiting, true},
-             {"early_return", early_return, true},  {"failing_mpi", failing_mpi, false},
-             {"full_mailbox", full_mailbox, false}, {"child_process", child_process, true},
-             {"one_core", one_core, true, true},    {"many", many, false},
-             {"handles", handles, false},           {"absent", absent, false}};
+} tests[] = {{"divergence", divergence, true},
+             {"innocents", innocents, false},
+             {"progress", progress, false},
+             {"freed", freed, false},
+             {"starving", starving, true},
+             {"waiting", waiting, true},
+             {"early_return", early_return, true},
+             {"failing_mpi", failing_mpi, false},
+             {"full_mailbox", full_mailbox, false},
+             {"own_message", own_message, false},
+             {"child_process", child_process, true},
+             {"one_core", one_core, true, true},
+             {"many", many, false},
+             {"handles", handles, false},
+             {"absent", absent, false}};
 
 }  // namespace
 

@@ -61,6 +61,9 @@ TEST_CASE("registration refuses what a step would silently get wrong") {
       "make it contiguous before it is registered",
       argument_error);
   CHECK(p.size() == 2);
+  std::array<std::int64_t, 2> const of_nothing{1, 1};  // as PyTorch has it for {3, 0}
+  p.add("empty", nullptr, of_nothing, nullptr, of_nothing, {3, 0});
+  CHECK(p.size() == 3);
 }
 
 TEST_CASE("memory that cannot be right is refused, with the tensors that share it, and the list stays as it was") {

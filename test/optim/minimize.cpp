@@ -212,6 +212,13 @@ TEST_CASE("what cannot be minimised is refused, and a failed search says so and 
   parameter_list none;
   auto const zero = [](parameter_list&) { return 0.0; };
   CHECK_THROWS_WITH_AS(optim::minimize(zero, none, optim::lbfgs{}), doctest::Contains("no parameters"), argument_error);
+  parameter_list elsewhere;
+  elsewhere.add_elsewhere("w", {4});
+  CHECK_THROWS_WITH_AS(optim::minimize(zero, elsewhere, optim::lbfgs{}), doctest::Contains("are elsewhere"),
+                       argument_error);
+  comm::self alone;
+  auto summed = sync::summed(zero, alone);
+  CHECK_THROWS_WITH_AS(summed(elsewhere), doctest::Contains("but elsewhere"), argument_error);
   auto a = at({1, 2});
   float const nan = std::numeric_limits<float>::quiet_NaN();
   auto const bad_loss = [&](parameter_list&) { return static_cast<double>(nan); };

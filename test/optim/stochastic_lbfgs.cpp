@@ -250,6 +250,13 @@ TEST_CASE("what is not finite is skipped, zeros and extremes do no harm, other p
   }
   arena other({{"a", {4}}});
   CHECK_THROWS_WITH_AS(rule.step(other.parameters(), t.state), doctest::Contains("call init() again"), argument_error);
+  parameter_list elsewhere;
+  elsewhere.add_elsewhere("w", {4});
+  std::vector<fp16> const halves(4, fp16(1.0f));
+  std::vector<std::span<fp16 const>> const gradients{halves};
+  auto not_here = rule.init(elsewhere);
+  CHECK_THROWS_WITH_AS(rule.step(elsewhere, not_here, optim::gradient::half<fp16>{gradients}),
+                       doctest::Contains("are elsewhere"), argument_error);
   auto longer = rule;
   longer.history = 4;
   CHECK_THROWS_AS(longer.step(t.a.parameters(), t.state), argument_error);

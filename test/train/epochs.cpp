@@ -14,6 +14,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include <dovetail/comm.hpp>
 #include <dovetail/data/memory.hpp>
 #include <dovetail/optim.hpp>
@@ -309,6 +313,29 @@ TEST_CASE("a callback that asks the trainer for what fit is changing is refused,
   CHECK(now.w[0] != 0);
   CHECK(now.w == t.model().w);
 }
+
+#if defined(__linux__)
+TEST_CASE("a rank of a process that may use one core computes on one") {
+  cpu_set_t before, one;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  CPU_ZERO(&one);
+  for (std::size_t i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
+    if (CPU_ISSET(i, &before)) CPU_SET(i, &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  struct counts_threads : mean_of_values {
+    std::shared_ptr<int> most = std::make_shared<int>(0);
+    loss_sums gradients(batch const& b, gradient_pass const& pass) {
+      *most = std::max(*most, pass.threads);
+      return mean_of_values::gradients(b, pass);
+    }
+  };
+  counts_threads const model;
+  train::trainer t{model, optim::sgd{}, sync::all_reduce{}, comm::self{}};
+  t.fit(numbers(6), {.batch = 2});
+  CHECK(*model.most == 1);
+  sched_setaffinity(0, sizeof before, &before);
+}
+#endif
 
 TEST_CASE("options that cannot work are refused before anything runs") {
   auto t = trainer_on(1);

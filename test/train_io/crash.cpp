@@ -118,6 +118,24 @@ TEST_CASE("a folder that is missing is said, and two writers of one file do not 
   CHECK(v.load(f / "c") == 1);
 }
 
+TEST_CASE("a leftover that cannot be removed is said, and not tried for ever") {
+  fixture::folder f;
+  fixture::write(f / "x.tmp", "what a killed writer left");
+  bool const root = ::geteuid() == 0;  // whom no folder refuses anything
+  ::uid_t const nobody = 65534;
+  if (root) {
+    REQUIRE(::chown(f.path.c_str(), nobody, static_cast<::gid_t>(-1)) == 0);
+    REQUIRE(::chown((f / "x.tmp").c_str(), nobody, static_cast<::gid_t>(-1)) == 0);
+    REQUIRE(::seteuid(nobody) == 0);
+  }
+  std::filesystem::permissions(f.path, static_cast<std::filesystem::perms>(0555));
+  auto const what = fixture::thrown<input_error>([&] { atomic_file file(f / "x"); });
+  std::filesystem::permissions(f.path, static_cast<std::filesystem::perms>(0755));
+  if (root) REQUIRE(::seteuid(0) == 0);
+  CAPTURE(what);
+  CHECK(what.find("cannot be removed: Permission denied") != std::string::npos);
+}
+
 TEST_CASE("without a commit an atomic file leaves nothing, and after one it is closed") {
   fixture::folder f;
   fixture::write(f / "x", "old");
@@ -201,7 +219,7 @@ TEST_CASE("a file that is replaced keeps its mode, and what is written is never 
     std::filesystem::permissions(path, static_cast<std::filesystem::perms>(mode));
     {
       atomic_file<checkpoint_error> half(path);
-      CHECK(mode_of(path.string() + ".tmp") == mode);
+      CHECK(mode_of(path.string() + ".tmp") == (mode | 0200));  // what is left of it must not be in the way
     }
     v.save(path, mode);
     CHECK(mode_of(path) == mode);

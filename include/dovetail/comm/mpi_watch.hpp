@@ -294,6 +294,10 @@ class mpi_watch {
   /// is to blame, as all are alive in this operation, or away.
   void blame(call const& c, std::vector<int> const& late, clock::time_point asked, bool long_enough,
              char const* because) {
+    if (late[0] == wire->rank())
+      lost(late[0], c,
+           message("rank ", late[0], " has sent itself no such message within ", deadline_.count(),
+                   " ms, the deadline, and cannot while it waits"));
     std::vector<int> silent;
     bool locked = false;
     for (int const first : late) {

@@ -24,8 +24,9 @@ namespace dovetail::comm::detail {
 ///
 /// MPI gives the number of a communicator that was freed to the next one, and delivers there what the old one left
 /// unreceived. So a communicator ends in three steps: each rank bids farewell on both (MPI keeps the order: nothing
-/// comes after it), receives and drops whatever comes until it has everybody's farewell, and only then frees. Nothing
-/// is freed by the destructor: what cannot be ended so is left to MPI, its number is then not used again.
+/// comes after it), receives and drops whatever comes until it has everybody's farewell (but for operations that others
+/// begin without it, which fail), and only then frees. Nothing is freed by the destructor: what cannot be ended so is
+/// left to MPI, its number is then not used again.
 class mpi_wire {
  public:
   enum lane : std::size_t { collective, messages };
@@ -134,10 +135,13 @@ class mpi_wire {
     mpi_check(MPI_Recv(&n, static_cast<int>(sizeof n), MPI_BYTE, status.MPI_SOURCE, notice_tag, comms_[collective],
                        MPI_STATUS_IGNORE),
               "MPI_Recv", status.MPI_SOURCE);
-    if (n.kind == notice::left) said_farewell(collective, status.MPI_SOURCE);
+    if (n.kind == notice::left) {
+      said_farewell(collective, status.MPI_SOURCE);
+      unreceived_[static_cast<std::size_t>(status.MPI_SOURCE)] = {};  // dropped by its end, and not acknowledged
+    }
     return true;
   }
-  /// Somebody has met a failure, and bids no farewell.
+  /// Somebody has met a failure, or is about to, and bids no farewell.
   bool failed() const { return failed_; }
   bool has_farewell(int r) const {
     return farewells_[0][static_cast<std::size_t>(r)] && farewells_[1][static_cast<std::size_t>(r)];
@@ -190,6 +194,12 @@ class mpi_wire {
       if (d.request == MPI_REQUEST_NULL) {
         mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comms_[l], &there, &status), "MPI_Iprobe");
         if (!there) return;
+        if (l == collective && status.MPI_TAG != notice_tag) {
+          // Of an operation that this rank has left: it fails there, and MPI must not read an array any more whose
+          // owner has then freed it. So it is not received, and this communicator not freed.
+          failed_ = true;
+          return;
+        }
         int n = 0;
         mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count");
         d.bytes = static_cast<std::size_t>(n), d.from = status.MPI_SOURCE, d.tag = status.MPI_TAG;

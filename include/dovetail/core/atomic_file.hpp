@@ -54,7 +54,8 @@ class atomic_file {
   /// Publishes what was written. If it throws before the rename, `path` has its old contents.
   void commit() {
     require<Error>(file_.is_open(), path_, ": committed twice, or after an error");
-    if (::fsync(file_.descriptor()) != 0 || ::rename(file_.path().c_str(), path_.c_str()) != 0) {
+    if (::fsync(file_.descriptor()) != 0 || (mode_ && ::fchmod(file_.descriptor(), *mode_) != 0) ||
+        ::rename(file_.path().c_str(), path_.c_str()) != 0) {
       int const reason = errno;
       discard();
       fail("cannot be put in place", reason);
@@ -80,7 +81,11 @@ class atomic_file {
       try {
         output_file<Error> const file(temporary, 0);
         if (!file.lock()) refuse_second(temporary);
-        if (file.is_named()) ::unlink(temporary.c_str());
+        if (file.is_named() && ::unlink(temporary.c_str()) != 0 && errno != ENOENT) {
+          int const reason = errno;
+          throw Error(
+              message(temporary, " was left by a killed writer and cannot be removed: ", std::strerror(reason)));
+        }
       } catch (Error const&) {
         if (::access(temporary.c_str(), F_OK) == 0) throw;  // otherwise its writer has just finished
       }
@@ -104,6 +109,9 @@ class atomic_file {
         ::fchown(file_.descriptor(), old.st_uid, old.st_gid) != 0 &&
         ::fchown(file_.descriptor(), static_cast<::uid_t>(-1), old.st_gid) != 0)
       mode = (mode & 0707) | (mode & (mode << 3) & 0070);
+    // Until it is published its owner may write it: the next writer could not lock what a killed one left otherwise.
+    if ((mode & S_IWUSR) == 0) mode_ = mode;
+    mode |= S_IWUSR;
     if ((ours.st_mode & 07777) != mode && ::fchmod(file_.descriptor(), mode) != 0) {
       int const reason = errno;
       discard();
@@ -121,7 +129,8 @@ class atomic_file {
   }
 
   std::filesystem::path path_;
-  output_file<Error> file_;  // the temporary one
+  output_file<Error> file_;         // the temporary one
+  std::optional<::mode_t> mode_{};  // of the file, where that may not be written
 };
 
 }  // namespace dovetail

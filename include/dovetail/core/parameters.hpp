@@ -285,6 +285,7 @@ class parameter_list {
                                dovetail::shape const& shape) {
     require(strides.size() == static_cast<std::size_t>(shape.rank), "parameter '", name, "': ", what, " has ",
             strides.size(), " strides for shape ", shape);
+    if (shape.size() == 0) return;  // no element is anywhere; PyTorch counts an extent of 0 as 1 there
     std::int64_t expected = 1;
     for (int i = shape.rank; i-- > 0; expected *= shape[i])
       require(shape[i] == 1 || strides[static_cast<std::size_t>(i)] == expected, "parameter '", name, "': the ", what,

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/span_math.hpp>
@@ -64,8 +65,12 @@ void map_vectors(step_options const& options, std::span<float> out, F const& f, 
   });
 }
 
-/// What lies behind `member` (weights or gradients) of a list, to and from a vector.
+/// What lies behind `member` (weights or gradients) of a list, to and from a vector. Throws argument_error if some of
+/// it is elsewhere; every method gathers before it scatters.
 inline void gather(parameter_list const& p, std::span<float> parameter::*member, std::span<float> to) {
+  require(!p.has_elsewhere(),
+          "optim: some tensors of this parameter list are elsewhere, where a method that sees all parameters as one "
+          "vector cannot read them: give it a list with their memory");
   for (std::size_t i = 0; i < p.size(); ++i)
     std::copy_n((p[i].*member).begin(), p[i].size(), to.begin() + static_cast<std::ptrdiff_t>(p.offset(i)));
 }

@@ -164,6 +164,9 @@ struct stochastic_lbfgs {
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
+    require(!parameters.has_elsewhere(),
+            "stochastic_lbfgs: weights of this parameter list are elsewhere, and it keeps means of them: give it a "
+            "list with their memory");
     step_result r{.step = s.step_, .lr = lr(s.step_)};
     detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();

@@ -9,6 +9,7 @@
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/sync/agreement.hpp>
 
@@ -55,6 +56,9 @@ class summed_function {
       comm_->all_reduce(flat, comm::reduction::sum);
       return;
     }
+    require(!p.has_elsewhere(),
+            "sync::summed: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
+            "list with their memory");
     staging_.resize(p.flat_size());  // tensors that lie apart from each other
     for (std::size_t i = 0; i < p.size(); ++i)
       std::copy(p[i].gradient.begin(), p[i].gradient.end(),

@@ -55,7 +55,7 @@ struct fit_options {
   std::uint64_t seed = 0;  ///< of shuffle and dropout
   bool shuffle = true;
   bool new_data = false;        ///< go on although the data are others than before: their epochs are counted from 0
-  int threads = 0;              ///< cores per rank; 0: this machine's, by all ranks of the job
+  int threads = 0;              ///< cores per rank; 0: this machine's by all ranks of the job, of those that it may use
   std::int64_t log_every = 10;  ///< steps between reports, of which saving makes one, too; `stop` is looked at then
   std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends, also if it makes no step
   /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <dovetail/concepts.hpp>
+#include <dovetail/core/cores.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/nn/with_loss.hpp>
@@ -95,12 +96,13 @@ class trainer {
       auto const part = shard(static_cast<std::size_t>(data.size()), comm.size(), comm.rank());
       data::batch_buffer buffer;
       loss_sums sums;
+      int const cores = threads_per_rank(threads, comm.size());
       std::vector<std::int64_t> indices;
       for (auto i = part.begin; i < part.end; i += indices.size()) {
         indices.resize(std::min<std::size_t>(static_cast<std::size_t>(batch), part.end - i));
         std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(i));
         data.load(indices, buffer);
-        sums += replica.evaluate(buffer.view(), threads_per_rank(threads, comm.size()));
+        sums += replica.evaluate(buffer.view(), cores);
       }
       std::array<double, 3> all{sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)};
       comm.all_reduce(std::span<double>(all), comm::reduction::sum);
@@ -171,9 +173,10 @@ class trainer {
     running_ = what;
     return {running_};
   }
+  /// A rank's share of the machine, and no more than its process may use: a container may have two of its many cores.
   static int threads_per_rank(int wanted, int ranks) {
     if (wanted > 0) return wanted;
-    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks);
+    return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / ranks, 1, usable_cores());
   }
 
   Model model_;
