@@ -24,7 +24,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -56,7 +55,7 @@ using network =
 struct settings {
   fs::path text = "/usr/include/linux";
   fs::path out = "runs/demo";
-  int ranks = std::max(1u, std::thread::hardware_concurrency());
+  int ranks = usable_cores();
   std::int64_t batch = 25;
   std::int64_t steps = 500;
   std::uint64_t seed = 1;

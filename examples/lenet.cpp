@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <exception>
 #include <string>
-#include <thread>
 
 #include <dovetail/data/gzip.hpp>
 #include <dovetail/dovetail.hpp>
@@ -27,7 +26,7 @@ namespace {
 
 struct settings {
   std::string folder;
-  int ranks = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  int ranks = usable_cores();
   std::int64_t batch = 64, epochs = 3;
   float lr = 0.02f;
   bool compress = false;

@@ -86,6 +86,25 @@ TEST_CASE("ranks whose parameters differ in order, names or shapes are refused w
   });
 }
 
+TEST_CASE("a matrix by columns on one rank and its transpose by rows on another are not the same") {
+  std::vector<std::string> said(2);
+  comm::threads(2).run([&](auto& c) {
+    std::vector<float> w(6), g(6);
+    parameter_list list;
+    if (c.rank() == 0)
+      list.add("w", w, g, {2, 3}, layout::column_major);
+    else
+      list.add("w", w, g, {3, 2});
+    try {
+      sync::require_same_list(list, c);
+    } catch (argument_error const& e) {
+      said[static_cast<std::size_t>(c.rank())] = e.what();
+    }
+  });
+  for (auto const& s : said)
+    CHECK(s.find("tensor 0 is 'w' {2, 3} column-major on rank 0 and 'w' {3, 2} on rank 1") != std::string::npos);
+}
+
 TEST_CASE("unequal starting weights are named where one asks for it, and make_equal makes them equal") {
   for (int ranks : {1, 2, 4})
     for (int root = 0; root < ranks; ++root)

@@ -253,6 +253,7 @@ class mpi_job {
     watch_.wait_until(c, tag, done, missing, mpi_watch::sleeper{});
     watch_.exchanging = false;
     flows_.clear();
+    if (watch_.broken()) watch_.tell_released();  // of what it heard while this was completed
   }
   /// After a failure the arrays belong to the caller again, who may free them. MPI cannot take back a message that its
   /// receiver has begun to take: it goes on reading from the one array and writing to the other whenever somebody calls

@@ -125,6 +125,7 @@ class mpi_watch {
       if (n.kind == notice::lost || n.kind == notice::diverged) return fail(n, false);
       auto& r = record(n.rank);
       if (n.kind == notice::left) r.left = true;
+      if (n.kind == notice::released) r.released = true;  // it knows of a failure that this rank will hear of
       if (n.kind == notice::returned) r.returned = n.run;
       if (n.kind == notice::received) wire->received(n.rank, n.bytes), ++moved;
       if (n.kind == notice::away || n.kind == notice::back) {

@@ -24,9 +24,8 @@ namespace dovetail::comm::detail {
 ///
 /// MPI gives the number of a communicator that was freed to the next one, and delivers there what the old one left
 /// unreceived. So a communicator ends in three steps: each rank bids farewell on both (MPI keeps the order: nothing
-/// comes after it), receives and drops whatever comes until it has everybody's farewell (but for operations that others
-/// begin without it, which fail), and only then frees. Nothing is freed by the destructor: what cannot be ended so is
-/// left to MPI, its number is then not used again.
+/// comes after it), receives and drops whatever comes until it has everybody's farewell, and only then frees. Nothing
+/// is freed by the destructor: what cannot be ended so is left to MPI, its number is then not used again.
 class mpi_wire {
  public:
   enum lane : std::size_t { collective, messages };
@@ -141,7 +140,7 @@ class mpi_wire {
     }
     return true;
   }
-  /// Somebody has met a failure, or is about to, and bids no farewell.
+  /// Somebody has met a failure, and bids no farewell.
   bool failed() const { return failed_; }
   bool has_farewell(int r) const {
     return farewells_[0][static_cast<std::size_t>(r)] && farewells_[1][static_cast<std::size_t>(r)];
@@ -162,7 +161,6 @@ class mpi_wire {
     progress();
     drain(collective);
     drain(messages);
-    auto const all = [](std::vector<bool> const& f) { return std::find(f.begin(), f.end(), false) == f.end(); };
     return !pending() && drains_[0].request == MPI_REQUEST_NULL && drains_[1].request == MPI_REQUEST_NULL &&
            all(farewells_[0]) && all(farewells_[1]);
   }
@@ -186,20 +184,18 @@ class mpi_wire {
     MPI_Request request = MPI_REQUEST_NULL;
   };
 
+  static bool all(std::vector<bool> const& f) { return std::find(f.begin(), f.end(), false) == f.end(); }
   void drain(lane l) {
     auto& d = drains_[l];
     for (;;) {
       int there = 0;
       MPI_Status status{};
       if (d.request == MPI_REQUEST_NULL) {
-        mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comms_[l], &there, &status), "MPI_Iprobe");
+        // While somebody may still be in an operation that this rank has left, what is sent in it stays where it is:
+        // the operation fails, and its arrays are freed, which MPI must not be reading then.
+        int const tag = l == messages || all(farewells_[l]) ? MPI_ANY_TAG : notice_tag;
+        mpi_check(MPI_Iprobe(MPI_ANY_SOURCE, tag, comms_[l], &there, &status), "MPI_Iprobe");
         if (!there) return;
-        if (l == collective && status.MPI_TAG != notice_tag) {
-          // Of an operation that this rank has left: it fails there, and MPI must not read an array any more whose
-          // owner has then freed it. So it is not received, and this communicator not freed.
-          failed_ = true;
-          return;
-        }
         int n = 0;
         mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count");
         d.bytes = static_cast<std::size_t>(n), d.from = status.MPI_SOURCE, d.tag = status.MPI_TAG;

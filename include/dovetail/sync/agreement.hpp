@@ -72,7 +72,7 @@ unlike find_unlike(Values const& values) {
 DOVETAIL_COLD inline std::string name_and_shape(parameter const& p) {
   auto const part =
       p.size() == static_cast<std::size_t>(p.whole.size()) ? std::string() : message(" from element ", p.first, " on");
-  return message('\'', p.name, "' ", p.shape, part);
+  return message('\'', p.name, "' ", p.logical_shape(), p.transposed ? " column-major" : "", part);
 }
 
 }  // namespace detail
@@ -82,7 +82,11 @@ DOVETAIL_COLD inline std::string name_and_shape(parameter const& p) {
 template <communicator C>
 DOVETAIL_COLD void require_same_list(parameter_list const& parameters, C& comm, char const* who = "sync") {
   if (comm.size() == 1) return;
-  auto const hashes = detail::gather_words({fingerprint_of(parameters)}, comm);
+  // A matrix by columns lies in memory as its transpose by rows; rules see two different ones.
+  fingerprint mine;
+  mine.add(fingerprint_of(parameters));
+  for (auto const& p : parameters) mine.add(p.transposed);
+  auto const hashes = detail::gather_words({mine.value()}, comm);
   auto const [usual, odd] = detail::find_unlike(hashes);
   if (odd == hashes.size()) return;
   // Every rank knows that they differ: now each says what it has.
