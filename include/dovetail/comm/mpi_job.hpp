@@ -183,7 +183,9 @@ class mpi_job {
     std::shared_ptr<mpi_job> made;
     guarded(c, [&](call const&) {
       auto const look_at = [&](int r) {
-        if (!peers().alive(r)) throw rank_lost(message("rank ", r, " is dead: its process has ended"), r);
+        if (peers().alive(r)) return;
+        if (!family_->occupied) watch_.read_notices();  // this one may have ended because it missed another one
+        watch_.lost(r, c, message("rank ", r, " is dead: its process has ended"));
       };
       MPI_Comm const part = mpi_split(handle(), color, key, options.deadline, family_->occupied, [&] {
         for (int r = 0; r < size(); ++r) look_at(r);
