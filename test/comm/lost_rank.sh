@@ -7,7 +7,7 @@ be_modest
 keep_the_others
 mpirun=$1 program=$2 failed=0
 for transport in shared messages checked; do
-  for way in killed exits throws sleeps diverges returns away away_killed; do
+  for way in killed killed_in_split killed_behind_split exits throws sleeps diverges returns away away_killed; do
     # Over messages alone divergence is found from envelopes, not for certain with the right rank: that is what checks
     # are for.
     [ "$transport $way" = "messages diverges" ] && continue

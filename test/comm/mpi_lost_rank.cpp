@@ -17,10 +17,27 @@
 using namespace dovetail;
 using clock_type = std::chrono::steady_clock;
 
+namespace {
+/// Where in the making of a part this process ends: before the second communicator of it is made, or behind.
+enum class ends { nowhere, in_duplicate, behind_duplicate, now } end_here = ends::nowhere;
+}  // namespace
+
+// MPI's own way to come between a program and MPI.
+extern "C" int MPI_Comm_idup(MPI_Comm c, MPI_Comm* made, MPI_Request* request) {
+  if (end_here == ends::in_duplicate) std::raise(SIGKILL);
+  if (end_here == ends::behind_duplicate) end_here = ends::now;
+  return PMPI_Comm_idup(c, made, request);
+}
+extern "C" int MPI_Comm_set_errhandler(MPI_Comm c, MPI_Errhandler how) {
+  if (end_here == ends::now) std::raise(SIGKILL);
+  return PMPI_Comm_set_errhandler(c, how);
+}
+
 int main(int argc, char** argv) {
   std::string const way = argc > 1 ? argv[1] : "";
   std::string const transport = argc > 2 ? argv[2] : "shared";
-  bool const prompt = way == "killed" || way == "exits" || way == "throws" || way == "returns" || way == "diverges";
+  bool const prompt = way == "killed" || way == "exits" || way == "throws" || way == "returns" || way == "diverges" ||
+                      way.ends_with("_split");
   std::chrono::milliseconds const deadline{prompt ? 30000 : 1000};
   int status = 1, rank = 0;
   std::vector<float> v(50000, 1.0f);
@@ -48,7 +65,11 @@ int main(int argc, char** argv) {
           }
           if (way == "diverges") c.all_reduce(std::span(v).first(40000));
           if (way == "returns") return;
+          if (way == "killed_in_split") end_here = ends::in_duplicate;
+          if (way == "killed_behind_split") end_here = ends::behind_duplicate;
         }
+        // Of this part the last rank is the first: it must be named by its number in the whole.
+        if (way.ends_with("_split")) static_cast<void>(c.split(0, -c.rank()));
         c.all_reduce(std::span(v));
       });
       if (way == "returns" && rank == last) status = 0;

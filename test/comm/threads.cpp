@@ -63,6 +63,8 @@ TEST_CASE("a world is a handle that runs each rank once, on a thread of its own"
   }
   CHECK_THROWS_WITH_AS(comm::threads{0}, "0 ranks: a world of threads has at least one", argument_error);
   CHECK_THROWS_AS((comm::threads{2, {.deadline = 0ms}}), argument_error);
+  CHECK_THROWS_AS((comm::threads{2, {.mailbox = {.messages = 0}}}), argument_error);  // send would wait for ever
+  CHECK_THROWS_AS((comm::threads{2, {.mailbox = {.bytes = 0}}}), argument_error);
   CHECK_THROWS_AS(w.rank(4), argument_error);
 }
 

@@ -6,7 +6,9 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -129,6 +131,24 @@ TEST_CASE("shapes that no memory has are refused before anything is multiplied")
   }
   CHECK_THROWS_AS(arena({{"a", {huge / 4}}, {"b", {huge / 4}}, {"c", {huge / 4}}}), argument_error);
   CHECK(p.empty());
+  shape seven;
+  for (int d = 0; d < shape::max_rank; ++d) seven.push_back(2);
+  CHECK_THROWS_WITH_AS(seven.push_back(2), "shape {2, 2, 2, 2, 2, 2}: a tensor has at most 6 dimensions",
+                       argument_error);
+  CHECK(seven.rank == shape::max_rank);
+  CHECK_THROWS_AS(buffer<double>(std::size_t{1} << 62), std::bad_alloc);  // whose bytes would be counted as 0
+}
+
+TEST_CASE("a list that was moved from is empty, and can be used again") {
+  std::vector<float> w(8), g(8);
+  parameter_list p;
+  p.add("w", w, g);
+  parameter_list const q = std::move(p);
+  CHECK(q.flat_size() == 8);
+  CHECK(p.flat_size() == 0);  // NOLINT(bugprone-use-after-move): that is what is tested
+  p.add("v", std::span(w).first(3), std::span(g).first(3));
+  CHECK(p.offset(0) == 0);
+  CHECK(p.flat_size() == 3);
 }
 
 TEST_CASE("memory that moved is told to a list by rebind, alone or several at once, or nothing changes") {

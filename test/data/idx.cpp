@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/data.hpp>
 
+#include <cstdint>
+#include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -58,6 +61,13 @@ TEST_CASE("the split, the dotted names, mean and scale are options") {
   CHECK(b.values[0] == -2);
   CHECK(b.values[1] == 2);
   CHECK(data::idx_images{f / "t10k-images.idx3-ubyte", f / "t10k-labels.idx1-ubyte"}.size() == 3);
+  float const infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (auto const& [mean, scale] :
+       {std::pair{nan, 1.0f}, {infinity, 1.0f}, {0.0f, nan}, {0.0f, infinity}, {0.0f, 0.0f}})
+    CHECK(contains(thrown<argument_error>([&, m = mean, s = scale] {
+                     data::idx_images{f.path, {.split = "test", .mean = m, .scale = s}};
+                   }),
+                   "both must be finite, and scale not 0"));
 }
 
 TEST_CASE("colour images have four extents") {
@@ -112,6 +122,9 @@ TEST_CASE("samples made by the program are checked for their sizes") {
   CHECK(b.values == std::vector<float>{3, 4, 3, 4, 1, 2});
   CHECK(b.targets == std::vector<std::int32_t>{1, 1, 0});
   CHECK_THROWS_WITH_AS(data::in_memory({1, 2, 3}, {0, 1}, 2),
-                       "in_memory: 2 targets × 2 elements per sample need 4 values, but there are 3", argument_error);
+                       "in_memory: 2 targets × 2 elements per sample are not the 3 values that there are",
+                       argument_error);
+  // A product that a size cannot hold, and is 0 there.
+  CHECK_THROWS_AS(data::in_memory({}, {0, 1, 2, 3}, std::int64_t{1} << 62), argument_error);
   CHECK_THROWS_AS(data::in_memory({}, {}, 0), argument_error);
 }

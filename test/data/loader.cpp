@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <set>
 #include <string>
@@ -297,6 +299,7 @@ TEST_CASE("options that do not fit are refused with their values") {
   CHECK_THROWS_AS(make({.batch = 1, .rank = 2, .ranks = 2}), argument_error);
   CHECK_THROWS_AS(make({.batch = 1, .rank = -1, .ranks = 2}), argument_error);
   CHECK_THROWS_AS(make({.batch = 1, .start = -1}), argument_error);
+  CHECK_THROWS_AS(make({.batch = 1, .start = std::numeric_limits<std::int64_t>::max()}), argument_error);
   CHECK_THROWS_AS((data::loader{counting{0}, {.batch = 1}}), argument_error);
   CHECK_THROWS_AS((data::loader{counting{3}, {.batch = 1, .ranks = 4}}), argument_error);
 }

@@ -143,6 +143,7 @@ TEST_CASE("a corpus that is missing, empty or shorter than a window is refused w
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .stride = -1}), argument_error);
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .vocabulary = 1}), argument_error);
   CHECK_THROWS_AS(data::text_corpus::from_string("abc", {.window = 1, .vocabulary = 257}), argument_error);
+  CHECK(contains(thrown<argument_error>([&] { data::text_corpus(f.path, {.max_bytes = 0}); }), "max_bytes is 0"));
 }
 
 TEST_CASE("the bigram yardstick is the smoothed model's cross-entropy in bits") {
@@ -155,7 +156,8 @@ TEST_CASE("the bigram yardstick is the smoothed model's cross-entropy in bits") 
   auto const coin = data::text_corpus::from_string(uniform, {.window = 8}).split(0.25);
   CHECK(data::bigram_bits_per_character(coin.first, coin.second) == doctest::Approx(2.0).epsilon(0.005));
   CHECK_THROWS_AS(data::bigram_bits_per_character(parts.first, coin.second), argument_error);
-  CHECK_THROWS_AS(data::bigram_bits_per_character(parts.first, parts.second, 0), argument_error);
+  for (double const k : {0.0, 1e308, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THROWS_AS(data::bigram_bits_per_character(parts.first, parts.second, k), argument_error);
 }
 
 TEST_CASE("a corpus is known by its text and by how it is cut") {

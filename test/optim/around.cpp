@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -122,6 +123,14 @@ TEST_CASE("a rate that falls on a plateau is shared by its copies, saved, and re
   CHECK(!higher.observe(0.6));
   CHECK(higher.observe(0.6));
   CHECK_THROWS_AS(optim::reduce_on_plateau({.factor = 1}), argument_error);
+  // A state that cannot be.
+  for (auto const* what : {"p.bad", "p.cooldown"})
+    for (std::int64_t const count : {std::numeric_limits<std::int64_t>::max(), std::int64_t{-1}}) {
+      optim::reduce_on_plateau damaged;
+      for (auto& t : damaged.tensors("p."))
+        if (t.name == what) std::memcpy(t.bytes.data(), &count, sizeof count);
+      CHECK_THROWS_AS(damaged.observe(1), argument_error);
+    }
 }
 
 TEST_CASE("a plateau is seen in measurements of either sign, and rates fall however small they are") {

@@ -228,6 +228,14 @@ TEST_CASE("what cannot be minimised is refused, and a failed search says so and 
   CHECK_THROWS_AS(optim::minimize(bad_gradient, a.parameters(), optim::lbfgs{}), numeric_error);
   CHECK_THROWS_AS(optim::minimize(zero, a.parameters(), optim::lbfgs{.history = 0}), argument_error);
   CHECK_THROWS_AS(optim::minimize(zero, a.parameters(), optim::lbfgs{.line_search = {.curvature = 1}}), argument_error);
+  CHECK_THROWS_AS(optim::minimize(zero, a.parameters(), optim::steepest_descent{.line_search = {.longest = 0}}),
+                  argument_error);
+  CHECK_THROWS_AS(optim::minimize(zero, a.parameters(), optim::lbfgs{}, {.change = static_cast<double>(nan)}),
+                  argument_error);
+  // Histories whose bytes, counted in 64 bits, come out as few or none.
+  for (int bits : {29, 31, 60, 61, 62, 63})
+    CHECK_THROWS_WITH_AS(optim::minimize(zero, a.parameters(), optim::lbfgs{.history = std::size_t{1} << bits}),
+                         doctest::Contains("more than memory can hold"), argument_error);
   CHECK(weights_of(a) == std::vector<float>{1, 2});
   auto const wrong_sign = [](parameter_list& p) {
     p[0].gradient[0] = -2 * p[0].weight[0];

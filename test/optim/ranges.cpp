@@ -11,6 +11,8 @@
 #include <dovetail/compress/sign.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/conjugate_gradient.hpp>
+#include <dovetail/optim/lbfgs.hpp>
 #include <dovetail/optim/loss_scale.hpp>
 #include <dovetail/optim/matrix.hpp>
 #include <dovetail/optim/plateau.hpp>
@@ -282,11 +284,16 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<optim::coupled_batch>("coupled_batch");
   one<optim::loss_scale_options>("loss_scale");
   one<optim::plateau_options>("reduce_on_plateau");
+  one<optim::stop_when>("stop_when");
+  one<optim::strong_wolfe>("strong_wolfe");
+  one<optim::lbfgs>("lbfgs");
+  one<optim::conjugate_gradient>("conjugate_gradient");
   one<optim::sharpness_aware<no_model>, 2>("sharpness_aware");  // and two buffers
   CHECK_THROWS_AS(optim::increase_batch{.every = 0}({}), argument_error);
   CHECK(optim::increase_batch{.initial = 3, .factor = std::int64_t{1} << 62, .every = 1}({.step = 5}) == 1 << 20);
   CHECK(optim::increase_batch{.factor = 1, .every = 1}({.step = std::int64_t{1} << 62}) == 1);
   CHECK_THROWS_AS(optim::noise_scale(1), argument_error);
+  CHECK_THROWS_AS(optim::noise_scale().add(1, 1, std::numeric_limits<double>::infinity(), 1), argument_error);
   CHECK_THROWS_AS(optim::noise_scale(std::numeric_limits<double>::quiet_NaN()), argument_error);
   CHECK_THROWS_AS(optim::linear_scaling{.rate = -1}(64), argument_error);
   CHECK_THROWS_AS(optim::legw{.epochs = -1}.steps(64, 1000), argument_error);
@@ -295,6 +302,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
 TEST_CASE("several fields together") {
   CHECK_THROWS_WITH_AS(check_policy(optim::scale_by_trust_ratio{.min_norm = 2, .max_norm = 1}),
                        doctest::Contains("scale_by_trust_ratio: the lower bound is 2"), argument_error);
+  CHECK_THROWS_AS(check_policy(optim::strong_wolfe{.decrease = 0.5, .curvature = 0.4}), argument_error);
   CHECK_THROWS_AS(check_policy(optim::scale_by_lans{.min_norm = 2, .max_norm = 1}), argument_error);
   CHECK_THROWS_AS(check_policy(optim::scale_by_rprop{.smallest_step = 2, .largest_step = 1}), argument_error);
   CHECK_NOTHROW(check_policy(optim::clip_by_global_norm{std::numeric_limits<float>::infinity()}));

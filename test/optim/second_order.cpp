@@ -131,6 +131,7 @@ TEST_CASE("a preconditioner undoes a bad scale; negative curvature and small pro
   CHECK(sooner.products > 10);
   CHECK(sooner.value > truncated.value);
   CHECK(optim::conjugate_gradient{.products = 7}.solve(hard, random_vector(200, 5), z).products == 7);
+  CHECK_THROWS_AS(optim::conjugate_gradient{.products = 0}.solve(hard, random_vector(200, 5), z), argument_error);
 }
 
 TEST_CASE("products with the Hessian are those of the second derivatives; weights come back, also from an exception") {

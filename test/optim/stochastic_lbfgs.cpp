@@ -269,6 +269,7 @@ TEST_CASE("what is not finite is skipped, zeros and extremes do no harm, other p
   CHECK_THROWS_WITH_AS(wild.step(t.a.parameters(), t.state), doctest::Contains("stochastic_lbfgs: interval is 0"),
                        argument_error);
   CHECK_THROWS_AS(optim::stochastic_lbfgs{.history = 0}.init(t.a.parameters()), argument_error);
+  CHECK_THROWS_AS(optim::stochastic_lbfgs{.history = std::size_t{1} << 63}.init(t.a.parameters()), argument_error);
 }
 
 TEST_CASE("other sources of gradients, and parts of the parameters on 1 to 4 ranks") {

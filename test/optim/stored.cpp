@@ -364,4 +364,6 @@ TEST_CASE(
   CHECK(shorter.value() == 32);
   load(shorter, 16, std::numeric_limits<std::int64_t>::min());
   for (int i = 0; i < 3; ++i) CHECK(shorter.update({}) == (i == 2));
+  load(shorter, 16, std::numeric_limits<std::int64_t>::max());
+  CHECK(shorter.update({}));
 }

@@ -127,6 +127,14 @@ TEST_CASE("a step's bytes are known before it runs, and are what the communicato
   check(sync::all_reduce{.codec = compress::error_feedback{compress::top_k{.ratio = 0.1f}}, .bucket_bytes = 500});
 }
 
+TEST_CASE("gradients of a step without predictions have no scale") {
+  comm::self c;
+  auto a = test::odd_arena();
+  auto const session = sync::all_reduce{}.join(a.parameters(), optim::sgd{}, c);
+  CHECK(session.gradient_scale(0, 4) == 0.25f);
+  CHECK_THROWS_AS(static_cast<void>(session.gradient_scale(0, 0)), argument_error);
+  CHECK_THROWS_AS(static_cast<void>(session.gradient_scale(1, -1)), argument_error);
+}
 TEST_CASE("a gradient that is not finite on one rank makes all ranks skip the step and leaves everything as it was") {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     auto const check = [&](auto const& sync) {

@@ -5,9 +5,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -349,10 +351,61 @@ TEST_CASE("options that cannot work are refused before anything runs") {
   refused({.log_every = -1});
   refused({.save_every = -1});
   refused({.max_skipped = 0});
+  // Counting the samples of such a step would take for ever.
+  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  refused({.batch = 4, .steps = 1, .accumulate = most});
+  refused({.batch = 4, .steps = 1, .accumulate_at = [](auto const&) { return most; }});
+  CHECK(t.fit(numbers(20), {.batch = 4, .accumulate = most}).samples == 20);  // here the epoch ends it
+  CHECK_THROWS_AS(t.evaluate(numbers(20), 4, -1), argument_error);
   comm::self c;
   mean_of_values m;
   train::fit_options const none{.accumulate = 0};  // a loop of one's own is no way around
   CHECK_THROWS_AS((train::rank_run{m, optim::sgd{}, sync::all_reduce{}, numbers(3), c, none, 1}), argument_error);
+}
+
+namespace {
+
+/// Says something of itself that cannot be.
+struct lying {
+  std::int64_t samples = 20, predictions = 1;
+  std::int64_t size() const { return samples; }
+  std::int64_t predictions_per_sample() const { return predictions; }
+  void load(std::span<std::int64_t const> indices, data::batch_buffer& out) const {
+    out.reset(indices.size(), 1, 0, 1);
+    std::fill(out.values.begin(), out.values.end(), 1.0f);
+    std::fill(out.targets.begin(), out.targets.end(), 0);
+  }
+};
+
+/// Whose parameter has a name that the training needs.
+struct misnamed : mean_of_values {
+  std::string name;
+  parameter_list list;
+  explicit misnamed(std::string n) : name(std::move(n)) { list.add(name, w, g); }
+  misnamed(misnamed const& other) : misnamed(other.name) {}
+  parameter_list& parameters() { return list; }
+};
+
+}  // namespace
+
+TEST_CASE("a dataset that lies about its sizes is refused") {
+  auto t = trainer_on(2);
+  for (std::int64_t const n : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()})
+    CHECK_THROWS_AS(t.fit(lying{.predictions = n}, {.batch = 4}), argument_error);
+  for (std::int64_t const n : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::min()})
+    CHECK_THROWS_AS(t.fit(lying{.samples = n}, {.batch = 4}), argument_error);
+  CHECK_THROWS_WITH_AS(t.evaluate(lying{.samples = -1}), "evaluate: data.size() is -1: it is a number of samples",
+                       argument_error);
+}
+
+TEST_CASE("a parameter that is called as a piece of the training's state is refused before the first step") {
+  for (auto const* name : {"train.position", "train.noise", "optimizer.step"}) {
+    train::trainer t{misnamed{name}, optim::momentum{}, sync::all_reduce{}, comm::threads{2}};
+    int steps = 0;
+    CHECK_THROWS_WITH_AS(t.fit(numbers(20), {.batch = 4, .log_every = 1, .on_step = [&](auto const&) { ++steps; }}),
+                         doctest::Contains("give the parameter another name"), argument_error);
+    CHECK(steps == 0);
+  }
 }
 
 TEST_CASE("callbacks and data that take longer than the deadline kill nobody; a rank that is gone is still noticed") {

@@ -140,6 +140,11 @@ TEST_CASE("saving refuses repeated, reserved and unspeakable names and leaves th
   CHECK(contains(refused({named("\xff")}), "not valid UTF-8"));
   CHECK(contains(refused({named("w")}, {{"k", "\xc3"}}), "not valid UTF-8"));
   CHECK(contains(refused({{"w", dtype::f32, {3}, std::as_writable_bytes(std::span(w))}}), "has 8 bytes of memory"));
+  // Products that come out right, of extents that no file has.
+  std::int64_t const huge = std::int64_t{1} << 62;
+  for (shape const& s : {shape{-1, -2}, shape{huge, 8, 2}})
+    CHECK(contains(refused({{"w", dtype::f32, s, std::as_writable_bytes(std::span(w))}}), "has 8 bytes of memory"));
+  CHECK(contains(refused({{"w", dtype::f32, {huge, 4}, {}}}), "has 0 bytes of memory"));
 }
 
 TEST_CASE("another program's file has no checksums and is loaded only when that is allowed") {

@@ -92,6 +92,10 @@ TEST_CASE("a log does not cut a file that is none, nor take a name twice, and sa
   CHECK(thrown<input_error>([&] {
           train::metrics_log(f / "thesis.txt", {.resume_at = 5});
         }).find("line 2 is no record of a metrics log") != std::string::npos);
+  for (auto const* beyond : {R"({"step":18446744073709551615})", R"({"step":1,"epoch":9223372036854775808})"}) {
+    fixture::write(f / "beyond", std::string(beyond) + '\n');
+    CHECK_THROWS_AS(train::read_metrics(f / "beyond"), input_error);  // and no step of -1
+  }
   CHECK(fixture::read(f / "thesis.txt").size() == 24);
   train::metrics_log log(f / "m");
   CHECK_THROWS_AS(log.write(0, 0, {{"a", 1}, {"a", 2}}), argument_error);

@@ -89,8 +89,9 @@ class mpi : public endpoint<detail::mpi_engine> {
     check(c);
     auto const family = std::make_shared<detail::mpi_family>(std::move(environment), options.deadline);
     try {
-      MPI_Comm const collective = detail::mpi_duplicate(c, options.deadline);
-      MPI_Comm const messages = detail::mpi_duplicate(collective, options.deadline);
+      auto const nobody_is_known = [] {};
+      MPI_Comm const collective = detail::mpi_duplicate(c, options.deadline, nobody_is_known);
+      MPI_Comm const messages = detail::mpi_duplicate(collective, options.deadline, nobody_is_known);
       return detail::mpi_engine(std::make_shared<detail::mpi_job>(
           std::make_unique<detail::mpi_wire>(collective, messages), options, family, nullptr));
     } catch (...) {

@@ -60,19 +60,32 @@ inline std::chrono::milliseconds to_construct(std::chrono::milliseconds deadline
   return std::clamp<std::chrono::milliseconds>(deadline, std::chrono::seconds(2), std::chrono::hours(24 * 365));
 }
 
-/// A duplicate, made together by all ranks of `parent`, within the deadline. MPI does not say who is missing.
-inline MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadline) {
+/// A duplicate, made together by all ranks of `parent`, within the deadline. MPI does not say who is missing; `alive()`
+/// throws when a rank is known to have ended.
+template <class Alive>
+MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadline, Alive alive) {
   deadline = to_construct(deadline);
   errors_returned const quiet(parent);
   auto made = std::make_unique<MPI_Comm>(MPI_COMM_NULL);  // MPI writes here when it is done
   MPI_Request request = MPI_REQUEST_NULL;
   mpi_check(MPI_Comm_idup(parent, made.get(), &request), "MPI_Comm_idup");
   auto const start = mpi_clock::now();
+  auto look = start + std::chrono::milliseconds(10);
   for (;;) {
     int there = 0;
     mpi_check(MPI_Test(&request, &there, MPI_STATUS_IGNORE), "MPI_Comm_idup");
     if (there) break;
-    auto const waited = mpi_clock::now() - start;
+    auto const now = mpi_clock::now();
+    auto const waited = now - start;
+    if (now >= look) {
+      look = now + std::chrono::milliseconds(10);
+      try {
+        alive();
+      } catch (...) {
+        static_cast<void>(made.release());
+        throw;
+      }
+    }
     if (waited > deadline) {
       static_cast<void>(made.release());
       throw rank_lost(message("comm::mpi: not all ranks of the communicator came to construct it within ",
@@ -124,7 +137,7 @@ MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::millisecond
     while (!state->changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return state->done; })) {
       alive();
       if (mpi_clock::now() > give_up)
-        throw comm_error(message("MPI_Comm_split did not return within ", deadline.count(), " ms, the deadline"), -1);
+        throw rank_lost(message("MPI_Comm_split did not return within ", deadline.count(), " ms, the deadline"), -1);
     }
     occupied = false;
   }

@@ -182,13 +182,24 @@ class mpi_job {
   std::shared_ptr<mpi_job> split(call const& c, int color, int key, std::vector<int> const& members) {
     std::shared_ptr<mpi_job> made;
     guarded(c, [&](call const&) {
+      auto const look_at = [&](int r) {
+        if (peers().alive(r)) return;
+        if (!family_->occupied) watch_.read_notices();  // this one may have ended because it missed another one
+        watch_.lost(r, c, message("rank ", r, " is dead: its process has ended"));
+      };
       MPI_Comm const part = mpi_split(handle(), color, key, options.deadline, family_->occupied, [&] {
-        for (int r = 0; r < size(); ++r)
-          if (!peers().alive(r)) throw comm_error(message("rank ", r, " is dead: its process has ended"), r);
+        for (int r = 0; r < size(); ++r) look_at(r);
       });
+      MPI_Comm const messages =
+          mpi_duplicate(part, options.deadline, [&] { std::for_each(members.begin(), members.end(), look_at); });
       auto const peers_there = peers().part(members);
-      made = std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, mpi_duplicate(part, options.deadline)), options,
-                                       family_, &peers_there);
+      try {
+        made = std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, messages), options, family_, &peers_there);
+      } catch (comm_error const& e) {  // whose number is that in the part
+        if (e.rank < 0) throw rank_lost(e.what(), -1);
+        int const r = members[static_cast<std::size_t>(e.rank)];
+        throw rank_lost(message("rank ", r, ", rank ", e.rank, " of the part: ", e.what()), r);
+      }
     });
     return made;
   }
@@ -207,6 +218,9 @@ class mpi_job {
         watch_.misfit(m.rank, c,
                       message("rank ", m.rank, " sent ", m.got > m.expected ? "more" : message(m.got, " bytes"),
                               " where ", m.expected, " bytes were expected"));
+      } catch (rank_lost const& e) {  // of nobody if it is not known who did not come
+        if (!watch_.broken()) watch_.lost(e.rank, c, e.what());
+        throw;
       } catch (comm_error const& e) {
         if (!watch_.broken()) watch_.lost(e.rank >= 0 ? e.rank : rank(), c, e.what());
         throw;

@@ -60,7 +60,7 @@ class mpi_watch {
     if (!broken()) fail({notice::lost, wire->rank(), reason}, true);
   }
   [[noreturn]] void lost(int r, call const& c, std::string const& reason) {
-    fail({notice::lost, r, reason}, true);
+    if (!broken()) fail({notice::lost, r, reason}, true);
     rethrow(c);
   }
   [[noreturn]] void diverged(int r, call const& c, std::string const& reason) {

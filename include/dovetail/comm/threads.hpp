@@ -35,6 +35,8 @@ class threads {
   explicit threads(int ranks, threads_options options = {}) : state_(std::make_shared<state>()) {
     require(ranks >= 1, ranks, " ranks: a world of threads has at least one");
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
+    require(options.mailbox.messages > 0 && options.mailbox.bytes > 0, "mailbox of ", options.mailbox.messages,
+            " messages and ", options.mailbox.bytes, " bytes: there must be room for one message");
     if (ranks > usable_cores()) options.spin = std::chrono::microseconds(0);  // and so for the parts of a split
     state_->ranks = ranks;
     state_->options = options;

@@ -52,7 +52,10 @@ class buffer {
   }
 
  private:
-  static T* allocate(std::size_t n) { return n ? static_cast<T*>(::operator new(n * sizeof(T), alignment)) : nullptr; }
+  static T* allocate(std::size_t n) {
+    if (n > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();  // n * sizeof(T) wraps around
+    return n ? static_cast<T*>(::operator new(n * sizeof(T), alignment)) : nullptr;
+  }
   T* data_ = nullptr;
   std::size_t size_ = 0;
 };

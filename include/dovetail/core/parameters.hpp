@@ -177,9 +177,9 @@ class parameter_list {
   auto end() const { return items_.end(); }
 
   /// First flat index of parameter i; offset(size()) is flat_size().
-  std::size_t offset(std::size_t i) const { return i < offsets_.size() ? offsets_[i] : flat_size_; }
+  std::size_t offset(std::size_t i) const { return i < offsets_.size() ? offsets_[i] : flat_size(); }
   /// Number of weights.
-  std::size_t flat_size() const { return flat_size_; }
+  std::size_t flat_size() const { return empty() ? 0 : flat_size_; }  // empty: another list was moved from this one
   /// Position of the parameter called `name`; throws argument_error if there is none.
   std::size_t find(std::string const& name) const {
     auto const place = by_name_.find(name);
@@ -206,8 +206,8 @@ class parameter_list {
       items_.pop_back();
       throw;
     }
-    offsets_.push_back(flat_size_);
-    flat_size_ += items_.back().size();
+    offsets_.push_back(items_.size() == 1 ? 0 : flat_size_);
+    flat_size_ = offsets_.back() + items_.back().size();
     has_elsewhere_ = has_elsewhere_ || items_.back().elsewhere();
   }
 

@@ -5,6 +5,8 @@
 #include <ostream>
 #include <string>
 
+#include <dovetail/core/error.hpp>
+
 namespace dovetail {
 
 /// Extents of a tensor, outermost first: shape{out, in} for a dense weight, shape{1, 28, 28} for an image.
@@ -27,7 +29,12 @@ struct shape {
     for (int i = 0; i < rank; ++i) n *= extents[i];
     return n;
   }
-  constexpr void push_back(std::int64_t e) { extents[rank++] = e; }
+  /// Throws argument_error behind the last dimension that there can be.
+  constexpr void push_back(std::int64_t e) {
+    if (rank >= max_rank)
+      throw argument_error(message("shape ", *this, ": a tensor has at most ", max_rank, " dimensions"));
+    extents[rank++] = e;
+  }
   friend constexpr bool operator==(shape const&, shape const&) = default;
   friend std::ostream& operator<<(std::ostream& out, shape const& s) {
     out << '{';

@@ -14,6 +14,7 @@
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/fingerprint.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
@@ -157,6 +158,8 @@ class idx_images {
 
   idx_images(files const& from, idx_options const& options) {
     auto const& [images, labels] = from;
+    require(is_finite(options.mean) && is_finite(options.scale) && options.scale != 0, "idx_images: mean is ",
+            options.mean, " and scale ", options.scale, ": both must be finite, and scale not 0");
     storage s{detail::read_idx(images, 3, 4, "images", options.unpack),
               detail::read_idx(labels, 1, 1, "labels", options.unpack),
               {}};

@@ -87,6 +87,7 @@ class loader {
 
   // Behind a pointer: the thread refers to it while the loader moves.
   struct shared {
+    static constexpr std::int64_t furthest = std::int64_t{1} << 62;  // nobody gets from here to the largest number
     Dataset const source;
     loader_options const options;
     int sharers = 1;  // the ranks that divide an epoch among each other
@@ -112,12 +113,16 @@ class loader {
       require(o.batch >= 1, "loader: batch is ", o.batch, ": it must be at least 1 sample per rank");
       require(o.ranks >= 1, "loader: ranks is ", o.ranks, ": it must be at least 1");
       require(o.rank >= 0 && o.rank < o.ranks, "loader: rank is ", o.rank, ", but ranks run from 0 to ", o.ranks - 1);
-      require(o.start >= 0, "loader: start is ", o.start, ": samples are counted from 0");
+      require(o.start >= 0 && o.start <= furthest, "loader: start is ", o.start,
+              ": samples are counted from 0 to at most 2^62, through all epochs");
       sharers = o.own_order ? 1 : o.ranks;
       require(o.batch <= samples / sharers, "loader: ", sharers, " rank(s) × batch ", o.batch, " is more than the ",
               samples, " samples of the dataset: use a batch of at most ", samples / sharers,
               samples < sharers ? " (there are fewer samples than ranks)" : "");
       slice = o.batch * sharers;
+      std::int64_t const predictions = source.predictions_per_sample();
+      require(predictions >= 1 && predictions <= furthest / o.batch / o.ranks, "loader: the dataset says ", predictions,
+              " predictions per sample: there must be at least 1, and few enough to be counted");
       steps_per_epoch = (samples + slice - 1) / slice;
       position = fill_position = o.start;
     }

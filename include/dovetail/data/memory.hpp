@@ -21,9 +21,10 @@ class in_memory {
   in_memory(std::vector<float> values, std::vector<std::int32_t> targets, std::int64_t elements_per_sample)
       : elements_(static_cast<std::size_t>(elements_per_sample)) {
     require(elements_per_sample >= 1, "in_memory: ", elements_per_sample, " elements per sample: give at least 1");
-    require(values.size() == targets.size() * elements_, "in_memory: ", targets.size(), " targets × ",
-            elements_per_sample, " elements per sample need ", targets.size() * elements_, " values, but there are ",
-            values.size());
+    // By division: a product of two sizes may overflow.
+    require(values.size() % elements_ == 0 && values.size() / elements_ == targets.size(),
+            "in_memory: ", targets.size(), " targets × ", elements_per_sample, " elements per sample are not the ",
+            values.size(), " values that there are");
     auto const identity =
         fingerprint{}.add(std::as_bytes(std::span(values))).add(std::as_bytes(std::span(targets))).value();
     shared_ = std::make_shared<storage const>(storage{std::move(values), std::move(targets), identity});

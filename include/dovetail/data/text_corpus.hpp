@@ -16,6 +16,7 @@
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/fingerprint.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/file.hpp>
@@ -131,6 +132,7 @@ class text_corpus {
     require(o.window >= 1 && o.window < std::numeric_limits<std::int64_t>::max(), "text_corpus: window is ", o.window,
             ": it must be at least 1 position, and fewer than a text can have bytes");
     require(o.stride >= 1, "text_corpus: stride is ", o.stride, ": it must be at least 1 byte, or 0 for the window");
+    require(o.max_bytes >= 1, "text_corpus: max_bytes is 0: it must be at least 1, or nothing is read");
     require(o.vocabulary >= 2 && o.vocabulary <= 256, "text_corpus: vocabulary is ", o.vocabulary,
             ": bytes allow 2 to 256 tokens");
     return o;
@@ -190,8 +192,8 @@ class text_corpus {
 /// Bits per character that a bigram model with add-k smoothing, counted on `train`, needs on `test`: the yardstick that
 /// a sequence model has to beat. Mean of -log2 p(b | a), p(b | a) = (n(a,b) + k) / (n(a) + k·V) over V tokens.
 inline double bigram_bits_per_character(text_corpus const& train, text_corpus const& test, double k = 0.1) {
-  require(k > 0, "bigram_bits_per_character: k is ", k,
-          ": it must be positive, or unseen pairs cost infinitely many bits");
+  require(is_finite(k) && k > 0 && k <= 1e100, "bigram_bits_per_character: k is ", k,
+          ": it must be positive, or unseen pairs cost infinitely many bits, and at most 1e100");
   require(train.shares_text_with(test),
           "bigram_bits_per_character: the two parts have vocabularies of their own: "
           "split one corpus");

@@ -34,8 +34,8 @@ class noise_scale {
 
   /// Throws argument_error unless 0 < small_batch < large_batch. Norms that are not finite are left out.
   void add(double small_batch, double small_squares, double large_batch, double large_squares) {
-    require(small_batch > 0 && small_batch < large_batch, "noise_scale: a small batch of ", small_batch,
-            " and a large one of ", large_batch, ": it takes two sizes, the smaller one first");
+    require(small_batch > 0 && small_batch < large_batch && is_finite(large_batch), "noise_scale: a small batch of ",
+            small_batch, " and a large one of ", large_batch, ": it takes two sizes, the smaller one first");
     if (!is_finite(small_squares) || !is_finite(large_squares)) return;
     double const signal = (large_batch * large_squares - small_batch * small_squares) / (large_batch - small_batch);
     double const noise = (small_squares - large_squares) / (1 / small_batch - 1 / large_batch);

@@ -9,6 +9,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/curvature_product.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 
@@ -32,11 +33,17 @@ struct conjugate_gradient {
   int products = 250;
   double progress = 5e-4;
   double residual = 1e-4;
+  static constexpr auto describe() {
+    return policy{"conjugate_gradient", field{"products", &conjugate_gradient::products, ranges::count},
+                  field{"progress", &conjugate_gradient::progress, ranges::not_negative},
+                  field{"residual", &conjugate_gradient::residual, ranges::not_negative}};
+  }
 
   /// `watch(i, x, value)` is called after product i.
   template <curvature_product Product, class Watch>
   solution solve(Product&& a, std::span<float const> b, std::span<float const> inverse_diagonal, std::span<float> x,
                  step_options const& options, Watch const& watch) const {
+    check_policy(*this);
     require(x.size() == b.size() && (inverse_diagonal.empty() || inverse_diagonal.size() == b.size()),
             "conjugate_gradient: x has ", x.size(), " elements, b ", b.size(), ", the preconditioner ",
             inverse_diagonal.size(), ": they must be as long as each other");

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 
 namespace dovetail::optim::detail {
@@ -21,7 +23,7 @@ class curvature_pairs {
   curvature_pairs() = default;
   curvature_pairs(std::size_t n, std::size_t capacity)
       : n_(n),
-        capacity_(capacity),
+        capacity_(possible(n, capacity)),
         vectors_(2 * capacity * n),
         gram_(4 * capacity * capacity),
         work_(7 * capacity + 1) {
@@ -99,6 +101,14 @@ class curvature_pairs {
   }
 
  private:
+  /// As many pairs, if their numbers, and those of their products, can be counted in bytes.
+  static std::size_t possible(std::size_t n, std::size_t capacity) {
+    constexpr std::size_t most = std::numeric_limits<std::ptrdiff_t>::max();
+    require(capacity <= std::size_t{1} << 28 && capacity <= most / (2 * sizeof(float)) / std::max<std::size_t>(n, 1),
+            "L-BFGS: a history of ", capacity, " pairs for ", n,
+            " parameters is more than memory can hold: 5 to 20 pairs are usual");
+    return capacity;
+  }
   std::span<float> vector(std::size_t j) { return vectors_.span().subspan(j * n_, n_); }
   /// Where the pair that is `age` younger ones away from the newest lies.
   std::size_t place(std::size_t age) const { return (newest() + capacity_ - age) % capacity_; }

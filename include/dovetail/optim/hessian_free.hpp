@@ -102,12 +102,12 @@ struct hessian_free {
   state_type init(parameter_list const& parameters) const {
     require(is_finite(damping) && damping >= 0 && is_finite(decay) && decay >= 0 && decay <= 1 && is_finite(forcing) &&
                 forcing >= 0 && forcing < 1 && is_finite(decrease) && decrease > 0 && decrease < 0.5 &&
-                backtracks > 0 && is_finite(preconditioner_power) && solver.products > 0 && solver.residual >= 0 &&
-                is_finite(solver.residual) && is_finite(solver.progress),
+                backtracks > 0 && is_finite(preconditioner_power),
             "hessian_free: damping ", damping, ", decay ", decay, ", forcing ", forcing, ", decrease ", decrease, ", ",
-            backtracks, " backtracks, preconditioner_power ", preconditioner_power, ", ", solver.products,
-            " products: damping is finite and not negative, decay in [0, 1], forcing in [0, 1), decrease in (0, 1/2), "
+            backtracks, " backtracks, preconditioner_power ", preconditioner_power,
+            ": damping is finite and not negative, decay in [0, 1], forcing in [0, 1), decrease in (0, 1/2), "
             "and counts are positive");
+    check_policy(solver);
     return {parameters, damping};
   }
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/curvature_pairs.hpp>
 #include <dovetail/optim/minimize.hpp>
 
@@ -18,10 +18,16 @@ struct lbfgs {
   std::size_t history = 10;
   double smallest_cosine = 1e-8;
   strong_wolfe line_search{};
+  static constexpr auto describe() {
+    return policy{"lbfgs", field{"history", &lbfgs::history, ranges::count},
+                  field{"smallest_cosine", &lbfgs::smallest_cosine, ranges::share},
+                  field{"line_search", &lbfgs::line_search}};
+  }
+  void check() const { check_policy(line_search); }
 
   using memory = detail::curvature_pairs;
   memory init(std::size_t n) const {
-    require(history > 0, "lbfgs: a history of 0 pairs: it needs at least one");
+    check_policy(*this);
     return {n, history};
   }
   void direction(memory& pairs, std::span<float const> g, std::span<float> d, step_options const& options) const {

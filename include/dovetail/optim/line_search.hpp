@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/ranges.hpp>
 
 // How far to go along a direction.
 
@@ -48,6 +50,17 @@ struct strong_wolfe {
   double curvature = 0.9;
   int trials = 30;
   double longest = 1e10;  ///< times the first step
+  static constexpr auto describe() {
+    constexpr bounds inside{.low = 0, .high = 1, .above = true, .below = true};
+    return policy{"strong_wolfe", field{"decrease", &strong_wolfe::decrease, inside},
+                  field{"curvature", &strong_wolfe::curvature, inside},
+                  field{"trials", &strong_wolfe::trials, ranges::count},
+                  field{"longest", &strong_wolfe::longest, bounds{.low = 1}}};
+  }
+  void check() const {
+    require(decrease < curvature, "strong_wolfe: decrease is ", decrease, ", curvature ", curvature,
+            ": the conditions can be met together only if decrease is smaller");
+  }
 
   /// `at(step)` gives the line_point of a step; `start` is that of step 0, with a negative slope; `first` is tried
   /// first.

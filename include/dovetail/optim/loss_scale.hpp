@@ -57,7 +57,7 @@ class loss_scale {
     if (r.skipped) {
       value_ *= options_.backoff;
       good_ = 0;
-    } else if (good_ = std::max<std::int64_t>(good_, 0) + 1; good_ >= options_.interval) {
+    } else if (good_ = std::clamp<std::int64_t>(good_, 0, options_.interval - 1) + 1; good_ >= options_.interval) {
       good_ = 0;  // more than that were loaded where the interval was longer
       if (value_ * options_.growth <= options_.largest) value_ *= options_.growth;
     }
@@ -67,7 +67,7 @@ class loss_scale {
   }
   /// Scale and count, to be saved and loaded.
   std::vector<named_tensor> tensors(std::string const& prefix) {
-    return {make_named_tensor(prefix + "loss_scale", value_), make_named_tensor(prefix + "good_steps", good_)};
+    return {make_named_tensor(prefix + "loss_scale", value_), make_named_count(prefix + "good_steps", good_)};
   }
 
  private:

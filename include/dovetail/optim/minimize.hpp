@@ -13,6 +13,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/flat_vectors.hpp>
 #include <dovetail/optim/line_search.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -62,6 +63,12 @@ struct stop_when {
   double change = 1e-10;             ///< an accepted step changes the loss by at most this share of its size
   std::int64_t steps = 1000;         ///< accepted steps
   std::int64_t evaluations = 10000;  ///< of the objective; the line search that is under way is finished
+  static constexpr auto describe() {
+    return policy{"stop_when", field{"gradient_norm", &stop_when::gradient_norm, ranges::not_negative},
+                  field{"change", &stop_when::change, ranges::not_negative},
+                  field{"steps", &stop_when::steps, ranges::not_negative},
+                  field{"evaluations", &stop_when::evaluations, ranges::not_negative}};
+  }
 };
 
 /// Why minimize ended.
@@ -235,10 +242,9 @@ template <objective F, descent_method Method>
 minimize_result minimize(F&& f, parameter_list& parameters, Method const& method, stop_when const& stop = {},
                          step_options const& options = {}) {
   require(parameters.flat_size() > 0 || options.combine, "minimize: there are no parameters: add some to the list");
-  auto const& s = method.line_search;
-  require(0 < s.decrease && s.decrease < s.curvature && s.curvature < 1 && s.trials > 0,
-          "minimize: a line search with decrease ", s.decrease, ", curvature ", s.curvature, " and ", s.trials,
-          " trials: it needs 0 < decrease < curvature < 1 and a trial");
+  check_policy(method);
+  check_policy(static_cast<strong_wolfe const&>(method.line_search));
+  check_policy(stop);
   return detail::minimisation<std::remove_reference_t<F>, Method>(f, parameters, method, options).run(stop);
 }
 

@@ -66,6 +66,8 @@ class reduce_on_plateau {
   /// Takes in a measurement; true if it lowered the rate. A NaN is no progress.
   bool observe(double measured) const {
     auto& s = *state_;
+    check_count(s.bad, "reduce_on_plateau: the number of bad measurements");
+    check_count(s.cooldown, "reduce_on_plateau: the number of measurements that count for nothing");
     if (improves(measured)) {
       s.best = measured;
       s.bad = 0;
@@ -88,7 +90,7 @@ class reduce_on_plateau {
   /// What it has seen so far, to be saved and loaded.
   std::vector<named_tensor> tensors(std::string const& prefix) {
     return {make_named_tensor(prefix + "rate", state_->rate), make_named_tensor(prefix + "best", state_->best),
-            make_named_tensor(prefix + "bad", state_->bad), make_named_tensor(prefix + "cooldown", state_->cooldown)};
+            make_named_count(prefix + "bad", state_->bad), make_named_count(prefix + "cooldown", state_->cooldown)};
   }
 
  private:

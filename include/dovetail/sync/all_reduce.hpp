@@ -14,6 +14,7 @@
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
@@ -123,7 +124,11 @@ class all_reduce_session {
   }
 
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
-  float gradient_scale(std::int64_t /*local*/, std::int64_t global) const { return 1.f / static_cast<float>(global); }
+  float gradient_scale(std::int64_t /*local*/, std::int64_t global) const {
+    require(global >= 1, "sync::all_reduce: gradient_scale of a step of ", global,
+            " predictions on all ranks: there must be at least 1");
+    return 1.f / static_cast<float>(global);
+  }
 
   /// Gradients with flat index >= first are final. Starts the exchange of every bucket that lies above.
   void ready(std::size_t first) {

@@ -132,9 +132,20 @@ namespace detail {
 inline std::vector<std::int64_t> extents_of(shape const& s) { return {s.extents, s.extents + s.rank}; }
 
 inline void check_tensor(std::filesystem::path const& path, named_tensor const& t) {
-  require<checkpoint_error>(t.bytes.size() == static_cast<std::size_t>(t.shape.size()) * size_of(t.type), path,
-                            ": tensor '", t.name, "' of shape ", t.shape, " and dtype ", safetensors::name_of(t.type),
-                            " has ", t.bytes.size(), " bytes of memory");
+  // By division: an extent may be negative, and their product may overflow.
+  std::uint64_t left = t.bytes.size() / size_of(t.type);
+  bool fits = t.bytes.size() % size_of(t.type) == 0, empty = false;
+  for (int d = 0; d < t.shape.rank; ++d) {
+    fits = fits && t.shape[d] >= 0;
+    empty = empty || t.shape[d] == 0;
+  }
+  for (int d = 0; fits && !empty && d < t.shape.rank; ++d) {
+    auto const extent = static_cast<std::uint64_t>(t.shape[d]);
+    fits = left % extent == 0;
+    left /= extent;
+  }
+  require<checkpoint_error>(fits && left == (empty ? 0 : 1), path, ": tensor '", t.name, "' of shape ", t.shape,
+                            " and dtype ", safetensors::name_of(t.type), " has ", t.bytes.size(), " bytes of memory");
 }
 }  // namespace detail
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -61,6 +62,10 @@ inline std::optional<metrics_record> parse_record(std::string const& line) {
   bool has_step = false;
   for (auto const& [name, value] : j.items()) {
     if (!value.is_number() && !value.is_null()) return {};
+    // A step or an epoch that would wrap around was not written by a log.
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    if ((name == "step" || name == "epoch") && value.is_number_unsigned() && value.get<std::uint64_t>() > most)
+      return {};
     double const v = value.is_null() ? not_a_number<double>() : value.get<double>();
     if (name == "step" && value.is_number_integer())
       r.step = value.get<std::int64_t>(), has_step = true;

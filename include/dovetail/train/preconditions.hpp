@@ -4,11 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
+#include <set>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 
@@ -51,6 +55,15 @@ DOVETAIL_COLD void require_same_options(fit_options const& o, std::int64_t sampl
               ": all ranks must give the same");
     }
   }
+}
+
+/// What is saved is known by its name: pieces of one name are found before the first step, not behind the last.
+DOVETAIL_COLD inline void require_own_names(std::set<std::string> names,
+                                            std::initializer_list<std::vector<named_tensor>> state) {
+  for (auto const& list : state)
+    for (auto const& t : list)
+      require(names.insert(t.name).second, "fit: '", t.name,
+              "' is what two pieces of the training's state would be saved as: give the parameter another name");
 }
 
 /// Makes of a saved position the one that goes on with this data (`here`: its size and identity). A place in one data

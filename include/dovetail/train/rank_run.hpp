@@ -51,6 +51,8 @@ class rank_run {
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
     require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
+    require_own_names({position::name, noise_name, last_name},
+                      {weights_of(model.parameters()), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
@@ -165,14 +167,20 @@ class rank_run {
   }
   /// Micro-batches of the next step.
   std::int64_t accumulate() const {
-    if (!options_.accumulate_at) return options_.accumulate;
+    if (!options_.accumulate_at) return in_one_step(options_.accumulate, "accumulate is ");
     auto const n = options_.accumulate_at({.step = at_.step,
                                            .micro_batch = options_.batch * (independent ? 1 : comm_.size()),
                                            .variance = noise_.variance(),
                                            .squared_gradient = noise_.squared_gradient(),
                                            .loss = last_[0],
                                            .lr = last_[1]});
-    require(n >= 1, "fit: accumulate_at gave ", n, " micro-batches for step ", at_.step + 1, ": it takes at least one");
+    return in_one_step(n, "accumulate_at gave ");
+  }
+  /// Without an epoch that ends it, a step of more micro-batches than this would never be over.
+  std::int64_t in_one_step(std::int64_t n, char const* said) const {
+    constexpr std::int64_t most = std::int64_t{1} << 30;
+    require(n >= 1 && (n <= most || end_ > 0), "fit: ", said, n, " micro-batches for step ", at_.step + 1,
+            ": it takes at least one, and at most ", most);
     return n;
   }
   static double seconds_since(clock::time_point t) { return std::chrono::duration<double>(clock::now() - t).count(); }

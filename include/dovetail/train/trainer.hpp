@@ -88,6 +88,9 @@ class trainer {
   DOVETAIL_COLD loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
     DOVETAIL_REQUIRE(evaluable<Model>, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
     require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
+    require(threads >= 0, "evaluate: threads is ", threads, ": it is a number of cores, or 0 for all of them");
+    require(data.size() >= 0, "evaluate: data.size() is ", static_cast<std::int64_t>(data.size()),
+            ": it is a number of samples");
     auto const running = start("evaluate");
     std::mutex mutex;
     loss_sums total;
