@@ -25,6 +25,10 @@ configured() {
     grep -A 5 'CMake Warning' "$work/$name.log"
     failed=1
   fi
+  if [ "$(grep -c 'doctest was not found' "$work/$name.log")" != 1 ]; then
+    echo "FAILED   $name: that doctest is missing is to be said once"
+    failed=1
+  fi
   for target in $targets; do
     if "$cmake" --build "$work/$name" -- -t query "$target" > "$work/$name.$target" 2>&1; then
       echo "ok       $name: $target, without $lacks"

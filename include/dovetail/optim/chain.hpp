@@ -30,13 +30,20 @@ namespace detail {
 template <class S>
 struct must_be_a_stage {
   DOVETAIL_REQUIRE(stage<S>,
-                   "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const", S);
+                   "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const, with an "
+                   "argument for each name in its `slots`",
+                   S);
   static constexpr bool uncalled = reducing_stage<S> && passes_through<S> && requires { &kernel_of<S>::factor; };
   DOVETAIL_REQUIRE(!uncalled,
                    "this stage's factor cannot be called: it takes the norms, or the sums of its measure, then its "
                    "scalars as double&",
                    S);
-  static constexpr bool holds = stage<S> && !uncalled;
+  static constexpr bool unmoved = keeps_slots_still<S>();
+  DOVETAIL_REQUIRE(!unmoved,
+                   "nothing changes the slots of this stage: its kernel has advance(u, slots&...) const or "
+                   "advance(w, u, slots&...) const, with an argument for each name in `slots`",
+                   S);
+  static constexpr bool holds = stage<S> && !uncalled && !unmoved;
 };
 template <class Before, class S>
 struct must_be_in_order {
@@ -109,7 +116,8 @@ template <class Tuple>
 struct stage_list;
 template <class... Stages>
 struct stage_list<std::tuple<Stages...>> {
-  using flow = detail::flow<Stages...>;
+  // What is no stage is refused before anything is made of it, so that this is the first error.
+  using flow = std::conditional_t<all_stages<Stages...>(), detail::flow<Stages...>, detail::flow<>>;
   static constexpr bool ends = (ends_chain<Stages> || ...);
   static constexpr plan make() {
     if constexpr (legal<Stages...>())

@@ -210,6 +210,18 @@ concept reducing_stage = detail::is_reducing<S>();
 template <class S>
 concept stage = elementwise_stage<S> || reducing_stage<S> || tensorwise_stage<S>;
 
+namespace detail {
+/// A stage whose slots no function of its kernel can change: a misspelt advance would otherwise be left out in silence.
+template <class S>
+consteval bool keeps_slots_still() {
+  if constexpr ((elementwise_stage<S> || reducing_stage<S>) && !tensorwise_stage<S> && has_any<slot_count<S>>)
+    return !can_advance<kernel_of<S>>(slot_sequence<S>{}) && !can_advance_with_weight<kernel_of<S>>(slot_sequence<S>{}) &&
+           !can_step<kernel_of<S>>(slot_sequence<S>{});
+  else
+    return false;
+}
+}  // namespace detail
+
 /// A stage that changes slots, and so cannot be undone when the step turns out to be skipped.
 template <class S>
 inline constexpr bool has_slots = slot_count<S> > 0 || tensorwise_stage<S>;

@@ -41,7 +41,8 @@ template <class Model, class Optimizer, class Sync, class World>
 class trainer {
   DOVETAIL_REQUIRE(model<Model>,
                    "is no model: it needs parameters() -> parameter_list& and gradients(batch, gradient_pass) -> "
-                   "loss_sums (see concepts.hpp)",
+                   "loss_sums (see concepts.hpp); a network is followed by its loss: trainer{network, loss, optimizer, "
+                   "synchroniser, world}",
                    Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
                    Optimizer);
@@ -67,6 +68,10 @@ class trainer {
     std::optional<Model> trained;
     saved_state after;
     world_.run([&](auto& comm) {
+      DOVETAIL_REQUIRE((synchroniser<Sync, Optimizer, std::remove_reference_t<decltype(comm)>>),
+                       "is no synchroniser for this optimizer and communicator: it needs join(parameters, optimizer, "
+                       "communicator) (see concepts.hpp); a codec goes into one: sync::all_reduce{codec}",
+                       Sync);
       Model replica(model_);
       rank_run run(replica, optimizer_, sync_, data, comm, options, threads_per_rank(options.threads, comm.size()));
       if (!state_.empty()) run.restore(state_);
