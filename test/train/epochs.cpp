@@ -383,6 +383,7 @@ struct misnamed : mean_of_values {
   parameter_list list;
   explicit misnamed(std::string n) : name(std::move(n)) { list.add(name, w, g); }
   misnamed(misnamed const& other) : misnamed(other.name) {}
+  misnamed& operator=(misnamed const&) { return *this; }  // its fit is refused: nothing is ever assigned
   parameter_list& parameters() { return list; }
 };
 
