@@ -30,6 +30,8 @@ machine() {
   here=$work/$1
   mkdir -p "$here/bin" "$here/out"
   cp "$repository/run" "$here/run"
+  mkdir -p "$here/test"
+  cp "$repository/test/mpi_environment.sh" "$here/test/"
   : > "$here/behaviour"
   cat > "$here/program" <<'END'
 #!/bin/sh
