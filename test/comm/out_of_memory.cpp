@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No memory on the threads of ranks, from their first moment on: run() throws it, and nothing ends the process.
 #include <dovetail/comm/threads.hpp>
+#include <dovetail/core/config.hpp>
 
 #include <atomic>
 #include <cstdlib>
@@ -21,14 +22,17 @@ void* take(std::size_t n) {
   throw std::bad_alloc();
 }
 
+// Not inline: GCC would warn of free() where it has not seen that `new` is malloc().
+DOVETAIL_NOINLINE void give_back(void* p) { std::free(p); }
+
 }  // namespace
 
 void* operator new(std::size_t n) { return take(n); }
 void* operator new[](std::size_t n) { return take(n); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { give_back(p); }
+void operator delete[](void* p) noexcept { give_back(p); }
+void operator delete(void* p, std::size_t) noexcept { give_back(p); }
+void operator delete[](void* p, std::size_t) noexcept { give_back(p); }
 
 using namespace dovetail;
 

@@ -293,9 +293,11 @@ TEST_CASE("a process that is forked after ranks were started gets one clear erro
         fails([&] { before.wait(); });
         fails([&] { c.all_reduce(std::span(v)); });
         fails([&] { c.recv(std::as_writable_bytes(std::span(v)), 1); });
+#if !defined(__SANITIZE_THREAD__)  // which starts no threads in the child of a process that had some
         auto* const another = new comm::async<comm::self>{comm::self{}};  // ranks may be started after the fork
         another->barrier().wait();
         delete another;
+#endif
         _exit(errors == 4 ? 0 : 1);
       }
       int status = 1;
