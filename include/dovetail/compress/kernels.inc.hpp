@@ -45,10 +45,21 @@ DOVETAIL_HOST_INLINE vf rounded(vf v) {
   return v;
 }
 
+#if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
+// The 16 bits of a mask register. GCC 12 may store them to the stack and read 32 there, or hold the result of the
+// conversion in the mask register and do the same with that: what is behind them is cut off here, where GCC no longer
+// knows that nothing can be there.
+DOVETAIL_HOST_INLINE unsigned bits_of(unsigned short mask) {
+  unsigned bits = mask;
+  __asm__("" : "+r"(bits));
+  return bits & 0xffffu;
+}
+#endif
+
 // The sign bits of the lanes.
 DOVETAIL_HOST_INLINE unsigned mask_of(vi v) {
 #if DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 2
-  return __builtin_ia32_cvtd2mask512(v);
+  return bits_of(__builtin_ia32_cvtd2mask512(v));
 #elif DOVETAIL_X86_LEVELS && DOVETAIL_KERNEL_LEVEL == 1
   return static_cast<unsigned>(__builtin_ia32_movmskps256(reinterpret_cast<vf>(v)));
 #elif DOVETAIL_X86_LEVELS
@@ -270,10 +281,7 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* resid
     unsigned short const m = __builtin_ia32_cmpd512_mask(bits & magnitude_bits, bound, not_less, all_lanes);
     store(indices + count, __builtin_ia32_compresssi512_mask(reinterpret_cast<vi>(index), vi{}, m));
     store(values + count, __builtin_ia32_compresssi512_mask(bits, vi{}, m));
-    // GCC 12 may spill the 16 bits of a mask and count the 32 that it finds there; through a register it cannot.
-    unsigned selected = m;
-    __asm__("" : "+r"(selected));
-    count += static_cast<std::size_t>(__builtin_popcount(selected));
+    count += static_cast<std::size_t>(__builtin_popcount(bits_of(m)));
     index += 16u;
   }
 #else
