@@ -22,11 +22,12 @@ struct conv {
                      "conv<Filters, Kernel, Stride, Padding> needs positive numbers", conv, At);
     DOVETAIL_REQUIRE(At::input.rank == 3, "conv reads an image {channels, height, width}", conv, At);
     if constexpr (At::input.rank == 3)
-      DOVETAIL_REQUIRE(At::input[1] + 2 * Padding >= Kernel && At::input[2] + 2 * Padding >= Kernel,
-                       "conv's kernel is larger than its image", conv, At);
+      DOVETAIL_REQUIRE(
+          At::input[1] >= Kernel - std::int64_t{2} * Padding && At::input[2] >= Kernel - std::int64_t{2} * Padding,
+          "conv's kernel is larger than its image", conv, At);
   }
   static constexpr shape output(shape const& in) {
-    if (in.rank != 3) return in;
+    if (in.rank != 3 || Stride < 1) return in;  // refused by check
     auto const s = size(in, 0);
     return {Filters, s.out_height(), s.out_width()};
   }

@@ -87,7 +87,7 @@ struct max_pool {
                        max_pool, At);
   }
   static constexpr shape output(shape const& in) {
-    if (in.rank != 3) return in;
+    if (in.rank != 3 || Stride < 1) return in;  // refused by check
     return {in[0], (in[1] - Window) / Stride + 1, (in[2] - Window) / Stride + 1};
   }
   static constexpr std::int64_t flops(shape const& in) { return output(in).size() * Window * Window; }

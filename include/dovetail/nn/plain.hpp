@@ -40,33 +40,14 @@ struct plain {
   /// C = A B + beta C, all row-major without gaps: A is m × k (stored k × m if a_transposed), B is k × n (n × k).
   void gemm(bool a_transposed, bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* a,
             float const* b, float beta, float* c) {
-    detail::long_sums sums;
-    sums.gemm(
-        longest_sum, a_transposed, b_transposed, m, n, k, a, b, beta, c,
-        [this](std::size_t count, auto const& f) { parallel(count, f); },
-        [&](std::int64_t rows, std::int64_t depth, float const* x, std::int64_t ldx, float const* y, std::int64_t ldy,
-            float keep, float* to) {
-          for (std::int64_t i = 0; i < rows; ++i) {
-            float* const row = to + i * n;
-            if (keep == 0.f)
-              std::fill_n(row, n, 0.f);
-            else if (keep != 1.f)
-              add_scaled(row, keep - 1.f, row, n);
-            for (std::int64_t p = 0; p < depth; ++p) {
-              float const factor = a_transposed ? x[p * ldx + i] : x[i * ldx + p];
-              if (!b_transposed)
-                add_scaled(row, factor, y + p * ldy, n);
-              else
-                for (std::int64_t j = 0; j < n; ++j) row[j] += factor * y[j * ldy + p];
-            }
-          }
-        });
+    multiply(a_transposed, m, n, k, a, b_transposed ? by_rows(b, n, k, transposed_) : b, beta, c);
   }
 
   /// f(a, c) does C = A B, or C += A B where `adds`, for many A of m rows and one B, both as gemm takes them. B must
   /// stay what it is, and f is used before the next call of repeated_gemm.
   auto repeated_gemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* b, bool adds) {
-    return [=, this](float const* a, float* c) { gemm(false, b_transposed, m, n, k, a, b, adds ? 1.f : 0.f, c); };
+    float const* const rows = b_transposed ? by_rows(b, n, k, repeated_) : b;
+    return [=, this](float const* a, float* c) { multiply(false, m, n, k, a, rows, adds ? 1.f : 0.f, c); };
   }
 
   void conv_forward(convolution_size const& s, float const* x, float const* w, float const* bias, float* y) {
@@ -111,6 +92,37 @@ struct plain {
   }
 
  private:
+  /// B as k × n, of b as n × k: the loops below add row to row, and columns of a large matrix are ten times slower to
+  /// read.
+  static float const* by_rows(float const* b, std::int64_t n, std::int64_t k, buffer<float>& to) {
+    auto const rows = static_cast<std::size_t>(n), columns = static_cast<std::size_t>(k);
+    if (to.size() < rows * columns) to = buffer<float>(rows * columns);
+    detail::transpose(to.data(), b, rows, columns);
+    return to.data();
+  }
+  /// gemm, of a B that is stored k × n.
+  void multiply(bool a_transposed, std::int64_t m, std::int64_t n, std::int64_t k, float const* a, float const* b,
+                float beta, float* c) {
+    detail::long_sums sums;
+    sums.gemm(
+        longest_sum, a_transposed, false, m, n, k, a, b, beta, c,
+        [this](std::size_t count, auto const& f) { parallel(count, f); },
+        [&](std::int64_t rows, std::int64_t depth, float const* x, std::int64_t ldx, float const* y, std::int64_t ldy,
+            float keep, float* to) {
+          for (std::int64_t i = 0; i < rows; ++i) {
+            float* const row = to + i * n;
+            if (keep == 0.f)
+              std::fill_n(row, n, 0.f);
+            else if (keep != 1.f)
+              add_scaled(row, keep - 1.f, row, n);
+            for (std::int64_t p = 0; p < depth; ++p) {
+              float const factor = a_transposed ? x[p * ldx + i] : x[i * ldx + p];
+              add_scaled(row, factor, y + p * ldy, n);
+            }
+          }
+        });
+  }
+
   static constexpr std::int64_t longest_sum = 256;  // terms that are added one after the other in float
   static void add_scaled(float* to, float factor, float const* from, std::int64_t n) {
     detail::map(
@@ -133,6 +145,8 @@ struct plain {
                   ((b * s.out_height() + oy) * s.out_width() + ox) * s.filters, tap);
           }
   }
+
+  buffer<float> transposed_, repeated_;  // what gemm and repeated_gemm were given, by rows
 };
 
 }  // namespace dovetail::nn

@@ -39,9 +39,16 @@ struct inferred_shapes {
   }();
 };
 
+constexpr bool without_empty_extents(shape const& s) {
+  for (int i = 0; i < s.rank; ++i)
+    if (s[i] < 1) return false;
+  return true;
+}
+
 /// All that follows from a list of layers, as plain arrays: computed once per network, no recursion over types.
 template <shape Input, class... Layers>
 struct plan {
+  DOVETAIL_REQUIRE(without_empty_extents(Input), "every extent of a network's input is at least 1", at<0, Input>);
   static constexpr std::size_t depth = sizeof...(Layers);
   static constexpr auto shapes = inferred_shapes<Input, Layers...>::value;
   static_assert(check_layers<inferred_shapes<Input, Layers...>, Layers...>(std::index_sequence_for<Layers...>{}));
