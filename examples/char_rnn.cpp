@@ -250,6 +250,8 @@ void run(settings const& s, World& world, int process) {
   std::optional<train::folder_lock> out;  // two runs that write the same files would leave a mixture
   if (root) {
     out.emplace(s.out);
+    if (!out->holds())
+      std::cerr << s.out.string() << " is on a file system without locks: nothing keeps another run out of it\n";
     std::cerr << "text: " << s.text.string() << ", " << text.tokens().size() << " characters; " << s.ranks << " ranks; "
               << network::parameter_count << " parameters\n";
   }

@@ -22,9 +22,9 @@ namespace dovetail {
 /// Replaces a file as a whole or not at all: what is written goes to <path>.tmp in the same folder; commit() syncs it,
 /// renames it over `path` and syncs the folder. Whatever happens before (an error, a kill, a power failure), `path`
 /// has its old contents. The new file has the mode of the old one. Without a commit the destructor removes the
-/// temporary file; one that a killed process left is removed by the next writer, so they do not pile up. Both names are
-/// regular files or absent: links, FIFOs, folders and devices are refused. Errors are `Error`s with the system's
-/// reason. POSIX.
+/// temporary file; one that a killed process left is removed by the next writer, so they do not pile up (on a file
+/// system without locks it is refused: it may be another writer's). Both names are regular files or absent: links,
+/// FIFOs, folders and devices are refused. Errors are `Error`s with the system's reason. POSIX.
 template <class Error = input_error>
 class atomic_file {
  public:
@@ -80,7 +80,12 @@ class atomic_file {
       require<Error>(leftover->st_nlink <= 1, temporary, " has another name (a hard link): ", way_out);
       try {
         output_file<Error> const file(temporary, 0);
-        if (!file.lock()) refuse_second(temporary);
+        auto const lock = file.lock();
+        if (lock == file_lock::of_another) refuse_second(temporary);
+        require<Error>(
+            lock == file_lock::ours || !file.is_named(), temporary,
+            " was left by a killed writer, or another one is at work, and this file system has no locks that "
+            "would tell: remove it if nobody is saving this file");
         if (file.is_named() && ::unlink(temporary.c_str()) != 0 && errno != ENOENT) {
           int const reason = errno;
           throw Error(
@@ -93,7 +98,7 @@ class atomic_file {
     auto made = output_file<Error>::create(temporary, mode);
     if (!made) return false;
     file_ = std::move(*made);
-    if (!file_.lock()) refuse_second(temporary);
+    if (file_.lock() == file_lock::of_another) refuse_second(temporary);
     return file_.is_named();
   }
   [[noreturn]] DOVETAIL_COLD void refuse_second(std::filesystem::path const& temporary) const {

@@ -71,6 +71,10 @@ void require_regular_to_read(std::filesystem::path const& path) {
                  ": give the path of a regular file");
 }
 
+/// What came of locking a file. `of_another`: another process, or another object of this one, has it. `unknown`: its
+/// file system has no locks (Lustre mounted without `flock`, some NFS), and nobody can tell.
+enum class file_lock { ours, of_another, unknown };
+
 /// A regular file that is open for writing. Errors are `Error`s with the system's reason; after one, nothing more is
 /// written. POSIX.
 template <class Error = input_error>
@@ -82,7 +86,13 @@ class output_file {
     regular_or_absent<Error>(path_);  // before open(), which some devices answer by doing something
     fd_ = ::open(path_.c_str(), flags | O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, mode);
     if (fd_ < 0) fail("cannot be opened", errno);
-    if (struct ::stat const opened = status(); !S_ISREG(opened.st_mode)) {  // it was replaced a moment ago
+    struct ::stat opened {};
+    if (::fstat(fd_, &opened) != 0) {
+      int const reason = errno;
+      close();
+      fail("cannot be examined", reason);
+    }
+    if (!S_ISREG(opened.st_mode)) {  // it was replaced a moment ago
       close();
       throw Error(
           message(path_, " is ", detail::kind_of_file(path_, opened.st_mode), ": give the path of a regular file"));
@@ -116,14 +126,14 @@ class output_file {
     if (::fstat(fd_, &s) != 0) fail("cannot be examined", errno);
     return s;
   }
-  /// Takes the file for this process; false if another one, or another object of this one, has it. It is given back
-  /// when this object, or the process, ends, however it ends.
-  bool lock() const {
+  /// Takes the file for this process. It is given back when this object, or the process, ends, however it ends.
+  file_lock lock() const {
     while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) return false;
+      if (errno == EWOULDBLOCK) return file_lock::of_another;
+      if (errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK) return file_lock::unknown;
       if (errno != EINTR) fail("cannot be locked", errno);
     }
-    return true;
+    return file_lock::ours;
   }
   /// Whether the file still has the name under which it was opened.
   bool is_named() const {

@@ -16,10 +16,12 @@ namespace dovetail::train {
 /// another run, of this process or of another one, has the folder. Of a job's processes one takes it.
 class folder_lock {
  public:
-  explicit folder_lock(std::filesystem::path const& folder) : file_(lock_file(folder), O_CREAT) {
-    require<input_error>(file_.lock(), folder,
+  explicit folder_lock(std::filesystem::path const& folder) : file_(lock_file(folder), O_CREAT), lock_(file_.lock()) {
+    require<input_error>(lock_ != file_lock::of_another, folder,
                          " is used by another run: give this one a folder of its own, or end that one");
   }
+  /// False where the file system has no locks: a second run is not kept out then, and a program should say so.
+  bool holds() const { return lock_ == file_lock::ours; }
 
  private:
   static std::filesystem::path lock_file(std::filesystem::path const& folder) {
@@ -30,6 +32,7 @@ class folder_lock {
   }
 
   output_file<> file_;
+  file_lock lock_;
 };
 
 }  // namespace dovetail::train

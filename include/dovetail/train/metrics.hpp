@@ -127,7 +127,8 @@ class metrics_log {
   explicit metrics_log(std::filesystem::path const& path, metrics_options options = {}) : options_(options) {
     bool const is_there = regular_or_absent(path).has_value();
     output_file<> file(path, O_CREAT | O_APPEND);
-    require<input_error>(file.lock(), path, " is being written by another log: give this one a path of its own");
+    require<input_error>(file.lock() != file_lock::of_another, path,
+                         " is being written by another log: give this one a path of its own");
     std::uintmax_t keep = 0;
     if (is_there)  // one look at a file that will be emptied: it is a log, not somebody's text
       keep = detail::each_record(path,
