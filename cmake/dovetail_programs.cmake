@@ -61,6 +61,7 @@ add_custom_target(gpu)
 add_custom_target(benchmarks)
 
 # dovetail_program(name sources... LIBS targets...): one program of this project; with `cuda` in its name it is for a GPU.
+# MPI is said here, in LIBS, where the address sanitizer's leaks are left to it.
 function(dovetail_program name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})

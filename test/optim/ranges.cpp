@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Every policy declares every field, and refuses what lies outside. That init and step ask is conformance's to show.
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -316,19 +316,27 @@ TEST_CASE("a range in words") {
 }
 TEST_CASE("no policy of the headers is missing above") {
   std::set<std::string> described, policies;
-  std::regex const described_as("policy(<\\w+>)?\\{\\s*\"(\\w+)\""), a_struct("\\nstruct (\\w+) \\{");
+  auto const word_at = [](std::string const& text, std::size_t at) {
+    std::size_t end = at;
+    while (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_') ++end;
+    return text.substr(at, end - at);
+  };
   for (auto const& e : std::filesystem::recursive_directory_iterator(DOVETAIL_HEADERS)) {
     if (!e.is_regular_file() || e.path().extension() != ".hpp" || e.path().filename() == "ranges.hpp") continue;
     auto const text = contents(e.path());
-    for (std::sregex_iterator i(text.begin(), text.end(), described_as), end; i != end; ++i) described.insert((*i)[2]);
+    for (auto at = text.find("policy"); at != text.npos; at = text.find("policy", at + 1)) {  // policy{"name" …
+      auto next = at + 6;
+      if (text[next] == '<') next = std::min(text.find('>', next), text.size() - 1) + 1;
+      if (text[next] != '{') continue;
+      next = text.find_first_not_of(" \n", next + 1);
+      if (next != text.npos && text[next] == '"') described.insert(word_at(text, next + 1));
+    }
     // A struct at the left margin, up to its end: a rule or a stage.
-    for (std::sregex_iterator i(text.begin(), text.end(), a_struct), end; i != end; ++i) {
-      auto const body = text.substr(
-          static_cast<std::size_t>(i->position()),
-          text.find("\n};", static_cast<std::size_t>(i->position())) - static_cast<std::size_t>(i->position()));
+    for (auto at = text.find("\nstruct "); at != text.npos; at = text.find("\nstruct ", at + 1)) {
+      auto const body = text.substr(at, text.find("\n};", at) - at);
       if (body.find("DOVETAIL_OPTIMIZER") != body.npos || body.find(" prepare(std::int64_t") != body.npos ||
           body.find("tensorwise = true") != body.npos)
-        policies.insert((*i)[1]);
+        policies.insert(word_at(text, at + 8));
     }
   }
   CHECK(policies.size() > 120);
