@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../mpi_environment.sh"
 be_modest
 mpirun=$1 program=$2 failed=0
-timeout 120 "$mpirun" -n 4 "$program" || failed=1
+timeout 400 "$mpirun" -n 4 "$program" || failed=1
 if [ -x "$(command -v taskset)" ]; then
   timeout 60 taskset -c 0 "$mpirun" -n 2 "$program" one_core || failed=1
 else
