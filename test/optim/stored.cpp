@@ -308,6 +308,24 @@ TEST_CASE("a list without fp32 memory is refused by what would need it") {
                        doctest::Contains("pass one per parameter"), argument_error);
 }
 
+TEST_CASE("a second moment that overflows takes its 8-bit block with it, unless skip_non_finite is in front") {
+  optim::adamw const rule;
+  auto const lost = [](auto const& optimizer) {
+    arena a({{"w", {1000}}});
+    fill(a.weights(), 1);
+    auto state = optimizer.init(a.parameters());
+    for (std::uint32_t t = 0; t < 3; ++t) {
+      fill(a.gradients(), t);
+      if (t == 1) a.gradients()[300] = 6e20f;
+      optimizer.step(a.parameters(), state);
+    }
+    return std::count_if(a.weights().begin(), a.weights().end(), [](float x) { return std::isnan(x); });
+  };
+  CHECK(lost(rule) == 0);
+  CHECK(lost(optim::stored{rule, optim::blockwise_8bit{}}) == 256);
+  CHECK(lost(optim::stored{optim::chain{optim::skip_non_finite{}, rule}, optim::blockwise_8bit{}}) == 0);
+}
+
 TEST_CASE("a loss scale falls when steps are skipped, grows when they are not, and is undone in the step") {
   optim::loss_scale scale{{.initial = 1024, .interval = 3}};
   arena a({{"w", {40}}}), b({{"w", {40}}});
