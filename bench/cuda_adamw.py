@@ -18,35 +18,50 @@ if not torch.cuda.is_available():
 device = torch.device("cuda", 0)
 
 
-def make(sizes):
-    parameters = [torch.nn.Parameter(torch.full((int(n),), 0.5, device=device)) for n in sizes]
-    for p in parameters:
-        p.grad = torch.full_like(p, 0.0115)
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    for _ in range(3):
-        optimizer.step()
-    torch.cuda.synchronize()
-    return optimizer
+class Steps:
+    """A step of each kind over the same parameters."""
+
+    def __init__(self, sizes):
+        parameters = [torch.nn.Parameter(torch.full((int(n),), 0.5, device=device)) for n in sizes]
+        for p in parameters:
+            p.grad = torch.full_like(p, 0.0115)
+        self.plain = torch.optim.AdamW(parameters, lr=1e-3, fused=True).step
+        captured = torch.optim.AdamW(parameters, lr=1e-3, fused=True, capturable=True)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.plain()
+                captured.step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured.step()
+        self.kept = captured
+        self.replayed = graph.replay
+        torch.cuda.synchronize()
 
 
-def seconds(optimizer, steps):
+def seconds(step, times):
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
-    for _ in range(steps):
-        optimizer.step()
+    for _ in range(times):
+        step()
     end.record()
     end.synchronize()
     return 1e-3 * begin.elapsed_time(end)
 
 
 print("torch", torch.__version__, flush=True)
-optimizer = None
+steps = None
 for line in sys.stdin:
     words = line.split()
     if words[0] == "tensors":
-        optimizer = None
+        steps = None
         torch.cuda.empty_cache()
-        optimizer = make(words[1:]) if words[1:] else None
+        steps = Steps(words[1:]) if words[1:] else None
         print("ready", flush=True)
+    elif words[0] == "graph":
+        print(seconds(steps.replayed, int(words[1])), flush=True)
     else:
-        print(seconds(optimizer, int(words[0])), flush=True)
+        print(seconds(steps.plain, int(words[0])), flush=True)

@@ -15,7 +15,8 @@
 #include "peer_process.hpp"
 
 // Steps on a device, each repetition next to a copy from device memory to device memory of as many bytes, and, where
-// Python has a PyTorch that finds the GPU, next to a step of its fused AdamW. JSON goes to the file of
+// Python has a PyTorch that finds the GPU, next to a step of its fused AdamW, by itself and from a graph. JSON goes to
+// the file of
 // --benchmark_out=FILE, or to $OUT/bench_cuda_optim.json. Exit code 77: no device here.
 
 using namespace dovetail;
@@ -30,8 +31,9 @@ constexpr int repetitions = 20, warm_ups = 3, steps = 5;
 struct figure {
   std::string name;
   std::size_t parameters = 0, tensors = 0;
-  double bytes = 0;                      ///< necessary bytes of one step
-  std::vector<double> step, copy, peer;  ///< seconds; the peer's are empty without one
+  double bytes = 0;  ///< necessary bytes of one step; below, seconds
+  std::vector<double> step, copy;
+  std::vector<double> peer, peer_graph;  ///< empty without one
 };
 
 /// Tensors one after the other, and the same in halves.
@@ -95,6 +97,7 @@ class torch_fused {
     if (process_) process_->ask("tensors");  // its memory
   }
   double seconds(int steps) { return process_->seconds(steps); }
+  double seconds_replayed(int steps) { return process_->seconds("graph " + std::to_string(steps)); }
 
  private:
   void say(std::string const& what) {
@@ -159,10 +162,12 @@ figure measure(how const& h, std::vector<std::size_t> const& sizes, gpu::device 
       gpu::check(cudaMemcpyAsync(to.data(), from.data(), copied, cudaMemcpyDeviceToDevice, d.stream), "a copy");
     });
     double const other = beside ? h.torch->seconds(steps) / steps : -1;
+    double const replayed = beside ? h.torch->seconds_replayed(steps) / steps : -1;
     if (r < 0) continue;
     f.step.push_back(step);
     f.copy.push_back(copy * whole);
     if (other > 0) f.peer.push_back(other);
+    if (replayed > 0) f.peer_graph.push_back(replayed);
   }
   if (beside) h.torch->leave();
   if (optim::cuda::result(state).step != (repetitions + warm_ups) * steps)
@@ -176,6 +181,7 @@ figure measure(how const& h, std::vector<std::size_t> const& sizes, gpu::device 
               100 * median(f.copy) / median(f.step));
   if (h.torch && f.peer.empty()) std::printf("  no PyTorch that finds the GPU");
   if (!f.peer.empty()) std::printf("  %.2f of torch fused", median(f.step) / median(f.peer));
+  if (!f.peer_graph.empty()) std::printf(", %.2f of its graph", median(f.step) / median(f.peer_graph));
   std::printf("\n");
   std::fflush(stdout);
   return f;
@@ -192,9 +198,10 @@ void add(bench::figures_file& file, figure const& f) {
   file.add(
       "{\"name\": \"%s\", \"parameters\": %zu, \"tensors\": %zu, \"bytes\": %.0f, "
       "\"step_s\": {\"median\": %.9g, \"min\": %.9g, \"max\": %.9g}, \"copy_s\": %.9g, "
-      "\"torch_fused_s\": %.9g, \"step_GBps\": %.1f, \"copy_GBps\": %.1f, \"percent_of_copy\": %.1f}",
+      "\"torch_fused_s\": %.9g, \"torch_fused_graph_s\": %.9g, \"step_GBps\": %.1f, \"copy_GBps\": %.1f, "
+      "\"percent_of_copy\": %.1f}",
       f.name.c_str(), f.parameters, f.tensors, f.bytes, median(f.step), *fastest, *slowest, median(f.copy),
-      median(f.peer), 1e-9 * f.bytes / median(f.step), 1e-9 * f.bytes / median(f.copy),
+      median(f.peer), median(f.peer_graph), 1e-9 * f.bytes / median(f.step), 1e-9 * f.bytes / median(f.copy),
       100 * median(f.copy) / median(f.step));
 }
 
@@ -219,6 +226,7 @@ int run(std::string const& path) {
     add(measure({"adamw/2^" + std::to_string(power), 0, false, &torch}, {std::size_t{1} << power}, d, optim::adamw{}));
   add(measure({"adamw/1000 tensors", 0, false, &torch}, mixed(), d, optim::adamw{}));
   add(measure({"adamw/1000 tensors/graph", 0, true, &torch}, mixed(), d, optim::adamw{}));
+  add(measure({"lamb/2^27", 0}, {std::size_t{1} << 27}, d, optim::lamb{}));
   add(measure({"lamb/1000 tensors", 0}, mixed(), d, optim::lamb{}));
   add(measure({"lamb/1000 tensors/graph", 0, true}, mixed(), d, optim::lamb{}));
 

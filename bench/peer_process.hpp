@@ -62,9 +62,9 @@ class peer_process {
     return line();
   }
   /// Seconds of `count` repetitions; negative if it has died.
-  double seconds(long count) {
-    if (std::fprintf(to_, "%ld\n", count) < 0 || std::fflush(to_) != 0) return -1;
-    auto const answer = line();
+  double seconds(long count) { return seconds(std::to_string(count)); }
+  double seconds(std::string const& question) {
+    auto const answer = ask(question);
     return answer.empty() ? -1 : std::atof(answer.c_str());
   }
 

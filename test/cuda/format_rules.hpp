@@ -166,14 +166,39 @@ struct format_outcome {
 };
 format_outcome formats_on_host(int number, int steps);
 
-/// A tensor whose last block is not whole, and gets a NaN in its second step.
-inline auto recovering() { return optim::stored{rprop(), optim::blockwise_8bit{}}; }
-inline constexpr std::size_t recovering_size = 300;
-inline std::vector<float> recovering_gradient(int step) {
-  std::vector<float> g(recovering_size, 0.5f);
-  if (step == 1) g[290] = std::numeric_limits<float>::quiet_NaN();
+// ---- one tensor alone, whose weights are 1 at first
+
+struct alone {
+  std::vector<float> weight;
+  std::vector<kept> state;
+};
+
+/// Its last block is not whole, and gets a NaN in its second step.
+struct recovering {
+  static constexpr std::size_t size = 300;
+  static constexpr int steps = 4;
+  static auto rule() { return optim::stored{rprop(), optim::blockwise_8bit{}}; }
+  static float gradient(int step, std::size_t i) {
+    return step == 1 && i == 290 ? std::numeric_limits<float>::quiet_NaN() : 0.5f;
+  }
+};
+/// Long enough for the long pieces of packed slots, in which a warp takes several blocks.
+struct long_packed {
+  static constexpr std::size_t size = (std::size_t{1} << 24) + 300;
+  static constexpr int steps = 2;
+  static auto rule() { return optim::stored{adamw(), optim::blockwise_8bit{5}}; }
+  static float gradient(int step, std::size_t i) {
+    auto const x = static_cast<std::uint32_t>(i + 7 * static_cast<std::size_t>(step)) * 2654435761u;
+    return static_cast<float>(x >> 8) * 0x1p-24f - 0.5f;
+  }
+};
+template <class Case>
+std::vector<float> gradient_alone(int step) {
+  std::vector<float> g(Case::size);
+  for (std::size_t i = 0; i < g.size(); ++i) g[i] = Case::gradient(step, i);
   return g;
 }
-std::vector<kept> recovered_on_host(int steps);
+template <class Case>
+alone alone_on_host();
 
 }  // namespace test

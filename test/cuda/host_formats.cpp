@@ -39,17 +39,22 @@ format_outcome formats_on_host(int number, int steps) {
   throw argument_error("there is no such case");
 }
 
-std::vector<kept> recovered_on_host(int steps) {
-  std::vector<float> w(recovering_size, 1.0f), g(recovering_size);
+template <class Case>
+alone alone_on_host() {
+  alone a{std::vector<float>(Case::size, 1.0f), {}};
+  std::vector<float> g(Case::size);
   parameter_list p;
-  p.add("w", w, g);
-  auto const rule = recovering();
+  p.add("w", a.weight, g);
+  auto const rule = Case::rule();
   auto state = rule.init(p);
-  for (int i = 0; i < steps; ++i) {
-    auto const now = recovering_gradient(i);
+  for (int i = 0; i < Case::steps; ++i) {
+    auto const now = gradient_alone<Case>(i);
     std::copy(now.begin(), now.end(), g.begin());
     rule.step(p, state);
   }
-  return kept_of(state);
+  a.state = kept_of(state);
+  return a;
 }
+template alone alone_on_host<recovering>();
+template alone alone_on_host<long_packed>();
 }  // namespace test

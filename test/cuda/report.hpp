@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,7 +57,7 @@ inline std::string said(char const* what, double x) {
   std::snprintf(text, sizeof text, "%s %.3g", what, x);
   return text;
 }
-inline bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
+inline bool same_bits(std::span<float const> a, std::span<float const> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The number types of an elementwise rule. A rule is a template over its number type T and never branches on values:
-//   float          one element: CUDA and tests
+//   float          one element: tests, and a device's rows and columns
+//   simd::element  one element of a device's pass (core/simd_element.hpp)
 //   simd::pack     one machine register of elements: the host's loops
 //   simd::tracer   no element, but the set of inputs that a result depends on: evaluated at compile time
-// All three have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
+// All have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
 // converts to each of them, so constants need no ceremony. simd::pow has a header of its own, core/simd_power.hpp.
 //
 // Explicit vectors, because GCC at -O2 does not vectorise loops of unknown length, and because std::sqrt may set errno
@@ -16,6 +17,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/simd_element.hpp>
 
 #if defined(__CUDACC__)
 #include <dovetail/core/simd_plain.hpp>

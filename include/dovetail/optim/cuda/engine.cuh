@@ -222,11 +222,11 @@ void each_arrays(Chains const& chains, state const& s, F const& f) {
   (std::make_index_sequence<std::tuple_size_v<std::remove_cvref_t<decltype(chains[0].parts())>>>{});
 }
 
-/// A state; slots are kept in blocks of `block` elements by somebody else, unless that is 0. `first(slot, value)` is
-/// told of slots that do not begin with zeros.
+/// A state; slots are kept in blocks of `block` elements by somebody else, unless that is 0, `packed` or in fp32.
+/// `first(slot, value)` is told of slots that do not begin with zeros.
 template <class Optimizer, class Source, class First>
 state make_state(Optimizer const& optimizer, parameter_list const& parameters, Source const& source,
-                 dovetail::cuda::device d, std::size_t block, First const& first) {
+                 dovetail::cuda::device d, std::size_t block, bool packed, First const& first) {
   using chain = chain_of<Optimizer>;
   using flow = flow_of<Optimizer>;
   static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
@@ -238,7 +238,7 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   auto const chains = chains_of(optimizer);
   for (auto const& c : chains) c.check();
   state s(parameters, chain::plan,
-          {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block}, source, d);
+          {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block, packed}, source, d);
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
@@ -313,7 +313,7 @@ state init(Optimizer const& optimizer, parameter_list const& parameters, dovetai
            Source const& source = {}) {
   require(!parameters.has_elsewhere(),
           "optim::cuda: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
-  return detail::make_state(optimizer, parameters, source, d, 0, [](state& s, std::size_t slot, float value) {
+  return detail::make_state(optimizer, parameters, source, d, 0, false, [](state& s, std::size_t slot, float value) {
     if (s.slot_size())
       dovetail::cuda::launch("a slot's first value", s.device(), 1024, detail::threads, detail::fill<float>,
                              s.slot_data(slot), s.slot_size(), value);

@@ -20,12 +20,27 @@ static_assert(storage_block == 32 * block_share);
 
 namespace detail {
 
-/// f over the whole warp; every thread gets the result.
+// Over a whole warp; every thread gets the result.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800  // in one instruction
+__device__ __forceinline__ std::uint32_t warp_max(std::uint32_t x) { return __reduce_max_sync(0xffffffffu, x); }
+__device__ __forceinline__ std::uint32_t warp_min(std::uint32_t x) { return __reduce_min_sync(0xffffffffu, x); }
+__device__ __forceinline__ std::uint32_t warp_or(std::uint32_t x) { return __reduce_or_sync(0xffffffffu, x); }
+#else
 template <class F>
 __device__ __forceinline__ std::uint32_t over_warp(std::uint32_t x, F const& f) {
   for (int step = 16; step > 0; step /= 2) x = f(x, __shfl_xor_sync(0xffffffffu, x, step));
   return x;
 }
+__device__ __forceinline__ std::uint32_t warp_max(std::uint32_t x) {
+  return over_warp(x, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
+}
+__device__ __forceinline__ std::uint32_t warp_min(std::uint32_t x) {
+  return over_warp(x, [](std::uint32_t a, std::uint32_t b) { return a < b ? a : b; });
+}
+__device__ __forceinline__ std::uint32_t warp_or(std::uint32_t x) {
+  return over_warp(x, [](std::uint32_t a, std::uint32_t b) { return a | b; });
+}
+#endif
 
 }  // namespace detail
 
@@ -69,9 +84,9 @@ struct slot_format<blockwise_8bit> {
                                  std::uint8_t (&packed)[block_share]) {
     codes::block_range range;
     for (int k = 0; k < block_share; ++k) range.take(x[k]);
-    range.largest = detail::over_warp(range.largest, [](std::uint32_t a, std::uint32_t b) { return a > b ? a : b; });
-    range.smallest = detail::over_warp(range.smallest, [](std::uint32_t a, std::uint32_t b) { return a < b ? a : b; });
-    range.signs = detail::over_warp(range.signs, [](std::uint32_t a, std::uint32_t b) { return a | b; });
+    range.largest = detail::warp_max(range.largest);
+    range.smallest = detail::warp_min(range.smallest);
+    range.signs = detail::warp_or(range.signs);
     for (int k = 0; k < block_share; ++k) packed[k] = range.code(x[k], codes::random_bits(word, detail::place_of(k)));
     return range.scale();
   }

@@ -31,8 +31,10 @@ struct pass_math {
   /// What the pass begins with: the gradient, or the stored update.
   static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
 
+  using number = simd::element;
+
   kernels k;
-  float factors[Flow::factors + 1];
+  number factors[Flow::factors + 1];
   double sum[pass.sums() + 1] = {};
 
   /// What piece `c` needs of groups and tensors.
@@ -44,16 +46,20 @@ struct pass_math {
 
   /// The chain on one element; `w`, `g` and `s` are changed as the pass writes them, `g` into the update.
   __device__ __forceinline__ void element(float& w, float& g, float* s) {
-    float const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, g, s, factors);
+    number const weight = w, input = g;
+    number own[slots + 1];
+    each_slot([&](auto n) { own[n] = s[n]; });
+    number const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, weight, input, own, factors);
     if constexpr (pass.update_norm) add<0>(u, u);
-    if constexpr (pass.weight_norm) add<pass.update_norm>(w, w);
+    if constexpr (pass.weight_norm) add<pass.update_norm>(weight, weight);
     if constexpr (pass.measured > 0) {
-      auto const terms = Flow::template measure<pass.end>(k, w, u, s);
+      auto const terms = Flow::template measure<pass.end>(k, weight, u, own);
       [&]<std::size_t... M>(std::index_sequence<M...>) { (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...); }
       (std::make_index_sequence<pass.measured>{});
     }
-    if constexpr (pass.applies) w = w + u;
-    if constexpr (pass.stores) g = u;
+    if constexpr (pass.applies) w = (weight + u).v;
+    if constexpr (pass.stores) g = u.v;
+    each_slot([&](auto n) { s[n] = own[n].v; });
   }
 
   /// The block's sums become those of piece `p`.
@@ -71,8 +77,8 @@ struct pass_math {
   }
 
   template <std::size_t I>
-  __device__ __forceinline__ void add(float a, float b) {
-    sum[I] += static_cast<double>(a) * static_cast<double>(b);
+  __device__ __forceinline__ void add(number a, number b) {
+    sum[I] += static_cast<double>(a.v) * static_cast<double>(b.v);
   }
   template <class F>
   __device__ __forceinline__ static void each_slot(F const& f) {

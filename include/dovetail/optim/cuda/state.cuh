@@ -52,6 +52,7 @@ struct state_layout {
   std::size_t groups = 1;               ///< of hyperparameters
   std::vector<std::uint32_t> group_of;  ///< per tensor
   std::size_t block = 0;                ///< slots are kept by somebody else, in blocks of so many elements; 0: here
+  bool packed = false;                  ///< and in another format than fp32
 };
 
 /// optim::state on a device: the slots, the step counter and all that a step needs, allocated once. Copies own copies.
@@ -100,10 +101,12 @@ class state {
     device_.wait();
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
     places_ = detail::places_of(parameters, source, layout_.group_of);
+    std::size_t const longest = layout_.packed ? packed_piece(parameters.flat_size()) : plain_piece;
     if (!layout_.block)
-      runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, true).pieces, device_);
+      runs_ = dovetail::cuda::device_buffer<piece>(make_pieces(places_, gradient_size_, begin_, longest, true).pieces,
+                                                   device_);
     if (layout_.block || plan_.reduces()) {
-      auto const tensors = make_pieces(places_, gradient_size_, begin_, false);
+      auto const tensors = make_pieces(places_, gradient_size_, begin_, longest, false);
       tensor_pieces_ = dovetail::cuda::device_buffer<piece>(tensors.pieces, device_);
       first_ = dovetail::cuda::device_buffer<std::size_t>(tensors.first, device_);
       partials_ = dovetail::cuda::device_buffer<double>(plan_.sums() * tensors.pieces.size(), device_);

@@ -174,7 +174,7 @@ auto init(optim::stored<Rule, Slots, Weights> const& optimizer, parameter_list c
   using kept = typename optim::stored<Rule, Slots, Weights>::slots_type;
   optimizer.check(parameters);
   std::vector<std::pair<std::size_t, float>> first;
-  auto base = detail::make_state(optimizer.rule(), parameters, source, d, storage_block,
+  auto base = detail::make_state(optimizer.rule(), parameters, source, d, storage_block, detail::packs<kept>,
                                  [&](state&, std::size_t slot, float value) { first.emplace_back(slot, value); });
   stored_state<kept> s(std::move(base), optimizer.slots(), Weights::needs_low);
   s.bind(parameters, optimizer.weights(), source);
