@@ -11,17 +11,20 @@ void omp_set_num_threads(int);
 int omp_get_max_threads();
 int omp_get_thread_num();
 int omp_get_num_threads();
+int omp_get_thread_limit();
 }
 #endif
 
 namespace dovetail::nn::onednn {
 
 /// oneDNN's threads are OpenMP's. Their number belongs to the calling thread, so every rank of a process has its own;
-/// the caller's is put back at the end of the scope.
+/// the caller's is put back at the end of the scope. Never more than OMP_THREAD_LIMIT allows: oneDNN cuts its work for
+/// as many as it asked for, and where fewer come the rest is not done, without an error.
 class thread_scope {
  public:
   explicit thread_scope(int threads) : before_(omp_get_max_threads()) {
-    if (threads != before_) omp_set_num_threads(threads);
+    int const most = std::min(threads, omp_get_thread_limit());
+    if (most != before_) omp_set_num_threads(most);
   }
   ~thread_scope() {
     if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
