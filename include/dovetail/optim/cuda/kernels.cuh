@@ -18,7 +18,7 @@
 #include <dovetail/optim/plan.hpp>
 #include <dovetail/optim/stage.hpp>
 
-// The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = float. No kernel waits for
+// The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = simd::element. No kernel waits for
 // the host: the step counter, this step's constants, norms and the decision to skip all stay in device memory.
 
 namespace dovetail::optim::cuda::detail {
