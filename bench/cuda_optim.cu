@@ -16,8 +16,7 @@
 
 // Steps on a device, each repetition next to a copy from device memory to device memory of as many bytes, and, where
 // Python has a PyTorch that finds the GPU, next to a step of its fused AdamW, by itself and from a graph. JSON goes to
-// the file of
-// --benchmark_out=FILE, or to $OUT/bench_cuda_optim.json. Exit code 77: no device here.
+// the file of --benchmark_out=FILE, or to $OUT/bench_cuda_optim.json. Exit code 77: no device here.
 
 using namespace dovetail;
 using bench::median;

@@ -58,7 +58,8 @@ endif()
 add_custom_target(gpu)
 
 # All benchmarks: `./run bench` builds this target alone, on machines that may lack what tests need. Others need to know
-# only that they compile, which takes a third of the time: the second target, and the test of its name.
+# only that they compile, which takes a third of the time: the second target, and the test of its name. What a benchmark
+# needs beyond LIBS, definitions and options is to be said for NAME_compiles too.
 add_custom_target(benchmarks)
 add_custom_target(benchmarks_compile)
 

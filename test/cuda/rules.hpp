@@ -116,7 +116,7 @@ inline auto demon() { return optim::demon{.lr = 0.02f, .momentum = 0.8f, .steps 
 inline auto entropy_sgd() {
   return optim::entropy_sgd{.lr = 0.05f, .outer_lr = 0.8f, .steps = 4, .scope = 0.1f, .scope_growth = 0.1f};
 }
-inline auto ftrl() { return optim::ftrl{.lr = 0.05f, .beta = 0.5f, .l1 = 2, .l2 = 0.1f}; }
+inline auto ftrl() { return optim::ftrl{.lr = 0.3f, .beta = 1, .l1 = 2, .l2 = 0.2f}; }  // beta + lr l2 shows fusing
 inline auto wngrad() { return optim::wngrad{.initial = 100, .weight_decay = 0.02f}; }
 inline auto adagrad_norm() { return optim::adagrad_norm{.initial = 0.5f, .weight_decay = 0.02f}; }
 inline auto dog() { return optim::dog{.reach = 1e-3f, .weight_decay = 0.02f}; }

@@ -2,6 +2,7 @@
 // The loops that are compiled for several processors, and products with a matrix that is prepared once.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <dovetail/core/philox.hpp>
 #include <dovetail/nn.hpp>
 #include <dovetail/nn/cells.hpp>
+#include <dovetail/nn/onednn/host.hpp>
 
 using namespace dovetail;
 
@@ -92,6 +94,18 @@ TEST_CASE("the layers' own functions are within some ulp of the exact ones, at t
     CHECK(nn::detail::tanh(pack)[0] == 1);
     CHECK(nn::detail::tanh(-pack)[0] == -1);
   }
+}
+
+TEST_CASE("as many threads come as oneDNN asks for") {
+  int const before = omp_get_max_threads(), dynamic = omp_get_dynamic();
+  nn::onednn::host backend;
+  for (int const threads : {1, 2, 3}) {
+    auto const scope = backend.use(threads);
+    CHECK(omp_get_max_threads() == std::min(threads, omp_get_thread_limit()));
+    CHECK(omp_get_dynamic() == 0);
+  }
+  CHECK(omp_get_max_threads() == before);
+  CHECK(omp_get_dynamic() == dynamic);
 }
 
 TEST_CASE("a product with a prepared matrix is that of gemm") {

@@ -12,28 +12,33 @@ int omp_get_max_threads();
 int omp_get_thread_num();
 int omp_get_num_threads();
 int omp_get_thread_limit();
+void omp_set_dynamic(int);
+int omp_get_dynamic();
 }
 #endif
 
 namespace dovetail::nn::onednn {
 
 /// oneDNN's threads are OpenMP's. Their number belongs to the calling thread, so every rank of a process has its own;
-/// the caller's is put back at the end of the scope. Never more than OMP_THREAD_LIMIT allows: oneDNN cuts its work for
-/// as many as it asked for, and where fewer come the rest is not done, without an error.
+/// the caller's is put back at the end of the scope. oneDNN cuts its work for as many as it asks for, and where fewer
+/// come the rest is not done, without an error: so never more than OMP_THREAD_LIMIT allows, and OMP_DYNAMIC, which
+/// gives fewer on a busy machine, does not count here.
 class thread_scope {
  public:
-  explicit thread_scope(int threads) : before_(omp_get_max_threads()) {
+  explicit thread_scope(int threads) : before_(omp_get_max_threads()), dynamic_(omp_get_dynamic()) {
     int const most = std::min(threads, omp_get_thread_limit());
     if (most != before_) omp_set_num_threads(most);
+    if (dynamic_) omp_set_dynamic(0);
   }
   ~thread_scope() {
     if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
+    if (dynamic_) omp_set_dynamic(dynamic_);
   }
   thread_scope(thread_scope const&) = delete;
   thread_scope& operator=(thread_scope const&) = delete;
 
  private:
-  int before_;
+  int before_, dynamic_;
 };
 
 /// f(begin, end) over [0, n) in at most omp_get_max_threads() pieces whose bounds are multiples of 16 (or of 1 when an

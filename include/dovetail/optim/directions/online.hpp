@@ -50,7 +50,11 @@ struct follow_regularized_leader {
       return change;
     }
   };
-  constexpr kernel prepare(std::int64_t t) const { return {lr, beta + lr * l2, lr * l1, t == 1 ? 1.0f : 0.0f}; }
+  constexpr kernel prepare(std::int64_t t) const {
+    // A product that is exact in double precision: a device that fuses it leaves the host's bits.
+    auto const with_l2 = static_cast<double>(beta) + static_cast<double>(lr) * static_cast<double>(l2);
+    return {lr, static_cast<float>(with_l2), lr * l1, t == 1 ? 1.0f : 0.0f};
+  }
   constexpr float learning_rate(std::int64_t) const { return lr; }
 };
 
