@@ -9,7 +9,7 @@
 
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/cuda/engine.cuh>
-#include <dovetail/optim/cuda/stored.cuh>
+#include <dovetail/optim/cuda/low_precision_state.cuh>
 
 #include "cuda_program.hpp"
 #include "peer_process.hpp"
@@ -238,25 +238,25 @@ int run(std::string const& path) {
   add(measure(
       {"adamw/2^27/bf16 gradients, mirrored bf16", 2 + 8 + 2 + 16}, large, d,
       [](memory& m) {
-        return optim::stored{optim::adamw{}, optim::fp32_slots{}, optim::mirrored_weights<bf16>{m.halves}};
+        return optim::low_precision_state{optim::adamw{}, optim::fp32_slots{}, optim::master_weights<bf16>{m.halves}};
       },
       bf16s));
   add(measure(
       {"adamw/2^27/bf16 gradients, split weights", 2 + 8 + 16}, large, d,
       [](memory& m) {
-        return optim::stored{optim::adamw{}, optim::fp32_slots{}, optim::split_weights{m.halves}};
+        return optim::low_precision_state{optim::adamw{}, optim::fp32_slots{}, optim::split_weights{m.halves}};
       },
       bf16s));
   add(measure(
       {"adamw/2^27/all bf16, rounded", 2 + 4 + 8}, large, d,
       [](memory& m) {
-        return optim::stored{optim::adamw{}, optim::bf16_slots{}, optim::rounded_weights{m.halves}};
+        return optim::low_precision_state{optim::adamw{}, optim::bf16_slots{}, optim::rounded_weights{m.halves}};
       },
       bf16s));
   add(measure(
       {"adamw/2^27/8-bit slots", 4 + 8 + 4 * (1 + 4.0 / optim::storage_block)}, large, d,
       [](memory&) {
-        return optim::stored{optim::adamw{}, optim::blockwise_8bit{}};
+        return optim::low_precision_state{optim::adamw{}, optim::blockwise_8bit{}};
       },
       fp32));
   return 0;

@@ -38,7 +38,7 @@ struct rank {
 
   explicit rank(Communicator& c)
       : session(policy.join(model.parameters(), optim::adamw{.lr = 1e-3f}, c)), ranks(c.size()) {
-    model.network.initialise(1);
+    model.network.initialize(1);
     random_stream const random{1, static_cast<std::uint32_t>(c.rank())};
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = static_cast<std::int32_t>(random.word(2 * i) % vocabulary);

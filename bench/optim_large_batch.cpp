@@ -16,7 +16,7 @@
 #include <vector>
 
 #include <dovetail/dovetail.hpp>
-#include <dovetail/train/plot.hpp>
+#include <dovetail/io/plot.hpp>
 
 using namespace dovetail;
 
@@ -90,7 +90,7 @@ template <class Rule>
 double accuracy(data::in_memory const& train, data::in_memory const& test, Rule const& rule, std::int64_t batch,
                 std::uint64_t seed) {
   mlp network;
-  network.initialise(seed);
+  network.initialize(seed);
   train::trainer trainer{network, nn::softmax_cross_entropy{}, rule, sync::all_reduce{}, comm::self{}};
   try {
     trainer.fit(train, {.batch = batch, .epochs = epochs, .seed = seed, .threads = 1});
@@ -113,7 +113,7 @@ struct swap_result {
 swap_result swap_accuracy(data::in_memory const& train, data::in_memory const& test, optim::momentum const& rule,
                           optim::momentum const& rule_apart, std::int64_t batch, std::uint64_t seed) {
   mlp network;
-  network.initialise(seed);
+  network.initialize(seed);
   train::trainer together{network, nn::softmax_cross_entropy{}, rule, sync::all_reduce{}, comm::self{}};
   try {
     together.fit(train, {.batch = batch, .epochs = epochs_together, .seed = seed, .threads = 1});
@@ -159,9 +159,9 @@ double accuracy(rule r, data::in_memory const& train, data::in_memory const& tes
 }
 
 /// A warm-up, then a straight line to 0 at the end of the training.
-optim::schedule falling(float peak, std::int64_t warm_up, std::int64_t batch) {
+optim::schedule falling(float peak, std::int64_t warmup, std::int64_t batch) {
   auto const steps = epochs * ((samples + batch - 1) / batch);
-  return optim::warm_up{.steps = warm_up, .then = optim::linear{.from = peak, .to = 0, .steps = steps - warm_up}};
+  return optim::warmup{.steps = warmup, .then = optim::linear{.from = peak, .to = 0, .steps = steps - warmup}};
 }
 
 // By the mean accuracy of three other seeds on the validation set at x1, of the rates 1, 2, 5, … (`--tune` prints them
@@ -239,9 +239,9 @@ void tune(task const& t) {
     constexpr std::size_t repeats = 3;
     std::vector<double> found(repeats * rates.size());
     spread_out(found.size(), [&, used = used, &rates = rates](std::size_t i) {
-      auto const warm_up = used == rule::momentum ? 0 : std::llround(legw_epochs * samples / base);
+      auto const warmup = used == rule::momentum ? 0 : std::llround(legw_epochs * samples / base);
       found[i] =
-          accuracy(used, t.train, t.validation, falling(rates[i / repeats], warm_up, base), base, 100 + i % repeats);
+          accuracy(used, t.train, t.validation, falling(rates[i / repeats], warmup, base), base, 100 + i % repeats);
     });
     for (std::size_t i = 0; i < rates.size(); ++i) {
       double mean = 0;
@@ -311,19 +311,19 @@ void write_json(std::string const& path, std::vector<curve*> const& all) {
 }
 
 void plot(std::string const& stem, std::vector<curve> const& all) {
-  std::vector<train::curve> lines;
+  std::vector<io::curve> lines;
   for (auto const& c : all) {
     lines.push_back({c.name, {}});
     for (std::size_t f = 0; f < factors.size(); ++f)
       lines.back().points.emplace_back(static_cast<double>(base * factors[f]), c.mean(f));
   }
-  train::write_gnuplot(stem, lines,
-                       {.title = "The same number of epochs at every batch size",
-                        .x = "batch",
-                        .y = "test accuracy, %",
-                        .log2_x = true,
-                        .key = "bottom left"});
-  if (auto const drawn = train::run_gnuplot(stem); !drawn.drawn) std::printf("no plot: %s\n", drawn.reason.c_str());
+  io::write_gnuplot(stem, lines,
+                    {.title = "The same number of epochs at every batch size",
+                     .x = "batch",
+                     .y = "test accuracy, %",
+                     .log2_x = true,
+                     .key = "bottom left"});
+  if (auto const drawn = io::run_gnuplot(stem); !drawn.drawn) std::printf("no plot: %s\n", drawn.reason.c_str());
 }
 
 }  // namespace

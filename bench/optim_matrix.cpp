@@ -4,7 +4,7 @@
 // functions
 // (-Wl,--wrap, bench/optim.cmake).
 //
-// The task: 256 features whose variances fall from 1 to 1/1000, labelled by a teacher network with some labels wrong;
+// The task: 256 features whose variances fall from 1 to 1/1000, labeled by a teacher network with some labels wrong;
 // the student is a perceptron of three layers. Each rule's rate was taken from {1, 2, 5} x powers of ten, for the
 // fewest steps to the target; everything else is its default, but for what is named in the list below.
 #include <chrono>
@@ -125,9 +125,9 @@ struct outcome {
 template <class Rule>
 outcome learn(Rule const& rule, std::uint32_t seed) {
   student_model m;
-  m.network.initialise(seed);
+  m.network.initialize(seed);
   static samples const training(trained, 1);
-  auto const held = training.view(0, judged);  // how fast it is learned is asked, not how well it generalises
+  auto const held = training.view(0, judged);  // how fast it is learned is asked, not how well it generalizes
   auto state = rule.init(m.parameters());
   outcome o;
   library_seconds = 0;
@@ -138,7 +138,7 @@ outcome learn(Rule const& rule, std::uint32_t seed) {
     double const before_backward = library_seconds;
     if constexpr (requires { Rule::observes; })
       if constexpr (static_cast<bool>(Rule::observes))
-        pass.observe = [&](layer_factors const& f) { rule.observe(m.parameters(), state, f); };
+        pass.observe = [&](kfac_statistics const& f) { rule.observe(m.parameters(), state, f); };
     m.gradients(b, pass);
     double const observed = library_seconds - before_backward;
     auto const stepping = clock_type::now();
@@ -180,7 +180,7 @@ void add(char const* name, Rule rule) {
 /// AdamW for vectors and the last layer, as Muon's authors advise.
 template <class Rule>
 auto hidden_matrices(Rule rule, float lr) {
-  return optim::mixed{
+  return optim::partition{
       optim::adamw{.lr = lr},
       optim::group{[](std::string_view name, shape const& s) { return s.rank == 2 && name != "4.weight"; }, rule}};
 }

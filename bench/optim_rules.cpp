@@ -14,7 +14,7 @@
 #include <vector>
 
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
 
 #include "claims.hpp"
 #include "optim_tensors.hpp"
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
   RULE(adadelta)
   RULE(rmsprop)
   RULE(rmsprop_momentum)
-  RULE(rmsprop_centred)
+  RULE(rmsprop_centered)
   RULE(rprop)
   RULE(adam)
   RULE(adamw)
@@ -191,8 +191,8 @@ int main(int argc, char** argv) {
       return [&p, rule, state] { rule.step(p, *state); };
     });
   };
-  add_stored("adamw/bf16_slots", 20, optim::stored{adamw, optim::bf16_slots{}});
-  add_stored("adamw/8bit_slots", 16, optim::stored{adamw, optim::blockwise_8bit{}});
+  add_stored("adamw/bf16_slots", 20, optim::low_precision_state{adamw, optim::bf16_slots{}});
+  add_stored("adamw/8bit_slots", 16, optim::low_precision_state{adamw, optim::blockwise_8bit{}});
   add("adamw/1000_scattered", 28, [&] {
     auto state = std::make_shared<optim::state>(adamw.init(scattered.list));
     return [&, state] { adamw.step(scattered.list, *state); };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// What one would write by hand for one flat tensor, for the compiler to vectorise with -O3 -march=native
+// What one would write by hand for one flat tensor, for the compiler to vectorize with -O3 -march=native
 // -fno-math-errno: the peer of the library's engine. PyTorch's formulas, constants out of the loop.
 #include <cmath>
 #include <stdexcept>

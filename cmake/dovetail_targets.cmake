@@ -6,7 +6,7 @@
 #   dovetail::mpi        comm/mpi.hpp      (MPI, Boost.MPI)
 #   dovetail::onednn     nn/onednn/…       (oneDNN 2 or 3)
 #   dovetail::lapack     optim/matrix/…    (BLAS, LAPACK)
-#   dovetail::io         train/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
+#   dovetail::io         io/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::gzip       data/gzip.hpp     (zlib)
 #   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
 #   dovetail::cuda_matrix  optim/cuda/matrix.cuh  (cuBLAS, cuSOLVER)

@@ -29,13 +29,13 @@
 
 #include <CLI/CLI.hpp>
 #include <dovetail/dovetail.hpp>
-#include <dovetail/train/folder_lock.hpp>
-#include <dovetail/train/metrics.hpp>
-#include <dovetail/train/plot.hpp>
+#include <dovetail/io/folder_lock.hpp>
+#include <dovetail/io/metrics.hpp>
+#include <dovetail/io/plot.hpp>
+#include <dovetail/io/run_state.hpp>
+#include <dovetail/io/tensorboard.hpp>
+#include <dovetail/io/trace.hpp>
 #include <dovetail/train/progress.hpp>
-#include <dovetail/train/run_state.hpp>
-#include <dovetail/train/tensorboard.hpp>
-#include <dovetail/train/trace.hpp>
 #ifdef CHAR_RNN_MPI
 #include <dovetail/comm/mpi.hpp>
 #endif
@@ -81,21 +81,21 @@ void interrupt(int signal) {
 auto make_optimizer(settings const& s) {
   return optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{.beta2 = 0.99f},
                       optim::scale_by_learning_rate{
-                          optim::warm_up{.steps = 20, .then = optim::cosine{.initial = s.lr, .steps = s.steps}}}};
+                          optim::warmup{.steps = 20, .then = optim::cosine{.initial = s.lr, .steps = s.steps}}}};
 }
 
 struct result {
   std::string name;
   double bits = 0;  // per character, held out
   double sequences_per_second = 0, bytes_per_step = 0, seconds = 0;
-  std::vector<train::metrics_record> history;
+  std::vector<io::metrics_record> history;
 };
 
 // What a run leaves besides its checkpoint: a progress line, metrics as JSON lines and for TensorBoard.
 struct logs {
   train::progress progress;
-  train::metrics_log metrics;
-  train::tensorboard_log tensorboard;
+  io::metrics_log metrics;
+  io::tensorboard_log tensorboard;
 
   logs(settings const& s, std::string const& name, std::int64_t resume_at)
       : progress(std::cerr, {.is_terminal = isatty(2) == 1}),
@@ -129,13 +129,13 @@ template <class Sync, class World>
 result train_one(settings const& s, std::string const& name, Sync sync, World& world, bool root,
                  data::text_corpus const& text, data::text_corpus const& held_out, network& trained, trace* recorder) {
   network fresh;
-  fresh.initialise(s.seed);
+  fresh.initialize(s.seed);
   train::trainer trainer{std::move(fresh), nn::softmax_cross_entropy{}, make_optimizer(s), sync, world};
 
   auto const checkpoint = s.out / (name + ".safetensors");
   std::int64_t done = 0;
   if (s.resume && fs::exists(checkpoint)) {
-    trainer.restore(train::load_state(checkpoint));
+    trainer.restore(io::load_state(checkpoint));
     done = trainer.steps();
     if (root) std::cerr << name << ": goes on at step " << done << " of " << s.steps << '\n';
   } else if (root) {
@@ -144,27 +144,26 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
   }
 
   std::optional<logs> log;  // opened by the first step: a run that cannot begin leaves the files of the last one alone
-  auto const report = trainer.fit(text, {.batch = s.batch,
-                                         .steps = s.steps,
-                                         .seed = s.seed,
-                                         .log_every = 1,
-                                         .save_every = 100,
-                                         .stop = &interrupted,
-                                         .trace = recorder,
-                                         .on_step =
-                                             [&](train::step_record const& r) {
-                                               if (!log) log.emplace(s, name, done == 0 ? 0 : done + 1);
-                                               (*log)(r, s.batch * s.ranks);
-                                             },
-                                         .on_save =
-                                             [&](train::saved_state& state) {
-                                               train::save_state(checkpoint, state);
-                                               if (log) log->flush();
-                                             },
-                                         .on_give_up =
-                                             [&](train::saved_state& state) {
-                                               train::save_state(s.out / (name + ".diverged.safetensors"), state);
-                                             }});
+  auto const report = trainer.fit(
+      text,
+      {.batch = s.batch,
+       .steps = s.steps,
+       .seed = s.seed,
+       .log_every = 1,
+       .save_every = 100,
+       .stop = &interrupted,
+       .trace = recorder,
+       .on_step =
+           [&](train::step_record const& r) {
+             if (!log) log.emplace(s, name, done == 0 ? 0 : done + 1);
+             (*log)(r, s.batch * s.ranks);
+           },
+       .on_save =
+           [&](io::saved_state& state) {
+             io::save_state(checkpoint, state);
+             if (log) log->flush();
+           },
+       .on_give_up = [&](io::saved_state& state) { io::save_state(s.out / (name + ".diverged.safetensors"), state); }});
   if (report.stopped)
     throw stopped{message(name, ": stopped at step ", report.step, " of ", s.steps, ", saved in ", checkpoint.string(),
                           ": go on with --resume")};
@@ -179,7 +178,7 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
           .sequences_per_second = static_cast<double>(report.samples) / std::max(report.seconds, 1e-9),
           .bytes_per_step = static_cast<double>(report.traffic.bytes_sent) / made,
           .seconds = report.seconds,
-          .history = root ? train::read_metrics(s.out / (name + ".jsonl")) : std::vector<train::metrics_record>{}};
+          .history = root ? io::read_metrics(s.out / (name + ".jsonl")) : std::vector<io::metrics_record>{}};
 }
 
 // Lets the model write: the last `window` characters in, the distribution of the next one out.
@@ -218,9 +217,9 @@ void print_table(std::vector<result> const& results, double bigram) {
 }
 
 void plot(settings const& s, std::vector<result> const& results) {
-  std::vector<train::curve> curves;
+  std::vector<io::curve> curves;
   for (auto const& r : results) {
-    auto& c = curves.emplace_back(train::curve{r.name, {}});
+    auto& c = curves.emplace_back(io::curve{r.name, {}});
     double smooth = 0;
     for (auto const& record : r.history)
       for (auto const& m : record.values)
@@ -229,9 +228,9 @@ void plot(settings const& s, std::vector<result> const& results) {
           c.points.emplace_back(static_cast<double>(record.step), smooth);
         }
   }
-  train::write_gnuplot(s.out / "loss", curves,
-                       {.title = "char-RNN on " + s.text.string(), .y = "bits per character (smoothed)"});
-  if (auto const drawn = train::run_gnuplot(s.out / "loss"); !drawn.drawn)
+  io::write_gnuplot(s.out / "loss", curves,
+                    {.title = "char-RNN on " + s.text.string(), .y = "bits per character (smoothed)"});
+  if (auto const drawn = io::run_gnuplot(s.out / "loss"); !drawn.drawn)
     std::cerr << "no plot: " << drawn.reason << '\n';
 }
 
@@ -247,7 +246,7 @@ void run(settings const& s, World& world, int process) {
   data::text_corpus const corpus(s.text, {.window = window, .vocabulary = vocabulary, .extensions = sources(s.text)});
   auto const [text, held_out] = corpus.split(0.02);
   double const bigram = data::bigram_bits_per_character(text, held_out);
-  std::optional<train::folder_lock> out;  // two runs that write the same files would leave a mixture
+  std::optional<io::folder_lock> out;  // two runs that write the same files would leave a mixture
   if (root) {
     out.emplace(s.out);
     if (!out->holds())
@@ -264,7 +263,7 @@ void run(settings const& s, World& world, int process) {
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = s.ratio}},
                                 .bucket_bytes = 1 << 20};
   results.push_back(train_one(s, "top_k", sparse, world, root, text, held_out, model, &recorder));
-  train::write_trace(s.out / (root ? "trace.json" : "trace." + std::to_string(process) + ".json"), recorder);
+  io::write_trace(s.out / (root ? "trace.json" : "trace." + std::to_string(process) + ".json"), recorder);
   if (!root) return;
   plot(s, results);
   print_table(results, bigram);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What rules and stages cost, printed for make.py, which writes headers.inc and list.inc: RULE(name), ATTRIBUTE(rule,
-// name, initialiser) and ATTRIBUTES(rule, count) as it has read them in the headers, and STAGE(name).
+// name, initializer) and ATTRIBUTES(rule, count) as it has read them in the headers, and STAGE(name).
 #include <concepts>
 #include <cstddef>
 #include <iostream>
@@ -38,7 +38,7 @@ template <class Stage>
 void print_stage(char const* name) {
   if constexpr (ends_chain<Stage>)
     print_cost("stage", name, chain{Stage{}});
-  else if constexpr (behind_rate<Stage>)
+  else if constexpr (after_learning_rate<Stage>)
     print_cost("stage", name, chain{sgd{}, Stage{}});
   else
     print_cost("stage", name, chain{Stage{}, sgd{}});

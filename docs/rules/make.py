@@ -150,6 +150,16 @@ def read_headers():
     return structs, notes
 
 
+def families():
+    """The family of every rule, in the order of the lists."""
+    found = {}
+    for folder in FOLDERS:
+        for family, name in re.findall(r"^DOVETAIL_RULE\((\w+), (\w+)\)$",
+                                       (OPTIM / folder / "list.inc.hpp").read_text(encoding="utf-8"), re.M):
+            found[name] = family
+    return found
+
+
 def closure(header):
     """All headers that a header includes."""
     found, left = set(), [header]
@@ -347,18 +357,17 @@ def state_cell(cost):
 class Pages:
     def __init__(self, structs, notes, costs):
         self.structs, self.notes, self.costs = structs, notes, costs
-        self.rules = sorted((s for s in structs.values() if s.is_rule), key=lambda s: (
-            s.folder != "rules", s.header.stem != "base", s.header.stem, self.position(s)))
+        self.family = families()
+        for s in structs.values():
+            if s.is_rule and s.name not in self.family:
+                sys.exit(f"make.py: {s.path}: give the rule {s.name} a line in optim/{s.folder}/list.inc.hpp")
+        self.rules = [structs[name] for name in self.family]
         self.old = {p.name: p.read_text(encoding="utf-8") for p in sorted(HERE.glob("*.md"))}
         self.included = closure("dovetail/optim.hpp")
         self.home = {}  # of structs that a page describes
         for name, text in self.old.items():
             for what in re.findall(r"^<!-- make: struct (\w+) -->$", text, re.M):
                 self.home[what] = name
-
-    @staticmethod
-    def position(s):
-        return s.header.read_text(encoding="utf-8").index(f"struct {s.name} {{")
 
     def make(self):
         for s in self.rules:
@@ -468,7 +477,7 @@ class Pages:
             said = sentences(without_citations(t.text))
             if stage in self.home:
                 said = said[:1]
-            elif t.folder in ("directions", "matrix"):
+            elif t.folder in ("rules", "matrix"):
                 extras += [x for x in sentences(self.notes[t.header])[1:]
                            if not re.match(r"u is the update|In the formulas", x) and x not in extras
                            and all(a not in x or b in t.text for a, b in SYMBOLS)]
@@ -545,7 +554,7 @@ class Pages:
             if re.search(r"ends_chain = true", s.body):
                 place = "Alone"
             else:
-                place = "Behind `sgd`" if re.search(r"behind_rate = true", s.body) else "In front of `sgd`"
+                place = "Behind `sgd`" if re.search(r"after_learning_rate = true", s.body) else "In front of `sgd`"
                 place += f", which by itself takes {self.cost_text(plain)}"
             parts.append(wrap(f"{place}: {self.cost_text(cost)}."))
             parts.append(state_text(cost))
@@ -555,7 +564,7 @@ class Pages:
         lines = ["| rule | family | source | passes | bytes | state | where it shines |",
                  "|---|---|---|---|---|---|---|"]
         for s in self.rules:
-            family = (s.header.stem if s.folder == "rules" else s.folder).replace("_", " ")
+            family = self.family[s.name].replace("_", " ")
             when = re.search(r"^## When to use it\n\n(.*?)(?=\n\n|\Z)", pages[f"{s.name}.md"], re.M | re.S)
             shines = sentences(when[1].replace("\n", " "))[0].rstrip(".:") if when else ""
             source = s.source or next((self.structs[x].source for x in s.chain if x not in self.home), "")

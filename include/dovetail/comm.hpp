@@ -6,7 +6,7 @@
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/endpoint.hpp>
-#include <dovetail/comm/mpi_options.hpp>
+#include <dovetail/comm/mpi/options.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/self.hpp>

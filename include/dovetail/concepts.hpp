@@ -7,7 +7,7 @@
 //   optimizer     gradient -> step             optim/     a chain of stages, fused into the fewest passes over memory
 //   codec         gradient -> bytes            compress/  its algebra decides which exchanges are legal
 //   communicator  bytes -> other ranks         comm/      collectives on spans, with a deadline and counted bytes
-//   synchroniser  when and how replicas agree  sync/      joins the four above and owns their state
+//   synchronizer  when and how replicas agree  sync/      joins the four above and owns their state
 //
 // A policy is a small value of hyperparameters; what changes during training is a second value, its state, which lists
 // its pieces by name (`tensors(prefix)`) so that it can be saved, loaded, compared and moved between world sizes.
@@ -52,9 +52,9 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
 /// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
 /// (skip_non_finite or a norm in front); others apply it. Under sync::all_reduce such a step never reaches the rule.
-/// A rule that learns from layers (K-FAC) also says `observes`, and has observe, pending and forget_observed as
-/// optim::chain does; the synchroniser adds up what ranks observed. One whose steps depend on the loss says
-/// `needs_loss`, and its step takes step_options, which then have it.
+/// A rule that learns from layers (K-FAC) also says `observes`, and has observe, unreduced_statistics and
+/// forget_observed as optim::chain does; the synchronizer adds up what ranks observed. One whose steps depend on the
+/// loss says `needs_loss`, and its step takes step_options, which then have it.
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;
@@ -142,7 +142,7 @@ concept world = requires(W& w, void (*f)(int)) {
 ///                                  step alone; may be missing
 /// Between step() and the next begin() the communicator is the caller's.
 template <class S, class Optimizer, class Communicator>
-concept synchroniser = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
+concept synchronizer = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
   requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix) {
     session.begin();

@@ -49,7 +49,7 @@ refuses 'ratio' --text "$work/text.c" --ratio 0
 refuses 'ratio' --text "$work/text.c" --ratio nan
 refuses "'nan' is not a number from" --text "$work/text.c" --lr nan --steps 40
 refuses 'out_file' --text "$work/text.c" --out "$work/out_file"
-refuses 'colour' --text "$work/text.c" --colour blue
+refuses 'color' --text "$work/text.c" --color blue
 mkdir -p "$work/resumed"
 echo "not a checkpoint" > "$work/resumed/dense.safetensors"
 refuses 'dense\.safetensors' --text "$work/text.c" --out "$work/resumed" --resume

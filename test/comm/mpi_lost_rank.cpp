@@ -99,5 +99,5 @@ int main(int argc, char** argv) {
     std::printf("rank %d: %s\n", rank, e.what());
     std::fflush(stdout);
   }
-  _exit(status);  // MPI is not finalised after a failure; nor may a static destructor try
+  _exit(status);  // MPI is not finalized after a failure; nor may a static destructor try
 }

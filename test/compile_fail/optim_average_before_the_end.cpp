@@ -2,13 +2,13 @@
 // An average of weights needs to know how they will change.
 // first error gcc: works on the change of the weights: move it behind.*optim::scale_by_learning_rate
 // first error clang: optim::scale_by_learning_rate.*works on the change of the weights: move it behind
-#include <dovetail/optim/averaging.hpp>
-#include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/stages/averaging.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;
 #ifdef FAIL
-using rule = optim::chain<optim::scale_by_adam, optim::average_weights, optim::scale_by_learning_rate>;
+using rule = optim::chain<optim::scale_by_adam, optim::ema_weights, optim::scale_by_learning_rate>;
 #else
-using rule = optim::chain<optim::scale_by_adam, optim::scale_by_learning_rate, optim::average_weights>;
+using rule = optim::chain<optim::scale_by_adam, optim::scale_by_learning_rate, optim::ema_weights>;
 #endif
 static_assert(rule::passes == 1);

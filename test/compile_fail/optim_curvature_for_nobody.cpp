@@ -2,8 +2,7 @@
 // Only a rule that divides by the Hessian's diagonal can be given one.
 // first error gcc: must have exactly one stage that wants the Hessian.*optim::adamw
 // first error clang: optim::adamw.*must have exactly one stage that wants the Hessian
-#include <dovetail/optim/rules/base.hpp>
-#include <dovetail/optim/rules/curvature.hpp>
+#include <dovetail/optim/rules.hpp>
 
 using namespace dovetail;
 #ifdef FAIL

@@ -4,7 +4,7 @@
 // first error clang: optim::scale_by_trust_ratio.*cannot be evaluated again behind a reduction: move the reduction before it
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/directions.hpp>
-#include <dovetail/optim/reducing_stages.hpp>
+#include <dovetail/optim/stages/reducing.hpp>
 
 using namespace dovetail;
 #ifdef FAIL

@@ -3,8 +3,8 @@
 // first error gcc: can skip a step only before stages that keep state.*optim::skip_non_finite
 // first error clang: optim::skip_non_finite.*can skip a step only before stages that keep state
 #include <dovetail/optim/chain.hpp>
-#include <dovetail/optim/reducing_stages.hpp>
-#include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/reducing.hpp>
 
 using namespace dovetail;
 #ifdef FAIL

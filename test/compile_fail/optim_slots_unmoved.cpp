@@ -5,7 +5,7 @@
 #include <array>
 
 #include <dovetail/optim/chain.hpp>
-#include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;
 struct scale_by_velocity {
@@ -17,13 +17,13 @@ struct scale_by_velocity {
 #else
     constexpr void advance(T u, T& m) const {
 #endif
-      m = 0.9f * m + u;
-    }
-    template <class T>
-    constexpr T emit(T, T, T m) const {
-      return m;
-    }
-  };
-  constexpr kernel prepare(std::int64_t) const { return {}; }
+        m = 0.9f * m + u;
+  } template <class T>
+  constexpr T emit(T, T, T m) const {
+    return m;
+  }
 };
+constexpr kernel prepare(std::int64_t) const { return {}; }
+}
+;
 static_assert(optim::chain<scale_by_velocity, optim::scale_by_learning_rate>::passes == 1);

@@ -4,7 +4,7 @@
 // first error gcc: this is not a stage: a stage has prepare\(step\).*, double_it>
 // first error clang: double_it.*this is not a stage: a stage has prepare\(step\)
 #include <dovetail/optim/chain.hpp>
-#include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;
 struct double_it {

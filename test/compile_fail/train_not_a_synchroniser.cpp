@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// A trainer names what is no synchroniser: here a codec where the synchroniser that takes it belongs.
-// first error gcc: is no synchroniser.*sync::all_reduce\{codec\}.*top_k>
-// first error clang: top_k.*is no synchroniser.*sync::all_reduce\{codec\}
+// A trainer names what is no synchronizer: here a codec where the synchronizer that takes it belongs.
+// first error gcc: is no synchronizer.*sync::all_reduce\{codec\}.*top_k>
+// first error clang: top_k.*is no synchronizer.*sync::all_reduce\{codec\}
 #include <dovetail/comm/threads.hpp>
 #include <dovetail/compress.hpp>
 #include <dovetail/data/memory.hpp>

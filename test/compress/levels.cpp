@@ -91,7 +91,7 @@ TEST_CASE("every level gives the same bits for any bits") {
   for (std::size_t const n : {1u, 15u, 17u, 33u, 5000u, 70'003u}) check(test::any_bits(n, n), test::normal(n, n + 1));
 }
 
-TEST_CASE("every level converts every half and its neighbours alike") {
+TEST_CASE("every level converts every half and its neighbors alike") {
   std::vector<float> x;
   for (std::uint32_t u = 0; u < 0x10000; ++u) {
     fp16 h{};

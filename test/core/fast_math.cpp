@@ -20,13 +20,13 @@
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/hessian_free.hpp>
-#include <dovetail/optim/lbfgs.hpp>
-#include <dovetail/optim/loss_scale.hpp>
-#include <dovetail/optim/plateau.hpp>
-#include <dovetail/optim/sharpness.hpp>
-#include <dovetail/optim/stochastic_lbfgs.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/loss_scale.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/sam.hpp>
+#include <dovetail/optim/schedules/plateau.hpp>
+#include <dovetail/optim/second_order/hessian_free.hpp>
+#include <dovetail/optim/second_order/lbfgs.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 #include <dovetail/sync.hpp>
 
 #include <doctest/doctest.h>
@@ -125,7 +125,7 @@ TEST_CASE("a gradient that is not finite skips the step") {
   skips(optim::chain{optim::clip_by_global_norm{1}, optim::adam{}});
   skips(optim::lars{});
   skips(optim::polyak_sgd{});
-  skips(optim::stored{optim::chain{optim::skip_non_finite{}, optim::adamw{}}, optim::blockwise_8bit{}});
+  skips(optim::low_precision_state{optim::chain{optim::skip_non_finite{}, optim::adamw{}}, optim::blockwise_8bit{}});
   skips(optim::stochastic_lbfgs{.history = 2, .interval = 1});
 }
 
@@ -233,7 +233,7 @@ TEST_CASE("curvature, noise and climbs that are not finite are left out") {
   CHECK(optim::noise_batch{.most = 8}({.variance = noise.variance(), .squared_gradient = 0}) == 8);
 }
 
-TEST_CASE("minimisers shorten steps that meet what is not finite, and refuse to begin there") {
+TEST_CASE("minimizers shorten steps that meet what is not finite, and refuse to begin there") {
   // (w - 1)^2 / 2, which is not defined from 1.2 on: a first step of length 4 overshoots.
   for (double const bad : bad_doubles()) {
     double scale = 4;

@@ -106,7 +106,7 @@ TEST_CASE("memory that cannot be right is refused, with the tensors that share i
         std::string::npos);
   std::array<std::int64_t, 1> const one{1};
   CHECK_THROWS_AS(p.add("null", nullptr, one, other.data(), one, {4}), argument_error);
-  // What was refused left nothing behind: all of this memory is free, and neighbours are no overlap.
+  // What was refused left nothing behind: all of this memory is free, and neighbors are no overlap.
   p.add("head", std::span(w).last(50), std::span(g).last(50));
   p.add("rest", other, more);
   p.add("empty", std::span<float>{}, std::span<float>{});
@@ -122,7 +122,7 @@ TEST_CASE("shapes that no memory has are refused before anything is multiplied")
                          shape{most, most}, shape{huge, huge, 0}, shape{0, huge, huge}, shape{most}}) {
     CAPTURE(s);
     CHECK_THROWS_AS(p.add("w", w, g, s), argument_error);
-    CHECK_THROWS_AS(p.add_elsewhere("w", s), argument_error);
+    CHECK_THROWS_AS(p.add_opaque("w", s), argument_error);
     CHECK_THROWS_AS(arena({{"w", s}}), argument_error);
     std::array<std::int64_t, 6> const strides{};
     CHECK_THROWS_AS(p.add("w", w.data(), std::span(strides).first(static_cast<std::size_t>(s.rank)), g.data(),

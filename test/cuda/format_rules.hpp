@@ -9,8 +9,8 @@
 #include <vector>
 
 #include <dovetail/core/half.hpp>
-#include <dovetail/optim/mixed.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/partition.hpp>
 
 #include "rules.hpp"
 
@@ -53,14 +53,14 @@ void with_source(halves const& h, F const& step) {
 }
 
 inline auto in_groups() {
-  return optim::grouped{
+  return optim::param_groups{
       optim::adamw{.lr = optim::cosine{.initial = 0.01f, .steps = 30}, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f},
       optim::group{optim::name_matches{"*.1*"}, optim::adamw{.lr = 0.002f, .epsilon = 1e-3f, .weight_decay = 0}},
       optim::group{optim::name_matches{"*.7"},
                    optim::adamw{.lr = optim::linear{.from = 0.02f, .to = 0.001f, .steps = 40}, .epsilon = 1e-3f}}};
 }
 inline auto layers_in_groups() {
-  return optim::grouped{
+  return optim::param_groups{
       optim::chain{optim::skip_non_finite{}, lars()},
       optim::group{optim::name_matches{"*.8"},
                    optim::chain{optim::skip_non_finite{},
@@ -87,26 +87,32 @@ DOVETAIL_FORMAT_CASE(scaled_gradients, scaled, false, false, nothing, adamw())
 DOVETAIL_FORMAT_CASE(bf16_gradients, bf16, false, false, nothing, adamw())
 DOVETAIL_FORMAT_CASE(fp16_gradients, fp16, false, true, nothing, lamb())
 DOVETAIL_FORMAT_CASE(mirrored_bf16, fp32, false, false, halves,
-                     optim::stored{adamw(), optim::fp32_slots{}, optim::mirrored_weights<bf16>{h.weights}})
+                     optim::low_precision_state{adamw(), optim::fp32_slots{}, optim::master_weights<bf16>{h.weights}})
 DOVETAIL_FORMAT_CASE(mirrored_fp16, fp16, false, true, halves,
-                     optim::stored{clipped(), optim::fp32_slots{}, optim::mirrored_weights<fp16>{h.weights_fp16}})
+                     optim::low_precision_state{clipped(), optim::fp32_slots{},
+                                                optim::master_weights<fp16>{h.weights_fp16}})
 DOVETAIL_FORMAT_CASE(split, bf16, true, false, halves,
-                     optim::stored{adamw(), optim::fp32_slots{}, optim::split_weights{h.weights}})
+                     optim::low_precision_state{adamw(), optim::fp32_slots{}, optim::split_weights{h.weights}})
 DOVETAIL_FORMAT_CASE(rounded, bf16, true, false, codes,
-                     optim::stored{momentum(), optim::fp32_slots{}, optim::rounded_weights{h.weights, 11}})
-DOVETAIL_FORMAT_CASE(slots_bf16, fp32, false, false, codes, optim::stored{adamw(), optim::bf16_slots{3}})
-DOVETAIL_FORMAT_CASE(slots_8bit, fp32, false, false, codes, optim::stored{adamw(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(slots_8bit_lamb, scaled, false, true, codes, optim::stored{lamb(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(slots_8bit_groups, fp32, false, false, codes, optim::stored{in_groups(), optim::blockwise_8bit{5}})
-DOVETAIL_FORMAT_CASE(first_values, fp32, false, false, codes, optim::stored{adagrad(), optim::blockwise_8bit{5}})
+                     optim::low_precision_state{momentum(), optim::fp32_slots{}, optim::rounded_weights{h.weights, 11}})
+DOVETAIL_FORMAT_CASE(slots_bf16, fp32, false, false, codes, optim::low_precision_state{adamw(), optim::bf16_slots{3}})
+DOVETAIL_FORMAT_CASE(slots_8bit, fp32, false, false, codes,
+                     optim::low_precision_state{adamw(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(slots_8bit_lamb, scaled, false, true, codes,
+                     optim::low_precision_state{lamb(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(slots_8bit_groups, fp32, false, false, codes,
+                     optim::low_precision_state{in_groups(), optim::blockwise_8bit{5}})
+DOVETAIL_FORMAT_CASE(first_values, fp32, false, false, codes,
+                     optim::low_precision_state{adagrad(), optim::blockwise_8bit{5}})
 DOVETAIL_FORMAT_CASE(all_small, bf16, true, false, codes,
-                     optim::stored{adamw(), optim::blockwise_8bit{5}, optim::rounded_weights{h.weights, 11}})
+                     optim::low_precision_state{adamw(), optim::blockwise_8bit{5},
+                                                optim::rounded_weights{h.weights, 11}})
 DOVETAIL_FORMAT_CASE(several_rules, fp32, false, true, nothing,
-                     optim::mixed{adamw(), optim::group{optim::name_matches{"*.1*"}, lars()},
-                                  optim::group{optim::name_matches{"*.8"}, optim::frozen{}}})
+                     optim::partition{adamw(), optim::group{optim::name_matches{"*.1*"}, lars()},
+                                      optim::group{optim::name_matches{"*.8"}, optim::frozen{}}})
 DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, codes,
-                     optim::mixed{optim::stored{adamw(), optim::blockwise_8bit{5}},
-                                  optim::group{optim::name_matches{"*.1*"}, in_groups()}})
+                     optim::partition{optim::low_precision_state{adamw(), optim::blockwise_8bit{5}},
+                                      optim::group{optim::name_matches{"*.1*"}, in_groups()}})
 #undef DOVETAIL_FORMAT_CASE
 
 #define DOVETAIL_TEST_FORMATS(CASE) \
@@ -132,7 +138,7 @@ DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, codes,
 inline parameter_list elsewhere_list() {
   parameter_list p;
   for (std::size_t i = 0; i < sizes.size(); ++i)
-    p.add_elsewhere("tensor." + std::to_string(i), shape{static_cast<std::int64_t>(sizes[i])});
+    p.add_opaque("tensor." + std::to_string(i), shape{static_cast<std::int64_t>(sizes[i])});
   return p;
 }
 template <class Half>
@@ -177,7 +183,7 @@ struct alone {
 struct recovering {
   static constexpr std::size_t size = 300;
   static constexpr int steps = 4;
-  static auto rule() { return optim::stored{rprop(), optim::blockwise_8bit{}}; }
+  static auto rule() { return optim::low_precision_state{rprop(), optim::blockwise_8bit{}}; }
   static float gradient(int step, std::size_t i) {
     return step == 1 && i == 290 ? std::numeric_limits<float>::quiet_NaN() : 0.5f;
   }
@@ -186,7 +192,7 @@ struct recovering {
 struct long_packed {
   static constexpr std::size_t size = (std::size_t{1} << 24) + 300;
   static constexpr int steps = 2;
-  static auto rule() { return optim::stored{adamw(), optim::blockwise_8bit{5}}; }
+  static auto rule() { return optim::low_precision_state{adamw(), optim::blockwise_8bit{5}}; }
   static float gradient(int step, std::size_t i) {
     auto const x = static_cast<std::uint32_t>(i + 7 * static_cast<std::size_t>(step)) * 2654435761u;
     return static_cast<float>(x >> 8) * 0x1p-24f - 0.5f;

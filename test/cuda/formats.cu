@@ -13,7 +13,7 @@
 #include <string>
 #include <type_traits>
 
-#include <dovetail/optim/cuda/mixed.cuh>
+#include <dovetail/optim/cuda/partition.cuh>
 
 // Groups of hyperparameters, and formats other than fp32. One line per case; exit code 1 if one fails, 77 if there is
 // no device.
@@ -313,13 +313,13 @@ void check_refusals(gpu::device d) {
   });
   refused("a state without lower halves, by split weights", [&] {
     training<test::rounded> r(d, 0);
-    using split = optim::stored<optim::momentum, optim::fp32_slots, optim::split_weights>;
+    using split = optim::low_precision_state<optim::momentum, optim::fp32_slots, optim::split_weights>;
     optim::cuda::step(split{test::momentum(), {}, {r.halves.weights}}, r.parameters, r.state,
                       optim::gradient::half<bf16>{r.halves.gradients, 0.5f});
   });
   refused("a rate that is no number", [&] {
     training<test::groups> g(d, 0);
-    optim::grouped const bad{
+    optim::param_groups const bad{
         optim::adamw{},
         optim::group{optim::name_matches{"*.8"}, optim::adamw{.lr = std::numeric_limits<float>::quiet_NaN()}},
         optim::group{optim::name_matches{"*.7"}, optim::adamw{}}};
@@ -339,7 +339,7 @@ void check_all_or_none(gpu::device d) {
   some[8].weight = moved.parameters[8].weight;  // of the frozen rule: the last of three
   t.load(1);
   refused("a list of which one rule's tensors have moved", [&] { optim::cuda::step(t.rule, some, t.state); });
-  optim::mixed const broken{
+  optim::partition const broken{
       test::adamw(),
       optim::group{optim::name_matches{"*.1*"}, optim::lars{.lr = std::numeric_limits<float>::quiet_NaN()}},
       optim::group{optim::name_matches{"*.8"}, optim::frozen{}}};

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include <dovetail/optim/cuda/matrix.cuh>
-#include <dovetail/optim/cuda/mixed.cuh>
+#include <dovetail/optim/cuda/partition.cuh>
 
 // Rules with tensorwise stages. One line per case; exit code 1 if one fails, 77 if there is no device.
 
@@ -151,7 +151,7 @@ void check_skip(gpu::device d) {
 /// Muon for matrices and AdamW for the rest, as one rule and as two.
 void check_mixed(gpu::device d) {
   auto const matrices = [](std::string_view, shape const& s) { return s.rank == 2; };
-  optim::mixed const both{optim::adamw{.lr = 0.01f}, optim::group{matrices, test::muon()}};
+  optim::partition const both{optim::adamw{.lr = 0.01f}, optim::group{matrices, test::muon()}};
   training<optim::adamw> together(d, optim::adamw{.lr = 0.01f}), apart(d, optim::adamw{.lr = 0.01f});
   auto state = optim::cuda::init(both, together.parameters, d);
   parameter_list large, rest;

@@ -82,7 +82,7 @@ inline void fill(std::span<float> x, std::uint64_t stream) {
 /// What backward shows of tensor i in step t; pointers to the caller's copies.
 struct layer {
   std::vector<float> inputs, gradients;
-  layer_factors factors;
+  kfac_statistics factors;
 
   layer(parameter const& p, std::size_t first, int t)
       : inputs(static_cast<std::size_t>(rows * p.shape.size() / p.shape[0])),

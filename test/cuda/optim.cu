@@ -296,7 +296,7 @@ void check_pieces() {
   };
   constexpr std::size_t one = std::size_t{1} << 20, most = std::size_t{1} << 24;
   report(pieces({one}, true) == std::pair(one / 2048, one), "2^20 elements are 512 pieces");
-  report(pieces({one, 3, one}, true) == std::pair(2 * one / 2048 + 1, 2 * one + 3), "neighbours are one run");
+  report(pieces({one, 3, one}, true) == std::pair(2 * one / 2048 + 1, 2 * one + 3), "neighbors are one run");
   report(pieces({one, 3, one}, false) == std::pair(2 * one / 2048 + 2, 2 * one + 3), "or each tensor has its own");
   report(packed_piece(most - 1) == 2048, "below 2^24 packed pieces are short");
   report(packed_piece(most) == 16384, "from there, long");

@@ -35,22 +35,22 @@ inline auto clipped() {
 inline auto lion() { return optim::lion{.lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.95f, .weight_decay = 0.02f}; }
 inline auto adadelta() { return optim::adadelta{.lr = 0.5f, .rho = 0.8f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto rprop() { return optim::rprop{.initial_step = 0.01f, .shrink = 0.4f, .grow = 1.3f}; }
-inline auto centred() {
-  return optim::rmsprop_centred{.lr = 0.01f, .alpha = 0.9f, .momentum = 0.5f, .epsilon = 1e-2f, .weight_decay = 0.02f};
+inline auto centered() {
+  return optim::rmsprop_centered{.lr = 0.01f, .alpha = 0.9f, .momentum = 0.5f, .epsilon = 1e-2f, .weight_decay = 0.02f};
 }
 inline auto nadam() { return optim::nadam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto radam() { return optim::radam{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto ademamix() {
-  return optim::ademamix{.lr = 0.01f, .beta2 = 0.95f, .beta3 = 0.99f, .warm_up = 10, .epsilon = 1e-3f};
+  return optim::ademamix{.lr = 0.01f, .beta2 = 0.95f, .beta3 = 0.99f, .warmup = 10, .epsilon = 1e-3f};
 }
 inline auto adopt() { return optim::adopt{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto adan() { return optim::adan{.lr = 0.01f, .epsilon = 1e-3f, .weight_decay = 0.02f}; }
 inline auto schedule_free() {
-  return optim::schedule_free_adamw{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .warm_up = 5, .weight_decay = 0.02f};
+  return optim::schedule_free_adamw{.lr = 0.01f, .beta2 = 0.95f, .epsilon = 1e-3f, .warmup = 5, .weight_decay = 0.02f};
 }
 inline auto averaged() {
-  return optim::chain{optim::adamw{.lr = 0.01f, .epsilon = 1e-3f}, optim::look_ahead{.steps = 4},
-                      optim::average_weights{.decay = 0.9f}};
+  return optim::chain{optim::adamw{.lr = 0.01f, .epsilon = 1e-3f}, optim::lookahead{.steps = 4},
+                      optim::ema_weights{.decay = 0.9f}};
 }
 inline auto sign_sgd() { return optim::sign_sgd{.lr = 0.01f, .weight_decay = 0.02f}; }
 inline auto signum() { return optim::signum{.lr = 0.01f, .momentum = 0.8f, .weight_decay = 0.02f}; }
@@ -76,7 +76,7 @@ inline auto qhadam() {
   return optim::qhadam{.lr = 0.01f, .nu2 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = 0.02f};
 }
 inline auto schedule_free_sgd() {
-  return optim::schedule_free_sgd{.lr = 0.05f, .beta = 0.8f, .warm_up = 5, .weight_decay = 0.02f};
+  return optim::schedule_free_sgd{.lr = 0.05f, .beta = 0.8f, .warmup = 5, .weight_decay = 0.02f};
 }
 inline auto rmsprop_momentum() {
   return optim::rmsprop_momentum{.lr = 0.01f, .alpha = 0.9f, .momentum = 0.5f, .epsilon = 1e-2f, .weight_decay = 0.02f};
@@ -142,7 +142,7 @@ inline auto percent_delta() { return optim::percent_delta{.lr = 0.01f, .momentum
   RULE(8, lion)                   \
   RULE(9, adadelta)               \
   RULE(10, rprop)                 \
-  RULE(11, centred)               \
+  RULE(11, centered)              \
   RULE(12, nadam)                 \
   RULE(13, radam)                 \
   RULE(14, ademamix)              \

@@ -25,14 +25,14 @@ failed() { [ "$(cat "$here/status")" != 0 ]; }
 lacks() { ! grep -q -- "$2" "$here/out/$1"; }
 at_most_eight_files() { [ "$(find "$here/out" -type f | wc -l)" -le 8 ]; }
 
-# A machine: tools that say what they were asked for, and programs that do what `behaviour` says of them.
+# A machine: tools that say what they were asked for, and programs that do what `behavior` says of them.
 machine() {
   here=$work/$1
   mkdir -p "$here/bin" "$here/out"
   cp "$repository/run" "$here/run"
   mkdir -p "$here/test"
   cp "$repository/test/mpi_environment.sh" "$here/test/"
-  : > "$here/behaviour"
+  : > "$here/behavior"
   cat > "$here/program" <<'END'
 #!/bin/sh
 name=$(basename "$0")
@@ -40,7 +40,7 @@ for argument; do
   case $argument in --benchmark_out=*) echo '{"benchmarks": []}' > "${argument#*=}" ;; esac
 done
 echo "$name was given: $*"
-case $(sed -n "s/^$name //p" "$HERE/behaviour") in
+case $(sed -n "s/^$name //p" "$HERE/behavior") in
   fails) echo "FAILED  lamb equals the host's engine: largest difference 1"; echo "failed cases: lamb lars"; exit 1 ;;
   crashes) kill -SEGV $$ ;;
   hangs) trap '' TERM; echo "a figure before"; while :; do sleep 1; done ;;
@@ -59,7 +59,7 @@ esac
 status=0
 for name in $names; do
   mkdir -p "build/cuda/$(dirname "$name")"
-  if grep -q "^$(basename "$name") does not compile" "$HERE/behaviour"; then
+  if grep -q "^$(basename "$name") does not compile" "$HERE/behavior"; then
     echo "FAILED: $name.o: error: no such thing"
     status=1
   else
@@ -91,7 +91,7 @@ check "one test by name under synccheck" has sanitizer.log "tool synccheck .*tes
 check "eight files at most" at_most_eight_files
 
 machine none
-echo "bench_cuda_copy_rate no device" > "$here/behaviour"
+echo "bench_cuda_copy_rate no device" > "$here/behavior"
 run_gpu 60
 check "no device is a failure" failed
 check "which is said" says "no CUDA device"
@@ -99,13 +99,13 @@ check "with the reason" says "no driver"
 check "before the long programs are built" test ! -e "$here/build/cuda/test"
 
 machine skipping
-echo "test_cuda_matrix no device" > "$here/behaviour"
+echo "test_cuda_matrix no device" > "$here/behavior"
 run_gpu 60
 check "a test without a device is a failure" failed
 check "which is named" says "test_cuda_matrix(no CUDA device)"
 
 machine failing
-printf '%s\n' "test_cuda_optim fails" "test_cuda_formats crashes" "bench_cuda_optim fails" > "$here/behaviour"
+printf '%s\n' "test_cuda_optim fails" "test_cuda_formats crashes" "bench_cuda_optim fails" > "$here/behavior"
 run_gpu 60
 check "a test that fails is a failure at the end" failed
 check "it is named" says "test_cuda_optim(exit code 1)"
@@ -119,7 +119,7 @@ check "no tool for races beside" lacks sanitizer.log racecheck
 check "eight files at most" at_most_eight_files
 
 machine hanging
-echo "test_cuda_formats hangs" > "$here/behaviour"
+echo "test_cuda_formats hangs" > "$here/behavior"
 begun=$(date +%s)
 run_gpu 4
 check "a program that hangs is ended" test $(($(date +%s) - begun)) -lt 30
@@ -129,7 +129,7 @@ check "what it had said is kept" has tests.log "a figure before"
 check "the others ran" has benchmarks.log "== bench_cuda_matrix: passed"
 
 machine broken
-echo "test_cuda_matrix does not compile" > "$here/behaviour"
+echo "test_cuda_matrix does not compile" > "$here/behavior"
 run_gpu 60
 check "what does not compile is a failure" failed
 check "named" says "failed: build test_cuda_matrix(missing)"

@@ -70,7 +70,7 @@ TEST_CASE("the split, the dotted names, mean and scale are options") {
                    "both must be finite, and scale not 0"));
 }
 
-TEST_CASE("colour images have four extents") {
+TEST_CASE("color images have four extents") {
   fixture::folder f;
   fixture::write(f / "images", fixture::idx({1, 3, 1, 2}, "abcdef"));
   fixture::write(f / "labels", fixture::idx({1}, "\x01"));

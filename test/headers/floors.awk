@@ -7,7 +7,7 @@ function room(path) {
 }
 BEGIN {
   floor["core"] = 0
-  floor["optim"] = floor["compress"] = floor["comm"] = 1
+  floor["optim"] = floor["compress"] = floor["comm"] = floor["io"] = 1
   floor["sync"] = floor["nn"] = floor["data"] = 2
   floor["train"] = 3
   floor["scaling"] = 4

@@ -15,7 +15,7 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
 
   # shellcheck disable=SC2016
   xargs awk '
-    FNR == 1 && $0 !~ /^\/\/ SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception$/ { print FILENAME ": line 1 is not the licence" }
+    FNR == 1 && $0 !~ /^\/\/ SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception$/ { print FILENAME ": line 1 is not the license" }
     FNR == 2 && $0 !~ /^#pragma once$/ && FILENAME !~ /\.inc\.hpp$/ { print FILENAME ": line 2 is not #pragma once" }
     { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
     code ~ /(^|[^_[:alnum:].>])(std::)?(abort|exit|_exit|quick_exit|terminate)[ ]*\(/ { print FILENAME ":" FNR ": a library does not end the process" }

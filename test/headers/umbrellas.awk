@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # Reads all headers (from include/) and the output of needs.awk; checks <folder>.hpp and dovetail.hpp: they include what
-# needs no dependency, or say in a comment (train/plot.hpp) that it is for those who name it.
+# needs no dependency, or say in a comment (io/plot.hpp) that it is for those who name it.
 function visit(header, n, i, below) {
   if (header in seen) return
   seen[header] = 1

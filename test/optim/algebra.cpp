@@ -36,7 +36,7 @@ bool same_bits(std::span<float const> a, std::span<float const> b) {
 /// What a layer of tensor p shows in step t; every tensor is left out in some of the steps.
 struct shown {
   std::vector<float> inputs, gradients;
-  layer_factors factors;
+  kfac_statistics factors;
 
   shown(parameter const& p, std::size_t first, int t)
       : inputs(static_cast<std::size_t>(20 * p.shape.size() / p.shape[0])),

@@ -6,7 +6,7 @@
 #include <new>
 
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/stochastic_lbfgs.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
 
@@ -41,10 +41,10 @@ TEST_CASE("a step allocates nothing, reductions and groups included") {
     opt.step(p, s);
     return allocations - before;
   };
-  CHECK(steps(optim::adamw{.lr = optim::warm_up{.steps = 10, .then = optim::cosine{}}}) == 0);
+  CHECK(steps(optim::adamw{.lr = optim::warmup{.steps = 10, .then = optim::cosine{}}}) == 0);
   CHECK(steps(optim::chain{optim::clip_by_global_norm{}, optim::lamb{}}) == 0);
-  CHECK(steps(optim::grouped{optim::momentum{},
-                             optim::group{optim::rank_below{2}, optim::momentum{.weight_decay = 1}}}) == 0);
+  CHECK(steps(optim::param_groups{optim::momentum{},
+                                  optim::group{optim::rank_below{2}, optim::momentum{.weight_decay = 1}}}) == 0);
 }
 
 TEST_CASE("a step of stochastic L-BFGS allocates nothing, whether or not it makes a pair") {

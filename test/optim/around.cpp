@@ -10,8 +10,8 @@
 #include <dovetail/comm.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/plateau.hpp>
-#include <dovetail/optim/sharpness.hpp>
+#include <dovetail/optim/sam.hpp>
+#include <dovetail/optim/schedules/plateau.hpp>
 #include <dovetail/sync.hpp>
 
 #include <doctest/doctest.h>
@@ -41,14 +41,14 @@ struct bowl {
   }
 };
 batch samples(std::int64_t n) { return {n, {}, {}, {}}; }
-static_assert(model<optim::sharpness_aware<bowl>>);
+static_assert(model<optim::sam<bowl>>);
 
 }  // namespace
 
 TEST_CASE("sharpness-aware gradients are those of the place that is rho further up; losses are those at the weights") {
   for (bool const adaptive : {false, true}) {
     CAPTURE(adaptive);
-    optim::sharpness_aware sam{bowl{}, 0.1f, adaptive, 0.02f};
+    optim::sam sam{bowl{}, 0.1f, adaptive, 0.02f};
     auto const w = sam.model.a.weights();
     for (std::size_t i = 0; i < 8; ++i) w[i] = 0.3f * static_cast<float>(i) - 1;
     std::vector<float> const before(w.begin(), w.end());
@@ -81,7 +81,7 @@ TEST_CASE("sharpness-aware gradients are those of the place that is rho further 
 }
 
 TEST_CASE("sharpness-aware: rho 0 is the model itself; nothing is lost when the second evaluation throws") {
-  optim::sharpness_aware sam{bowl{}, 0.0f};
+  optim::sam sam{bowl{}, 0.0f};
   bowl alone;
   for (std::size_t i = 0; i < 8; ++i) sam.model.a.weights()[i] = alone.a.weights()[i] = static_cast<float>(i) - 3;
   sam.gradients(samples(2), gradient_pass{});
@@ -202,12 +202,12 @@ TEST_CASE("an average of weights goes on moving where a step is less than a floa
       CAPTURE(decay);
       int const steps = static_cast<int>(12 / (1 - static_cast<double>(decay)));
       double const missing = static_cast<double>(to - 1) * std::pow(static_cast<double>(decay), steps - 1);
-      CHECK(settled(optim::average_weights{decay}, to, steps) ==
+      CHECK(settled(optim::ema_weights{decay}, to, steps) ==
             doctest::Approx(static_cast<double>(to) - missing).epsilon(1e-7));
     }
     // Of n steps the first is 1 and the others are `to`.
     for (int const n : {100, 100'000, 1'000'000})
-      CHECK(settled(optim::mean_weights{}, to, n) ==
+      CHECK(settled(optim::swa_weights{}, to, n) ==
             doctest::Approx(static_cast<double>(to) - static_cast<double>(to - 1) / n).epsilon(1e-7));
   }
 }
@@ -215,7 +215,7 @@ TEST_CASE("an average of weights goes on moving where a step is less than a floa
 TEST_CASE("schedule-free: the average is that of double precision, for every share of it in the weights") {
   for (float const beta : {0.0f, 1e-6f, 1e-3f, 0.3f, 0.5f, 0.9f, 0.98f, 1.0f}) {
     CAPTURE(beta);
-    optim::schedule_free_sgd const rule{.lr = 0.02f, .beta = beta, .warm_up = 5};
+    optim::schedule_free_sgd const rule{.lr = 0.02f, .beta = beta, .warmup = 5};
     arena a({{"w", {3}}});
     double z[3], x[3], sum = 0;
     for (std::size_t i = 0; i < 3; ++i) z[i] = x[i] = a.weights()[i] = 0.5f * static_cast<float>(i) - 0.3f;
@@ -241,19 +241,19 @@ TEST_CASE("schedule-free: the average is that of double precision, for every sha
 }
 
 TEST_CASE("AdEMAMix warms up without a first moment: the slow average begins with no half-life at all") {
-  // A half-life that grows linearly from 0 to that of beta3: ln b3 = ln beta3 / (t / warm_up).
+  // A half-life that grows linearly from 0 to that of beta3: ln b3 = ln beta3 / (t / warmup).
   for (float const beta3 : {0.9999f, 0.5f, 0.0f}) {
     CAPTURE(beta3);
-    constexpr std::int64_t warm_up = 6;
+    constexpr std::int64_t warmup = 6;
     optim::ademamix const rule{
-        .lr = 0.1f, .beta1 = 0, .beta2 = 0.9f, .beta3 = beta3, .alpha = 4, .warm_up = warm_up, .epsilon = 1e-8f};
+        .lr = 0.1f, .beta1 = 0, .beta2 = 0.9f, .beta3 = beta3, .alpha = 4, .warmup = warmup, .epsilon = 1e-8f};
     arena a({{"w", {1}}});
     auto state = rule.init(a.parameters());
     double w = 0, v = 0, n = 0;
     for (int t = 1; t <= 10; ++t) {
       float const g = a.gradients()[0] = 1.0f / static_cast<float>(t) - 0.3f;
       auto const u = static_cast<double>(g);
-      double const done = std::min(1.0, static_cast<double>(t) / warm_up);
+      double const done = std::min(1.0, static_cast<double>(t) / warmup);
       double const b2 = static_cast<double>(rule.beta2), b3 = std::pow(static_cast<double>(beta3), 1 / done);
       n = b3 * n + (1 - b3) * u;
       v = b2 * v + (1 - b2) * u * u;

@@ -65,7 +65,7 @@ void check(Rule const& rule, char const* name, int threads = 1) {
       for (std::size_t i = 0; i < d.size(); ++i) d[i] = std::cos(static_cast<float>(3 * i + k)) / 8;
       rule.observe(
           t.list, state,
-          layer_factors{
+          kfac_statistics{
               .rows = 8, .in = 4, .out = 6, .inputs = x.data(), .output_gradients = d.data(), .scale = 1.f / 8});
     }
     rule.step(t.list, state, {.threads = threads});
@@ -96,7 +96,7 @@ TEST_CASE("rules that see rows, columns or matrices give a column-major tensor t
   check(kfac{.interval = 3}, "kfac");
 }
 
-TEST_CASE("what is saved of a column-major matrix is labelled as its memory is: the transpose, by rows") {
+TEST_CASE("what is saved of a column-major matrix is labeled as its memory is: the transpose, by rows") {
   tensors t(layout::column_major);
   auto state = optim::adamw{}.init(t.list);
   for (auto const& x : state.tensors(""))
@@ -104,6 +104,6 @@ TEST_CASE("what is saved of a column-major matrix is labelled as its memory is: 
   CHECK(t.list[0].shape == shape{4, 6});
   // Groups are chosen by the shape that was registered.
   auto const is_first = [](std::string_view, shape const& of) { return of == shape{6, 4}; };
-  optim::grouped const rule{optim::sgd{.lr = 0}, optim::group{is_first, optim::sgd{.lr = 1}}};
+  optim::param_groups const rule{optim::sgd{.lr = 0}, optim::group{is_first, optim::sgd{.lr = 1}}};
   CHECK(rule.groups_of(t.list) == std::vector<std::uint32_t>{1, 0, 0});
 }

@@ -18,10 +18,10 @@ TEST_CASE("limiting cases: a policy around a rule that does nothing leaves the r
   optim::adamw const w{.weight_decay = 0};
   auto const plain = after(w);
   CHECK(after(optim::adam{}) == plain);  // AdamW without decay is Adam
-  CHECK(after(optim::chain{w, optim::average_weights{}}) == plain);
-  CHECK(after(optim::chain{w, optim::mean_weights{}}) == plain);
-  CHECK(near(after(optim::chain{w, optim::look_ahead{.steps = 1, .alpha = 1}}), plain));
-  CHECK(!near(after(optim::chain{w, optim::look_ahead{.steps = 1, .alpha = 0.5f}}), plain));
+  CHECK(after(optim::chain{w, optim::ema_weights{}}) == plain);
+  CHECK(after(optim::chain{w, optim::swa_weights{}}) == plain);
+  CHECK(near(after(optim::chain{w, optim::lookahead{.steps = 1, .alpha = 1}}), plain));
+  CHECK(!near(after(optim::chain{w, optim::lookahead{.steps = 1, .alpha = 0.5f}}), plain));
   CHECK(near(after(optim::qhadam{.nu1 = 1, .nu2 = 1, .beta1 = 0.9f}), plain));
   CHECK(near(after(optim::ademamix{.alpha = 0}), plain));
   auto const sgd = after(optim::sgd{.lr = 0.01f});
@@ -33,7 +33,7 @@ TEST_CASE("limiting cases: a policy around a rule that does nothing leaves the r
 }
 
 TEST_CASE("averages are asked for by their rule, and only when there are any") {
-  training t(optim::chain{optim::sgd{.lr = 0.1f}, optim::average_weights{.decay = 0.5f}});
+  training t(optim::chain{optim::sgd{.lr = 0.1f}, optim::ema_weights{.decay = 0.5f}});
   std::vector<float> out(t.a.parameters().flat_size());
   CHECK_THROWS_WITH_AS(optim::averaged_weights(t.rule, t.a.parameters(), t.state, out),
                        doctest::Contains("before the first step"), argument_error);
@@ -59,7 +59,7 @@ CONFORMANCE(adagrad, 0.5f)
 CONFORMANCE(adadelta, 30.0f)
 CONFORMANCE(rmsprop, 0.02f)
 CONFORMANCE(rmsprop_momentum, 0.01f)
-CONFORMANCE(rmsprop_centred, 0.02f)
+CONFORMANCE(rmsprop_centered, 0.02f)
 CONFORMANCE(rprop, 1.0f)
 CONFORMANCE(adamax, 0.05f)
 CONFORMANCE(nadam, 0.05f)

@@ -54,13 +54,13 @@ void show_layers(Rule const& rule, parameter_list const& p, State& state, int t)
       fill(x, static_cast<std::uint32_t>(1000 + t));
       fill(g, static_cast<std::uint32_t>(2000 + t));
       rule.observe(p, state,
-                   layer_factors{.first = p.offset(i),
-                                 .rows = rows,
-                                 .in = in,
-                                 .out = out,
-                                 .inputs = x.data(),
-                                 .output_gradients = g.data(),
-                                 .scale = 0.25f});
+                   kfac_statistics{.first = p.offset(i),
+                                   .rows = rows,
+                                   .in = in,
+                                   .out = out,
+                                   .inputs = x.data(),
+                                   .output_gradients = g.data(),
+                                   .scale = 0.25f});
     }
 }
 
@@ -91,14 +91,14 @@ template <class Rule>
 void check_groups(Rule const& rule, training<Rule> const& whole, bool measures_weights) {
   Rule still = rule;
   still.lr = 0;
-  optim::grouped const grouped{rule, optim::group{optim::name_matches{"*.bias"}, still}};
+  optim::param_groups const param_groups{rule, optim::group{optim::name_matches{"*.bias"}, still}};
   training biased(rule);
-  auto group_state = grouped.init(biased.a.parameters());
+  auto group_state = param_groups.init(biased.a.parameters());
   std::vector<float> const bias(biased.a.parameters()[1].weight.begin(), biased.a.parameters()[1].weight.end());
   for (int t = 1; t <= 8; ++t) {
     fill(biased.a.gradients(), static_cast<std::uint32_t>(100 + t));
-    show_layers(grouped, biased.a.parameters(), group_state, t);
-    grouped.step(biased.a.parameters(), group_state, with_loss(static_cast<std::uint32_t>(t)));
+    show_layers(param_groups, biased.a.parameters(), group_state, t);
+    param_groups.step(biased.a.parameters(), group_state, with_loss(static_cast<std::uint32_t>(t)));
   }
   CHECK(same_bits(biased.a.parameters()[1].weight, bias));
   if (!measures_weights) CHECK(same_bits(biased.a.parameters()[4].weight, whole.a.parameters()[4].weight));

@@ -35,7 +35,7 @@ TEST_CASE("limiting cases: variants are the rules that they vary") {
   CHECK(near(optim::demon{.steps = 1'000'000'000}, optim::momentum{}));
   CHECK(!near(optim::demon{.steps = 20}, optim::momentum{}));
   CHECK(near(optim::ftrl{.lr = 0.05f, .beta = 0.5f}, optim::adagrad{.lr = 0.05f, .epsilon = 0.5f}));
-  // A centre that goes where every step has gone, and holds nothing, is not there.
+  // A center that goes where every step has gone, and holds nothing, is not there.
   CHECK(near(optim::entropy_sgd{.lr = 0.01f, .steps = 1, .scope = 0, .alpha = 1}, optim::sgd{.lr = 0.01f}));
   CHECK(!near(optim::entropy_sgd{.lr = 0.01f, .steps = 2, .scope = 0, .alpha = 0.5f}, optim::sgd{.lr = 0.01f}));
   // Far above the lower bound: always the largest rate.
@@ -52,17 +52,17 @@ TEST_CASE("what a rule cannot work with is refused before anything is made") {
   CHECK_THROWS_WITH_AS(optim::ftrl{.beta = 0}.init(a.parameters()), doctest::Contains("beta is 0"), argument_error);
   CHECK_THROWS_WITH_AS(optim::wngrad{.initial = 0}.init(a.parameters()), doctest::Contains("initial is 0"),
                        argument_error);
-  CHECK_THROWS_WITH_AS((optim::chain{optim::sgd{}, optim::look_ahead{.steps = 0}}.init(a.parameters())),
-                       doctest::Contains("look_ahead: steps is 0"), argument_error);
-  CHECK_THROWS_WITH_AS((optim::chain{optim::sgd{}, optim::mean_weights{.every = 0}}.init(a.parameters())),
-                       doctest::Contains("mean_weights: every is 0"), argument_error);
+  CHECK_THROWS_WITH_AS((optim::chain{optim::sgd{}, optim::lookahead{.steps = 0}}.init(a.parameters())),
+                       doctest::Contains("lookahead: steps is 0"), argument_error);
+  CHECK_THROWS_WITH_AS((optim::chain{optim::sgd{}, optim::swa_weights{.every = 0}}.init(a.parameters())),
+                       doctest::Contains("swa_weights: every is 0"), argument_error);
 }
 
 TEST_CASE("every group's hyperparameters are checked, and a loss before any rule of several has stepped") {
   arena a({{"w", {3}}, {"b", {3}}});
-  optim::grouped const grouped{optim::entropy_sgd{},
-                               optim::group{optim::name_matches{"b"}, optim::entropy_sgd{.steps = 0}}};
-  CHECK_THROWS_WITH_AS(grouped.init(a.parameters()), doctest::Contains("steps is 0"), argument_error);
+  optim::param_groups const param_groups{optim::entropy_sgd{},
+                                         optim::group{optim::name_matches{"b"}, optim::entropy_sgd{.steps = 0}}};
+  CHECK_THROWS_WITH_AS(param_groups.init(a.parameters()), doctest::Contains("steps is 0"), argument_error);
   CHECK_THROWS_AS(optim::cocob{.alpha = 0}.init(a.parameters()), argument_error);
   CHECK_THROWS_AS(optim::demon{.momentum = 1}.init(a.parameters()), argument_error);
   CHECK_THROWS_AS(optim::adahessian{.power = 0}.init(a.parameters()), argument_error);
@@ -73,14 +73,14 @@ TEST_CASE("every group's hyperparameters are checked, and a loss before any rule
   std::vector<float> const before(a.weights().begin(), a.weights().end());
   {  // a rule that was changed between two steps, behind one that would have stepped
     auto const made = [](float beta1) {
-      return optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"b"}, optim::adamw{.beta1 = beta1}}};
+      return optim::partition{optim::adamw{}, optim::group{optim::name_matches{"b"}, optim::adamw{.beta1 = beta1}}};
     };
     auto state = made(0.9f).init(a.parameters());
     CHECK_THROWS_WITH_AS(made(1).step(a.parameters(), state), doctest::Contains("adamw: beta1 is 1"), argument_error);
     CHECK(same_bits(a.weights(), before));
     CHECK(state == made(0.9f).init(a.parameters()));
   }
-  optim::mixed const mixed{optim::adamw{}, optim::group{optim::name_matches{"b"}, optim::momo{}}};
+  optim::partition const mixed{optim::adamw{}, optim::group{optim::name_matches{"b"}, optim::momo{}}};
   auto state = mixed.init(a.parameters());
   CHECK_THROWS_WITH_AS(mixed.step(a.parameters(), state), doctest::Contains("depend on the loss"), argument_error);
   CHECK(same_bits(a.weights(), before));
@@ -128,7 +128,7 @@ TEST_CASE("a NaN shows, and what is too large or too small for a float does not 
 TEST_CASE("groups of rules that remember something of all tensors") {
   // Its own epsilon, which makes b's bets smaller.
   arena a({{"w", {1}}, {"b", {1}}});
-  optim::grouped const bets{optim::cocob{}, optim::group{optim::name_matches{"b"}, optim::cocob{.epsilon = 100}}};
+  optim::param_groups const bets{optim::cocob{}, optim::group{optim::name_matches{"b"}, optim::cocob{.epsilon = 100}}};
   auto state = bets.init(a.parameters());
   for (int t = 0; t < 3; ++t) {
     a.gradients()[0] = a.gradients()[1] = 1;
@@ -138,8 +138,8 @@ TEST_CASE("groups of rules that remember something of all tensors") {
 
   // SGD's rate is one, but a group that rests stays at rest behind the switch.
   for (float& w : a.weights()) w = 1;
-  optim::grouped const switching{optim::swats{.lr = 0.01f, .tolerance = 10},
-                                 optim::group{optim::name_matches{"b"}, optim::swats{.lr = 0, .tolerance = 10}}};
+  optim::param_groups const switching{optim::swats{.lr = 0.01f, .tolerance = 10},
+                                      optim::group{optim::name_matches{"b"}, optim::swats{.lr = 0, .tolerance = 10}}};
   auto by_swats = switching.init(a.parameters());
   for (int t = 0; t < 6; ++t) {
     a.gradients()[0] = a.weights()[0];
@@ -153,7 +153,7 @@ TEST_CASE("groups of rules that remember something of all tensors") {
   // What is remembered is what the rest's hyperparameters make of the sums, wherever its tensors are in the list.
   auto const remembered = [](std::vector<arena::tensor> const& order) {
     arena x(order);
-    optim::grouped const rule{optim::momo{}, optim::group{optim::name_matches{"b"}, optim::momo{.beta = 0}}};
+    optim::param_groups const rule{optim::momo{}, optim::group{optim::name_matches{"b"}, optim::momo{.beta = 0}}};
     auto s = rule.init(x.parameters());
     for (double loss : {1.0, 2.0, 4.0}) {
       for (float& g : x.gradients()) g = 0.25f;

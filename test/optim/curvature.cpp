@@ -12,9 +12,9 @@
 
 #include <dovetail/nn.hpp>
 #include <dovetail/nn/gauss_newton.hpp>
-#include <dovetail/optim/batch_objective.hpp>
-#include <dovetail/optim/curvature_product.hpp>
-#include <dovetail/optim/rules/curvature.hpp>
+#include <dovetail/optim/rules.hpp>
+#include <dovetail/optim/second_order/batch_objective.hpp>
+#include <dovetail/optim/second_order/hvp.hpp>
 
 #include "functions.hpp"
 

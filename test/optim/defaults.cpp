@@ -45,7 +45,7 @@ TEST_CASE("defaults: scaled by the gradients of before") {
   rmsprop const r;  // torch.optim.RMSprop
   CHECK(rate(r) == 1e-2f);
   CHECK((r.alpha == 0.99f && r.epsilon == 1e-8f));
-  CHECK((rmsprop_momentum{}.momentum == 0.9f && rmsprop_centred{}.momentum == 0));
+  CHECK((rmsprop_momentum{}.momentum == 0.9f && rmsprop_centered{}.momentum == 0));
   rprop const p;  // Riedmiller & Braun, 1993: 1.2 and 0.5, steps of 1e-6 to 50
   CHECK((p.shrink == 0.5f && p.grow == 1.2f && p.smallest_step == 1e-6f && p.largest_step == 50));
   row_wise_adagrad const w;

@@ -301,7 +301,7 @@ TEST_CASE("ranks that hold parts of the parameters get the norms of the whole by
           arena trial = *a;
           auto trial_state = *st;
           std::size_t call = 0;
-          opt.step(trial.parameters(), trial_state, {.combine = [&](std::span<double> x) {
+          opt.step(trial.parameters(), trial_state, {.all_reduce_sums = [&](std::span<double> x) {
                      if (call < pass)
                        for (std::size_t i = 0; i < x.size(); ++i) x[i] = sums[0][call][i];
                      if (call == pass) found[static_cast<std::size_t>(side)].assign(x.begin(), x.end());
@@ -314,7 +314,7 @@ TEST_CASE("ranks that hold parts of the parameters get the norms of the whole by
       }
       for (auto const& [a, st] : sides) {
         std::size_t call = 0;
-        opt.step(a->parameters(), *st, {.combine = [&](std::span<double> x) {
+        opt.step(a->parameters(), *st, {.all_reduce_sums = [&](std::span<double> x) {
                    for (std::size_t i = 0; i < x.size(); ++i) x[i] = sums[0][call][i];
                    ++call;
                  }});

@@ -9,22 +9,22 @@
 #include <sstream>
 #include <string>
 
-#include <dovetail/optim/plateau.hpp>
+#include <dovetail/optim/schedules/plateau.hpp>
 
 using namespace golden;
 
 namespace {
 
 optim::momentum const inner{.lr = 0.05f, .momentum = 0.8f, .weight_decay = decay};
-optim::schedule_free_sgd const free_sgd{.lr = 0.1f, .beta = 0.8f, .warm_up = 6, .weight_decay = decay};
+optim::schedule_free_sgd const free_sgd{.lr = 0.1f, .beta = 0.8f, .warmup = 6, .weight_decay = decay};
 optim::schedule_free_adamw const free_adamw{
-    .lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .warm_up = 6, .weight_decay = decay};
+    .lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .warmup = 6, .weight_decay = decay};
 
 // PyTorch's ASGD: what it averages begins two steps behind its t0.
 optim::chain const asgd{
     optim::add_decayed_weights{decay},
     optim::scale_by_learning_rate{optim::inverse_time{.initial = 0.1f, .decay = decay * 0.1f, .power = 0.75f}},
-    optim::mean_weights{.begin = 5 + 2}};
+    optim::swa_weights{.begin = 5 + 2}};
 optim::entropy_sgd const entropy{.lr = 0.05f,
                                  .outer_lr = 0.8f,
                                  .steps = 6,
@@ -34,9 +34,9 @@ optim::entropy_sgd const entropy{.lr = 0.05f,
                                  .weight_decay = decay};
 
 std::map<std::string, run> const rules{
-    {"average_weights", average_of(optim::chain{inner, optim::average_weights{.decay = 0.9f}})},
-    {"mean_weights", average_of(optim::chain{inner, optim::mean_weights{.begin = 2, .every = 3}})},
-    {"look_ahead", with(optim::chain{inner, optim::look_ahead{.steps = 4, .alpha = 0.6f}})},
+    {"ema_weights", average_of(optim::chain{inner, optim::ema_weights{.decay = 0.9f}})},
+    {"swa_weights", average_of(optim::chain{inner, optim::swa_weights{.begin = 2, .every = 3}})},
+    {"lookahead", with(optim::chain{inner, optim::lookahead{.steps = 4, .alpha = 0.6f}})},
     {"schedule_free_sgd", with(free_sgd)},
     {"schedule_free_sgd_x", average_of(free_sgd)},
     {"schedule_free_adamw", with(free_adamw)},
@@ -59,8 +59,8 @@ std::map<std::string, run> const rules{
     {"rmsprop_default", with(optim::rmsprop{})},
     {"rmsprop_momentum", with(optim::rmsprop_momentum{
                              .lr = 0.01f, .alpha = 0.9f, .momentum = 0.7f, .epsilon = 1e-3f, .weight_decay = decay})},
-    {"rmsprop_centred", with(optim::rmsprop_centred{
-                            .lr = 0.01f, .alpha = 0.9f, .momentum = 0.7f, .epsilon = 1e-2f, .weight_decay = decay})},
+    {"rmsprop_centered", with(optim::rmsprop_centered{
+                             .lr = 0.01f, .alpha = 0.9f, .momentum = 0.7f, .epsilon = 1e-2f, .weight_decay = decay})},
     {"rprop", with(optim::rprop{
                   .initial_step = 0.03f, .shrink = 0.4f, .grow = 1.3f, .smallest_step = 1e-3f, .largest_step = 0.1f})},
     {"rprop_default", with(optim::rprop{})},
@@ -103,7 +103,7 @@ std::map<std::string, run> const rules{
                                               .beta2 = 0.95f,
                                               .beta3 = 0.99f,
                                               .alpha = 3,
-                                              .warm_up = 25,
+                                              .warmup = 25,
                                               .epsilon = 1e-3f,
                                               .weight_decay = decay})},
     {"lamb", with(optim::lamb{.lr = 0.02f, .beta1 = 0.8f, .beta2 = 0.95f, .epsilon = 1e-3f, .weight_decay = decay})},

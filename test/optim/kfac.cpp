@@ -15,8 +15,8 @@
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/nn/with_loss.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
 #include <dovetail/optim/matrix/kfac.hpp>
-#include <dovetail/optim/stored.hpp>
 #include <dovetail/sync.hpp>
 
 using namespace conformance;
@@ -60,7 +60,7 @@ struct layer_of_numbers {
     fill(a.gradients(), 90 + t);
     rule.observe(
         a.parameters(), s,
-        layer_factors{
+        kfac_statistics{
             .rows = rows, .in = in, .out = out, .inputs = x.data(), .output_gradients = g.data(), .scale = scale});
   }
   double input(std::size_t r, std::size_t i) const { return i == in ? 1.0 : static_cast<double>(x[r * in + i]); }
@@ -148,7 +148,7 @@ TEST_CASE("what layers show makes up their gradients") {
   std::vector<float> expected(m.parameters().flat_size());
   std::size_t layers = 0;
   gradient_pass pass{.scale = 0.2f};
-  pass.observe = [&](layer_factors const& f) {
+  pass.observe = [&](kfac_statistics const& f) {
     ++layers;
     CHECK(f.scale == 0.2f);
     CHECK(f.rows == 5 * f.positions);
@@ -209,12 +209,12 @@ TEST_CASE("K-FAC solves a least squares problem in one step") {
   optim::kfac const rule{.lr = 1, .momentum = 0, .damping = 1e-12f};
   auto s = rule.init(l.a.parameters());
   rule.observe(l.a.parameters(), s,
-               layer_factors{.rows = l.rows,
-                             .in = l.in,
-                             .out = l.out,
-                             .inputs = l.x.data(),
-                             .output_gradients = unit.data(),
-                             .scale = l.scale});
+               kfac_statistics{.rows = l.rows,
+                               .in = l.in,
+                               .out = l.out,
+                               .inputs = l.x.data(),
+                               .output_gradients = unit.data(),
+                               .scale = l.scale});
   rule.step(l.a.parameters(), s);
   check_near(l.joined(l.a.weights()), numbers(solution.begin(), solution.end()), 1e-3);
 }
@@ -307,10 +307,10 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
   CHECK(train(kfac, 1, 40).second < 0.1 * before);
   CHECK(train(optim::ekfac{.lr = 0.02f, .damping = 0.1f, .interval = 3}, 2, 40).second < 0.1 * before);
   // In one rule with others: layers' weights by K-FAC, the rest by AdamW.
-  auto const both = optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"*.weight"}, kfac}};
+  auto const both = optim::partition{optim::adamw{}, optim::group{optim::name_matches{"*.weight"}, kfac}};
   CHECK(train(both, 2, 40).second < 0.1 * before);
   // Its slots in halves: what layers show goes through.
-  CHECK(train(optim::stored{kfac, optim::bf16_slots{}}, 2, 40).second < 0.1 * before);
+  CHECK(train(optim::low_precision_state{kfac, optim::bf16_slots{}}, 2, 40).second < 0.1 * before);
 }
 
 TEST_CASE("ranks that train apart learn from their own layers alone, and forget those of a step that is skipped") {
@@ -331,7 +331,7 @@ TEST_CASE("ranks that train apart learn from their own layers alone, and forget 
       CHECK(session.step().skipped == (t == bad));
       if (t == bad) continue;
       pass = {.scale = 1.f / 16};
-      pass.observe = [&](layer_factors const& f) { rule.observe(alone.parameters(), state, f); };
+      pass.observe = [&](kfac_statistics const& f) { rule.observe(alone.parameters(), state, f); };
       alone.gradients(own.view(), pass);
       rule.step(alone.parameters(), state);
     }
@@ -354,13 +354,13 @@ TEST_CASE("what layers showed is forgotten with a step whose loss is not finite"
           fill(x, static_cast<std::uint32_t>(10 + t));
           fill(g, static_cast<std::uint32_t>(20 + t));
           session.begin();
-          session.observer()(layer_factors{.first = 0,
-                                           .rows = 4,
-                                           .in = 3,
-                                           .out = 2,
-                                           .inputs = x.data(),
-                                           .output_gradients = g.data(),
-                                           .scale = 0.25f});
+          session.observer()(kfac_statistics{.first = 0,
+                                             .rows = 4,
+                                             .in = 3,
+                                             .out = 2,
+                                             .inputs = x.data(),
+                                             .output_gradients = g.data(),
+                                             .scale = 0.25f});
           fill(a.gradients(), static_cast<std::uint32_t>(30 + t));
           double const loss = t == 0 ? std::numeric_limits<double>::quiet_NaN() : 1;
           CHECK(session.step({.loss = loss}).skipped == (t == 0));
@@ -379,13 +379,13 @@ TEST_CASE("a rule that learns from layers says so when it is shown none, and whe
   optim::kfac const rule{};
   auto s = rule.init(l.a.parameters());
   CHECK_THROWS_WITH_AS(rule.step(l.a.parameters(), s), doctest::Contains("none was observed"), argument_error);
-  CHECK_THROWS_WITH_AS(rule.observe(l.a.parameters(), s, layer_factors{.first = 3, .rows = 1, .in = 4, .out = 3}),
+  CHECK_THROWS_WITH_AS(rule.observe(l.a.parameters(), s, kfac_statistics{.first = 3, .rows = 1, .in = 4, .out = 3}),
                        doctest::Contains("observed at flat index 3"), argument_error);
   // As many weights, but inputs and outputs the other way round: memory is sized by each of them.
   arena a({{"w", {2, 6}}});
   auto state = rule.init(a.parameters());
   std::vector<float> const numbers(64, 1.0f);
-  auto const turned = layer_factors{
+  auto const turned = kfac_statistics{
       .first = 0, .rows = 8, .in = 2, .out = 6, .inputs = numbers.data(), .output_gradients = numbers.data()};
   CHECK_THROWS_WITH_AS(rule.observe(a.parameters(), state, turned),
                        doctest::Contains("2 inputs and 6 outputs was observed at flat index 0, where a tensor of shape "
@@ -394,14 +394,15 @@ TEST_CASE("a rule that learns from layers says so when it is shown none, and whe
   // A state of another list: statistics are as large as its layers.
   arena larger({{"w", {20, 60}}});
   CHECK_THROWS_WITH_AS(rule.observe(larger.parameters(), state,
-                                    layer_factors{.first = 0,
-                                                  .rows = 1,
-                                                  .in = 60,
-                                                  .out = 20,
-                                                  .inputs = numbers.data(),
-                                                  .output_gradients = numbers.data()}),
+                                    kfac_statistics{.first = 0,
+                                                    .rows = 1,
+                                                    .in = 60,
+                                                    .out = 20,
+                                                    .inputs = numbers.data(),
+                                                    .output_gradients = numbers.data()}),
                        doctest::Contains("'w' had shape {2, 6} at init() and has {20, 60} now"), argument_error);
-  CHECK_THROWS_WITH_AS((void)rule.pending(larger.parameters(), state), doctest::Contains("{2, 6}"), argument_error);
+  CHECK_THROWS_WITH_AS((void)rule.unreduced_statistics(larger.parameters(), state), doctest::Contains("{2, 6}"),
+                       argument_error);
 }
 
 TEST_CASE("defaults: layers") {

@@ -46,7 +46,7 @@ __attribute__((visibility("default"))) ways LEVEL() {
   RULE(adadelta)
   RULE(rmsprop)
   RULE(rmsprop_momentum)
-  RULE(rmsprop_centred)
+  RULE(rmsprop_centered)
   RULE(rprop)
   RULE(adamax)
   RULE(nadam)

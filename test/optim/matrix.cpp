@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
+#include <dovetail/io/saved_state.hpp>
 #include <dovetail/optim/matrix.hpp>
 #include <dovetail/sync.hpp>
-#include <dovetail/train/saved_state.hpp>
 
 using namespace golden;
 
@@ -21,7 +21,7 @@ namespace {
 /// Leaves vectors alone, as the golden of optax does.
 template <class Rule>
 auto matrices_only(Rule rule) {
-  return optim::mixed{optim::frozen{}, optim::group{[](auto, shape const& s) { return s.rank == 2; }, rule}};
+  return optim::partition{optim::frozen{}, optim::group{[](auto, shape const& s) { return s.rank == 2; }, rule}};
 }
 
 std::map<std::string, run> const rules{
@@ -204,7 +204,7 @@ void check_resized(Rule const& made, Rule const& used, shape const& s, std::stri
   }
   CHECK(state == kept);
   auto into = used.init(a.parameters());
-  CHECK_THROWS_AS(train::saved_state(state.tensors("")).restore(into.tensors("")), checkpoint_error);
+  CHECK_THROWS_AS(io::saved_state(state.tensors("")).restore(into.tensors("")), checkpoint_error);
   CHECK(into == used.init(a.parameters()));
   made.step(a.parameters(), state);  // as made, it works
 }
@@ -238,8 +238,8 @@ TEST_CASE("a state is refused, stepped or loaded, when block or largest are othe
   CHECK_NOTHROW(optim::shampoo{.block = 4}.step(a.parameters(), state));
   // Of groups, each has the blocks of its own.
   arena b({{"v", {5, 3}}, {"w", {5, 3}}});
-  optim::grouped const two{optim::shampoo{.block = 1024},
-                           optim::group{optim::name_matches{"w"}, optim::shampoo{.block = 2}}};
+  optim::param_groups const two{optim::shampoo{.block = 1024},
+                                optim::group{optim::name_matches{"w"}, optim::shampoo{.block = 2}}};
   auto own = two.init(b.parameters());
   CHECK(own.arrays(0, 0)[0].name == "statistics");
   CHECK(own.arrays(0, 1)[0].name == "statistics_in_blocks_of_2");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Minimisation over all data: line search, L-BFGS, and ranks that hold parts of the data or of the parameters.
-#include <dovetail/optim/lbfgs.hpp>
+// Minimization over all data: line search, L-BFGS, and ranks that hold parts of the data or of the parameters.
+#include <dovetail/optim/second_order/lbfgs.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -47,7 +47,7 @@ TEST_CASE("L-BFGS finds the known minima of classical functions") {
   }
 }
 
-TEST_CASE("a loss multiplied by 1e-30 to 1e30 is minimised by the same steps") {
+TEST_CASE("a loss multiplied by 1e-30 to 1e30 is minimized by the same steps") {
   for (auto const& known : test::classical()) {
     auto const run = [&](double scale, auto const& method) {
       auto a = at(known.start);
@@ -208,12 +208,12 @@ TEST_CASE("a step that meets NaN is shortened, and what was reached is kept when
   CHECK(std::find(losses.begin(), losses.end(), kept) != losses.end());
 }
 
-TEST_CASE("what cannot be minimised is refused, and a failed search says so and leaves the weights") {
+TEST_CASE("what cannot be minimized is refused, and a failed search says so and leaves the weights") {
   parameter_list none;
   auto const zero = [](parameter_list&) { return 0.0; };
   CHECK_THROWS_WITH_AS(optim::minimize(zero, none, optim::lbfgs{}), doctest::Contains("no parameters"), argument_error);
   parameter_list elsewhere;
-  elsewhere.add_elsewhere("w", {4});
+  elsewhere.add_opaque("w", {4});
   CHECK_THROWS_WITH_AS(optim::minimize(zero, elsewhere, optim::lbfgs{}), doctest::Contains("are elsewhere"),
                        argument_error);
   comm::self alone;
@@ -333,8 +333,8 @@ TEST_CASE("ranks that hold parts of the parameters go the way of one that holds 
         add({&loss, 1});
         return loss;
       };
-      auto const r =
-          optim::minimize(f, a.parameters(), optim::lbfgs{.history = 5}, {.gradient_norm = 1e-9}, {.combine = add});
+      auto const r = optim::minimize(f, a.parameters(), optim::lbfgs{.history = 5}, {.gradient_norm = 1e-9},
+                                     {.all_reduce_sums = add});
       CHECK(r.steps <= alone.steps + 3);
       CHECK(r.loss < 1e-8);
       for (float w : a.weights()) CHECK(w == doctest::Approx(1).epsilon(1e-3));

@@ -11,13 +11,13 @@
 #include <dovetail/compress/sign.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/conjugate_gradient.hpp>
-#include <dovetail/optim/lbfgs.hpp>
-#include <dovetail/optim/loss_scale.hpp>
+#include <dovetail/optim/low_precision/loss_scale.hpp>
 #include <dovetail/optim/matrix.hpp>
-#include <dovetail/optim/plateau.hpp>
-#include <dovetail/optim/sharpness.hpp>
-#include <dovetail/optim/stochastic_lbfgs.hpp>
+#include <dovetail/optim/sam.hpp>
+#include <dovetail/optim/schedules/plateau.hpp>
+#include <dovetail/optim/second_order/conjugate_gradient.hpp>
+#include <dovetail/optim/second_order/lbfgs.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
 
@@ -96,9 +96,9 @@ std::string contents(std::filesystem::path const& p) {
 }  // namespace
 
 TEST_CASE("every stage refuses what it cannot work with") {
-  one<optim::average_weights>("average_weights");
-  one<optim::mean_weights>("mean_weights");
-  one<optim::look_ahead>("look_ahead");
+  one<optim::ema_weights>("ema_weights");
+  one<optim::swa_weights>("swa_weights");
+  one<optim::lookahead>("lookahead");
   one<optim::schedule_free>("schedule_free");
   one<optim::scale_by_qhadam>("scale_by_qhadam");
   one<optim::scale_by_ademamix>("scale_by_ademamix");
@@ -122,7 +122,7 @@ TEST_CASE("every stage refuses what it cannot work with") {
   one<optim::scale_by_adadelta>("scale_by_adadelta");
   one<optim::scale_by_rms>("scale_by_rms");
   one<optim::scale_by_corrected_rms>("scale_by_corrected_rms");
-  one<optim::scale_by_centred_rms>("scale_by_centred_rms");
+  one<optim::scale_by_centered_rms>("scale_by_centered_rms");
   one<optim::scale_by_rprop>("scale_by_rprop");
   one<optim::descend_by_smorms3>("descend_by_smorms3");
   one<optim::scale_by_adahessian>("scale_by_adahessian");
@@ -136,7 +136,7 @@ TEST_CASE("every stage refuses what it cannot work with") {
   one<optim::scale_by_percent_delta>("scale_by_percent_delta");
   one<optim::scale_by_lans>("scale_by_lans");
   one<optim::scale_by_prodigy>("scale_by_prodigy");
-  one<optim::ascend_local_entropy>("ascend_local_entropy");
+  one<optim::entropy_sgd_step>("entropy_sgd_step");
   one<optim::scale_by_polyak>("scale_by_polyak");
   one<optim::scale_by_loss_change>("scale_by_loss_change");
   one<optim::descend_by_momo>("descend_by_momo");
@@ -204,7 +204,7 @@ TEST_CASE("every rule refuses what it cannot work with") {
   one<optim::adadelta>("adadelta");
   one<optim::rmsprop>("rmsprop");
   one<optim::rmsprop_momentum>("rmsprop_momentum");
-  one<optim::rmsprop_centred>("rmsprop_centred");
+  one<optim::rmsprop_centered>("rmsprop_centered");
   one<optim::rprop>("rprop");
   one<optim::smorms3>("smorms3");
   one<optim::sgd>("sgd");
@@ -260,11 +260,11 @@ TEST_CASE("every schedule refuses what it cannot work with, as a rate and when i
   one<optim::warm_restarts>("warm_restarts");
   one<optim::cyclical>("cyclical");
   one<optim::one_cycle>("one_cycle");
-  one<optim::warm_up<>>("warm_up");
-  one<optim::constant_warm_up<>>("constant_warm_up");
+  one<optim::warmup<>>("warmup");
+  one<optim::constant_warmup<>>("constant_warmup");
   CHECK_THROWS_AS(optim::schedule(optim::step_decay{.every = 0}), argument_error);
-  CHECK_THROWS_AS(optim::schedule(optim::warm_up{.steps = 3, .then = optim::exponential{.every = 0}}), argument_error);
-  CHECK_THROWS_AS(optim::schedule(optim::constant_warm_up{.steps = 3, .then = optim::cosine{.initial = -1}, .rate = 1}),
+  CHECK_THROWS_AS(optim::schedule(optim::warmup{.steps = 3, .then = optim::exponential{.every = 0}}), argument_error);
+  CHECK_THROWS_AS(optim::schedule(optim::constant_warmup{.steps = 3, .then = optim::cosine{.initial = -1}, .rate = 1}),
                   argument_error);
   CHECK_THROWS_AS(optim::schedule(optim::cyclical{.low = 2, .high = 1}), argument_error);
   // What ended the process, or never ended.
@@ -288,7 +288,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<optim::strong_wolfe>("strong_wolfe");
   one<optim::lbfgs>("lbfgs");
   one<optim::conjugate_gradient>("conjugate_gradient");
-  one<optim::sharpness_aware<no_model>, 2>("sharpness_aware");  // and two buffers
+  one<optim::sam<no_model>, 2>("sam");  // and two buffers
   CHECK_THROWS_AS(optim::increase_batch{.every = 0}({}), argument_error);
   CHECK(optim::increase_batch{.initial = 3, .factor = std::int64_t{1} << 62, .every = 1}({.step = 5}) == 1 << 20);
   CHECK(optim::increase_batch{.factor = 1, .every = 1}({.step = std::int64_t{1} << 62}) == 1);

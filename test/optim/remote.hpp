@@ -12,8 +12,8 @@
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/optim/linalg/remote_span.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
-#include <dovetail/optim/remote_span.hpp>
 
 namespace remote {
 

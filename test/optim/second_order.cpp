@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Conjugate gradients, products with curvatures, and Hessian-free optimisation.
+// Conjugate gradients, products with curvatures, and Hessian-free optimization.
 #include <dovetail/nn/gauss_newton.hpp>
-#include <dovetail/optim/batch_objective.hpp>
-#include <dovetail/optim/hessian_free.hpp>
+#include <dovetail/optim/second_order/batch_objective.hpp>
+#include <dovetail/optim/second_order/hessian_free.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +14,8 @@
 
 #include <dovetail/comm.hpp>
 #include <dovetail/nn.hpp>
-#include <dovetail/optim/rules/base.hpp>
+#include <dovetail/optim/rules.hpp>
+#include <dovetail/optim/schedules.hpp>
 #include <dovetail/sync/summed.hpp>
 
 #include <doctest/doctest.h>
@@ -141,7 +142,7 @@ TEST_CASE("products with the Hessian are those of the second derivatives; weight
   std::vector<float> const before(a.weights().begin(), a.weights().end()), v = random_vector(n, 7);
   test::as_objective f{test::rosenbrock};
   optim::hessian_product product(f, a.parameters());
-  static_assert(optim::curvature_product<decltype(product)>);
+  static_assert(optim::hvp<decltype(product)>);
   std::vector<float> out(n), expected(n);
   vec h(n * n);
   for (std::size_t i = 0; i + 1 < n; ++i) {
@@ -204,7 +205,7 @@ struct tiny_case {
   dense g{n, vec(n*n)}, fisher{n, vec(n*n)};  // of the mean loss
 
   tiny_case() {
-    model.network.initialise(4);
+    model.network.initialize(4);
     for (auto& p : model.parameters())
       for (float& w : p.weight) w *= 2;
     vec w;
@@ -241,7 +242,7 @@ TEST_CASE("Gauss-Newton products are those of the dense matrix, which is the Fis
   gradient_pass const mean{.scale = 1.f / 5};
   nn::gauss_newton product(t.model, t.data, mean);
   nn::fisher fisher(t.model, t.data, mean);
-  static_assert(optim::curvature_product<decltype(product)> && optim::curvature_product<decltype(fisher)>);
+  static_assert(optim::hvp<decltype(product)> && optim::hvp<decltype(fisher)>);
   auto const w = t.model.parameters().flat_weights();
   std::vector<float> const before(w.begin(), w.end());
   for (std::uint32_t k = 0; k < 6; ++k) {
@@ -556,7 +557,7 @@ struct autoencoder_case {
   std::vector<std::int32_t> targets = std::vector<std::int32_t>(200);
   nn::with_loss<Net, squared_error> model{{}, {values}};
   batch data{200, values, {}, targets};
-  autoencoder_case() { model.network.initialise(2); }
+  autoencoder_case() { model.network.initialize(2); }
 };
 
 }  // namespace

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include <dovetail/concepts.hpp>
+#include <dovetail/io/saved_state.hpp>
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/stochastic_lbfgs.hpp>
-#include <dovetail/optim/stored.hpp>
-#include <dovetail/train/saved_state.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
 
@@ -189,9 +189,10 @@ TEST_CASE("a state is refused for tensors of other shapes than sized it, whateve
   refused(optim::adamw{});
   refused(optim::lamb{});
   refused(optim::sgd{});
-  refused(optim::grouped{optim::adafactor{}, optim::group{optim::name_matches{"b"}, optim::adafactor{.decay = -0.5f}}});
-  refused(optim::stored{optim::adamw{}, optim::blockwise_8bit{}});
-  refused(optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, optim::adafactor{}}});
+  refused(optim::param_groups{optim::adafactor{},
+                              optim::group{optim::name_matches{"b"}, optim::adafactor{.decay = -0.5f}}});
+  refused(optim::low_precision_state{optim::adamw{}, optim::blockwise_8bit{}});
+  refused(optim::partition{optim::adamw{}, optim::group{optim::name_matches{"w"}, optim::adafactor{}}});
   refused(optim::stochastic_lbfgs{});
   check_refused(optim::adamw{}, {{"w", {4}}}, optim::adamw{}, {{"w", {4, 1}}}, {"'w'", "{4}", "{4, 1}"});
 }
@@ -201,12 +202,12 @@ TEST_CASE("a state is refused when hyperparameters that size it have changed") {
   check_refused(sized(1, 4), w, sized(2, 4), w, {"'b' {3}", "piece0 {4}, but", "needs piece0 {4}, piece1 {4}"});
   check_refused(sized(2, 4), w, sized(1, 4), w, {"'b' {3}", "piece1 {4}"});
   check_refused(sized(1, 4), w, sized(1, 1000), w, {"'b' {3}", "piece0 {4}", "piece0 {1000}"});
-  check_refused(optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 4)}}, w,
-                optim::mixed{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 1000)}}, w,
+  check_refused(optim::partition{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 4)}}, w,
+                optim::partition{optim::adamw{}, optim::group{optim::name_matches{"w"}, sized(1, 1000)}}, w,
                 {"'w' {4, 4}", "piece0 {4}", "piece0 {1000}"});
   using rule = decltype(sized(1, 1));
   auto const by_group = [](std::int64_t first, std::int64_t second) {
-    return optim::grouped{rule(sized(1, first)), optim::group{optim::name_matches{"w"}, rule(sized(1, second))}};
+    return optim::param_groups{rule(sized(1, first)), optim::group{optim::name_matches{"w"}, rule(sized(1, second))}};
   };
   check_refused(by_group(4, 4), w, by_group(4, 1000), w, {"'w' {4, 4}", "piece0 {4}", "piece0 {1000}"});
   check_refused(optim::stochastic_lbfgs{.history = 2}, w, optim::stochastic_lbfgs{.history = 20}, w,
@@ -242,24 +243,24 @@ TEST_CASE("a state is refused by another rule: other slots, scalars, arrays or r
   auto s = optim::adamw{}.init(a.parameters());
   auto const taken = std::move(s);
   CHECK_THROWS_AS(optim::adamw{}.step(a.parameters(), s), argument_error);  // NOLINT: moved from on purpose
-  optim::stored const packed{optim::adamw{}, optim::bf16_slots{}};
+  optim::low_precision_state const packed{optim::adamw{}, optim::bf16_slots{}};
   auto in_bf16 = packed.init(a.parameters());
-  CHECK_THROWS_WITH_AS(optim::adamw{}.step(a.parameters(), in_bf16.base()), doctest::Contains("optim::stored"),
-                       argument_error);
+  CHECK_THROWS_WITH_AS(optim::adamw{}.step(a.parameters(), in_bf16.base()),
+                       doctest::Contains("optim::low_precision_state"), argument_error);
   std::vector<bf16> halves(a.parameters().flat_size());
   std::vector<std::span<bf16>> const spans{std::span(halves).first(3), std::span(halves).subspan(3)};
   std::vector<std::span<bf16 const>> const read(spans.begin(), spans.end());
   parameter_list elsewhere;
-  for (auto const& t : w) elsewhere.add_elsewhere(t.name, t.shape);
-  optim::stored const rounded{optim::sgd{}, optim::fp32_slots{}, optim::rounded_weights{spans}};
-  optim::stored const split{optim::sgd{}, optim::fp32_slots{}, optim::split_weights{spans}};
+  for (auto const& t : w) elsewhere.add_opaque(t.name, t.shape);
+  optim::low_precision_state const rounded{optim::sgd{}, optim::fp32_slots{}, optim::rounded_weights{spans}};
+  optim::low_precision_state const split{optim::sgd{}, optim::fp32_slots{}, optim::split_weights{spans}};
   auto without = rounded.init(elsewhere);
   CHECK_THROWS_WITH_AS(split.step(elsewhere, without, optim::gradient::half<bf16>{read}),
                        doctest::Contains("lower halves of 0 weights, this rule needs those of 163"), argument_error);
   CHECK_THROWS_WITH_AS((optim::adamw{}.stages().init(a.parameters(), {0})), doctest::Contains("1 groups"),
                        argument_error);
   std::vector<float> out(163);
-  optim::chain const averaging{optim::adamw{}, optim::average_weights{}};
+  optim::chain const averaging{optim::adamw{}, optim::ema_weights{}};
   auto of_adam = optim::adamw{}.init(a.parameters());
   of_adam.set_steps(1);
   CHECK_THROWS_AS(optim::averaged_weights(averaging, a.parameters(), of_adam, out), argument_error);
@@ -283,7 +284,7 @@ TEST_CASE("numbers of steps that cannot be are refused, set, stepped or loaded")
     auto loaded = s;
     load(loaded, "step");
     CHECK_THROWS_WITH_AS(opt.step(p, loaded), doctest::Contains(message(" is ", bad).c_str()), argument_error);
-    optim::stored const packed{opt, optim::blockwise_8bit{}};
+    optim::low_precision_state const packed{opt, optim::blockwise_8bit{}};
     auto codes = packed.init(p);
     load(codes, "step");
     CHECK_THROWS_AS(packed.step(p, codes), argument_error);
@@ -293,12 +294,12 @@ TEST_CASE("numbers of steps that cannot be are refused, set, stepped or loaded")
       load(history, name);
       CHECK_THROWS_AS(second.step(p, history), argument_error);
     }
-    optim::mixed const rest{opt, optim::group{optim::name_matches{"w"}, optim::frozen{}}};
+    optim::partition const rest{opt, optim::group{optim::name_matches{"w"}, optim::frozen{}}};
     auto parts = rest.init(p);
     load(parts, "group1.step");
     CHECK_THROWS_AS(rest.step(p, parts), argument_error);
-    train::saved_state saved(s.tensors(""));
-    train::saved_state damaged;
+    io::saved_state saved(s.tensors(""));
+    io::saved_state damaged;
     for (auto const& [name, piece] : saved.pieces()) {
       auto copy = piece;
       if (name == "step") std::memcpy(copy.bytes.data(), &bad, sizeof bad);
@@ -312,7 +313,7 @@ TEST_CASE("numbers of steps that cannot be are refused, set, stepped or loaded")
   s.set_steps(largest_count - 2);
   CHECK(opt.step(p, s).step == largest_count - 1);
   // As many numbers as the shape says, or nothing is copied.
-  train::saved_state longer;
+  io::saved_state longer;
   longer.add("w.exp_avg", {dtype::f32, {4}, std::vector<std::byte>(400)});
   std::vector<named_tensor> one;
   for (auto& t : s.tensors(""))
@@ -345,9 +346,10 @@ TEST_CASE("groups are found by name and shape, the first that fits, and each has
   CHECK(optim::rank_below{2}("x", {7}));
   CHECK_FALSE(optim::rank_below{2}("x", {7, 1}));
 
-  optim::grouped const opt{optim::adamw{.lr = 0.02f, .weight_decay = 0.5f},
-                           optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 0.02f, .weight_decay = 0}},
-                           optim::group{optim::rank_below{2}, optim::adamw{.lr = 0.005f, .beta1 = 0.5f}}};
+  optim::param_groups const opt{
+      optim::adamw{.lr = 0.02f, .weight_decay = 0.5f},
+      optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 0.02f, .weight_decay = 0}},
+      optim::group{optim::rank_below{2}, optim::adamw{.lr = 0.005f, .beta1 = 0.5f}}};
   static_assert(optimizer<std::remove_const_t<decltype(opt)>>);
   static_assert(decltype(opt)::bytes_per_parameter == 28);
   arena a(test::awkward_sizes());
@@ -392,8 +394,8 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
 
   optim::adamw const adamw{.lr = 0.02f};
   optim::momentum const momentum{.lr = 0.1f};
-  optim::mixed const rule{adamw, optim::group{optim::name_matches{"*.bias"}, momentum},
-                          optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
+  optim::partition const rule{adamw, optim::group{optim::name_matches{"*.bias"}, momentum},
+                              optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
   auto state = rule.init(together.parameters());
   auto first = adamw.init(weights);
   auto second = momentum.init(biases);
@@ -409,8 +411,8 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
 
   auto const kept = state;
   std::vector<float> const before(together.weights().begin(), together.weights().end());
-  optim::mixed const broken{adamw, optim::group{optim::name_matches{"*.bias"}, optim::momentum{.lr = NAN}},
-                            optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
+  optim::partition const broken{adamw, optim::group{optim::name_matches{"*.bias"}, optim::momentum{.lr = NAN}},
+                                optim::group{optim::name_matches{"head.*"}, optim::frozen{}}};
   CHECK_THROWS_WITH_AS(broken.step(together.parameters(), state), doctest::Contains("momentum: lr is nan"),
                        argument_error);
   auto longer = together.parameters();
@@ -424,7 +426,7 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
 
 TEST_CASE("a global norm spans all groups") {
   using rule = decltype(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}});
-  optim::grouped const opt{
+  optim::param_groups const opt{
       rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 1}},
       optim::group{optim::name_matches{"b"}, rule{optim::clip_by_global_norm{1}, optim::sgd{.lr = 2}}}};
   arena a({{"a", {9}}, {"b", {7}}});
@@ -520,13 +522,13 @@ TEST_CASE("schedules: values at their corners") {
   CHECK(c(25) == doctest::Approx(0.2 + 0.4 * (1 + std::sqrt(0.5))));
   CHECK(c(100) == 0.2f);
   CHECK(c(1000) == 0.2f);
-  optim::warm_up const w{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}};
+  optim::warmup const w{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}};
   CHECK(w(0) == 0.25f);
   CHECK(w(3) == 1.0f);
   CHECK(w(4) == 1.0f);
   CHECK(w(54) == doctest::Approx(0.5));
-  CHECK(optim::warm_up{0, optim::constant{3}}(0) == 3.0f);
-  optim::constant_warm_up const low{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}, .rate = 0.01f};
+  CHECK(optim::warmup{0, optim::constant{3}}(0) == 3.0f);
+  optim::constant_warmup const low{.steps = 4, .then = optim::cosine{.initial = 1, .steps = 100}, .rate = 0.01f};
   CHECK(low(0) == 0.01f);
   CHECK(low(3) == 0.01f);
   CHECK(low(4) == 1.0f);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Stochastic L-BFGS as an optimizer among others: what every rule promises, and what it is for.
-#include <dovetail/optim/stochastic_lbfgs.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include <dovetail/comm.hpp>
 #include <dovetail/data/memory.hpp>
 #include <dovetail/nn.hpp>
-#include <dovetail/optim/rules/base.hpp>
+#include <dovetail/optim/rules.hpp>
 #include <dovetail/sync.hpp>
 #include <dovetail/train.hpp>
 
@@ -251,7 +251,7 @@ TEST_CASE("what is not finite is skipped, zeros and extremes do no harm, other p
   arena other({{"a", {4}}});
   CHECK_THROWS_WITH_AS(rule.step(other.parameters(), t.state), doctest::Contains("call init() again"), argument_error);
   parameter_list elsewhere;
-  elsewhere.add_elsewhere("w", {4});
+  elsewhere.add_opaque("w", {4});
   std::vector<fp16> const halves(4, fp16(1.0f));
   std::vector<std::span<fp16 const>> const gradients{halves};
   auto not_here = rule.init(elsewhere);
@@ -339,9 +339,9 @@ clouds draw_clouds(int samples) {
     random_stream const random{31, static_cast<std::uint32_t>(s)};
     std::int32_t const kind = s % 4;
     for (std::uint32_t j = 0; j < 12; ++j) {
-      float const centre = random_stream{7, static_cast<std::uint32_t>(kind)}.uniform(j) - 0.5f;
+      float const center = random_stream{7, static_cast<std::uint32_t>(kind)}.uniform(j) - 0.5f;
       float const noise = random.uniform(2 * j) + random.uniform(2 * j + 1) - 1;
-      all.values.push_back((centre + 1.2f * noise) * (j < 6 ? 2.0f : 0.2f));
+      all.values.push_back((center + 1.2f * noise) * (j < 6 ? 2.0f : 0.2f));
     }
     all.targets.push_back(kind);
   }
@@ -354,7 +354,7 @@ TEST_CASE("trains a network on two ranks as on one, below SGD at the same rate, 
   auto const drawn = draw_clouds(400);
   data::in_memory const samples(drawn.values, drawn.targets, 12);
   nn::with_loss model{net{}, nn::softmax_cross_entropy{}};
-  model.network.initialise(5);
+  model.network.initialize(5);
   struct outcome {
     double loss;
     std::vector<float> weights;

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include <dovetail/core/half.hpp>
-#include <dovetail/optim/loss_scale.hpp>
-#include <dovetail/optim/storage_codes.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/loss_scale.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/low_precision/storage_codes.hpp>
 
 using namespace conformance;
 
@@ -43,9 +43,9 @@ struct halves {
     return s;
   }
 };
-parameter_list elsewhere() {
+parameter_list opaque() {
   parameter_list p;
-  for (auto const& t : tensors()) p.add_elsewhere(t.name, t.shape);
+  for (auto const& t : tensors()) p.add_opaque(t.name, t.shape);
   return p;
 }
 double distance(std::span<float const> a, std::span<float const> b) {
@@ -170,8 +170,8 @@ TEST_CASE("split weights are fp32 weights: the same bits, in the model's bf16 an
   optim::adamw const rule{.lr = 0.01f};
   auto const [expected, unused] = after(rule, 8, plainly);
   halves<bf16> model;
-  optim::stored const split{rule, optim::fp32_slots{}, optim::split_weights{model.spans()}};
-  auto const list = elsewhere();
+  optim::low_precision_state const split{rule, optim::fp32_slots{}, optim::split_weights{model.spans()}};
+  auto const list = opaque();
   auto state = split.init(list);
   // Begin with the same fp32 weights: upper halves in the model, lower halves in the state.
   arena a(tensors());
@@ -204,7 +204,7 @@ TEST_CASE("mirrored weights follow fp32 masters, which are those of the rule alo
   optim::adamw const rule{.lr = 0.01f};
   auto const [expected, unused] = after(rule, 6, plainly);
   halves<fp16> model;
-  optim::stored const mirrored{rule, optim::fp32_slots{}, optim::mirrored_weights<fp16>{model.spans()}};
+  optim::low_precision_state const mirrored{rule, optim::fp32_slots{}, optim::master_weights<fp16>{model.spans()}};
   auto const [weights, state] = after(mirrored, 6, plainly);
   CHECK(same_bits(weights, expected));
   for (std::size_t i = 0; i < weights.size(); ++i)
@@ -214,8 +214,9 @@ TEST_CASE("mirrored weights follow fp32 masters, which are those of the rule alo
 TEST_CASE("weights in bf16 alone move on by steps that are smaller than their format's, on average") {
   halves<bf16> model;
   for (auto& w : model.memory) w = bf16(1.0f);
-  optim::stored const rounded{optim::sgd{.lr = 1e-4f}, optim::fp32_slots{}, optim::rounded_weights{model.spans(), 7}};
-  auto const list = elsewhere();
+  optim::low_precision_state const rounded{optim::sgd{.lr = 1e-4f}, optim::fp32_slots{},
+                                           optim::rounded_weights{model.spans(), 7}};
+  auto const list = opaque();
   auto state = rounded.init(list);
   std::vector<bf16> gradient(list.flat_size(), bf16(1.0f));
   std::vector<std::span<bf16 const>> spans;
@@ -229,7 +230,7 @@ TEST_CASE("weights in bf16 alone move on by steps that are smaller than their fo
 TEST_CASE("packed slots: threads, repetitions, saving, groups, sums; the way of fp32 slots, nearly") {
   auto const check = [](auto const& rule, auto const& slots, double nearness) {
     auto const [plain, plain_state] = after(rule, 8, plainly);
-    optim::stored const packed{rule, slots};
+    optim::low_precision_state const packed{rule, slots};
     auto const [weights, state] = after(packed, 8, plainly);
     CHECK(distance(weights, plain) < nearness);
     CHECK(!same_bits(weights, plain));
@@ -264,9 +265,9 @@ TEST_CASE("packed slots: threads, repetitions, saving, groups, sums; the way of 
   check(optim::lamb{.lr = 0.01f}, optim::bf16_slots{}, 2e-3);
   check(optim::chain{optim::clip_by_global_norm{1}, optim::adamw{.lr = 0.01f}}, optim::bf16_slots{}, 2e-3);
   check(optim::rprop{}, optim::bf16_slots{}, 2e-2);  // a slot that does not begin at zero
-  check(
-      optim::grouped{optim::adamw{.lr = 0.01f}, optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 0.02f}}},
-      optim::bf16_slots{}, 4e-3);
+  check(optim::param_groups{optim::adamw{.lr = 0.01f},
+                            optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 0.02f}}},
+        optim::bf16_slots{}, 4e-3);
   check(optim::chain{optim::centralize{}, optim::adamw{.lr = 0.01f}}, optim::bf16_slots{}, 2e-3);  // tensor by tensor
 }
 
@@ -288,13 +289,13 @@ TEST_CASE("8-bit AdamW goes down as far as fp32's") {
     return loss;
   };
   optim::adamw const rule{.lr = optim::cosine{.initial = 0.02f, .steps = 800}, .weight_decay = 0};
-  double const plain = descend(rule), packed = descend(optim::stored{rule, optim::blockwise_8bit{}});
+  double const plain = descend(rule), packed = descend(optim::low_precision_state{rule, optim::blockwise_8bit{}});
   CHECK(plain < 1e-6);
   CHECK(packed < 1e-4);
 }
 
 TEST_CASE("a list without fp32 memory is refused by what would need it") {
-  auto const list = elsewhere();
+  auto const list = opaque();
   optim::adamw const rule{};
   auto state = rule.init(list);
   CHECK_THROWS_WITH_AS(rule.step(list, state), doctest::Contains("gradients of this parameter list are elsewhere"),
@@ -304,7 +305,7 @@ TEST_CASE("a list without fp32 memory is refused by what would need it") {
   for (std::size_t i = 0; i < list.size(); ++i) spans.emplace_back(gradient.data() + list.offset(i), list[i].size());
   CHECK_THROWS_WITH_AS(rule.step(list, state, optim::gradient::half<bf16>{spans}),
                        doctest::Contains("weights of this parameter list are elsewhere"), argument_error);
-  CHECK_THROWS_WITH_AS((optim::stored{rule, optim::fp32_slots{}, optim::split_weights{}}.init(list)),
+  CHECK_THROWS_WITH_AS((optim::low_precision_state{rule, optim::fp32_slots{}, optim::split_weights{}}.init(list)),
                        doctest::Contains("pass one per parameter"), argument_error);
 }
 
@@ -322,8 +323,8 @@ TEST_CASE("a second moment that overflows takes its 8-bit block with it, unless 
     return std::count_if(a.weights().begin(), a.weights().end(), [](float x) { return std::isnan(x); });
   };
   CHECK(lost(rule) == 0);
-  CHECK(lost(optim::stored{rule, optim::blockwise_8bit{}}) == 256);
-  CHECK(lost(optim::stored{optim::chain{optim::skip_non_finite{}, rule}, optim::blockwise_8bit{}}) == 0);
+  CHECK(lost(optim::low_precision_state{rule, optim::blockwise_8bit{}}) == 256);
+  CHECK(lost(optim::low_precision_state{optim::chain{optim::skip_non_finite{}, rule}, optim::blockwise_8bit{}}) == 0);
 }
 
 TEST_CASE("a loss scale falls when steps are skipped, grows when they are not, and is undone in the step") {

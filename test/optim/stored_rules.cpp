@@ -7,7 +7,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
 
 using namespace conformance;
 
@@ -74,7 +74,7 @@ void check(char const* name) {
     for (float const spread : {1e2f, 1e3f, 1e4f, 1e5f, 1e6f, 1e7f, 1e8f}) {
       double const exact = largest_step(Rule{}, spread, of);
       for (std::uint64_t const seed : {0u, 1u, 2u}) {
-        double const packed = largest_step(optim::stored{Rule{}, optim::blockwise_8bit{seed}}, spread, of);
+        double const packed = largest_step(optim::low_precision_state{Rule{}, optim::blockwise_8bit{seed}}, spread, of);
         worst = std::max(worst, packed / exact);
         CHECK_MESSAGE(packed <= 2 * exact, "spread ", spread, of == gradients::one_sign ? ", one sign: " : ": ", packed,
                       " instead of ", exact);

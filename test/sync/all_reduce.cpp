@@ -17,9 +17,9 @@
 
 using namespace dovetail;
 using rank_of_threads = comm::threads::communicator;
-static_assert(synchroniser<sync::all_reduce<>, optim::adamw, rank_of_threads>);
-static_assert(synchroniser<sync::all_reduce<compress::error_feedback<compress::top_k>>, optim::lamb, rank_of_threads>);
-static_assert(synchroniser<sync::all_reduce<compress::sign, sync::exchange::gather>, optim::lars, comm::self>);
+static_assert(synchronizer<sync::all_reduce<>, optim::adamw, rank_of_threads>);
+static_assert(synchronizer<sync::all_reduce<compress::error_feedback<compress::top_k>>, optim::lamb, rank_of_threads>);
+static_assert(synchronizer<sync::all_reduce<compress::sign, sync::exchange::all_gather>, optim::lars, comm::self>);
 
 namespace {
 
@@ -75,7 +75,7 @@ TEST_CASE("replicas hold the same bits, whatever the codec and the number of ran
     check(sync::all_reduce{});
     check(sync::all_reduce{compress::bf16{}});
     check(sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.02f}}});
-    check(sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}});
+    check(sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::reduce_scatter_all_gather{}});
   }
 }
 

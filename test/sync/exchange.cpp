@@ -16,9 +16,9 @@ using namespace dovetail;
 namespace exchange = sync::exchange;
 
 // The choice is the codec's algebra, known before anything runs.
-static_assert(exchange::sum_is_legal<compress::identity> && exchange::sum_is_legal<compress::fp16>);
-static_assert(!exchange::sum_is_legal<compress::sign> && exchange::two_phase_is_legal<compress::sign>);
-static_assert(exchange::two_phase_is_legal<compress::error_feedback<compress::top_k>>);
+static_assert(exchange::all_reduce_is_legal<compress::identity> && exchange::all_reduce_is_legal<compress::fp16>);
+static_assert(!exchange::all_reduce_is_legal<compress::sign> && exchange::reduce_scatter_is_legal<compress::sign>);
+static_assert(exchange::reduce_scatter_is_legal<compress::error_feedback<compress::top_k>>);
 
 namespace {
 
@@ -84,7 +84,7 @@ std::vector<float> exact_sum(int ranks, std::uint64_t step) {
 TEST_CASE(
     "bytes counted are bytes predicted, and all ranks hold the same bits: every codec, exchange and 1 to 8 ranks") {
   SUBCASE("identity") { check_bytes_and_agreement<exchange::automatic>(compress::identity{}); }
-  SUBCASE("identity gathered") { check_bytes_and_agreement<exchange::gather>(compress::identity{}); }
+  SUBCASE("identity gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::identity{}); }
   SUBCASE("fp16") { check_bytes_and_agreement<exchange::automatic>(compress::fp16{}); }
   SUBCASE("bf16") { check_bytes_and_agreement<exchange::automatic>(compress::bf16{}); }
   SUBCASE("fp16 with error feedback") {
@@ -97,16 +97,18 @@ TEST_CASE(
   SUBCASE("bf16 with error feedback") {
     check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::bf16{}});
   }
-  SUBCASE("fp16 gathered") { check_bytes_and_agreement<exchange::gather>(compress::fp16{}); }
-  SUBCASE("sign gathered") { check_bytes_and_agreement<exchange::gather>(compress::sign{}); }
-  SUBCASE("sign in two phases") { check_bytes_and_agreement<exchange::two_phase>(compress::sign{}); }
+  SUBCASE("fp16 gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::fp16{}); }
+  SUBCASE("sign gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::sign{}); }
+  SUBCASE("sign in two phases") { check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::sign{}); }
   SUBCASE("top_k") { check_bytes_and_agreement<exchange::automatic>(compress::top_k{.ratio = 0.05f}); }
-  SUBCASE("top_k in two phases") { check_bytes_and_agreement<exchange::two_phase>(compress::top_k{.ratio = 0.05f}); }
+  SUBCASE("top_k in two phases") {
+    check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::top_k{.ratio = 0.05f});
+  }
   SUBCASE("error feedback, gathered") {
-    check_bytes_and_agreement<exchange::gather>(compress::error_feedback{compress::top_k{.ratio = 0.05f}});
+    check_bytes_and_agreement<exchange::all_gather>(compress::error_feedback{compress::top_k{.ratio = 0.05f}});
   }
   SUBCASE("error feedback, two phases") {
-    check_bytes_and_agreement<exchange::two_phase>(compress::error_feedback{compress::sign{}});
+    check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::error_feedback{compress::sign{}});
   }
 }
 
@@ -114,16 +116,16 @@ TEST_CASE("the sum is the sum in rank order for identity, whichever way it trave
   for (int ranks : {1, 2, 3, 5}) {
     auto const expected = exact_sum(ranks, 0);
     CHECK(exchange_on<exchange::automatic>(compress::identity{}, ranks).at(0).values == expected);
-    CHECK(exchange_on<exchange::gather>(compress::identity{}, ranks).at(0).values == expected);
+    CHECK(exchange_on<exchange::all_gather>(compress::identity{}, ranks).at(0).values == expected);
   }
 }
 
 TEST_CASE("the automatic choice takes the exchange with fewer bytes") {
   compress::sign const codec;
   auto const plan_on = [&](int ranks) { return exchange_on<exchange::automatic>(codec, ranks).at(0).plan; };
-  CHECK(plan_on(2) == exchange::plan::gather);     // as many bytes, one loss less
-  CHECK(plan_on(8) == exchange::plan::two_phase);  // 7 payloads against 2 · 7/8 of one
-  CHECK(exchange_on<exchange::automatic>(compress::fp16{}, 8).at(0).plan == exchange::plan::sum);
+  CHECK(plan_on(2) == exchange::plan::all_gather);                 // as many bytes, one loss less
+  CHECK(plan_on(8) == exchange::plan::reduce_scatter_all_gather);  // 7 payloads against 2 · 7/8 of one
+  CHECK(exchange_on<exchange::automatic>(compress::fp16{}, 8).at(0).plan == exchange::plan::all_reduce);
 }
 
 TEST_CASE("what error feedback withholds is paid later: over many steps the sums agree") {
@@ -135,7 +137,7 @@ TEST_CASE("what error feedback withholds is paid later: over many steps the sums
     auto a = test::odd_arena();
     range const whole{0, a.gradients().size()};
     sync::bucket_exchange<compress::error_feedback<compress::top_k>> bucket(
-        codec, exchange::plan::gather, a.parameters(), whole, a.gradients(), c.size(), c.rank());
+        codec, exchange::plan::all_gather, a.parameters(), whole, a.gradients(), c.size(), c.rank());
     std::vector<double> sum(a.gradients().size());
     for (int s = 0; s < steps; ++s) {
       test::fill(a.gradients(), c.rank(), 0);

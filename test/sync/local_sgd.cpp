@@ -15,8 +15,8 @@
 
 using namespace dovetail;
 using rank_of_threads = comm::threads::communicator;
-static_assert(synchroniser<sync::local_sgd, optim::adamw, rank_of_threads>);
-static_assert(synchroniser<sync::local_sgd, optim::momentum, comm::self>);
+static_assert(synchronizer<sync::local_sgd, optim::adamw, rank_of_threads>);
+static_assert(synchronizer<sync::local_sgd, optim::momentum, comm::self>);
 
 namespace {
 
@@ -244,7 +244,7 @@ TEST_CASE("what local SGD cannot do it says") {
   CHECK_THROWS_WITH_AS((sync::local_sgd{.every = -1}.join(*t.list, rule, alone)), doctest::Contains("every is -1"),
                        argument_error);
   parameter_list halves;
-  halves.add_elsewhere("a", {5});
+  halves.add_opaque("a", {5});
   CHECK_THROWS_WITH_AS((sync::local_sgd{}.join(halves, optim::frozen{}, alone)),
                        doctest::Contains("some weights are not in the list"), argument_error);
 }

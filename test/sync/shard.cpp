@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include <dovetail/optim/stochastic_lbfgs.hpp>
+#include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 using namespace divided;
 
@@ -30,63 +30,64 @@ struct by_shape {
 }  // namespace
 
 TEST_CASE("packed slots") {
-  check(optim::stored{adamw, optim::bf16_slots{.seed = 3}});
-  check(optim::stored{adamw, optim::blockwise_8bit{.seed = 4}},
+  check(optim::low_precision_state{adamw, optim::bf16_slots{.seed = 3}});
+  check(optim::low_precision_state{adamw, optim::blockwise_8bit{.seed = 4}},
         // Within b.weight, which begins at 769; ranks without anything.
         {.bounds = {{0, 769 + 256, 769 + 4864, 6049}, {0, 0, 769, 769, 6049, 6049}}});
-  check(optim::stored{optim::chain{optim::clip_by_global_norm{100}, adamw}, optim::bf16_slots{}});
-  check(optim::stored{optim::rprop{}, optim::bf16_slots{}});  // a slot that does not begin at zero
+  check(optim::low_precision_state{optim::chain{optim::clip_by_global_norm{100}, adamw}, optim::bf16_slots{}});
+  check(optim::low_precision_state{optim::rprop{}, optim::bf16_slots{}});  // a slot that does not begin at zero
 }
 
 TEST_CASE("weights that are kept elsewhere, and their copies") {
   check([](replica& m) {
-    return optim::stored{adamw, optim::fp32_slots{}, optim::mirrored_weights<bf16>{m.halves()}};
+    return optim::low_precision_state{adamw, optim::fp32_slots{}, optim::master_weights<bf16>{m.halves()}};
   });
   check([](replica& m) {
-    return optim::stored{adamw, optim::blockwise_8bit{}, optim::mirrored_weights<bf16>{m.halves()}};
+    return optim::low_precision_state{adamw, optim::blockwise_8bit{}, optim::master_weights<bf16>{m.halves()}};
   });
   check(
       [](replica& m) {
-        return optim::stored{adamw, optim::bf16_slots{}, optim::split_weights{m.halves()}};
+        return optim::low_precision_state{adamw, optim::bf16_slots{}, optim::split_weights{m.halves()}};
       },
       {.in_half = true, .bounds = {{0, 512, 6049}}});
   check(
       [](replica& m) {
-        return optim::stored{adamw, optim::fp32_slots{}, optim::rounded_weights{m.halves(), 9}};
+        return optim::low_precision_state{adamw, optim::fp32_slots{}, optim::rounded_weights{m.halves(), 9}};
       },
       {.in_half = true});
 }
 
 TEST_CASE("packed slots of groups, which are found by the shapes of whole tensors") {
   auto const large = [](auto, shape const& s) { return s.rank == 2 && s[0] > 10; };
-  check(optim::stored{optim::grouped{adamw, optim::group{large, optim::adamw{.lr = 0.1f}}}, optim::blockwise_8bit{}});
-  check(optim::grouped{adamw, optim::group{large, optim::adamw{.lr = 0.1f}}});
+  check(optim::low_precision_state{optim::param_groups{adamw, optim::group{large, optim::adamw{.lr = 0.1f}}},
+                                   optim::blockwise_8bit{}});
+  check(optim::param_groups{adamw, optim::group{large, optim::adamw{.lr = 0.1f}}});
 }
 
 TEST_CASE("sums over tensors run over all ranks, in another order") {
-  check(optim::stored{optim::lamb{.lr = 0.01f}, optim::bf16_slots{}}, {.nearness = 1e-6});
-  check(optim::stored{optim::lamb{.lr = 0.01f}, optim::blockwise_8bit{}}, {.nearness = 1e-6});
+  check(optim::low_precision_state{optim::lamb{.lr = 0.01f}, optim::bf16_slots{}}, {.nearness = 1e-6});
+  check(optim::low_precision_state{optim::lamb{.lr = 0.01f}, optim::blockwise_8bit{}}, {.nearness = 1e-6});
   check(optim::stochastic_lbfgs{.history = 2, .interval = 2, .signal = 0}, {.nearness = 1e-5});
 }
 
 TEST_CASE("tensorwise stages have whole tensors") {
   check(optim::adafactor{});
-  check(optim::stored{optim::chain{optim::centralize{}, adamw}, optim::bf16_slots{}});
+  check(optim::low_precision_state{optim::chain{optim::centralize{}, adamw}, optim::bf16_slots{}});
   check(optim::chain{by_shape{}, adamw});
 }
 
 TEST_CASE("several rules, found by the shapes of whole tensors") {
   auto const large = [](auto, shape const& s) { return s.rank == 2 && s[0] > 10; };
-  check(optim::mixed{adamw, optim::group{large, optim::adafactor{}},
-                     optim::group{optim::name_matches{"a.*"}, optim::frozen{}}});
+  check(optim::partition{adamw, optim::group{large, optim::adafactor{}},
+                         optim::group{optim::name_matches{"a.*"}, optim::frozen{}}});
   check(optim::frozen{});
   // Random words go by a tensor's place in its rule's list.
   check([&](replica& m) {
     auto const all = m.halves();
-    optim::mirrored_weights<bf16> const own{{all[3], all[5]}};
-    optim::grouped const groups{adamw, optim::group{optim::name_matches{"a.*"}, optim::adamw{.lr = 0.1f}}};
-    return optim::mixed{optim::stored{adamw, optim::blockwise_8bit{}},
-                        optim::group{large, optim::stored{groups, optim::bf16_slots{}, own}}};
+    optim::master_weights<bf16> const own{{all[3], all[5]}};
+    optim::param_groups const groups{adamw, optim::group{optim::name_matches{"a.*"}, optim::adamw{.lr = 0.1f}}};
+    return optim::partition{optim::low_precision_state{adamw, optim::blockwise_8bit{}},
+                            optim::group{large, optim::low_precision_state{groups, optim::bf16_slots{}, own}}};
   });
 }
 
@@ -97,8 +98,8 @@ TEST_CASE("when one of several rules skips its step, the weights of the others a
     m.a.parameters()[5].gradient[0] = std::numeric_limits<float>::quiet_NaN();
     CHECK(rule.step(m.a.parameters(), state).skipped);
   };
-  optim::mixed const rule{adamw,
-                          optim::group{optim::name_matches{"b.*"}, optim::chain{optim::skip_non_finite{}, adamw}}};
+  optim::partition const rule{adamw,
+                              optim::group{optim::name_matches{"b.*"}, optim::chain{optim::skip_non_finite{}, adamw}}};
   replica alone;
   run(rule, alone);
   CHECK(alone.a.weights()[0] != replica().a.weights()[0]);
@@ -116,9 +117,9 @@ TEST_CASE("parts end where blocks end, as evenly as they allow") {
     using bounds = std::vector<std::size_t>;
     CHECK(sync::shard(adamw, c).init(p).bounds == bounds{0, 1513, 3025, 4537, 6049});
     // A quarter is 1512.25; b.weight begins at 769 and c.weight at 5769.
-    optim::stored const packed{adamw, optim::blockwise_8bit{}};
+    optim::low_precision_state const packed{adamw, optim::blockwise_8bit{}};
     CHECK(sync::shard(packed, c).init(p).bounds == bounds{0, 769 + 3 * 256, 769 + 9 * 256, 769 + 15 * 256, 6049});
-    CHECK(sync::shard(optim::mixed{adamw}, c).init(p).bounds == bounds{0, 769, 769, 5769, 6049});
+    CHECK(sync::shard(optim::partition{adamw}, c).init(p).bounds == bounds{0, 769, 769, 5769, 6049});
     CHECK(sync::shard(packed, c).init(p).inner.bytes() < packed.init(p).bytes() / 3);
 
     auto const refused = [&](auto const& rule, std::size_t bound, std::string const& why) {
@@ -134,7 +135,7 @@ TEST_CASE("parts end where blocks end, as evenly as they allow") {
         "sync::shard: the bound 5768 divides tensor 'b.weight' of flat indices 769 to 5769, of which this rule needs "
         "each 256 elements from its beginning together: the nearest bounds are 5633 and 5769");
     refused(
-        optim::mixed{adamw}, 1000,
+        optim::partition{adamw}, 1000,
         "sync::shard: the bound 1000 divides tensor 'b.weight' of flat indices 769 to 5769, of which this rule needs "
         "all together: the nearest bounds are 769 and 5769");
     CHECK_NOTHROW(sync::shard(adamw, c, {0, 1000, 6049, 6049, 6049}).init(p));
@@ -144,7 +145,7 @@ TEST_CASE("parts end where blocks end, as evenly as they allow") {
 TEST_CASE("a state of other parameters is not cut") {
   comm::threads(2).run([](auto& c) {
     replica m;
-    optim::stored const rule{adamw, optim::blockwise_8bit{}};
+    optim::low_precision_state const rule{adamw, optim::blockwise_8bit{}};
     auto const opt = sync::shard(rule, c);
     arena other({{"none", {0}}, {"one", {2}}});
     CHECK_THROWS_WITH_AS(opt.part_of_state(m.a.parameters(), rule.init(other.parameters())),

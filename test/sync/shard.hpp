@@ -15,7 +15,7 @@
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
 #include <dovetail/sync/shard.hpp>
 
 #include <doctest/doctest.h>
@@ -49,7 +49,7 @@ struct replica {
   replica() : half(a.weights().size()), half_gradient(half.size()) {
     fill(a.weights(), 1);
     std::transform(a.weights().begin(), a.weights().end(), half.begin(), [](float w) { return bf16(w); });
-    for (auto const& t : tensors()) without_memory.add_elsewhere(t.name, t.shape);
+    for (auto const& t : tensors()) without_memory.add_opaque(t.name, t.shape);
   }
   replica(replica const&) = delete;  // rules have spans of it
 

@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include <dovetail/optim/batch_schedule.hpp>
+#include <dovetail/optim/schedules/batch_schedule.hpp>
 
 #include <doctest/doctest.h>
 
@@ -70,7 +70,7 @@ seen train_with(train::fit_options options, int ranks, sync::all_reduce<> const&
     s.noise.push_back(r.noise_scale);
   };
   auto const make = [&] {
-    return train::trainer{test::initialised<test::images_net_without_noise>(), nn::softmax_cross_entropy{},
+    return train::trainer{test::initialized<test::images_net_without_noise>(), nn::softmax_cross_entropy{},
                           optim::adamw{.lr = 0.01f}, sync, comm::threads{ranks}};
   };
   auto t = make();

@@ -245,8 +245,8 @@ TEST_CASE("ranks that are given other options or data hear which, and nobody wai
       mean_of_values mine;
       train::fit_options o{.batch = 4, .epochs = 2};
       if (last) change(o);
-      train::rank_run run(mine, optim::sgd{}, sync::all_reduce{},
-                          numbers(last ? static_cast<int>(samples_of_last) : 20), c, o, 1);
+      train::training_loop run(mine, optim::sgd{}, sync::all_reduce{},
+                               numbers(last ? static_cast<int>(samples_of_last) : 20), c, o, 1);
       run.run();
     });
   };
@@ -263,8 +263,8 @@ TEST_CASE("on_save is called at the end in any case, also if there was nothing t
   for (bool apart : {false, true}) {
     auto const check = [](auto t) {
       int saves = 0;
-      train::saved_state last;
-      auto const keep = [&](train::saved_state& s) {
+      io::saved_state last;
+      auto const keep = [&](io::saved_state& s) {
         ++saves;
         last = s;
       };
@@ -309,7 +309,7 @@ TEST_CASE("a callback that asks the trainer for what fit is changing is refused,
   CHECK(t.steps() == 0);
   // The weights of now, as the message says.
   mean_of_values now;
-  t.fit(numbers(20), {.batch = 4, .epochs = 1, .on_save = [&](train::saved_state& s) {
+  t.fit(numbers(20), {.batch = 4, .epochs = 1, .on_save = [&](io::saved_state& s) {
                         s.restore(train::weights_of(now.parameters()));
                       }});
   CHECK(now.w[0] != 0);
@@ -360,7 +360,7 @@ TEST_CASE("options that cannot work are refused before anything runs") {
   comm::self c;
   mean_of_values m;
   train::fit_options const none{.accumulate = 0};  // a loop of one's own is no way around
-  CHECK_THROWS_AS((train::rank_run{m, optim::sgd{}, sync::all_reduce{}, numbers(3), c, none, 1}), argument_error);
+  CHECK_THROWS_AS((train::training_loop{m, optim::sgd{}, sync::all_reduce{}, numbers(3), c, none, 1}), argument_error);
 }
 
 namespace {

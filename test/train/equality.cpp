@@ -35,7 +35,7 @@ struct watched {
 
 template <class Net>
 auto model_of() {
-  return nn::with_loss{test::initialised<Net>(), nn::softmax_cross_entropy{}};
+  return nn::with_loss{test::initialized<Net>(), nn::softmax_cross_entropy{}};
 }
 
 struct run_result {
@@ -80,7 +80,8 @@ TEST_CASE("all replicas hold the same bits before every step") {
     check(dense, ranks);
     check(sparse, ranks);
     check(sync::all_reduce{compress::fp16{}}, ranks);
-    check(sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}}, ranks);
+    check(sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::reduce_scatter_all_gather{}},
+          ranks);
   }
 }
 
@@ -145,9 +146,9 @@ TEST_CASE("rules that need the loss are told that of the whole batch: P ranks wi
   check(optim::polyak_sgd{.lr = 0.2f, .largest = 10});
 }
 
-TEST_CASE("training learns: the loss falls and a held-out set is recognised") {
+TEST_CASE("training learns: the loss falls and a held-out set is recognized") {
   comm::threads world(2);
-  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{.lr = 0.01f},
+  train::trainer trainer{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{.lr = 0.01f},
                          sparse, world};
   auto const before = trainer.evaluate(test::images(40), 7);
   auto const report = trainer.fit(test::images(), {.batch = 5, .epochs = 12});
@@ -162,7 +163,7 @@ TEST_CASE("training learns: the loss falls and a held-out set is recognised") {
 
 TEST_CASE("what does not fit is said in one line, before anything has changed") {
   comm::threads world(2);
-  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
+  train::trainer trainer{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
                          world};
   auto const before = test::digest(trainer.model().parameters());
   CHECK_THROWS_WITH_AS(trainer.fit(test::images(), {.batch = 100}),
@@ -182,18 +183,18 @@ TEST_CASE("a training that diverges stops with the reason, and keeps what it had
   auto data = data::in_memory(values, targets, 100);
   for (auto& v : values) v = NAN;
   auto const poisoned = data::in_memory(values, targets, 100);
-  train::trainer trainer{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
+  train::trainer trainer{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optim::adamw{}, dense,
                          world};
   trainer.fit(data, {.batch = 5, .steps = 3});
   auto const good = test::digest(trainer.model().parameters());
-  train::saved_state saved;
+  io::saved_state saved;
   CHECK_THROWS_WITH_AS(
       trainer.fit(poisoned, {.batch = 5,
                              .steps = 20,
                              .new_data = true,
                              .max_skipped = 4,
-                             .on_save = [&](train::saved_state&) { FAIL("the last good state would be lost"); },
-                             .on_give_up = [&](train::saved_state& s) { saved = s; }}),
+                             .on_save = [&](io::saved_state&) { FAIL("the last good state would be lost"); },
+                             .on_give_up = [&](io::saved_state& s) { saved = s; }}),
       doctest::Contains("the gradient was not finite for 4 steps in a row, up to step 7"), numeric_error);
   CHECK(test::digest(trainer.model().parameters()) == good);
   train::trainer rescued{test::images_net{}, nn::softmax_cross_entropy{}, optim::adamw{}, dense, world};

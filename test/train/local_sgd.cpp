@@ -25,14 +25,14 @@ values weights_in(parameter_list const& list) {
 }
 /// The weights that rank `rank` goes on with, out of a saved state.
 template <class Model>
-Model member(Model model, train::saved_state const& s, int rank) {
+Model member(Model model, io::saved_state const& s, int rank) {
   s.restore(train::weights_of(model.parameters()), "rank" + std::to_string(rank) + ".weights.");
   return model;
 }
 
 template <class Net>
 auto model_of(std::uint64_t seed = 3) {
-  return nn::with_loss{test::initialised<Net>(seed), nn::softmax_cross_entropy{}};
+  return nn::with_loss{test::initialized<Net>(seed), nn::softmax_cross_entropy{}};
 }
 
 optim::adamw const rule{.lr = optim::cosine{.initial = 0.01f, .steps = 30}};
@@ -153,10 +153,10 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit, however it
         return train::trainer{start, rule, sync::local_sgd{.every = every}, comm::threads{ranks}};
       };
       auto whole = make();
-      std::vector<train::saved_state> saved;
+      std::vector<io::saved_state> saved;
       auto saving = options;
       saving.save_every = 7;
-      saving.on_save = [&](train::saved_state& s) { saved.push_back(s); };
+      saving.on_save = [&](io::saved_state& s) { saved.push_back(s); };
       auto const expected = whole.fit(test::images(), options);
       auto const check = [&](auto& t, std::vector<double> losses, train::fit_options const& o) {
         auto const rest = t.fit(test::images(), o);
@@ -171,7 +171,7 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit, however it
       CHECK(saved.back() == whole.state());
       for (std::size_t i = 0; i < 4; ++i) {  // the last has no step left
         auto t = make();
-        t.model().network.initialise(1234);
+        t.model().network.initialize(1234);
         t.restore(saved[i]);
         auto const done = std::min<std::ptrdiff_t>(7 * static_cast<std::ptrdiff_t>(i + 1), 23);
         check(t, {expected.losses.begin(), expected.losses.begin() + done}, options);
@@ -251,8 +251,8 @@ TEST_CASE("a rank whose gradient is not finite skips alone; one that stays so en
                                    .steps = 30,
                                    .log_every = log_every,
                                    .max_skipped = 4,
-                                   .on_save = [&](train::saved_state&) { FAIL("the last good state would be lost"); },
-                                   .on_give_up = [&](train::saved_state&) { ++saves; }}),
+                                   .on_save = [&](io::saved_state&) { FAIL("the last good state would be lost"); },
+                                   .on_give_up = [&](io::saved_state&) { ++saves; }}),
         doctest::Contains("the gradient of rank 1 was not finite for "), numeric_error);
     CHECK(saves == 1);
   }

@@ -9,7 +9,7 @@
 #include <dovetail/data/memory.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/sync.hpp>
-#include <dovetail/train/rank_run.hpp>
+#include <dovetail/train/training_loop.hpp>
 
 #include <doctest/doctest.h>
 
@@ -26,7 +26,7 @@ struct line {
   line(line const& o) : w(o.w), g(o.g), fails_on_rank(o.fails_on_rank), loses_on_rank(o.loses_on_rank) { bind(); }
   parameter_list& parameters() { return list; }
   loss_sums gradients(batch const& b, gradient_pass const& pass) {
-    if (static_cast<int>(pass.rank) == fails_on_rank && pass.step == 2) throw std::runtime_error("no licence left");
+    if (static_cast<int>(pass.rank) == fails_on_rank && pass.step == 2) throw std::runtime_error("no license left");
     loss_sums sums;
     if (!pass.accumulate) g.assign(2, 0.f);
     for (std::size_t i = 0; i < static_cast<std::size_t>(b.size); ++i) {
@@ -61,7 +61,7 @@ float fit_on(int ranks, int fails_on_rank = -1) {
     line mine;
     mine.fails_on_rank = fails_on_rank;
     train::fit_options const options{.batch = 4, .steps = 200};
-    train::rank_run run(mine, optim::momentum{.lr = 0.1f}, sync::all_reduce{}, points(), c, options, 1);
+    train::training_loop run(mine, optim::momentum{.lr = 0.1f}, sync::all_reduce{}, points(), c, options, 1);
     run.run();
     if (c.rank() == 0) slope = mine.w[0];
   });
@@ -82,7 +82,7 @@ TEST_CASE("a loss that is no number ends the training, though its gradients are 
     CHECK_THROWS_WITH_AS(world.run([&](auto& c) {
       line mine(model);
       train::fit_options const options{.batch = 4, .steps = 200, .log_every = log_every, .max_skipped = 3};
-      train::rank_run run(mine, optim::momentum{.lr = 0.1f}, sync::all_reduce{}, points(), c, options, 1);
+      train::training_loop run(mine, optim::momentum{.lr = 0.1f}, sync::all_reduce{}, points(), c, options, 1);
       run.run();
     }),
                          doctest::Contains("the loss was not finite for"), numeric_error);
@@ -90,5 +90,5 @@ TEST_CASE("a loss that is no number ends the training, though its gradients are 
 }
 
 TEST_CASE("an exception in one rank's model ends all ranks with that exception") {
-  for (int ranks : {1, 2, 4}) CHECK_THROWS_WITH_AS(fit_on(ranks, ranks - 1), "no licence left", std::runtime_error);
+  for (int ranks : {1, 2, 4}) CHECK_THROWS_WITH_AS(fit_on(ranks, ranks - 1), "no license left", std::runtime_error);
 }

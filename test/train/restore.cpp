@@ -52,7 +52,7 @@ auto trainer_of(tensors const& l, Optimizer const& rule = {}, Sync const& sync =
   return train::trainer{pulled(l), rule, sync, comm::threads{ranks}};
 }
 template <class... Args>
-train::saved_state state_of(Args const&... args) {
+io::saved_state state_of(Args const&... args) {
   auto t = trainer_of(args...);
   t.fit(numbers(), {.batch = 2, .steps = 3});
   return t.state();
@@ -60,7 +60,7 @@ train::saved_state state_of(Args const&... args) {
 
 /// What restore or the next fit says; the weights are then what they were.
 template <class Trainer>
-std::string refusal(Trainer t, train::saved_state const& s, train::fit_options const& o = {.batch = 2, .steps = 5}) {
+std::string refusal(Trainer t, io::saved_state const& s, train::fit_options const& o = {.batch = 2, .steps = 5}) {
   auto& weights = t.model().memory;
   std::vector<float> const before(weights.weights().begin(), weights.weights().end());
   bool restored = false;
@@ -143,7 +143,7 @@ TEST_CASE(
   CHECK(refusal(trainer_of(three_layers), saved).empty());
 }
 
-TEST_CASE("another optimizer's moments, another codec's residuals, another synchroniser: every piece is named") {
+TEST_CASE("another optimizer's moments, another codec's residuals, another synchronizer: every piece is named") {
   auto const moments = state_of(two_layers, optim::adam{});
   check_says(refusal(trainer_of(two_layers, optim::momentum{}), moments),
              {"'optimizer.0.weight.", "'optimizer.0.bias.", "there is no", "nobody takes up"});
@@ -153,7 +153,7 @@ TEST_CASE("another optimizer's moments, another codec's residuals, another synch
              {"there is no 'optimizer.0.weight."});
 
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.5f}},
-                                .plan = sync::exchange::gather{}};
+                                .plan = sync::exchange::all_gather{}};
   auto const residuals = state_of(two_layers, optim::sgd{}, sparse);
   check_says(refusal(trainer_of(two_layers), residuals),
              {"nobody takes up 'rank0.bucket0.residual', 'rank1.bucket0.residual'"});
@@ -182,7 +182,7 @@ TEST_CASE("positions that cannot be are refused, by restore itself") {
   auto const with = [&](auto const& change, std::int64_t steps = 0) {
     auto p = train::position::of(good);
     change(p);
-    train::saved_state s;
+    io::saved_state s;
     for (auto const& [name, piece] : good.pieces())
       if (name != train::position::name) s.add(name, piece);
     s.add({p.tensor()});
@@ -217,7 +217,7 @@ TEST_CASE("positions that cannot be are refused, by restore itself") {
   sync::all_reduce const own{.codec = halves{}};
   auto p = train::position::of(good);
   p.ranks = 1 << 30;
-  train::saved_state many;
+  io::saved_state many;
   auto const with_own = state_of(two_layers, optim::sgd{}, own);
   for (auto const& [name, piece] : with_own.pieces())
     if (name != train::position::name) many.add(name, piece);
@@ -227,7 +227,7 @@ TEST_CASE("positions that cannot be are refused, by restore itself") {
   with([](auto& found) { found.ranks = 1 << 30; }, 4);  // nor where ranks have nothing of their own
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(3));
 
-  train::saved_state old;
+  io::saved_state old;
   for (auto const& [name, piece] : good.pieces())
     if (name != train::position::name) old.add(name, piece);
   auto t = trainer_of(two_layers);
@@ -238,7 +238,7 @@ TEST_CASE("positions that cannot be are refused, by restore itself") {
 }
 
 TEST_CASE("on another number of ranks residuals keep their sum, and nothing else is added up") {
-  auto const floats = [](train::saved_state const& s, std::string const& name) {
+  auto const floats = [](io::saved_state const& s, std::string const& name) {
     auto const* p = s.find(name);
     REQUIRE(p);
     std::vector<float> values(p->bytes.size() / 4);

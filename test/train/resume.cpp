@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-#include <dovetail/train/run_state.hpp>
+#include <dovetail/io/run_state.hpp>
 
 #include <doctest/doctest.h>
 
@@ -27,10 +27,10 @@ struct folder {
 template <class Net, class Sync>
 auto make_trainer(Sync const& sync, comm::threads const& world) {
   return train::trainer{
-      test::initialised<Net>(), nn::softmax_cross_entropy{},
+      test::initialized<Net>(), nn::softmax_cross_entropy{},
       optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{}, optim::add_decayed_weights{0.01f},
                    optim::scale_by_learning_rate{
-                       optim::warm_up{.steps = 4, .then = optim::cosine{.initial = 0.01f, .steps = 30}}}},
+                       optim::warmup{.steps = 4, .then = optim::cosine{.initial = 0.01f, .steps = 30}}}},
       sync, world};
 }
 
@@ -48,11 +48,11 @@ void check_resume(Sync const& sync, int ranks, Data const& data, std::int64_t ac
   std::vector<double> losses;
   for (std::int64_t stop : {4, 9, 11}) {
     auto part = make_trainer<Net>(sync, world);
-    part.model().network.initialise(1234);  // the file must bring the weights
-    if (stop == 4) part.model().network.initialise(3);
-    if (fs::exists(file)) part.restore(train::load_state(file));
+    part.model().network.initialize(1234);  // the file must bring the weights
+    if (stop == 4) part.model().network.initialize(3);
+    if (fs::exists(file)) part.restore(io::load_state(file));
     options.steps = stop;
-    options.on_save = [&](train::saved_state& s) { train::save_state(file, s); };
+    options.on_save = [&](io::saved_state& s) { io::save_state(file, s); };
     auto const r = part.fit(data, options);
     CHECK(r.step == stop);
     losses.insert(losses.end(), r.losses.begin(), r.losses.end());
@@ -70,8 +70,9 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
   sync::all_reduce const dense{.bucket_bytes = 1500};
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
                                 .bucket_bytes = 1500};
-  sync::all_reduce const signs{
-      .codec = compress::error_feedback{compress::sign{}}, .plan = sync::exchange::two_phase{}, .bucket_bytes = 1500};
+  sync::all_reduce const signs{.codec = compress::error_feedback{compress::sign{}},
+                               .plan = sync::exchange::reduce_scatter_all_gather{},
+                               .bucket_bytes = 1500};
   for (int ranks : {1, 2, 3}) {
     check_resume<test::images_net>(dense, ranks, test::images(), 1);
     check_resume<test::images_net>(sparse, ranks, test::images(), 2);  // an epoch ends in the middle of a step
@@ -82,16 +83,16 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
 
 TEST_CASE("on another number of ranks a run goes on, and residuals keep their sum") {
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
-                                .plan = sync::exchange::gather{},
+                                .plan = sync::exchange::all_gather{},
                                 .bucket_bytes = 1500};
-  train::saved_state saved;
+  io::saved_state saved;
   comm::threads const four(4), two(2);
   auto first = make_trainer<test::images_net>(sparse, four);
-  first.fit(test::images(), {.batch = 3, .steps = 6, .on_save = [&](train::saved_state& s) { saved = s; }});
+  first.fit(test::images(), {.batch = 3, .steps = 6, .on_save = [&](io::saved_state& s) { saved = s; }});
   auto second = make_trainer<test::images_net>(sparse, two);
   second.restore(saved);
   second.fit(test::images(), {.batch = 6, .steps = 6});  // no step is left: the state is taken over as it is
-  auto const sum_of = [](train::saved_state const& s, std::string const& name, int ranks) {
+  auto const sum_of = [](io::saved_state const& s, std::string const& name, int ranks) {
     double sum = 0, size = 0;
     for (int r = 0; r < ranks; ++r) {
       auto const* p = s.find("rank" + std::to_string(r) + "." + name);
@@ -117,10 +118,10 @@ TEST_CASE("on another number of ranks a run goes on, and residuals keep their su
 
 TEST_CASE("another batch size goes on in the same place of the same epoch, short last batches counted as they are") {
   comm::threads world(1);
-  train::saved_state saved;
-  train::trainer first{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::sgd{},
+  io::saved_state saved;
+  train::trainer first{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optim::sgd{},
                        sync::all_reduce{}, world};
-  auto const keep = [&](train::saved_state& s) { saved = s; };
+  auto const keep = [&](io::saved_state& s) { saved = s; };
   // 61 samples are 13 batches of 5: after them a new epoch begins, also for batches of 10, of which there are 7.
   first.fit(test::images(), {.batch = 5, .steps = 13, .on_save = keep});
   train::trainer second{test::images_net{}, nn::softmax_cross_entropy{}, optim::sgd{}, sync::all_reduce{}, world};
@@ -135,15 +136,15 @@ TEST_CASE("a checkpoint of something else is refused before anything changes") {
   comm::threads const world(2);
   sync::all_reduce const dense{};
   auto images = make_trainer<test::images_net>(dense, world);
-  train::saved_state saved;
-  images.fit(test::images(), {.batch = 3, .steps = 2, .on_save = [&](train::saved_state& s) { saved = s; }});
+  io::saved_state saved;
+  images.fit(test::images(), {.batch = 3, .steps = 2, .on_save = [&](io::saved_state& s) { saved = s; }});
 
   auto text = make_trainer<test::text_net>(dense, world);
   auto const before = test::digest(text.model().parameters());
   CHECK_THROWS_AS(text.restore(saved), checkpoint_error);
   CHECK(test::digest(text.model().parameters()) == before);
 
-  train::trainer other{test::initialised<test::images_net>(), nn::softmax_cross_entropy{}, optim::momentum{}, dense,
+  train::trainer other{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optim::momentum{}, dense,
                        world};
   other.restore(saved);
   CHECK_THROWS_AS(other.fit(test::images(), {.batch = 3, .steps = 3}),
@@ -157,14 +158,14 @@ TEST_CASE("a checkpoint of something else is refused before anything changes") {
 TEST_CASE("what ranks send each other of their state survives the trip, and a truncated message is refused") {
   std::vector<float> f{1, 2, 3};
   std::int64_t n = 5;
-  train::saved_state s({make_named_tensor("values", std::span<float>(f), shape{3, 1}), make_named_tensor("count", n)});
+  io::saved_state s({make_named_tensor("values", std::span<float>(f), shape{3, 1}), make_named_tensor("count", n)});
   auto packed = s.pack();
-  CHECK(train::saved_state::unpack(packed) == s);
+  CHECK(io::saved_state::unpack(packed) == s);
   for (std::size_t cut = 1; cut < packed.size(); ++cut) {
     auto const part = std::span<std::byte const>(packed).first(packed.size() - cut);
     bool whole = false;
     try {
-      whole = train::saved_state::unpack(part) == s;
+      whole = io::saved_state::unpack(part) == s;
     } catch (input_error const&) {
     }
     REQUIRE_FALSE(whole);

@@ -17,7 +17,7 @@ namespace {
 
 template <class Net, class Sync, class World, class Data>
 void print_losses(char const* what, Sync const& sync, World& world, Data const& data, bool speaks) {
-  train::trainer trainer{test::initialised<Net>(), nn::softmax_cross_entropy{}, optim::lamb{.lr = 0.02f}, sync, world};
+  train::trainer trainer{test::initialized<Net>(), nn::softmax_cross_entropy{}, optim::lamb{.lr = 0.02f}, sync, world};
   auto const report = trainer.fit(data, {.batch = 4, .steps = 12});
   auto const sums = trainer.evaluate(data, 5);
   if (!speaks) return;
@@ -33,7 +33,8 @@ void run(World& world, bool speaks) {
   print_losses<test::text_net>("sparse", sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.05f}}},
                                world, test::text(), speaks);
   print_losses<test::text_net>(
-      "signs", sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::two_phase{}}, world,
+      "signs",
+      sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::reduce_scatter_all_gather{}}, world,
       test::text(), speaks);
   print_losses<test::images_net>("apart", sync::local_sgd{}, world, test::images(), speaks);
   print_losses<test::text_net>("every5", sync::local_sgd{.every = 5}, world, test::text(), speaks);

@@ -44,9 +44,9 @@ inline dovetail::data::text_corpus text() {
 }
 
 template <class Net>
-Net initialised(std::uint64_t seed = 3) {
+Net initialized(std::uint64_t seed = 3) {
   Net net;
-  net.initialise(seed);
+  net.initialize(seed);
   return net;
 }
 

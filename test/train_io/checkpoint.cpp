@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include <dovetail/train/checkpoint.hpp>
+#include <dovetail/io/checkpoint.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -23,32 +23,32 @@ bool contains(std::string const& text, std::string const& part) { return text.fi
 TEST_CASE("CRC-32 and CRC-32C give the published check values, in pieces too") {
   std::string const digits = "123456789";
   auto const bytes = std::as_bytes(std::span(digits));
-  CHECK(train::crc32(bytes) == 0xCBF43926u);
-  CHECK(train::crc32c(bytes) == 0xE3069283u);
-  CHECK(train::crc32({}) == 0);
+  CHECK(io::crc32(bytes) == 0xCBF43926u);
+  CHECK(io::crc32c(bytes) == 0xE3069283u);
+  CHECK(io::crc32({}) == 0);
   std::string text;
   for (int i = 0; i < 100; ++i) text += static_cast<char>(i * 37);
   auto const all = std::as_bytes(std::span(text));
   for (std::size_t cut = 0; cut <= all.size(); ++cut)
-    REQUIRE(train::crc32(all.subspan(cut), train::crc32(all.first(cut))) == train::crc32(all));
+    REQUIRE(io::crc32(all.subspan(cut), io::crc32(all.first(cut))) == io::crc32(all));
 }
 
 TEST_CASE("what was saved is loaded, of every width, and the metadata with it") {
   fixture::folder f;
   everything saved, loaded = everything::other();
-  train::save_checkpoint(f / "c.safetensors", saved.tensors(), {{"step", "42"}, {"note", "größer \"quoted\"\n"}});
-  auto const metadata = train::load_checkpoint(f / "c.safetensors", loaded.tensors());
+  io::save_checkpoint(f / "c.safetensors", saved.tensors(), {{"step", "42"}, {"note", "größer \"quoted\"\n"}});
+  auto const metadata = io::load_checkpoint(f / "c.safetensors", loaded.tensors());
   CHECK(loaded == saved);
-  CHECK(metadata == train::checkpoint_metadata{{"step", "42"}, {"note", "größer \"quoted\"\n"}});
+  CHECK(metadata == io::checkpoint_metadata{{"step", "42"}, {"note", "größer \"quoted\"\n"}});
   CHECK(!std::filesystem::exists(f / "c.safetensors.tmp"));
-  train::save_checkpoint(f / "empty.safetensors", {});
-  CHECK(train::load_checkpoint(f / "empty.safetensors", {}).empty());
+  io::save_checkpoint(f / "empty.safetensors", {});
+  CHECK(io::load_checkpoint(f / "empty.safetensors", {}).empty());
 }
 
 TEST_CASE("the file is laid out as the format demands: aligned, without holes, names and dtypes in JSON") {
   fixture::folder f;
   everything saved;
-  train::save_checkpoint(f / "c", saved.tensors(), {{"k", "v"}});
+  io::save_checkpoint(f / "c", saved.tensors(), {{"k", "v"}});
   auto const file = fixture::read(f / "c");
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), 8);
@@ -75,8 +75,8 @@ TEST_CASE("the file is laid out as the format demands: aligned, without holes, n
 TEST_CASE("a file can be looked into and its tensors read one by one") {
   fixture::folder f;
   everything saved;
-  train::save_checkpoint(f / "c", saved.tensors(), {{"k", "v"}});
-  auto file = train::checkpoint_file::open(f / "c");
+  io::save_checkpoint(f / "c", saved.tensors(), {{"k", "v"}});
+  auto file = io::checkpoint_file::open(f / "c");
   CHECK(file.has_checksums());
   CHECK(file.metadata().at("k") == "v");
   CHECK(file.entries().size() == 5);
@@ -93,10 +93,10 @@ TEST_CASE("names, dtypes and shapes must agree, and what differs is named before
   fixture::folder f;
   everything saved;
   auto const path = f / "c";
-  train::save_checkpoint(path, saved.tensors());
+  io::save_checkpoint(path, saved.tensors());
   std::vector<float> w(6, -1), extra(2, -1);
   auto const refused = [&](std::vector<named_tensor> into) {
-    auto const what = thrown<checkpoint_error>([&] { train::load_checkpoint(path, into); });
+    auto const what = thrown<checkpoint_error>([&] { io::load_checkpoint(path, into); });
     CHECK(w == std::vector<float>(6, -1));
     CHECK(extra == std::vector<float>(2, -1));
     return what;
@@ -117,7 +117,7 @@ TEST_CASE("names, dtypes and shapes must agree, and what differs is named before
   CHECK(contains(refused({{"0.weight", dtype::f32, {2, 3}, std::as_writable_bytes(std::span(w).first(5))}}),
                  "20 bytes of memory"));
 
-  train::load_checkpoint(path, {make_named_tensor("0.weight", std::span(w), {2, 3})}, {.ignore_unexpected = true});
+  io::load_checkpoint(path, {make_named_tensor("0.weight", std::span(w), {2, 3})}, {.ignore_unexpected = true});
   CHECK(w == saved.weight);
 }
 
@@ -125,10 +125,10 @@ TEST_CASE("saving refuses repeated, reserved and unspeakable names and leaves th
   fixture::folder f;
   std::vector<float> w(2);
   auto const path = f / "c";
-  train::save_checkpoint(path, {make_named_tensor("w", std::span(w))});
+  io::save_checkpoint(path, {make_named_tensor("w", std::span(w))});
   auto const before = fixture::read(path);
-  auto const refused = [&](std::vector<named_tensor> const& t, train::checkpoint_metadata const& m = {}) {
-    auto const what = thrown<checkpoint_error>([&] { train::save_checkpoint(path, t, m); });
+  auto const refused = [&](std::vector<named_tensor> const& t, io::checkpoint_metadata const& m = {}) {
+    auto const what = thrown<checkpoint_error>([&] { io::save_checkpoint(path, t, m); });
     CHECK(fixture::read(path) == before);
     CHECK(!std::filesystem::exists(path.string() + ".tmp"));
     return what;
@@ -155,12 +155,11 @@ TEST_CASE("another program's file has no checksums and is loaded only when that 
                            "\x00\x00\x80\x3f"s));
   float w = 0;
   std::vector const into{make_named_tensor("w", w)};
-  CHECK(
-      contains(thrown<checkpoint_error>([&] { train::load_checkpoint(path, into); }), "load it with .allow_unchecked"));
-  CHECK(contains(thrown<checkpoint_error>([&] { train::load_checkpoint(path, into, {.allow_unchecked = true}); }),
+  CHECK(contains(thrown<checkpoint_error>([&] { io::load_checkpoint(path, into); }), "load it with .allow_unchecked"));
+  CHECK(contains(thrown<checkpoint_error>([&] { io::load_checkpoint(path, into, {.allow_unchecked = true}); }),
                  "is F32 {1} in the file, expected F32 {}"));
   CHECK(w == 0);
-  train::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))}, {.allow_unchecked = true});
+  io::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))}, {.allow_unchecked = true});
   CHECK(w == 1);
 }
 
@@ -171,24 +170,24 @@ TEST_CASE("a tensor of a type that is not known does not make the others unreada
                                          R"("w":{"dtype":"F32","shape":[1],"data_offsets":[3,7]},)"
                                          R"("b":{"dtype":"","shape":[],"data_offsets":[7,7]}})",
                                          "abc\x00\x00\x80\x3f"s));
-  auto file = train::checkpoint_file::open(path);
+  auto file = io::checkpoint_file::open(path);
   REQUIRE(file.find("q"));
   CHECK(!file.find("q")->type);
   CHECK(file.find("q")->type_name() == "F8_E4M3");
   CHECK(file.read("q") == std::vector<std::byte>{std::byte{'a'}, std::byte{'b'}, std::byte{'c'}});
   float w = 0;
-  train::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))},
-                         {.ignore_unexpected = true, .allow_unchecked = true});
+  io::load_checkpoint(path, {make_named_tensor("w", std::span(&w, 1))},
+                      {.ignore_unexpected = true, .allow_unchecked = true});
   CHECK(w == 1);
   std::vector<std::uint8_t> q(3);
   CHECK(contains(thrown<checkpoint_error>([&] {
-                   train::load_checkpoint(path, {make_named_tensor("q", std::span(q))},
-                                          {.ignore_unexpected = true, .allow_unchecked = true});
+                   io::load_checkpoint(path, {make_named_tensor("q", std::span(q))},
+                                       {.ignore_unexpected = true, .allow_unchecked = true});
                  }),
                  "tensor 'q' has the dtype 'F8_E4M3', which is not known here: convert it to U8"));
   // Where it lies is checked all the same.
   fixture::write(path, fixture::raw_file(R"({"q":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,9]}})", "12345678"));
-  CHECK(contains(thrown<checkpoint_error>([&] { train::checkpoint_file::open(path); }), "to end within 8"));
+  CHECK(contains(thrown<checkpoint_error>([&] { io::checkpoint_file::open(path); }), "to end within 8"));
 }
 
 TEST_CASE("a hundred thousand tensors are saved and loaded in a time that grows as their number does") {
@@ -203,8 +202,8 @@ TEST_CASE("a hundred thousand tensors are saved and loaded in a time that grows 
     std::vector<named_tensor> const some(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(n));
     for (int repetition = 0; repetition < (n < w.size() ? 3 : 1); ++repetition) {
       auto const begin = std::chrono::steady_clock::now();
-      train::save_checkpoint(f / "c", some);
-      train::load_checkpoint(f / "c", some);
+      io::save_checkpoint(f / "c", some);
+      io::load_checkpoint(f / "c", some);
       best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
     }
     return best;

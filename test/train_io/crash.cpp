@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include <dovetail/train/checkpoint.hpp>
+#include <dovetail/io/checkpoint.hpp>
 
 #include <algorithm>
 #include <csignal>
@@ -33,10 +33,10 @@ struct versioned {
     version = v;
     std::fill(a.begin(), a.end(), static_cast<float>(v));
     std::fill(b.begin(), b.end(), static_cast<float>(v));
-    train::save_checkpoint(path, tensors(), {{"version", std::to_string(v)}});
+    io::save_checkpoint(path, tensors(), {{"version", std::to_string(v)}});
   }
   std::uint64_t load(std::filesystem::path const& path) {
-    auto const metadata = train::load_checkpoint(path, tensors());
+    auto const metadata = io::load_checkpoint(path, tensors());
     auto const is_version = [&](float x) { return x == static_cast<float>(version); };
     CHECK(std::all_of(a.begin(), a.end(), is_version));
     CHECK(std::all_of(b.begin(), b.end(), is_version));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include <dovetail/train/checkpoint.hpp>
+#include <dovetail/io/checkpoint.hpp>
 
 #include <string>
 #include <utility>
@@ -16,25 +16,25 @@ using fixture::everything, fixture::thrown;
 TEST_CASE("a file truncated at any length, or longer than it should be, is refused and nothing is loaded") {
   fixture::folder f;
   everything saved;
-  train::save_checkpoint(f / "whole", saved.tensors(), {{"step", "42"}});
+  io::save_checkpoint(f / "whole", saved.tensors(), {{"step", "42"}});
   auto const whole = fixture::read(f / "whole");
   for (std::size_t n = 0; n < whole.size(); ++n) {
     fixture::write(f / "cut", whole.substr(0, n));
     everything into = everything::other();
     CAPTURE(n);
-    REQUIRE_THROWS_AS(train::load_checkpoint(f / "cut", into.tensors()), checkpoint_error);
+    REQUIRE_THROWS_AS(io::load_checkpoint(f / "cut", into.tensors()), checkpoint_error);
     REQUIRE(into == everything::other());
   }
   fixture::write(f / "cut", whole + '\0');
   everything into = everything::other();
-  CHECK_THROWS_AS(train::load_checkpoint(f / "cut", into.tensors()), checkpoint_error);
+  CHECK_THROWS_AS(io::load_checkpoint(f / "cut", into.tensors()), checkpoint_error);
   CHECK(into == everything::other());
 }
 
 TEST_CASE("a flipped bit in any byte of a file is refused and nothing is loaded") {
   fixture::folder f;
   everything saved;
-  train::save_checkpoint(f / "whole", saved.tensors(), {{"step", "42"}});
+  io::save_checkpoint(f / "whole", saved.tensors(), {{"step", "42"}});
   auto const whole = fixture::read(f / "whole");
   for (std::size_t n = 0; n < whole.size(); ++n)
     for (int bit = 0; bit < 8; ++bit) {
@@ -44,7 +44,7 @@ TEST_CASE("a flipped bit in any byte of a file is refused and nothing is loaded"
       everything into = everything::other();
       CAPTURE(n);
       CAPTURE(bit);
-      REQUIRE_THROWS_AS(train::load_checkpoint(f / "flipped", into.tensors()), checkpoint_error);
+      REQUIRE_THROWS_AS(io::load_checkpoint(f / "flipped", into.tensors()), checkpoint_error);
       REQUIRE(into == everything::other());
     }
 }
@@ -52,12 +52,12 @@ TEST_CASE("a flipped bit in any byte of a file is refused and nothing is loaded"
 TEST_CASE("damage is said with the file, the tensor, the place and both checksums") {
   fixture::folder f;
   std::vector<float> w(4, 1.f);
-  train::save_checkpoint(f / "c", {make_named_tensor("w", std::span(w))});
+  io::save_checkpoint(f / "c", {make_named_tensor("w", std::span(w))});
   auto damaged = fixture::read(f / "c");
   damaged[damaged.size() - 8 - 1] ^= 1;  // the last byte of w; the checksums are behind it
   fixture::write(f / "c", damaged);
   auto const what =
-      thrown<checkpoint_error>([&] { train::load_checkpoint(f / "c", {make_named_tensor("w", std::span(w))}); });
+      thrown<checkpoint_error>([&] { io::load_checkpoint(f / "c", {make_named_tensor("w", std::span(w))}); });
   for (std::string const& part :
        {(f / "c").string(), "tensor 'w', 16 bytes at offset "s, "has checksum "s, "expected "s})
     CHECK(what.find(part) != std::string::npos);
@@ -70,9 +70,8 @@ TEST_CASE("hostile headers are refused for what is wrong with them, without read
   auto const reason = [&](std::string const& header, std::string const& data = "12345678") {
     fixture::write(path, fixture::raw_file(header, data));
     float w[2] = {-1, -1};
-    auto const what = thrown<checkpoint_error>([&] {
-      train::load_checkpoint(path, {make_named_tensor("w", std::span<float>(w))}, {.allow_unchecked = true});
-    });
+    auto const what = thrown<checkpoint_error>(
+        [&] { io::load_checkpoint(path, {make_named_tensor("w", std::span<float>(w))}, {.allow_unchecked = true}); });
     CHECK(w[0] == -1);
     CHECK(w[1] == -1);
     return what;
@@ -147,7 +146,7 @@ TEST_CASE("a header longer than the file, or than any header, is refused before 
   fixture::folder f;
   auto const refused = [&](std::string const& bytes) {
     fixture::write(f / "h", bytes);
-    return thrown<checkpoint_error>([&] { train::checkpoint_file::open(f / "h"); });
+    return thrown<checkpoint_error>([&] { io::checkpoint_file::open(f / "h"); });
   };
   CHECK(refused("\xff\xff\xff\xff\xff\xff\xff\xff{}"s).find("its header claims 18446744073709551615 bytes") !=
         std::string::npos);
@@ -155,10 +154,9 @@ TEST_CASE("a header longer than the file, or than any header, is refused before 
   CHECK(refused("").find("is truncated: it has 0 bytes") != std::string::npos);
   fixture::write(f / "h", "\x00\x00\x00\x80\x00\x00\x00\x00"s);
   std::filesystem::resize_file(f / "h", std::uintmax_t{3} << 30);  // sparse: takes no room
-  CHECK(thrown<checkpoint_error>([&] { train::checkpoint_file::open(f / "h"); }).find("at most 100000000 are read") !=
+  CHECK(thrown<checkpoint_error>([&] { io::checkpoint_file::open(f / "h"); }).find("at most 100000000 are read") !=
         std::string::npos);
-  CHECK(thrown<checkpoint_error>([&] {
-          train::checkpoint_file::open(f / "nowhere");
-        }).find("No such file or directory") != std::string::npos);
-  CHECK_THROWS_AS(train::checkpoint_file::open(f.path), checkpoint_error);
+  CHECK(thrown<checkpoint_error>([&] { io::checkpoint_file::open(f / "nowhere"); }).find("No such file or directory") !=
+        std::string::npos);
+  CHECK_THROWS_AS(io::checkpoint_file::open(f.path), checkpoint_error);
 }

@@ -2,8 +2,8 @@
 // A file system without locks, as Lustre is when mounted without `flock`: the system's call is replaced by one that
 // says so. Alone in its program, whose files all lie there.
 #include <dovetail/core/atomic_file.hpp>
-#include <dovetail/train/folder_lock.hpp>
-#include <dovetail/train/metrics.hpp>
+#include <dovetail/io/folder_lock.hpp>
+#include <dovetail/io/metrics.hpp>
 
 #include <cerrno>
 #include <filesystem>
@@ -42,12 +42,12 @@ TEST_CASE("where nothing can be locked files are written, and what only a lock w
       at_work.commit();  // still there
     }
     CHECK(fixture::read(path) == "third");
-    train::folder_lock const out(f / "runs");
+    io::folder_lock const out(f / "runs");
     CHECK_FALSE(out.holds());
-    train::metrics_log log(f / "runs" / "m.jsonl");
+    io::metrics_log log(f / "runs" / "m.jsonl");
     log.write(1, 0, {{"loss", 0.5}});
   }
   reason = EIO;
   fixture::folder f;
-  CHECK_THROWS_AS(train::folder_lock{f / "runs"}, input_error);
+  CHECK_THROWS_AS(io::folder_lock{f / "runs"}, input_error);
 }

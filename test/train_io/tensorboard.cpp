@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-#include <dovetail/train/tensorboard.hpp>
+#include <dovetail/io/tensorboard.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -30,7 +30,7 @@ std::uint32_t unmask(std::uint32_t m) {
   return (r >> 17) | (r << 15);
 }
 
-std::uint32_t crc_of(std::string_view s) { return train::crc32c(std::as_bytes(std::span(s))); }
+std::uint32_t crc_of(std::string_view s) { return io::crc32c(std::as_bytes(std::span(s))); }
 
 std::vector<std::string> records(std::filesystem::path const& path) {
   auto const file = fixture::read(path);
@@ -91,12 +91,12 @@ std::map<std::uint64_t, field> parse(std::string_view s) {
 
 TEST_CASE("masked checksums are those of TensorFlow") {
   // TensorFlow writes an empty event's length, eight zero bytes, with this masked CRC: 29 03 98 07 in its files.
-  CHECK(train::detail::masked_crc(std::string_view("\0\0\0\0\0\0\0\0", 8)) == 0x07980329u);
+  CHECK(io::detail::masked_crc(std::string_view("\0\0\0\0\0\0\0\0", 8)) == 0x07980329u);
 }
 
 TEST_CASE("scalars are framed Event messages in a file that TensorBoard finds") {
   fixture::folder f;
-  train::tensorboard_log log(f / "runs" / "a");
+  io::tensorboard_log log(f / "runs" / "a");
   log.write(3, "train/loss", 0.25);
   log.write(std::int64_t{1} << 40, "train/loss", -2);
   log.flush();
@@ -117,7 +117,7 @@ TEST_CASE("scalars are framed Event messages in a file that TensorBoard finds") 
 
 TEST_CASE("a resumed run writes another file and says from which step older points are void") {
   fixture::folder f;
-  train::tensorboard_log first(f.path), second(f.path, 100);
+  io::tensorboard_log first(f.path), second(f.path, 100);
   CHECK(first.path() != second.path());
   auto const all = records(second.path());
   REQUIRE(all.size() == 2);
@@ -125,13 +125,13 @@ TEST_CASE("a resumed run writes another file and says from which step older poin
   CHECK(std::get<std::uint64_t>(start.at(2)) == 100);
   CHECK(std::get<std::uint64_t>(parse(std::get<std::string>(start.at(7))).at(1)) == 1);
   fixture::write(f / "file", "");
-  CHECK_THROWS_AS(train::tensorboard_log(f / "file" / "runs"), input_error);
+  CHECK_THROWS_AS(io::tensorboard_log(f / "file" / "runs"), input_error);
 }
 
 TEST_CASE("event files are ordered by name as they were made: in one second, by any process, after a clock set back") {
   fixture::folder f;
   std::vector<std::string> made;
-  auto const add = [&] { made.push_back(train::tensorboard_log(f.path).path().filename().string()); };
+  auto const add = [&] { made.push_back(io::tensorboard_log(f.path).path().filename().string()); };
   for (int i = 0; i < 12; ++i) add();
   // A process whose number sorts before this one's, and a file from an hour that is still to come.
   for (std::string const& later : {made.back().substr(0, made.back().rfind('.')) + ".0",
@@ -150,7 +150,7 @@ TEST_CASE("event files are ordered by name as they were made: in one second, by 
 
 TEST_CASE("tags and names of any bytes leave an event file that protobuf reads") {
   fixture::folder f;
-  train::tensorboard_log log(f.path);
+  io::tensorboard_log log(f.path);
   log.write(1, "lo\xffss\n\xc3\xa9\xe2\x82", 1);
   log.flush();
   auto const all = records(log.path());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <dovetail/train/checkpoint.hpp>
+#include <dovetail/io/checkpoint.hpp>
 
 #include <cstdint>
 #include <string>

@@ -10,26 +10,26 @@
 #include <boost/mpi/environment.hpp>
 
 #include <dovetail/comm/endpoint.hpp>
-#include <dovetail/comm/mpi_engine.hpp>
+#include <dovetail/comm/mpi/engine.hpp>
 
 namespace dovetail::comm {
 
 /// Ranks that are processes of an MPI job: a communicator, and a world of which one rank lives in each process. A
 /// handle: copies mean the same rank, count the same traffic, and must not be used by two threads at once.
 /// Construction is collective. So is the end of the last copy: it waits for the other ranks' end, for the deadline at
-/// most, or, where it has to finalise MPI, until they have come or their processes have ended. Parts made by split may
+/// most, or, where it has to finalize MPI, until they have come or their processes have ended. Parts made by split may
 /// be destroyed in any order, whatever the other ranks do.
 ///
 /// A rank whose process ends, that leaves, or that does not answer within the deadline makes the others throw
-/// rank_lost; divergence makes them throw rank_diverged. Afterwards nothing is freed and MPI is not finalised, as
+/// rank_lost; divergence makes them throw rank_diverged. Afterwards nothing is freed and MPI is not finalized, as
 /// both would wait for the lost rank: the process should report and end (with a status other than 0: mpirun notices).
 /// Throws argument_error after MPI_Finalize, and for options that cannot be.
 class mpi : public endpoint<detail::mpi_engine> {
  public:
   using communicator = mpi;
 
-  /// All ranks of the job. Initialises MPI, for use by one thread at a time, if nobody has; then the last copy to go
-  /// finalises it, so that a program keeps one for as long as it communicates.
+  /// All ranks of the job. Initializes MPI, for use by one thread at a time, if nobody has; then the last copy to go
+  /// finalizes it, so that a program keeps one for as long as it communicates.
   explicit mpi(mpi_options options = {}) : endpoint(join_world(options)) {}
   /// The ranks of the caller's communicator, which is duplicated: messages do not mix.
   explicit mpi(boost::mpi::communicator const& c, mpi_options options = {})
@@ -57,7 +57,7 @@ class mpi : public endpoint<detail::mpi_engine> {
   void allow_other_thread() const {
     int level = MPI_THREAD_SINGLE;
     detail::mpi_check(MPI_Query_thread(&level), "MPI_Query_thread");
-    require(level >= MPI_THREAD_SERIALIZED, "comm::async on comm::mpi: this program initialised MPI with ",
+    require(level >= MPI_THREAD_SERIALIZED, "comm::async on comm::mpi: this program initialized MPI with ",
             level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED",
             ", which forbids calls from another thread: use MPI_Init_thread with MPI_THREAD_SERIALIZED");
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The arithmetic of all collectives: P arrays combined element by element in rank order. One function per (element
-// type, reduction), written with vectors of baseline width, because a loop of unknown length is not vectorised at -O2.
+// type, reduction), written with vectors of baseline width, because a loop of unknown length is not vectorized at -O2.
 
 #include <cstddef>
 #include <cstdint>

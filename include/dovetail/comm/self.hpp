@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <dovetail/comm/endpoint.hpp>
-#include <dovetail/comm/mailbox.hpp>
+#include <dovetail/comm/threads/mailbox.hpp>
 
 namespace dovetail::comm {
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include <dovetail/comm/endpoint.hpp>
-#include <dovetail/comm/thread_engine.hpp>
+#include <dovetail/comm/threads/engine.hpp>
 #include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm {

@@ -24,7 +24,7 @@ namespace dovetail::compress {
 ///   ranks have been consumed by then: what their payloads of the skipped step held is lost.
 /// - Where gradient + residual overflows, or the codec does (fp16 beyond 65504), infinity is sent and the residual
 ///   restarts at 0.
-/// - encode consumes the residual: a synchroniser that repeats an exchange sends the payload that it kept, and does
+/// - encode consumes the residual: a synchronizer that repeats an exchange sends the payload that it kept, and does
 ///   not encode again.
 /// - When the number of ranks changes, the sum of the residuals over the ranks is what must be kept.
 ///

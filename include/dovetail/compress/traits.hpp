@@ -10,7 +10,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/state.hpp>
 
-// What synchronisers, tables and other codecs ask of a codec beyond the concept, with defaults for those who say
+// What synchronizers, tables and other codecs ask of a codec beyond the concept, with defaults for those who say
 // nothing.
 namespace dovetail::compress {
 

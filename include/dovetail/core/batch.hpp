@@ -21,7 +21,7 @@ struct batch {
 
 /// What backward knows of a layer y = x W^T + b beyond its gradients: from these, second-order rules learn how weights
 /// interact. `rows` pairs of an input and the gradient of the output; a convolution's inputs are its patches.
-struct layer_factors {
+struct kfac_statistics {
   std::size_t first = 0;  ///< flat index of W {out, in}; a bias {out} may lie behind it
   std::int64_t rows = 0, in = 0, out = 0;
   float const* inputs = nullptr;            ///< rows × in
@@ -44,7 +44,7 @@ struct gradient_pass {
   std::function<void(std::size_t first)> ready{};
   /// Called during backward, before `ready`, for every layer that has factors (dense and convolutional ones of nn); may
   /// stay empty. The pointers are valid during the call.
-  std::function<void(layer_factors const&)> observe{};
+  std::function<void(kfac_statistics const&)> observe{};
 
   random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
 };

@@ -10,7 +10,7 @@
 
 namespace dovetail {
 
-/// A value that owns `size` trivially copyable elements, 64-byte aligned and zero-initialised.
+/// A value that owns `size` trivially copyable elements, 64-byte aligned and zero-initialized.
 template <class T>
 class buffer {
   static_assert(std::is_trivially_copyable_v<T>);

@@ -16,7 +16,7 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define DOVETAIL_HOST_INLINE inline __attribute__((always_inline))
 #define DOVETAIL_NOINLINE __attribute__((noinline))
-// Error paths: kept out of callers and optimised for size, which is a good part of what a program takes to compile.
+// Error paths: kept out of callers and optimized for size, which is a good part of what a program takes to compile.
 #define DOVETAIL_COLD __attribute__((noinline, cold))
 #define DOVETAIL_RESTRICT __restrict__
 #else

@@ -40,7 +40,7 @@ struct parameter {
   std::string name;  ///< unique; PyTorch's form where there is one: "0.weight"
   std::span<float> weight;
   std::span<float> gradient;
-  /// Of the memory, read row by row: what files and states are labelled with. A column-major matrix of r rows is, read
+  /// Of the memory, read row by row: what files and states are labeled with. A column-major matrix of r rows is, read
   /// so, its transpose of r columns.
   dovetail::shape shape;
   std::size_t first = 0;          ///< of a part of a tensor: the tensor's element that it begins with
@@ -49,7 +49,7 @@ struct parameter {
 
   std::size_t size() const { return static_cast<std::size_t>(shape.size()); }
   /// True if the numbers are not in fp32, or not in this process's memory.
-  bool elsewhere() const { return weight.size() != size(); }
+  bool opaque() const { return weight.size() != size(); }
   /// The shape, and the whole tensor's, as it was registered: what a rule takes for rows and columns.
   dovetail::shape logical_shape() const { return transposed ? reversed(shape) : shape; }
   dovetail::shape logical_whole() const { return transposed ? reversed(whole) : whole; }
@@ -107,7 +107,7 @@ class parameter_list {
     std::vector<std::pair<std::size_t, parameter_memory const*>> moved;
     for (auto const& t : tensors) {
       auto const& p = items_[find(t.name)];
-      require(!p.elsewhere(), "parameter '", t.name, "' is not in this list's memory: tell its optimizer where it is");
+      require(!p.opaque(), "parameter '", t.name, "' is not in this list's memory: tell its optimizer where it is");
       require(t.weight.size() == p.size() && t.gradient.size() == p.size(), "parameter '", t.name, "' has ", p.size(),
               " elements, its new weight ", t.weight.size(), ", its new gradient ", t.gradient.size(),
               ": a tensor of another size is another one, register it in a new list");
@@ -142,8 +142,8 @@ class parameter_list {
   }
 
   /// A tensor whose numbers are not in fp32, or not in this process's memory: weight and gradient are empty spans. For
-  /// optimizers that are told where they are (optim::stored with split_weights, a gradient source).
-  DOVETAIL_COLD void add_elsewhere(std::string name, dovetail::shape shape) {
+  /// optimizers that are told where they are (optim::low_precision_state with split_weights, a gradient source).
+  DOVETAIL_COLD void add_opaque(std::string name, dovetail::shape shape) {
     size_of(name, shape);
     insert({std::move(name), {}, {}, shape});
   }
@@ -159,13 +159,13 @@ class parameter_list {
       if (p.shape.rank == 0) p.shape.push_back(1);
       p.shape[p.shape.rank - 1] = static_cast<std::int64_t>(r.size());
     }
-    if (!of.elsewhere()) {
+    if (!of.opaque()) {
       p.weight = of.weight.subspan(r.begin, r.size());
       p.gradient = of.gradient.subspan(r.begin, r.size());
     }
     insert(std::move(p));
   }
-  bool has_elsewhere() const { return has_elsewhere_; }
+  bool has_opaque() const { return has_opaque_; }
 
   std::size_t size() const { return items_.size(); }
   bool empty() const { return items_.empty(); }
@@ -200,7 +200,7 @@ class parameter_list {
     require(added, "parameter '", p.name, "' is registered twice: names must be unique, state is kept by name");
     items_.push_back(std::move(p));
     try {
-      if (!items_.back().elsewhere()) claim(items_.size() - 1);
+      if (!items_.back().opaque()) claim(items_.size() - 1);
     } catch (...) {
       by_name_.erase(place);
       items_.pop_back();
@@ -208,7 +208,7 @@ class parameter_list {
     }
     offsets_.push_back(items_.size() == 1 ? 0 : flat_size_);
     flat_size_ = offsets_.back() + items_.back().size();
-    has_elsewhere_ = has_elsewhere_ || items_.back().elsewhere();
+    has_opaque_ = has_opaque_ || items_.back().opaque();
   }
 
   // ---- whose memory is where
@@ -293,7 +293,7 @@ class parameter_list {
               " where a contiguous tensor has ", expected, ": make it contiguous before it is registered");
   }
   std::span<float> flat(std::span<float> parameter::*member) const {
-    if (items_.empty() || has_elsewhere_) return {};
+    if (items_.empty() || has_opaque_) return {};
     float* const first = (items_.front().*member).data();
     for (std::size_t i = 0; i < items_.size(); ++i)
       if ((items_[i].*member).data() != first + offsets_[i]) return {};
@@ -303,7 +303,7 @@ class parameter_list {
   std::vector<parameter> items_;
   std::vector<std::size_t> offsets_;
   std::size_t flat_size_ = 0;
-  bool has_elsewhere_ = false;
+  bool has_opaque_ = false;
   std::unordered_map<std::string, std::size_t> by_name_;
   std::map<float const*, block, std::less<>> taken_;  // blocks of memory by their beginning, none of them empty
 };

@@ -8,7 +8,7 @@
 // All have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
 // converts to each of them, so constants need no ceremony. simd::pow has a header of its own, core/simd_power.hpp.
 //
-// Explicit vectors, because GCC at -O2 does not vectorise loops of unknown length, and because std::sqrt may set errno
+// Explicit vectors, because GCC at -O2 does not vectorize loops of unknown length, and because std::sqrt may set errno
 // and therefore stays scalar: a program built without any flags must still run at the speed of memory.
 
 #include <bit>

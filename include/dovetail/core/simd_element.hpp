@@ -11,7 +11,7 @@
 namespace dovetail::simd {
 
 /// A float of which every operation is rounded by itself, as on the host: where a compiler may fuse a product and a
-/// sum, it chooses anew in each kernel that it makes of a rule, and an element's bits would depend on its neighbours.
+/// sum, it chooses anew in each kernel that it makes of a rule, and an element's bits would depend on its neighbors.
 struct element {
   float v;
 

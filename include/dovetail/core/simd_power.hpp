@@ -4,7 +4,7 @@
 #include <dovetail/core/simd.hpp>
 
 // Powers for the number types of an elementwise rule (core/simd.hpp). Arithmetic only, so that a rule with a power is
-// vectorised, and is the same formula on the host and on a device.
+// vectorized, and is the same formula on the host and on a device.
 
 namespace dovetail::simd {
 

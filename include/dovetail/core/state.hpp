@@ -76,7 +76,7 @@ void check_count(std::int64_t n, std::string_view whose) {
   require<Error>(is_count(n), whose, " is ", n, ": it counts, from 0 to below 2^53, so this is damaged or not a count");
 }
 
-/// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchroniser) lists its
+/// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchronizer) lists its
 /// pieces with `tensors(prefix)`; saving reads through the views, loading writes through them.
 struct named_tensor {
   std::string name;

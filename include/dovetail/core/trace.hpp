@@ -27,7 +27,7 @@ struct trace_event {
 };
 
 /// Collects events from all threads in memory of a fixed size. When it is full, later events are dropped and counted:
-/// a trace never stops a run. train/trace.hpp writes it as a file for Perfetto or chrome://tracing.
+/// a trace never stops a run. io/trace.hpp writes it as a file for Perfetto or chrome://tracing.
 class trace {
  public:
   using clock = std::chrono::steady_clock;

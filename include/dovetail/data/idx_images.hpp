@@ -29,7 +29,7 @@ using unpacker = std::vector<std::uint8_t> (*)(std::span<std::uint8_t const> byt
 struct idx_options {
   std::string split = "train";  ///< "train", "test" (files called t10k-…), or another prefix of the file names
   float mean = 0;               ///< a value is (pixel / 255 - mean) × scale: [0, 1] as it stands
-  float scale = 1;              ///< 1 / standard deviation, to normalise
+  float scale = 1;              ///< 1 / standard deviation, to normalize
   unpacker unpack = nullptr;    ///< for files that are compressed: data::gunzip, of data/gzip.hpp
 };
 

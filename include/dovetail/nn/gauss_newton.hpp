@@ -15,7 +15,7 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/with_loss.hpp>
-#include <dovetail/optim/curvature_product.hpp>
+#include <dovetail/optim/second_order/hvp.hpp>
 
 // The curvature of a network's loss that is left when the network is taken to be linear in its weights.
 
@@ -31,7 +31,7 @@ concept curved_loss = loss<L> && requires(L const l, predictions const& p, float
 /// Products with the Gauss-Newton matrix G = Jᵀ H J of a batch (Schraudolph, Fast curvature matrix-vector products,
 /// Neural Computation 2002): J the derivative of all logits in the weights, H the Hessian of pass.scale × the sum of
 /// the losses in the logits. J v is a central difference of logits, Jᵀ a backward pass: three forward passes and a
-/// backward one. G is positive semi-definite wherever H is. A `curvature_product`; overwrites the gradients; dropout
+/// backward one. G is positive semi-definite wherever H is. A `hvp`; overwrites the gradients; dropout
 /// keeps the mask that `pass` names. Refers to the model and the batch's memory. With pass.scale = 1/count it goes with
 /// optim::batch_objective.
 template <class Model>

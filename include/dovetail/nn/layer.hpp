@@ -80,7 +80,7 @@ constexpr std::int64_t rows(shape const& s, std::int64_t batch) { return batch *
 ///   in_place                    y may overwrite x, and backward reads y, not x    default: false
 ///   keeps_output                backward reads y, so nobody may overwrite it      default: true
 ///   takes_tokens                reads `tokens`; must be first                     default: false
-///   factors(layer_call, f)      before backward: calls f(layer_factors), core/batch.hpp     default: it has none
+///   factors(layer_call, f)      before backward: calls f(kfac_statistics), core/batch.hpp     default: it has none
 template <class L>
 concept layer = requires(shape const& in) {
   { L::output(in) } -> std::same_as<shape>;

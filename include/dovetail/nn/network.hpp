@@ -35,7 +35,7 @@ struct transient : T {
 };
 
 /// Fills one tensor from stream (seed, index).
-inline void initialise(std::span<float> w, tensor_plan const& plan, random_stream const& random) {
+inline void initialize(std::span<float> w, tensor_plan const& plan, random_stream const& random) {
   if (plan.start == initial::zero || plan.start == initial::one) {
     std::fill(w.begin(), w.end(), plan.start == initial::one ? 1.f : 0.f);
     return;
@@ -90,17 +90,17 @@ class basic_network {
   /// Predictions per sample: 1, or the steps of a sequence.
   static constexpr std::int64_t positions = output_shape.rank == 2 ? output_shape[0] : 1;
 
-  /// Weights as initialise(0) makes them.
-  basic_network() : arena_(layout()) { initialise(0); }
+  /// Weights as initialize(0) makes them.
+  basic_network() : arena_(layout()) { initialize(0); }
 
   parameter_list& parameters() { return arena_.parameters(); }
   parameter_list const& parameters() const { return arena_.parameters(); }
 
   /// PyTorch's default distributions, tensor i from the random stream (seed, i).
-  void initialise(std::uint64_t seed) {
+  void initialize(std::uint64_t seed) {
     auto& list = arena_.parameters();
     for (std::size_t i = 0; i < plan::tensor_count; ++i)
-      detail::initialise(list[i].weight, plan::tensors[i].plan, {seed, static_cast<std::uint32_t>(i)});
+      detail::initialize(list[i].weight, plan::tensors[i].plan, {seed, static_cast<std::uint32_t>(i)});
   }
 
   /// The network's outputs for a batch, without noise, sample by sample in row-major order; valid until the next call.
@@ -193,9 +193,9 @@ class basic_network {
       c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
       c.dw = arena_.gradients().data() + plan::offsets[I];
       c.accumulate = pass.accumulate;
-      if constexpr (requires { Layer::factors(c, [](layer_factors const&) {}); })
+      if constexpr (requires { Layer::factors(c, [](kfac_statistics const&) {}); })
         if (pass.observe && b.size > 0)
-          Layer::factors(c, [&](layer_factors f) {
+          Layer::factors(c, [&](kfac_statistics f) {
             f.first = plan::offsets[I];
             f.scale = pass.scale;
             pass.observe(f);

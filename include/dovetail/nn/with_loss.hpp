@@ -11,7 +11,7 @@
 
 namespace dovetail::nn {
 
-/// A network and what it is trained to minimise: a `model` and `evaluable` (concepts.hpp).
+/// A network and what it is trained to minimize: a `model` and `evaluable` (concepts.hpp).
 ///   nn::with_loss m{lenet{}, nn::softmax_cross_entropy{}};
 template <class Network, class Loss>
 struct with_loss {

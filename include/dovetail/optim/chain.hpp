@@ -15,10 +15,10 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
-#include <dovetail/optim/engine.hpp>
-#include <dovetail/optim/gradient.hpp>
-#include <dovetail/optim/plan.hpp>
-#include <dovetail/optim/rate.hpp>
+#include <dovetail/optim/engine/engine.hpp>
+#include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
@@ -29,10 +29,11 @@ namespace detail {
 
 template <class S>
 struct must_be_a_stage {
-  DOVETAIL_REQUIRE(stage<S>,
-                   "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const, with an "
-                   "argument for each name in its `slots`",
-                   S);
+  DOVETAIL_REQUIRE(
+      stage<S>,
+      "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const, with an "
+      "argument for each name in its `slots`",
+      S);
   static constexpr bool uncalled = reducing_stage<S> && passes_through<S> && requires { &kernel_of<S>::factor; };
   DOVETAIL_REQUIRE(!uncalled,
                    "this stage's factor cannot be called: it takes the norms, or the sums of its measure, then its "
@@ -47,7 +48,8 @@ struct must_be_a_stage {
 };
 template <class Before, class S>
 struct must_be_in_order {
-  static constexpr bool late = ends_chain<Before> && !behind_rate<S>, early = behind_rate<Before> && !behind_rate<S>;
+  static constexpr bool late = ends_chain<Before> && !after_learning_rate<S>,
+                        early = after_learning_rate<Before> && !after_learning_rate<S>;
   DOVETAIL_REQUIRE(!late, "nothing can come after the stage that ends a chain: move this stage before it", S, Before);
   DOVETAIL_REQUIRE(late || !early,
                    "the stage before this one works on the change of the weights: move it behind the stage that ends "
@@ -228,8 +230,9 @@ class chain {
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
       for (auto& k : kernels) tell(k, *options.loss);
     }
-    require(!Store::plain || !parameters.has_elsewhere(),
-            "optimizer: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
+    require(!Store::plain || !parameters.has_opaque(),
+            "optimizer: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
+            "is told where");
     detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, options, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);
@@ -240,7 +243,7 @@ class chain {
     return r;
   }
 
-  /// True if there are tensorwise stages, whose work ranks can divide (step_options::division).
+  /// True if there are tensorwise stages, whose work ranks can divide (step_options::preconditioning).
   static constexpr bool whole_tensors = flow::whole_tensors;
   /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
   /// `observe`.
@@ -248,7 +251,7 @@ class chain {
   /// True if a stage is told the loss of each step: step_options::loss must then give it.
   static constexpr bool needs_loss = flow::needs_loss;
   /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
-  void observe(parameter_list const& parameters, state& s, layer_factors const& f) const {
+  void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
     std::size_t i = 0;
     while (i < parameters.size() && (parameters.offset(i) != f.first || !parameters[i].size())) ++i;
     auto const weight = i < parameters.size() ? parameters[i].logical_shape() : shape{};
@@ -257,19 +260,19 @@ class chain {
     each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
   }
   /// What `observe` has gathered since the last step: sums that ranks add before it. Empty spans are left out.
-  std::vector<std::span<float>> pending(parameter_list const& parameters, state& s) const {
+  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
     std::vector<std::span<float>> all;
     if constexpr (!observes) return all;
     for (std::size_t i = 0; i < parameters.size(); ++i)
       each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) {
-        if (auto const p = stage.pending(t); !p.empty()) all.push_back(p);
+        if (auto const p = stage.unreduced_statistics(t); !p.empty()) all.push_back(p);
       });
     return all;
   }
 
   /// Forgets what has been gathered since the last step.
   void forget_observed(parameter_list const& parameters, state& s) const {
-    for (auto const p : pending(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
+    for (auto const p : unreduced_statistics(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
   }
 
   /// The learning rate of step t (from 1); 1 without such a stage.

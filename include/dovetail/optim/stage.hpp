@@ -39,7 +39,7 @@
 //                                                With parameter groups they are updated with the first group's
 //                                                hyperparameters only
 //
-// A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
+// A *tensorwise* stage maps the update of one tensor as a whole: optim/stages/tensorwise.hpp.
 //
 // Any kernel may have
 //   void evaluated(double loss)                  tells it this step's loss, which step_options then must give
@@ -51,8 +51,8 @@
 //   void check() const                           throws argument_error for hyperparameters that it cannot work with
 //   static constexpr bool ends_chain = true      nothing can come after it
 //   static constexpr bool precedes_state = true  nothing with slots can come before it
-//   static constexpr bool keeps_weights = true   its slots hold weights of before: optim::stored does not pack them
-//   static constexpr bool exact_slots = true     it magnifies what rounding does to its slots: the same
+//   static constexpr bool slots_hold_weights = true   its slots hold weights of before: optim::low_precision_state does
+//   not pack them static constexpr bool exact_slots = true     it magnifies what rounding does to its slots: the same
 
 namespace dovetail::optim {
 
@@ -75,9 +75,7 @@ DOVETAIL_HD constexpr float factor_from(double x) {
   constexpr float largest = 3.40282347e38f;
   return x > static_cast<double>(largest) ? largest : static_cast<float>(x);
 }
-}  // namespace detail
 
-namespace detail {
 /// What is added to a root of squares, or compared with it, in a denominator: an epsilon of 0 must not make 0 / 0 of a
 /// gradient of exactly 0. 2^-75 is the root of what is too small for a float: beside a root that is not 0 it is
 /// nothing.
@@ -96,7 +94,7 @@ DOVETAIL_INLINE constexpr product<T> square(T x) {
   return {x, x};
 }
 
-/// A stage that maps the update of one tensor as a whole (optim/tensorwise.hpp).
+/// A stage that maps the update of one tensor as a whole (optim/stages/tensorwise.hpp).
 template <class S>
 concept tensorwise_stage = requires {
   S::tensorwise;
@@ -214,9 +212,9 @@ namespace detail {
 /// A stage whose slots no function of its kernel can change: a misspelt advance would otherwise be left out in silence.
 template <class S>
 consteval bool keeps_slots_still() {
-  if constexpr ((elementwise_stage<S> || reducing_stage<S>) && !tensorwise_stage<S> && has_any<slot_count<S>>)
-    return !can_advance<kernel_of<S>>(slot_sequence<S>{}) && !can_advance_with_weight<kernel_of<S>>(slot_sequence<S>{}) &&
-           !can_step<kernel_of<S>>(slot_sequence<S>{});
+  if constexpr ((elementwise_stage<S> || reducing_stage<S>)&&!tensorwise_stage<S> && has_any<slot_count<S>>)
+    return !can_advance<kernel_of<S>>(slot_sequence<S>{}) &&
+           !can_advance_with_weight<kernel_of<S>>(slot_sequence<S>{}) && !can_step<kernel_of<S>>(slot_sequence<S>{});
   else
     return false;
 }
@@ -307,18 +305,18 @@ inline constexpr bool ends_chain = [] {
 /// A stage behind the end of a chain: its update is the change that the weights are about to take. It may observe the
 /// new weights w + u (averages) or replace the change (lookahead).
 template <class S>
-inline constexpr bool behind_rate = [] {
-  if constexpr (requires { S::behind_rate; })
-    return S::behind_rate;
+inline constexpr bool after_learning_rate = [] {
+  if constexpr (requires { S::after_learning_rate; })
+    return S::after_learning_rate;
   else
     return false;
 }();
 
 /// A stage whose slots hold earlier weights. It uses weight - slot, so rounding the slot would destroy the update.
 template <class S>
-inline constexpr bool keeps_weights = [] {
-  if constexpr (requires { S::keeps_weights; })
-    return S::keeps_weights;
+inline constexpr bool slots_hold_weights = [] {
+  if constexpr (requires { S::slots_hold_weights; })
+    return S::slots_hold_weights;
   else
     return false;
 }();

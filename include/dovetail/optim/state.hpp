@@ -13,9 +13,9 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
-#include <dovetail/optim/division.hpp>
-#include <dovetail/optim/plan.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/sharding.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
 namespace dovetail::optim {
 
@@ -109,7 +109,7 @@ class state {
       list.push_back({std::move(name), a.shape, buffer<float>(static_cast<std::size_t>(a.shape.size()))});
     }
   }
-  /// All of the value (optim/division.hpp). Scalars come from sums over all ranks.
+  /// All of the value (optim/sharding.hpp). Scalars come from sums over all ranks.
   std::vector<divisible_array> divisible_arrays() {
     std::vector<divisible_array> all{equal_everywhere(step_)};
     for (auto& s : scalars_) all.push_back(equal_everywhere(s.values.span()));
@@ -128,7 +128,7 @@ class state {
   /// Group of tensor i.
   std::uint32_t group(std::size_t i) const { return group_[i]; }
 
-  /// Gives up the slots' memory: for optim::stored, which keeps them in another format.
+  /// Gives up the slots' memory: for optim::low_precision_state, which keeps them in another format.
   void release_slots() {
     for (auto& s : slots_) s.values = {};
     slots_elsewhere_ = true;
@@ -185,7 +185,8 @@ class state {
     require(has_room(parameters, p),
             "optimizer state was made for a rule of other passes: make the state with this optimizer's init()");
     require(slots_elsewhere_ != slots_here || slots_.empty(), "optimizer state: slots are kept ",
-            slots_here ? "by optim::stored, step it with that" : "here, make the state with optim::stored's init()");
+            slots_here ? "by optim::low_precision_state, step it with that"
+                       : "here, make the state with optim::low_precision_state's init()");
     check_count(step_, "optimizer state: the number of steps");
   }
   /// The same as far as tensor i and stages' arrays are concerned: what taking in a layer depends on.

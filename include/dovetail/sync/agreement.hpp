@@ -122,7 +122,7 @@ DOVETAIL_COLD void require_same_list(parameter_list const& parameters, C& comm, 
 }
 
 /// Collective: rank `root`'s weights become those of every rank, so that replicas start from the same bits. Throws
-/// argument_error, as require_same_list does, if the lists differ. Weights that are not in the list (add_elsewhere)
+/// argument_error, as require_same_list does, if the lists differ. Weights that are not in the list (add_opaque)
 /// remain the caller's to make equal.
 ///
 ///     sync::make_equal(parameters, comm);

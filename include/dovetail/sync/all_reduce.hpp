@@ -18,7 +18,7 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
-#include <dovetail/optim/span_math.hpp>
+#include <dovetail/optim/linalg/span_math.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
@@ -37,7 +37,8 @@ class all_reduce_session;
 ///
 ///     sync::all_reduce{}                                                            // dense
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
-///     sync::all_reduce{compress::sign{}, sync::exchange::gather{}}                  // with an exchange of one's own
+///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}                  // with an exchange of one's
+///     own
 ///
 /// A step whose summed gradient is not finite is skipped on every rank alike: weights and optimizer state stay as they
 /// were. Residuals of error feedback were consumed by then, except in buckets that were not finite on their own rank.
@@ -136,9 +137,9 @@ class all_reduce_session {
   }
 
   /// For gradient_pass::observe: empty unless the optimizer learns from layers' inputs and output gradients.
-  std::function<void(layer_factors const&)> observer() {
+  std::function<void(kfac_statistics const&)> observer() {
     if constexpr (observes)
-      return [this](layer_factors const& f) {
+      return [this](kfac_statistics const& f) {
         observed_ = true;
         optimizer_.observe(*parameters_, state_, f);
       };
@@ -178,8 +179,8 @@ class all_reduce_session {
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
     if constexpr (optim::detail::whole_tensors<Optimizer>)
-      options.division = {rank_, ranks_,
-                          [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
+      options.preconditioning = {
+          rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
       last_ = optimizer_.step(*parameters_, state_, options);
     else
@@ -254,7 +255,7 @@ class all_reduce_session {
   }
   /// Adds up what the ranks have observed.
   void add_observed() requires(observes) {
-    auto sums = optimizer_.pending(*parameters_, state_);
+    auto sums = optimizer_.unreduced_statistics(*parameters_, state_);
     auto done = owner_->submit([this, &sums](Communicator& c) {
       trace_span const adding(trace_, "sum what layers showed", "comm", rank_);
       detail::with_subject(c, behind_buckets(), [&] {
@@ -275,7 +276,7 @@ class all_reduce_session {
     });
     done.wait();
   }
-  /// What one rank has of `all`, for all of them (optim::work_division).
+  /// What one rank has of `all`, for all of them (optim::distributed_preconditioning).
   void gather(std::span<float> all,
               std::span<std::size_t const> first) requires(optim::detail::whole_tensors<Optimizer>) {
     auto const r = static_cast<std::size_t>(rank_);

@@ -34,7 +34,7 @@ class bucket_exchange {
     whole_ = tensors_in(parameters, part);
     cost_ = exchange::cost(plan, codec, {values, whole_}, ranks, rank);
     if (is_plain()) return;
-    bool const each = plan_ == exchange::plan::two_phase;
+    bool const each = plan_ == exchange::plan::reduce_scatter_all_gather;
     int const pieces = each ? ranks + 1 : 1;  // every rank's shard, and the sum of the own one, encoded once more
     pieces_.reserve(static_cast<std::size_t>(pieces));
     for (int i = 0; i < pieces; ++i) {
@@ -50,7 +50,7 @@ class bucket_exchange {
         chunk_ = std::max(chunk_, compress::wire_size(codec_, compress::bucket{values, whole_}, round));
     auto const p = static_cast<std::size_t>(ranks);
     send_ = buffer<std::byte>(each ? p * chunk_ : chunk_);
-    if (plan_ != exchange::plan::sum) receive_.resize(p * chunk_);
+    if (plan_ != exchange::plan::all_reduce) receive_.resize(p * chunk_);
     if (each) sum_ = buffer<float>(pieces_.back().at.size());
   }
 
@@ -64,13 +64,13 @@ class bucket_exchange {
   void run(C& c, std::span<float> values) {
     if (is_plain()) return c.all_reduce(values, comm::reduction::sum);
     switch (plan_) {
-      case exchange::plan::sum:
-        if constexpr (exchange::sum_is_legal<Codec>) return run_sum(c, values);
+      case exchange::plan::all_reduce:
+        if constexpr (exchange::all_reduce_is_legal<Codec>) return run_sum(c, values);
         break;
-      case exchange::plan::two_phase:
-        if constexpr (exchange::two_phase_is_legal<Codec>) return run_two_phase(c, values);
+      case exchange::plan::reduce_scatter_all_gather:
+        if constexpr (exchange::reduce_scatter_is_legal<Codec>) return run_two_phase(c, values);
         break;
-      case exchange::plan::gather:
+      case exchange::plan::all_gather:
         return run_gather(c, values);
     }
   }
@@ -89,7 +89,7 @@ class bucket_exchange {
 
  private:
   /// Nothing to encode: the gradients themselves are summed, in place.
-  bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::sum; }
+  bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::all_reduce; }
   std::size_t encode(std::span<float const> values, std::size_t which, std::span<std::byte> out) {
     return codec_.encode({values, pieces_[which].tensors}, pieces_[which].state, out);
   }

@@ -15,22 +15,24 @@ namespace dovetail::sync::exchange {
 /// The cheapest legal exchange in bytes for the real number of ranks; of two equal ones the one that encodes once.
 struct automatic {};
 /// Payloads are added on the wire: one all-reduce of `wire_type` a round. Needs a summable codec.
-struct sum {};
+struct all_reduce {};
 /// Each rank encodes every shard, owners decode, add and encode the sum again, all gather: bytes as of a dense ring
 /// divided by the codec's ratio, at the price of a second loss. Needs payloads of fixed size.
-struct two_phase {};
+struct reduce_scatter_all_gather {};
 /// Every rank gets every payload and adds them in rank order: one loss, (P-1) payloads on the wire. Always legal.
-struct gather {};
+struct all_gather {};
 
 /// The choice that was made, as a value.
-enum class plan : std::uint8_t { sum, two_phase, gather };
+enum class plan : std::uint8_t { all_reduce, reduce_scatter_all_gather, all_gather };
 
-constexpr char const* name_of(plan p) { return p == plan::sum ? "sum" : p == plan::two_phase ? "two_phase" : "gather"; }
+constexpr char const* name_of(plan p) {
+  return p == plan::all_reduce ? "all_reduce" : p == plan::all_gather ? "all_gather" : "reduce_scatter_all_gather";
+}
 
 template <class Codec>
-inline constexpr bool sum_is_legal = Codec::summable;
+inline constexpr bool all_reduce_is_legal = Codec::summable;
 template <class Codec>
-inline constexpr bool two_phase_is_legal = !Codec::summable && Codec::fixed_size;
+inline constexpr bool reduce_scatter_is_legal = !Codec::summable && Codec::fixed_size;
 
 /// What one bucket costs rank `rank` of `ranks` under plan `p`, in bytes: equal to what the communicator counts. For
 /// codecs of variable size it is an upper bound. The values are not read.
@@ -39,8 +41,8 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
   auto const others = static_cast<std::uint64_t>(ranks - 1);
   std::uint64_t bytes = 0, operations = 1;
   if (ranks == 1 || b.size() == 0) return {};
-  if (p == plan::sum) {
-    if constexpr (sum_is_legal<Codec>) {
+  if (p == plan::all_reduce) {
+    if constexpr (all_reduce_is_legal<Codec>) {
       constexpr std::size_t element = sizeof(typename Codec::wire_type);
       operations = static_cast<std::uint64_t>(compress::rounds_of<Codec>);
       for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
@@ -48,7 +50,7 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
         bytes += total + (others - 1) * dovetail::shard(total / element, ranks, rank).size() * element;
       }
     }
-  } else if (p == plan::two_phase) {
+  } else if (p == plan::reduce_scatter_all_gather) {
     bytes = 2 * others * codec.wire_size(dovetail::shard(b.size(), ranks, 0).size());
     operations = 2;
   } else {
@@ -60,34 +62,36 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
 /// The plan that `Wish` means for a bucket among `ranks` ranks.
 template <class Wish, class Codec>
 constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) {
-  if constexpr (std::is_same_v<Wish, sum>)
-    return plan::sum;
-  else if constexpr (std::is_same_v<Wish, two_phase>)
-    return plan::two_phase;
-  else if constexpr (std::is_same_v<Wish, gather>)
-    return plan::gather;
-  else if constexpr (sum_is_legal<Codec>)
-    return plan::sum;
-  else if constexpr (two_phase_is_legal<Codec>)
-    return cost(plan::two_phase, codec, b, ranks, 0).bytes_sent < cost(plan::gather, codec, b, ranks, 0).bytes_sent
-               ? plan::two_phase
-               : plan::gather;
+  if constexpr (std::is_same_v<Wish, all_reduce>)
+    return plan::all_reduce;
+  else if constexpr (std::is_same_v<Wish, reduce_scatter_all_gather>)
+    return plan::reduce_scatter_all_gather;
+  else if constexpr (std::is_same_v<Wish, all_gather>)
+    return plan::all_gather;
+  else if constexpr (all_reduce_is_legal<Codec>)
+    return plan::all_reduce;
+  else if constexpr (reduce_scatter_is_legal<Codec>)
+    return cost(plan::reduce_scatter_all_gather, codec, b, ranks, 0).bytes_sent <
+                   cost(plan::all_gather, codec, b, ranks, 0).bytes_sent
+               ? plan::reduce_scatter_all_gather
+               : plan::all_gather;
   else
-    return plan::gather;
+    return plan::all_gather;
 }
 
 /// Refuses a wish that the codec's algebra forbids.
 template <class Wish, class Codec>
 constexpr void check_legal() {
-  if constexpr (std::is_same_v<Wish, sum>)
-    DOVETAIL_REQUIRE(sum_is_legal<Codec>,
-                     "is not summable: use sync::exchange::gather, or leave the choice to sync::exchange::automatic",
-                     Codec);
-  if constexpr (std::is_same_v<Wish, two_phase>)
-    DOVETAIL_REQUIRE(two_phase_is_legal<Codec>,
-                     "cannot be exchanged in two phases: summable codecs use sync::exchange::sum, those of variable "
-                     "size sync::exchange::gather",
-                     Codec);
+  if constexpr (std::is_same_v<Wish, all_reduce>)
+    DOVETAIL_REQUIRE(
+        all_reduce_is_legal<Codec>,
+        "is not summable: use sync::exchange::all_gather, or leave the choice to sync::exchange::automatic", Codec);
+  if constexpr (std::is_same_v<Wish, reduce_scatter_all_gather>)
+    DOVETAIL_REQUIRE(
+        reduce_scatter_is_legal<Codec>,
+        "cannot be exchanged in two phases: summable codecs use sync::exchange::all_reduce, those of variable "
+        "size sync::exchange::all_gather",
+        Codec);
 }
 
 }  // namespace dovetail::sync::exchange

@@ -46,9 +46,9 @@ class local_sgd_session;
 ///     apart.fit(data, {…});                                                                 // apart.model(): the mean
 ///
 /// Any optimizer, not SGD alone. Its state stays on its rank and is never averaged, copies of weights in it included:
-/// with `every`, look_ahead, schedule_free and entropy_sgd pull each rank back to its own, cocob begins each step at
+/// with `every`, lookahead, schedule_free and entropy_sgd pull each rank back to its own, cocob begins each step at
 /// its own first weights, and dog, dowg and prodigy measure from theirs. A gradient that is not finite makes its rank
-/// alone skip the step. Statistics of batch normalisation would have to be taken again with the mean weights; nn/ has
+/// alone skip the step. Statistics of batch normalization would have to be taken again with the mean weights; nn/ has
 /// no such layer.
 ///
 /// `join` is collective and checks what sync::all_reduce's does; initial weights must be equal on all ranks
@@ -99,7 +99,7 @@ class local_sgd_session {
                                   Communicator& comm)
       : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), comm_(&comm), every_(policy.every) {
     require(every_ >= 0, "sync::local_sgd: every is ", every_, ": it is a number of steps, or 0 for the end alone");
-    require(!parameters.has_elsewhere(),
+    require(!parameters.has_opaque(),
             "sync::local_sgd: some weights are not in the list but elsewhere, where it cannot average them: "
             "use sync::all_reduce");
   }
@@ -118,9 +118,9 @@ class local_sgd_session {
   }
   void ready(std::size_t /*first*/) {}
   /// For gradient_pass::observe: empty unless the optimizer learns from layers, here from this rank's alone.
-  std::function<void(layer_factors const&)> observer() {
+  std::function<void(kfac_statistics const&)> observer() {
     if constexpr (observes)
-      return [this](layer_factors const& f) {
+      return [this](kfac_statistics const& f) {
         observed_ = true;
         optimizer_.observe(*parameters_, state_, f);
       };

@@ -17,8 +17,8 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/tensor_layout.hpp>
-#include <dovetail/optim/division.hpp>
-#include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
 #include <dovetail/sync/agreement.hpp>
@@ -42,14 +42,14 @@ struct range_source {
 
 /// An optimizer whose state is divided among ranks: each keeps and updates its part of the flat index space and then
 /// gives its weights to the others (Rajbhandari et al., ZeRO, SC 2020, section 5.1). All ranks hold all weights, in the
-/// list or where optim::stored has them, and the same gradients (and loss, if the rule needs it); every call is
-/// collective. Sums over tensors run over all ranks, so LARS and LAMB see the norms of whole tensors; elementwise rules
-/// give the bits of the undivided optimizer.
+/// list or where optim::low_precision_state has them, and the same gradients (and loss, if the rule needs it); every
+/// call is collective. Sums over tensors run over all ranks, so LARS and LAMB see the norms of whole tensors;
+/// elementwise rules give the bits of the undivided optimizer.
 ///
 ///     auto opt = sync::shard(optim::adamw{}, comm);    // comm must outlive it
 ///
-/// Parts are equal, or what `bounds` says. optim::stored has them begin with a block of 256 elements; a rule with
-/// tensorwise stages, and optim::mixed, with a tensor; as evenly as these allow.
+/// Parts are equal, or what `bounds` says. optim::low_precision_state has them begin with a block of 256 elements; a
+/// rule with tensorwise stages, and optim::partition, with a tensor; as evenly as these allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
   static_assert(!optim::detail::observes<Optimizer>,
@@ -111,12 +111,12 @@ class sharded {
     check(parameters, s);
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
     ++s.calls;
-    options.combine = [&](std::span<double> sums) {
+    options.all_reduce_sums = [&](std::span<double> sums) {
       detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
     };
-    options.division = {};
+    options.preconditioning = {};
     auto const r = rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters}, options);
-    // Also if the step was skipped: of optim::mixed that may be one rule's alone.
+    // Also if the step was skipped: of optim::partition that may be one rule's alone.
     detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
   }
@@ -144,7 +144,7 @@ class sharded {
   static std::vector<optim::divisible_array> arrays_of(inner_state& s) {
     DOVETAIL_REQUIRE(optim::divisible_state<inner_state>,
                      "sync::shard cannot put this state together or cut it: give it divisible_arrays(), as "
-                     "optim/division.hpp says",
+                     "optim/sharding.hpp says",
                      inner_state);
     return s.divisible_arrays();
   }
@@ -211,7 +211,7 @@ class sharded {
   }
   static bool moved(parameter_list const& all, state_type const& s) {
     for (std::size_t i = 0; i < all.size(); ++i) {
-      if (!s.list[i].size() || all[i].elsewhere()) continue;
+      if (!s.list[i].size() || all[i].opaque()) continue;
       std::size_t const skip = s.list[i].first - all[i].first;
       if (s.list[i].weight.data() != all[i].weight.data() + skip ||
           s.list[i].gradient.data() != all[i].gradient.data() + skip)
@@ -276,7 +276,7 @@ class sharded {
     for (int r = 0; r < comm_->size(); ++r)
       even = even && part(s, r).end == dovetail::shard(parameters.flat_size(), comm_->size(), r).end;
     // Which of the two: the same on all ranks, whatever their memory looks like.
-    if (even && !parameters.has_elsewhere()) {
+    if (even && !parameters.has_opaque()) {
       auto const flat = parameters.flat_weights();
       if (!flat.empty() || !parameters.flat_size())
         comm_->all_gather(flat);  // without a copy
@@ -285,7 +285,7 @@ class sharded {
     } else {
       std::vector<optim::divisible_array> weights;
       for (std::size_t i = 0; i < parameters.size(); ++i)
-        if (!parameters[i].elsewhere()) weights.push_back(optim::divided(i, parameters[i].weight));
+        if (!parameters[i].opaque()) weights.push_back(optim::divided(i, parameters[i].weight));
       exchange(parameters, s, weights);
     }
     auto const others = [&](std::vector<optim::divisible_array> const& arrays) { exchange(parameters, s, arrays); };

@@ -16,10 +16,11 @@
 namespace dovetail::sync {
 
 /// The sum over ranks of a function of the weights, each rank's on its part of the data, as a function that all of them
-/// call alike: an `objective` (optim/minimize.hpp) gives the sum of losses and of gradients, a `curvature_product`
-/// (optim/curvature_product.hpp) the sum of products. Sums run in rank order, so all ranks get the same bits and decide
-/// alike. Weigh losses by the count of all ranks' data, and start from equal weights (sync::make_equal). The first call
-/// throws argument_error if the ranks' parameters differ; one rank that calls more often than another: rank_diverged.
+/// call alike: an `objective` (optim/second_order/minimize.hpp) gives the sum of losses and of gradients, a
+/// `hvp` (optim/second_order/hvp.hpp) the sum of products. Sums run in rank order, so all
+/// ranks get the same bits and decide alike. Weigh losses by the count of all ranks' data, and start from equal weights
+/// (sync::make_equal). The first call throws argument_error if the ranks' parameters differ; one rank that calls more
+/// often than another: rank_diverged.
 ///
 ///     auto f = sync::summed(loss_of_my_data, comm);    // comm must outlive it
 ///     optim::minimize(f, parameters, optim::lbfgs{});
@@ -56,7 +57,7 @@ class summed_function {
       comm_->all_reduce(flat, comm::reduction::sum);
       return;
     }
-    require(!p.has_elsewhere(),
+    require(!p.has_opaque(),
             "sync::summed: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
             "list with their memory");
     staging_.resize(p.flat_size());  // tensors that lie apart from each other

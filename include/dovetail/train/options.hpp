@@ -9,8 +9,8 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/trace.hpp>
-#include <dovetail/optim/batch_schedule.hpp>
-#include <dovetail/train/saved_state.hpp>
+#include <dovetail/io/saved_state.hpp>
+#include <dovetail/optim/schedules/batch_schedule.hpp>
 
 namespace dovetail::train {
 
@@ -23,7 +23,7 @@ struct step_record {
   double accuracy = 0;
   double lr = 0;                  ///< learning rate; where ranks train apart the mean of theirs
   std::int64_t samples = 0;       ///< over all ranks, in this step
-  double noise_scale = 0;         ///< in samples, if the synchroniser measures it (optim::noise_scale)
+  double noise_scale = 0;         ///< in samples, if the synchronizer measures it (optim::noise_scale)
   bool skipped = false;           ///< a gradient was not finite, nothing was changed (apart: on one rank or more)
   double gradient_norm = -1;      ///< if the optimizer computes it; -1 otherwise
   double seconds = 0;             ///< since fit began
@@ -63,10 +63,10 @@ struct fit_options {
   std::atomic<bool> const* stop = nullptr;            ///< raised by anyone (a signal handler): save and return
   dovetail::trace* trace = nullptr;                   ///< records compute, exchange and steps of this process's ranks
   std::function<void(step_record const&)> on_step{};  ///< on rank 0, once for every step, in groups of log_every
-  std::function<void(saved_state&)> on_save{};        ///< on rank 0: everything that is needed to go on
+  std::function<void(io::saved_state&)> on_save{};    ///< on rank 0: everything that is needed to go on
   /// On rank 0, instead of on_save, when fit gives up. The steps before those that failed may have ruined the weights:
   /// keep this state apart from the last good one.
-  std::function<void(saved_state&)> on_give_up{};
+  std::function<void(io::saved_state&)> on_give_up{};
 };
 
 /// Throws argument_error for values that cannot work; otherwise the same options.

@@ -7,7 +7,7 @@
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/state.hpp>
-#include <dovetail/train/saved_state.hpp>
+#include <dovetail/io/saved_state.hpp>
 
 namespace dovetail::train {
 
@@ -38,7 +38,7 @@ struct position {
   }
 
   /// That of a saved state. Throws checkpoint_error if there is none, or if it cannot be one.
-  DOVETAIL_COLD static position of(saved_state const& saved) {
+  DOVETAIL_COLD static position of(io::saved_state const& saved) {
     auto const* p = saved.find(name);
     require<checkpoint_error>(p, "saved state: there is no '", name, "': it was not saved by a training");
     position found;

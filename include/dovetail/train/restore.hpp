@@ -11,7 +11,7 @@
 #include <dovetail/comm/call.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/state.hpp>
-#include <dovetail/train/saved_state.hpp>
+#include <dovetail/io/saved_state.hpp>
 
 // What of a saved state belongs to whom: all of it must be taken up, or it is of something else.
 namespace dovetail::train {
@@ -23,7 +23,7 @@ inline std::string own_prefix(std::int64_t rank) { return "rank" + std::to_strin
 /// by name, before the first byte changes.
 class state_match {
  public:
-  explicit state_match(saved_state const& saved) : saved_(&saved) {}
+  explicit state_match(io::saved_state const& saved) : saved_(&saved) {}
 
   /// `into` takes up the pieces of its names, which must be there, with its dtypes and shapes.
   DOVETAIL_COLD void take(std::vector<named_tensor> const& into, std::string const& prefix = "") {
@@ -62,7 +62,7 @@ class state_match {
   static void list(std::string& to, std::string const& name, std::string const& what = "") {
     to += (to.empty() ? "'" : ", '") + name + "'" + what;
   }
-  saved_state const* saved_;
+  io::saved_state const* saved_;
   std::set<std::string> taken_;
   std::string missing_, unlike_;
 };
@@ -70,7 +70,7 @@ class state_match {
 /// The rule for state that each rank has of its own, saved as "rank<r>.<name>", when a run goes on with another number
 /// of ranks: what counts as a sum over ranks (named_tensor::summed: what error feedback still owes the model) is shared
 /// out so that its sum is conserved; anything else is taken from rank 0. Call state_match::take before.
-DOVETAIL_COLD inline void restore_own(saved_state const& saved, std::vector<named_tensor> const& into,
+DOVETAIL_COLD inline void restore_own(io::saved_state const& saved, std::vector<named_tensor> const& into,
                                       std::int64_t saved_ranks, int ranks, int rank) {
   if (saved_ranks == ranks) return saved.restore(into, own_prefix(rank));
   if (into.empty()) return;  // a damaged position may say a billion ranks

@@ -16,22 +16,22 @@
 #include <dovetail/core/cores.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/data/dataset.hpp>
+#include <dovetail/io/saved_state.hpp>
 #include <dovetail/nn/with_loss.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
-#include <dovetail/train/rank_run.hpp>
 #include <dovetail/train/restore.hpp>
-#include <dovetail/train/saved_state.hpp>
+#include <dovetail/train/training_loop.hpp>
 
 namespace dovetail::train {
 
-/// The distributed trainer that a model (a network and its loss), an optimizer, a synchroniser with its codec, and a
+/// The distributed trainer that a model (a network and its loss), an optimizer, a synchronizer with its codec, and a
 /// world make together:
 ///
 ///     train::trainer t{lenet{}, nn::softmax_cross_entropy{}, optim::adamw{}, sync::all_reduce{}, comm::threads{4}};
 ///     t.fit(data, {.batch = 128, .epochs = 3});
 ///
-/// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchroniser, world}`.
+/// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchronizer, world}`.
 /// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy, and
 /// after fit of any.
 /// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
@@ -42,7 +42,7 @@ class trainer {
   DOVETAIL_REQUIRE(model<Model>,
                    "is no model: it needs parameters() -> parameter_list& and gradients(batch, gradient_pass) -> "
                    "loss_sums (see concepts.hpp); a network is followed by its loss: trainer{network, loss, optimizer, "
-                   "synchroniser, world}",
+                   "synchronizer, world}",
                    Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
                    Optimizer);
@@ -66,14 +66,15 @@ class trainer {
     std::mutex mutex;
     fit_report report;
     std::optional<Model> trained;
-    saved_state after;
+    io::saved_state after;
     world_.run([&](auto& comm) {
-      DOVETAIL_REQUIRE((synchroniser<Sync, Optimizer, std::remove_reference_t<decltype(comm)>>),
-                       "is no synchroniser for this optimizer and communicator: it needs join(parameters, optimizer, "
+      DOVETAIL_REQUIRE((synchronizer<Sync, Optimizer, std::remove_reference_t<decltype(comm)>>),
+                       "is no synchronizer for this optimizer and communicator: it needs join(parameters, optimizer, "
                        "communicator) (see concepts.hpp); a codec goes into one: sync::all_reduce{codec}",
                        Sync);
       Model replica(model_);
-      rank_run run(replica, optimizer_, sync_, data, comm, options, threads_per_rank(options.threads, comm.size()));
+      training_loop run(replica, optimizer_, sync_, data, comm, options,
+                        threads_per_rank(options.threads, comm.size()));
       if (!state_.empty()) run.restore(state_);
       comm.barrier();
       auto mine = run.run();
@@ -135,7 +136,7 @@ class trainer {
   /// been no interruption. Throws checkpoint_error, naming what is missing, unlike or left over, if it belongs to
   /// another model; then nothing has changed. What concerns optimizer, codec and data is checked when fit begins,
   /// before the first step: all of a state must be taken up.
-  DOVETAIL_COLD void restore(saved_state saved) {
+  DOVETAIL_COLD void restore(io::saved_state saved) {
     require_idle("restore");
     auto const weights = weights_of(model_.parameters());
     bool const same_list =
@@ -159,7 +160,7 @@ class trainer {
     return state_.empty() ? 0 : position::of(state_).step;
   }
   /// Everything that this process knows of the training's state: all ranks' with comm::threads, its own with MPI.
-  saved_state const& state() const {
+  io::saved_state const& state() const {
     require_idle("state");
     return state_;
   }
@@ -170,7 +171,7 @@ class trainer {
     require(
         !running_, "trainer: ", what, "() was called while ", running_ ? running_ : "", " runs, from a callback or a ",
         "dataset: what it gives is that of before. on_save is given the state of now: copy its weights into a model ",
-        "with saved_state::restore(train::weights_of(parameters)); or let fit return and call it again to go on");
+        "with io::saved_state::restore(train::weights_of(parameters)); or let fit return and call it again to go on");
   }
   struct at_end {
     char const*& running;
@@ -191,7 +192,7 @@ class trainer {
   Optimizer optimizer_;
   Sync sync_;
   World world_;
-  saved_state state_;
+  io::saved_state state_;
   char const* running_ = nullptr;  ///< the collective call that is under way
 };
 

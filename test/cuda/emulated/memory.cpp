@@ -70,7 +70,7 @@ bool make_arena() {
   return true;
 }
 
-/// Neighbours are opened and closed together: that many system calls per kernel would take longer than the kernels.
+/// Neighbors are opened and closed together: that many system calls per kernel would take longer than the kernels.
 void protect(int device, int access) {
   if (!arena) return;
   auto* const first = arena + static_cast<std::size_t>(device) * share;

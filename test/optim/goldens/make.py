@@ -110,19 +110,19 @@ def averages():
             mean.setdefault("all", []).append(flat(params))
         return np.mean(mean["all"], axis=0) if mean else flat(params)
 
-    averaged("average_weights", torch_version, momentum, exponential)
-    averaged("mean_weights", torch_version, momentum, every_third)
+    averaged("ema_weights", torch_version, momentum, exponential)
+    averaged("swa_weights", torch_version, momentum, every_third)
     # Lookahead around torch's momentum: weights, not an average, are shown.
     slow = {"w": [torch.tensor(p) for p in cut(draw(0))]}
 
-    def look_ahead(params, optimizer, t):
+    def lookahead(params, optimizer, t):
         if t % 4 == 0:
             for s, p in zip(slow["w"], params):
                 s.add_(p.detach() - s, alpha=f(0.6))
                 p.data.copy_(s)
         return flat(params)
 
-    averaged("look_ahead", "Zhang-2019-algorithm-1", momentum, look_ahead)
+    averaged("lookahead", "Zhang-2019-algorithm-1", momentum, lookahead)
 
     def at_x(params, optimizer, t):
         optimizer.eval()
@@ -201,7 +201,7 @@ def torch_cases():
     with_torch("rmsprop_default", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.99)))
     with_torch("rmsprop_momentum", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.9), eps=f(1e-3), momentum=f(0.7),
                                                        weight_decay=decay))
-    with_torch("rmsprop_centred", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.9), eps=f(1e-2), momentum=f(0.7),
+    with_torch("rmsprop_centered", lambda p: o.RMSprop(p, lr=f(0.01), alpha=f(0.9), eps=f(1e-2), momentum=f(0.7),
                                                       centered=True, weight_decay=decay))
     with_torch("rprop", lambda p: o.Rprop(p, lr=f(0.03), etas=(f(0.4), f(1.3)), step_sizes=(f(1e-3), f(0.1))))
     with_torch("rprop_default", lambda p: o.Rprop(p, lr=f(0.01), etas=(f(0.5), f(1.2)), step_sizes=(f(1e-6), 50)))

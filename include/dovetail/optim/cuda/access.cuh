@@ -8,7 +8,7 @@
 
 namespace dovetail::optim::cuda {
 
-/// Elements of a storage block (optim/storage.hpp) that one thread of a warp has.
+/// Elements of a storage block (optim/low_precision/storage.hpp) that one thread of a warp has.
 inline constexpr int block_share = 8;
 
 namespace detail {

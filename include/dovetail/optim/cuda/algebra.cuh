@@ -11,10 +11,11 @@
 #include <dovetail/core/cuda_launch.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
-#include <dovetail/optim/remote_span.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/linalg/remote_span.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
-// optim/algebra.hpp in a device's memory: everything is queued on the state's stream, and nothing waits but `value`.
+// optim/linalg/algebra.hpp in a device's memory: everything is queued on the state's stream, and nothing waits but
+// `value`.
 
 namespace dovetail::optim::cuda {
 

@@ -6,7 +6,7 @@
 
 #include <cub/block/block_reduce.cuh>
 
-#include <dovetail/optim/remote_span.hpp>
+#include <dovetail/optim/linalg/remote_span.hpp>
 
 // The kernels behind cuda/algebra.cuh. All sums are added up in one order, whatever the device, in double precision.
 

@@ -231,7 +231,7 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   using flow = flow_of<Optimizer>;
   static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
                 "optim::cuda: this rule has a tensorwise stage that is written for the host's memory: make its "
-                "functions templates of basic_tensor_update<Algebra> (optim/algebra.hpp)");
+                "functions templates of basic_tensor_update<Algebra> (optim/linalg/algebra.hpp)");
   static_assert(!flow::needs_loss,
                 "optim::cuda: this rule's steps depend on the loss, which a step on a device is not told: step it on "
                 "the host");
@@ -311,8 +311,9 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
 template <class Optimizer, gradient_source Source = gradient::dense>
 state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {},
            Source const& source = {}) {
-  require(!parameters.has_elsewhere(),
-          "optim::cuda: weights of this parameter list are elsewhere: step it with optim::stored, which is told where");
+  require(!parameters.has_opaque(),
+          "optim::cuda: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
+          "is told where");
   return detail::make_state(optimizer, parameters, source, d, 0, false, [](state& s, std::size_t slot, float value) {
     if (s.slot_size())
       dovetail::cuda::launch("a slot's first value", s.device(), 1024, detail::threads, detail::fill<float>,
@@ -337,7 +338,7 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
 /// Takes in what backward saw of one layer, for a rule that learns from layers: all of `f` is in device memory, and is
 /// read on the state's stream. Throws argument_error if it does not belong to the parameters.
 template <class Optimizer>
-void observe(Optimizer const& optimizer, state& s, layer_factors const& f) {
+void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
   using flow = detail::flow_of<Optimizer>;
   static_assert(flow::observes, "optim::cuda: this rule learns nothing from layers");
   auto const& all = s.parameters();

@@ -7,12 +7,12 @@
 
 #include <dovetail/core/half.hpp>
 #include <dovetail/optim/cuda/access.cuh>
-#include <dovetail/optim/storage.hpp>
-#include <dovetail/optim/storage_codes.hpp>
-#include <dovetail/optim/stored.hpp>
+#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/low_precision/storage.hpp>
+#include <dovetail/optim/low_precision/storage_codes.hpp>
 
-// How slots and weights are kept between steps (optim/storage.hpp), on a device: a warp has a block of 256 elements,
-// each of its threads eight of them, in two rows of four. The codes are those of the host, bit for bit.
+// How slots and weights are kept between steps (optim/low_precision/storage.hpp), on a device: a warp has a block of
+// 256 elements, each of its threads eight of them, in two rows of four. The codes are those of the host, bit for bit.
 
 namespace dovetail::optim::cuda {
 
@@ -44,7 +44,7 @@ __device__ __forceinline__ std::uint32_t warp_or(std::uint32_t x) {
 
 }  // namespace detail
 
-// ---- slots. A policy of your own: specialise slot_format for it.
+// ---- slots. A policy of your own: specialize slot_format for it.
 
 /// What a policy for slots does on a device; `word` is random, and the block's own. All threads of a warp call it
 /// together, each with its share of the block; encode's result is the block's scale.
@@ -96,7 +96,7 @@ struct slot_format<blockwise_8bit> {
   }
 };
 
-// ---- weights. A policy of your own: specialise weight_format for it.
+// ---- weights. A policy of your own: specialize weight_format for it.
 
 /// Where a block's weights are; what a policy does not keep is null.
 struct weight_block {
@@ -122,7 +122,7 @@ struct weight_format<fp32_weights> {
 };
 
 template <class Half>
-struct weight_format<mirrored_weights<Half>> {
+struct weight_format<master_weights<Half>> {
   __device__ static void load(weight_block const& b, float (&w)[block_share]) {
     weight_format<fp32_weights>::load(b, w);
   }

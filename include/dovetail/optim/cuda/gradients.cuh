@@ -9,9 +9,9 @@
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/cuda/table.cuh>
-#include <dovetail/optim/gradient.hpp>
+#include <dovetail/optim/gradient_source.hpp>
 
-// Gradient sources (optim/gradient.hpp) as kernels read them: numbers in a row per tensor, in device memory.
+// Gradient sources (optim/gradient_source.hpp) as kernels read them: numbers in a row per tensor, in device memory.
 
 namespace dovetail::optim::cuda::detail {
 

@@ -15,11 +15,12 @@
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/cuda/pass_math.cuh>
 #include <dovetail/optim/cuda/state.cuh>
-#include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/stage.hpp>
 
-// The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = simd::element. No kernel waits for
-// the host: the step counter, this step's constants, norms and the decision to skip all stay in device memory.
+// The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = simd::element. No kernel
+// waits for the host: the step counter, this step's constants, norms and the decision to skip all stay in device
+// memory.
 
 namespace dovetail::optim::cuda::detail {
 

@@ -11,7 +11,7 @@
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/table.cuh>
-#include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // What all kernels of a pass share: the chain on one element, sums over a piece, and where a piece's memory is.

@@ -15,7 +15,7 @@
 #include <dovetail/optim/cuda/gradients.cuh>
 #include <dovetail/optim/cuda/rates.cuh>
 #include <dovetail/optim/cuda/table.cuh>
-#include <dovetail/optim/plan.hpp>
+#include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
 

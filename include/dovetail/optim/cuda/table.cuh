@@ -44,8 +44,8 @@ struct piece_table {
 /// Elements from the last 16-byte boundary to `p`.
 inline std::size_t misalignment(float const* p) { return reinterpret_cast<std::uintptr_t>(p) / sizeof(float) % 4; }
 
-/// Where each tensor begins in a slot array; the last entry is the array's size. Tensors that are neighbours in memory
-/// are neighbours here, others begin with their weights' alignment, so that 16-byte accesses fit all arrays at once.
+/// Where each tensor begins in a slot array; the last entry is the array's size. Tensors that are neighbors in memory
+/// are neighbors here, others begin with their weights' alignment, so that 16-byte accesses fit all arrays at once.
 /// `gradient_size`: bytes of a gradient's element.
 inline std::vector<std::size_t> slot_layout(std::vector<place> const& places, std::size_t gradient_size) {
   std::vector<std::size_t> begin;
@@ -74,7 +74,7 @@ inline std::vector<std::size_t> block_layout(std::vector<place> const& places, s
   return begin;
 }
 
-/// f(i, n) for runs of tensors that are neighbours in two arrays at once: n elements from tensor i on. One copy each.
+/// f(i, n) for runs of tensors that are neighbors in two arrays at once: n elements from tensor i on. One copy each.
 template <class Size, class Here, class There, class F>
 void each_run(std::size_t tensors, Size const& size, Here const& here, There const& there, F const& f) {
   for (std::size_t i = 0; i < tensors;) {

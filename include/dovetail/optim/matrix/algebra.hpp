@@ -5,10 +5,10 @@
 #include <span>
 #include <vector>
 
-#include <dovetail/optim/algebra.hpp>
+#include <dovetail/optim/linalg/algebra.hpp>
 #include <dovetail/optim/matrix/lapack.hpp>
 
-// What tensorwise stages may do to matrices, beyond optim/algebra.hpp: matrices_of(t.algebra) has
+// What tensorwise stages may do to matrices, beyond optim/linalg/algebra.hpp: matrices_of(t.algebra) has
 //
 //   multiply, gram, power, inverse                as in optim/matrix/lapack.hpp, on what the algebra calls spans
 //   eigen(a, n, vectors, values)                  eigenvectors as rows, eigenvalues ascending, none below 0

@@ -11,12 +11,12 @@
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/optim/linalg/tensor_functions.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
-#include <dovetail/optim/rules/named.hpp>
-#include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/stages.hpp>
-#include <dovetail/optim/tensor_functions.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
+#include <dovetail/optim/schedules/schedules.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
 // Natural gradients by Kronecker factors. Of a layer y = W a, with gradients g of the outputs, the Fisher matrix is
 // taken to be A (x) S with A = E[a a^T] and S = E[g g^T]; a bias right behind its weight ("0.weight", "0.bias") belongs
@@ -54,19 +54,19 @@ struct kronecker {
 
   /// The layer's inputs {rows, order}, with a 1 behind each where the bias's column is.
   template <class Algebra>
-  void inputs(Algebra const& algebra, layer_factors const& f, std::size_t order, typename Algebra::span to) const {
+  void inputs(Algebra const& algebra, kfac_statistics const& f, std::size_t order, typename Algebra::span to) const {
     auto&& matrix = matrices_of(algebra);
     auto const rows = static_cast<std::size_t>(f.rows), in = n - 1;
     matrix.copy(rows, in, typename Algebra::const_span(f.inputs, rows * in), in, to, order);
     if (order == n) matrix.fill(rows, 1, 1, to.subspan(in), n);
   }
   template <class Algebra>
-  typename Algebra::const_span output_gradients(layer_factors const& f) const {
+  typename Algebra::const_span output_gradients(kfac_statistics const& f) const {
     return {f.output_gradients, static_cast<std::size_t>(f.rows) * m};
   }
   /// Adds scale a a^T and g g^T / (scale positions) of a layer, the two halves of `sums`, and counts it behind them.
   template <class Algebra>
-  void add(Algebra const& algebra, layer_factors const& f, typename Algebra::span sums) const {
+  void add(Algebra const& algebra, kfac_statistics const& f, typename Algebra::span sums) const {
     using lapack::as;
     auto&& matrix = matrices_of(algebra);
     auto const rows = static_cast<std::size_t>(f.rows);
@@ -154,11 +154,11 @@ struct scale_by_kfac {
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
   template <class Algebra>
-  void collect(basic_tensor_update<Algebra> const& t, layer_factors const& f) const {
+  void collect(basic_tensor_update<Algebra> const& t, kfac_statistics const& f) const {
     if (!t.arrays.empty()) detail::kronecker(t.shape).add(t.algebra, f, t.array(0));
   }
   template <class Algebra>
-  typename Algebra::span pending(basic_tensor_update<Algebra> const& t) const {
+  typename Algebra::span unreduced_statistics(basic_tensor_update<Algebra> const& t) const {
     return t.arrays.empty() ? typename Algebra::span{} : t.array(0);
   }
   template <class Algebra>
@@ -231,14 +231,14 @@ struct scale_by_ekfac {
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
   template <class Algebra>
-  void collect(basic_tensor_update<Algebra> const& t, layer_factors const& f) const {
+  void collect(basic_tensor_update<Algebra> const& t, kfac_statistics const& f) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
     k.add(t.algebra, f, t.array(0));
     if (t.step > 1 && k.known(t.algebra, t.array(1))) add_second_moments(t, k, f);
   }
   template <class Algebra>
-  typename Algebra::span pending(basic_tensor_update<Algebra> const& t) const {
+  typename Algebra::span unreduced_statistics(basic_tensor_update<Algebra> const& t) const {
     return t.arrays.empty() ? typename Algebra::span{} : t.array(0);
   }
   template <class Algebra>
@@ -309,7 +309,7 @@ struct scale_by_ekfac {
   /// Squares of a layer's gradients, row by row, in the bases of the last step.
   template <class Algebra>
   static void add_second_moments(basic_tensor_update<Algebra> const& t, detail::kronecker const& k,
-                                 layer_factors const& f) {
+                                 kfac_statistics const& f) {
     using lapack::as;
     auto&& matrix = matrices_of(t.algebra);
     auto const rows = static_cast<std::size_t>(f.rows);

@@ -6,13 +6,13 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/ranges.hpp>
-#include <dovetail/optim/directions/sign.hpp>
+#include <dovetail/optim/linalg/tensor_functions.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
-#include <dovetail/optim/rules/named.hpp>
-#include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/stages.hpp>
-#include <dovetail/optim/tensor_functions.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
+#include <dovetail/optim/rules/qhm.hpp>
+#include <dovetail/optim/schedules/schedules.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
 namespace dovetail::optim {
 
@@ -77,13 +77,13 @@ struct orthogonalize {
 };
 
 /// Muon (Jordan et al., 2024), momentum whose matrices are made orthogonal: b <- momentum b + (1 - momentum) u,
-/// w <- w - lr (O + weight_decay w), O the orthogonalised (1 - momentum) u + momentum b. For the matrices of hidden
-/// layers; give embeddings, the last layer and vectors to AdamW with optim::mixed. State: 4 bytes per weight.
+/// w <- w - lr (O + weight_decay w), O the orthogonalized (1 - momentum) u + momentum b. For the matrices of hidden
+/// layers; give embeddings, the last layer and vectors to AdamW with optim::partition. State: 4 bytes per weight.
 struct muon {
   schedule lr = 0.02f;
   float momentum = 0.95f;
-  bool nesterov = true;  ///< false: b itself is orthogonalised
-  int iterations = 5;    ///< of the orthogonalisation; more come nearer to it
+  bool nesterov = true;  ///< false: b itself is orthogonalized
+  int iterations = 5;    ///< of the orthogonalization; more come nearer to it
   float weight_decay = 0;
   static constexpr auto describe() {
     return policy{"muon",

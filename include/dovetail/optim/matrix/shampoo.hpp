@@ -11,12 +11,12 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/linalg/tensor_functions.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
-#include <dovetail/optim/rules/named.hpp>
-#include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/stages.hpp>
-#include <dovetail/optim/tensor_functions.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
+#include <dovetail/optim/schedules/schedules.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
 namespace dovetail::optim {
 

@@ -8,13 +8,13 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
-#include <dovetail/optim/directions/corrections.hpp>
+#include <dovetail/optim/linalg/tensor_functions.hpp>
 #include <dovetail/optim/matrix/algebra.hpp>
-#include <dovetail/optim/rules/named.hpp>
-#include <dovetail/optim/schedule.hpp>
-#include <dovetail/optim/stages.hpp>
-#include <dovetail/optim/tensor_functions.hpp>
-#include <dovetail/optim/tensorwise.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
+#include <dovetail/optim/schedules/schedules.hpp>
+#include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/moments.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
 
 namespace dovetail::optim {
 
@@ -97,10 +97,10 @@ struct scale_by_soap {
 
   // ---- for the algebra; public, because a device's kernels take nothing else
   struct adam {
-    float correct1, correct2, epsilon;
+    float bias_correction1, bias_correction2, epsilon;
     template <class T>
     DOVETAIL_INLINE T operator()(T m, T v) const {
-      return correct1 * m / (correct2 * simd::sqrt(v) + epsilon);
+      return bias_correction1 * m / (bias_correction2 * simd::sqrt(v) + epsilon);
     }
   };
 

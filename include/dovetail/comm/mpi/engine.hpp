@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <mpi.h>
+
+#include <dovetail/comm/away.hpp>
+#include <dovetail/comm/call.hpp>
+#include <dovetail/comm/mpi/job.hpp>
+#include <dovetail/comm/reduce.hpp>
+#include <dovetail/core/buffer.hpp>
+
+namespace dovetail::comm::detail {
+
+/// The collectives over MPI's point-to-point messages, by direct exchange: everybody sends everybody's part at once,
+/// and sums what came in rank order. Copies share one state.
+class mpi_engine {
+ public:
+  explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {}
+
+  int rank() const { return job_->rank(); }
+  int size() const { return job_->size(); }
+  comm::traffic& traffic() { return job_->traffic; }
+  comm::traffic const& traffic() const { return job_->traffic; }
+  subject& about() { return about_; }
+  mpi_job& job() { return *job_; }
+
+  void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
+    begin(c);
+    if (job_->options.order == mpi_order::native && native_type(c.type) != MPI_DATATYPE_NULL) return native(c, data);
+    if (job_->seats.usable()) return through_seats(c, data, combine);
+    if (c.bytes() <= small_bytes) {
+      auto* const from = room(c.bytes() * ranks());
+      clear();
+      for_peers([&](int r) {
+        work_->sends.push_back({r, data, c.bytes()});
+        work_->recvs.push_back({r, from + at(r) * c.bytes(), c.bytes()});
+      });
+      exchange(c, 0);
+      for (int r = 0; r < size(); ++r) work_->sources[at(r)] = r == rank() ? data : from + at(r) * c.bytes();
+      combine(&data, 1, work_->sources.data(), ranks(), c.count);
+      return;
+    }
+    scatter(c, data, combine);
+    gather(c, 1, data + c.shard_bytes(size(), rank()).begin, data);
+  }
+
+  void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
+    begin(c);
+    scatter(c, data, combine);
+  }
+
+  void all_gather(call const& c, std::byte const* in, std::byte* out) {
+    begin(c);
+    auto const own = c.shard_bytes(size(), rank());
+    copy(out + own.begin, in, own.size());
+    gather(c, 0, out + own.begin, out);
+  }
+
+  std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
+    call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
+    begin(c);
+    auto& sizes = work_->sizes;
+    sizes.assign(ranks(), 0);
+    sizes[at(rank())] = in.size();
+    call const lengths{operation::all_gather_v, dtype::u64, reduction::sum, -1, ranks(), about_};
+    auto* const s = reinterpret_cast<std::byte*>(sizes.data());
+    gather(lengths, 0, s + 8 * at(rank()), s);
+    std::vector<std::size_t> offsets(ranks() + 1);
+    for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + sizes[at(r)];
+    all.resize(offsets.back());
+    copy(all.data() + offsets[at(rank())], in.data(), in.size());
+    clear();
+    for_peers([&](int r) {
+      work_->sends.push_back({r, const_cast<std::byte*>(in.data()), in.size()});
+      work_->recvs.push_back({r, all.data() + offsets[at(r)], offsets[at(r) + 1] - offsets[at(r)]});
+    });
+    exchange(lengths, 1);
+    return offsets;
+  }
+
+  void all_to_all(call const& c, std::byte const* in, std::byte* out) {
+    begin(c);
+    std::size_t const chunk = c.bytes() / ranks();
+    copy(out + at(rank()) * chunk, in + at(rank()) * chunk, chunk);
+    clear();
+    for_peers([&](int r) {
+      work_->sends.push_back({r, const_cast<std::byte*>(in) + at(r) * chunk, chunk});
+      work_->recvs.push_back({r, out + at(r) * chunk, chunk});
+    });
+    exchange(c, 0);
+  }
+
+  /// A binomial tree: rank d steps after the root receives from d without its lowest bit.
+  void broadcast(call const& c, std::byte* data) {
+    begin(c);
+    int const d = (rank() - c.root + size()) % size();
+    int const lowest = d == 0 ? size() : d & -d;
+    clear();
+    if (d != 0) {
+      work_->recvs.push_back({(d - lowest + c.root) % size(), data, c.bytes()});
+      exchange(c, 0);
+    }
+    clear();
+    int step = 1;
+    while (step < lowest && d + step < size()) step *= 2;
+    for (step /= 2; step > 0; step /= 2)  // the farthest first: it has the largest tree below it
+      if (step < lowest && d + step < size()) work_->sends.push_back({(d + step + c.root) % size(), data, c.bytes()});
+    if (!work_->sends.empty()) exchange(c, 0);
+  }
+
+  void barrier() { meet({operation::barrier, dtype::u8, reduction::sum, -1, 0, about_}); }
+
+  away_guard away() {
+    job_->watch().go_away(true);
+    return away_guard([job = job_] { job->watch().go_away(false); });
+  }
+
+  mpi_engine split(int color, int key) {
+    call const c{operation::split};
+    begin(c);
+    struct place {
+      int color, key;
+    };
+    auto const places = job_->share(c, place{color, key});  // and everybody is there
+    std::vector<int> members;
+    for (int r = 0; r < size(); ++r)
+      if (places[at(r)].color == color) members.push_back(r);
+    std::sort(members.begin(), members.end(),
+              [&](int a, int b) { return std::pair(places[at(a)].key, a) < std::pair(places[at(b)].key, b); });
+    return mpi_engine(job_->split(c, color, key, members));
+  }
+
+  void send(call const& c, std::byte const* data, int tag) {
+    job_->begin(c);
+    job_->send(c, data, tag);
+  }
+  void recv(call const& c, std::byte* data, int tag) {
+    job_->begin(c);
+    job_->recv(c, data, tag);
+  }
+
+ private:
+  static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
+
+  struct seat_rest {
+    static constexpr bool woken = true;
+    void operator()(std::chrono::nanoseconds d) const { seats.rest(d); }
+    shared_seats& seats;
+  };
+  struct scratch {
+    std::vector<mpi_job::piece> sends, recvs;
+    std::vector<std::byte const*> sources;
+    std::vector<std::uint64_t> sizes;
+    std::vector<call> calls;
+    buffer<std::byte> memory;
+  };
+
+  std::size_t ranks() const { return static_cast<std::size_t>(size()); }
+  static std::size_t at(int r) { return static_cast<std::size_t>(r); }
+  static void copy(std::byte* to, std::byte const* from, std::size_t n) {
+    if (to != from && n != 0) std::memmove(to, from, n);
+  }
+  std::byte* room(std::size_t n) {
+    work_->sources.resize(ranks());
+    if (work_->memory.size() < n) work_->memory = buffer<std::byte>(n);
+    return work_->memory.data();
+  }
+  void clear() {
+    work_->sends.clear();
+    work_->recvs.clear();
+  }
+  template <class F>
+  void for_peers(F f) {
+    for (int i = 1; i < size(); ++i) f((rank() + i) % size());
+  }
+  void exchange(call const& c, int phase) {
+    try {
+      job_->exchange(c, phase, work_->sends, work_->recvs);
+    } catch (...) {
+      // MPI may still write to the scratch memory: it stays.
+      if (job_->unfinished()) static_cast<void>(new std::shared_ptr<scratch>(work_));
+      throw;
+    }
+  }
+
+  void begin(call const& c) {
+    job_->begin(c);
+    if (!job_->options.check || size() == 1) return;
+    auto& calls = work_->calls;
+    calls.assign(ranks(), c);
+    clear();
+    for_peers([&](int r) {
+      work_->sends.push_back({r, reinterpret_cast<std::byte*>(&calls[at(rank())]), sizeof(call)});
+      work_->recvs.push_back({r, reinterpret_cast<std::byte*>(&calls[at(r)]), sizeof(call)});
+    });
+    exchange(c, mpi_job::checking);
+    check(c, calls);
+  }
+  void check(call const& c, std::vector<call> const& calls) {
+    auto const odd = odd_one_out(calls);
+    if (odd < calls.size())
+      job_->watch().diverged(static_cast<int>(odd), c, message("rank ", odd, " called ", calls[odd]));
+  }
+
+  void scatter(call const& c, std::byte* data, ordered_reduce combine) {
+    auto const own = c.shard_bytes(size(), rank());
+    auto* const from = room(own.size() * ranks());
+    clear();
+    for_peers([&](int r) {
+      auto const theirs = c.shard_bytes(size(), r);
+      work_->sends.push_back({r, data + theirs.begin, theirs.size()});
+      work_->recvs.push_back({r, from + at(r) * own.size(), own.size()});
+    });
+    exchange(c, 0);
+    std::byte* const out = data + own.begin;
+    for (int r = 0; r < size(); ++r) work_->sources[at(r)] = r == rank() ? out : from + at(r) * own.size();
+    combine(&out, 1, work_->sources.data(), ranks(), own.size() / size_of(c.type));
+  }
+  void gather(call const& c, int phase, std::byte* own, std::byte* out) {
+    clear();
+    for_peers([&](int r) {
+      auto const theirs = c.shard_bytes(size(), r);
+      work_->sends.push_back({r, own, c.shard_bytes(size(), rank()).size()});
+      work_->recvs.push_back({r, out + theirs.begin, theirs.size()});
+    });
+    exchange(c, phase);
+  }
+
+  void through_seats(call const& c, std::byte* data, ordered_reduce combine) {
+    auto& seats = job_->seats;
+    seats.all_reduce(
+        c, job_->watch().sequence, data, combine,
+        [&] {
+          job_->wait_until(
+              c, -1, [&] { return seats.all_reached(); },
+              [&] {
+                std::vector<int> late;
+                for (int r = 0; r < size(); ++r)
+                  if (!seats.reached(r)) late.push_back(r);
+                return late;
+              },
+              seat_rest{seats});
+        },
+        [&](std::vector<shared_seats::posting> const& all) {
+          auto const odd = odd_one_out(all);
+          if (odd == all.size()) return;
+          job_->watch().diverged(static_cast<int>(odd), c,
+                                 message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
+        });
+  }
+  void meet(call const& c) {
+    begin(c);
+    if (job_->seats.usable()) return through_seats(c, nullptr, nullptr);
+    clear();
+    for_peers([&](int r) {
+      work_->sends.push_back({r, nullptr, 0});
+      work_->recvs.push_back({r, nullptr, 0});
+    });
+    exchange(c, 0);
+  }
+
+  static MPI_Datatype native_type(dtype t) {
+    switch (t) {
+      case dtype::f64:
+        return MPI_DOUBLE;
+      case dtype::f32:
+        return MPI_FLOAT;
+      case dtype::i64:
+        return MPI_INT64_T;
+      case dtype::i32:
+        return MPI_INT32_T;
+      case dtype::u64:
+        return MPI_UINT64_T;
+      case dtype::u32:
+        return MPI_UINT32_T;
+      case dtype::u16:
+        return MPI_UINT16_T;
+      case dtype::u8:
+        return MPI_UINT8_T;
+      case dtype::f16:
+      case dtype::bf16:
+        break;
+    }
+    return MPI_DATATYPE_NULL;
+  }
+  void native(call const& c, std::byte* data) {
+    MPI_Op const how = c.how == reduction::sum ? MPI_SUM : c.how == reduction::min ? MPI_MIN : MPI_MAX;
+    std::size_t const most = (std::size_t{1} << 30) / size_of(c.type);
+    for (std::size_t i = 0; i < c.count; i += most) {
+      int const n = static_cast<int>(std::min(most, c.count - i));
+      job_->native(c, [&] {
+        return MPI_Allreduce(MPI_IN_PLACE, data + i * size_of(c.type), n, native_type(c.type), how, job_->handle());
+      });
+    }
+  }
+
+  std::shared_ptr<mpi_job> job_;
+  std::shared_ptr<scratch> work_;
+  subject about_;
+};
+
+}  // namespace dovetail::comm::detail

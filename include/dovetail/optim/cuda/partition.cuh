@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/optim/cuda/engine.cuh>
+#include <dovetail/optim/cuda/low_precision_state.cuh>
+#include <dovetail/optim/partition.hpp>
+
+// optim::partition on a device: several rules, each for its own tensors, one after the other on the same stream.
+//
+//     optim::partition opt{optim::adamw{.lr = 1e-3f}, optim::group{matrices, optim::muon{.lr = 0.02f}}};   // +
+//     matrix.cuh auto state = optim::cuda::init(opt, parameters, device);
+
+namespace dovetail::optim::cuda {
+
+/// A rule that leaves its tensors as they are needs nothing on the device. It counts steps that are queued: not a
+/// graph's replays, which the host does not see.
+class frozen_state {
+ public:
+  frozen::state_type to_host() const { return {steps}; }
+  void from_host(frozen::state_type const& h) { steps = h.steps; }
+  std::int64_t steps = 0;
+  dovetail::cuda::device device;
+};
+template <gradient_source Source = gradient::dense>
+frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device d = {}, Source const& = {}) {
+  frozen_state s;
+  s.device = d;
+  return s;
+}
+template <gradient_source Source = gradient::dense>
+void step(frozen const&, parameter_list const&, frozen_state& s, Source const& = {}) {
+  s.steps += !s.device.capturing();
+}
+template <gradient_source Source = gradient::dense>
+void rebind(frozen const&, parameter_list const&, frozen_state&, Source const& = {}) {}
+inline void refresh(frozen const&, frozen_state&) {}
+inline step_result result(frozen_state const& s) { return {.step = s.steps}; }
+namespace detail {
+template <class Source>
+void check_step(frozen const&, parameter_list const&, frozen_state const&, Source const&) {}
+}  // namespace detail
+
+/// optim::partition's state on a device. Copies own copies.
+template <class Mixed>
+class partition_state {
+  template <std::size_t G>
+  using rule = std::remove_cvref_t<decltype(std::declval<Mixed const&>().template rule<G>())>;
+  template <class Rule>
+  struct part {
+    std::vector<std::size_t> index;   ///< of its parameters in the whole list
+    std::vector<std::size_t> offset;  ///< of each of them in the whole flat index space
+    parameter_list list;
+    decltype(init(std::declval<Rule const&>(), std::declval<parameter_list const&>(), dovetail::cuda::device{})) state;
+  };
+  template <std::size_t... G>
+  static std::tuple<part<rule<G>>...> parts_of(std::index_sequence<G...>);
+
+ public:
+  /// The same state as the host's engine would have it. Waits.
+  typename Mixed::state_type to_host() const {
+    typename Mixed::state_type h;
+    h.tensors_of = tensors_of;
+    Mixed::each([&]<std::size_t G>() {
+      auto const& own = std::get<G>(parts);
+      auto& there = std::get<G>(h.parts);
+      there.index = own.index;
+      there.list = own.list;
+      there.state = own.state.to_host();
+    });
+    return h;
+  }
+  /// Takes over a state of the host's engine for the same rules and parameters. Waits.
+  void from_host(typename Mixed::state_type h) {
+    Mixed::each([&]<std::size_t G>() {
+      require(std::get<G>(parts).index == std::get<G>(h.parts).index,
+              "optim::cuda: the host's state has other tensors in group ", G, ": make it with the same optimizer");
+    });
+    Mixed::each([&]<std::size_t G>() { std::get<G>(parts).state.from_host(std::move(std::get<G>(h.parts).state)); });
+  }
+
+  decltype(parts_of(std::make_index_sequence<Mixed::count>{})) parts;  ///< for the engine
+  tensor_layout tensors_of;                                            ///< the whole list that it was made for
+};
+
+namespace detail {
+/// f(rule, part) for each rule of a partition.
+template <class Mixed, class State, class F>
+void each_rule(Mixed const& optimizer, State& s, F const& f) {
+  Mixed::each([&]<std::size_t G>() { f(optimizer.template rule<G>(), std::get<G>(s.parts)); });
+}
+template <class Source>
+auto subset(Source const& source, parameter_list const& parameters, std::vector<std::size_t> const& index) {
+  return optim::detail::subset_source<Source>{&source, &parameters, index.data()};
+}
+template <class Rule>
+inline constexpr bool is_partition = false;
+template <class Rest, class... Groups>
+inline constexpr bool is_partition<optim::partition<Rest, Groups...>> = true;
+}  // namespace detail
+
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+auto init(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+          dovetail::cuda::device d = {}, Source const& source = {}) {
+  using partition = optim::partition<Rest, Groups...>;
+  static_assert(!(detail::is_partition<Rest> || ... || detail::is_partition<decltype(Groups::rule)>),
+                "optim::cuda: a partition in a partition is for the host only: list all groups in one");
+  source.check(parameters);
+  partition_state<partition> s;
+  s.tensors_of = tensor_layout(parameters);
+  auto const group_of = optimizer.groups_of(parameters);
+  partition::each([&]<std::size_t G>() {
+    auto& own = std::get<G>(s.parts);
+    for (std::size_t i = 0; i < parameters.size(); ++i)
+      if (group_of[i] == G) {
+        own.index.push_back(i);
+        own.offset.push_back(parameters.offset(i));
+      }
+    own.list = partition::sublist(parameters, own.index);
+    own.state = init(optimizer.template rule<G>(), own.list, d, detail::subset(source, parameters, own.index));
+  });
+  return s;
+}
+
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+void rebind(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+            partition_state<optim::partition<Rest, Groups...>>& s, Source const& source = {}) {
+  source.check(parameters);
+  s.tensors_of.check(parameters, "optim::cuda: the state");
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    own.list = optim::partition<Rest, Groups...>::sublist(parameters, own.index);
+    rebind(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+}
+
+/// Queues each rule's step, or none of them: what one refuses is refused before.
+template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+void step(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+          partition_state<optim::partition<Rest, Groups...>>& s, Source const& source = {}) {
+  source.check(parameters);
+  s.tensors_of.check(parameters, "optim::cuda: the state");
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    require(!optim::partition<Rest, Groups...>::moved(parameters, own.list, own.index),
+            "optim::cuda: tensors have moved since the state was made: call optim::cuda::rebind(optimizer, "
+            "parameters, state), with the gradients' source if they have one");
+    detail::check_step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+  });
+}
+
+template <class Rest, class... Groups>
+void refresh(optim::partition<Rest, Groups...> const& optimizer,
+             partition_state<optim::partition<Rest, Groups...>>& s) {
+  detail::each_rule(optimizer, s, [](auto const& rule, auto& own) { refresh(rule, own.state); });
+}
+
+/// What the last step did: rate and step of the rest's rule; skipped if one of the rules skipped.
+template <class Mixed>
+step_result result(partition_state<Mixed>& s) {
+  step_result all;
+  Mixed::each([&]<std::size_t G>() {
+    step_result const r = result(std::get<G>(s.parts).state);
+    if constexpr (G == 0) all = r;
+    all.skipped = all.skipped || r.skipped;
+  });
+  if constexpr (Mixed::count > 1) all.gradient_norm = -1;
+  return all;
+}
+
+template <class Rest, class... Groups>
+void observe(optim::partition<Rest, Groups...> const& optimizer, partition_state<optim::partition<Rest, Groups...>>& s,
+             kfac_statistics f) {
+  std::size_t const first = f.first;
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    if constexpr (optim::detail::observes<std::remove_cvref_t<decltype(rule)>>)
+      for (std::size_t k = 0; k < own.index.size(); ++k)
+        if (own.offset[k] == first && own.list[k].size()) {
+          f.first = own.list.offset(k);
+          observe(rule, own.state, f);
+        }
+  });
+}
+
+}  // namespace dovetail::optim::cuda

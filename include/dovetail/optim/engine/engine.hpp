@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+#include <tuple>
+#include <utility>
+
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/parallel.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/optim/engine/pass_loop.hpp>
+#include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/state.hpp>
+#include <dovetail/optim/step_options.hpp>
+
+// Runs a plan on the host: one loop per pass, and what happens between passes.
+
+namespace dovetail::optim {
+
+namespace detail {
+
+/// A thread gets at least this many elements: about 100 us of work.
+inline constexpr std::size_t grain = std::size_t{1} << 16;
+
+/// Slots and weights in fp32, where the loops find them.
+struct plain_store {
+  static constexpr bool plain = true;
+};
+
+/// One step of a flow with one value of hyperparameters per group. `Lanes` keeps apart what was compiled with other
+/// flags.
+template <class Flow, std::size_t Groups, gradient_source Source, class Store = plain_store,
+          int Lanes = simd::pack::lanes>
+class engine {
+ public:
+  using kernels = typename Flow::kernels;
+  static constexpr plan all = Flow::make();
+
+  engine(std::array<kernels, Groups> const& groups, parameter_list const& parameters, state& s, Source const& source,
+         step_options const& options, Store const& store = {})
+      : groups_(groups), parameters_(parameters), state_(s), source_(source), options_(options), store_(store) {}
+
+  /// False if the step was skipped; state and weights are then as before.
+  bool run() { return run_from<0>(); }
+  /// Sum of squares of the update that reached the first reduction.
+  double first_sum() const { return first_sum_; }
+
+ private:
+  template <std::size_t P>
+  using loop = pass_loop<Flow, P, cursor_of<Source, all.pass[P].from_update>>;
+
+  template <std::size_t P>
+  bool run_from() {
+    if constexpr (P == all.passes) {
+      return true;
+    } else if constexpr (all.pass[P].stores && all.by_tensor) {
+      for (std::size_t i = 0; i < parameters_.size(); ++i) [&]<std::size_t... Q>(std::index_sequence<Q...>) {
+          (run_on_tensor<P + Q>(i), ...);
+        }
+      (std::make_index_sequence<all.passes - P>{});
+      return true;
+    } else {
+      return run_pass<P>() && run_from<P + 1>();
+    }
+  }
+  template <std::size_t P>
+  bool run_pass() {
+    if constexpr (all.pass[P].reduces) {
+      auto const& first_block = state_.room().first_block;
+      parallel_for(options_.threads, first_block.back(), grain / reduction_block, [&](range r) { over_blocks<P>(r); });
+      return add_blocks<P>();
+    } else {
+      if constexpr (Store::plain)
+        parallel_for(options_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
+      else
+        parallel_for(options_.threads, state_.room().first_block.back(), grain / reduction_block,
+                     [&](range r) { over_blocks<P>(r); });
+      if constexpr (all.pass[P].stores) {
+        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, false);
+        each_tensorwise<P>([&](auto stage) { map_all<stage>(); });
+        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, true);
+      }
+      return true;
+    }
+  }
+  template <std::size_t P>
+  void run_on_tensor(std::size_t i) {
+    auto const& first = state_.room().first_block;
+    if constexpr (Store::plain)
+      parallel_for(options_.threads, parameters_[i].size(), grain, [&](range r) {
+        apply<P>({parameters_.offset(i) + r.begin, parameters_.offset(i) + r.end});
+      });
+    else
+      parallel_for(options_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
+        over_blocks<P>({first[i] + r.begin, first[i] + r.end});
+      });
+    if constexpr (all.pass[P].stores) {
+      turn_update(i, false);
+      each_tensorwise<P>([&](auto stage) {
+        observe<stage>(i);
+        map<stage>(i);
+      });
+      turn_update(i, true);
+    }
+  }
+
+  /// A pass without sums over flat indices r, in runs that are as long as memory allows.
+  template <std::size_t P>
+  void apply(range r) {
+    if (r.empty()) return;
+    std::size_t i = tensor_at(r.begin), at = r.begin;
+    while (at < r.end) {
+      auto const weight = parameters_[i].weight.data() + (at - parameters_.offset(i));
+      auto const input = input_at<P>(i, at);
+      std::size_t const first = i;
+      std::size_t end = std::min(r.end, parameters_.offset(i + 1));
+      for (++i; end < r.end && joins<P>(first, i, weight, input, end - at); ++i)
+        end = std::min(r.end, parameters_.offset(i + 1));
+      loop<P>::run(groups_[state_.group(first)], factors_of(first), {weight, input, slots_at(at), update_at(first, at)},
+                   end - at);
+      at = end;
+      while (at < r.end && parameters_.offset(i + 1) == at) ++i;  // empty tensors
+    }
+  }
+  /// Tensor i continues the run of n elements that began in tensor `first`.
+  template <std::size_t P, class Cursor>
+  bool joins(std::size_t first, std::size_t i, float const* weight, Cursor const& input, std::size_t n) const {
+    if (parameters_[i].size() == 0) return true;
+    for (std::size_t p = 0; p < P; ++p)
+      if (all.pass[p].per_tensor) return false;
+    return state_.group(i) == state_.group(first) && parameters_[i].weight.data() == weight + n &&
+           input.continued_by(n, input_at<P>(i, parameters_.offset(i)));
+  }
+
+  /// A pass over blocks r, each within one tensor: one with sums, or one over packed memory.
+  template <std::size_t P>
+  void over_blocks(range r) {
+    if (r.empty()) return;
+    auto& room = state_.room();
+    auto const& first = room.first_block;
+    auto i = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), r.begin) - first.begin()) - 1;
+    for (std::size_t b = r.begin; b < r.end; ++i) {
+      if (first[i + 1] == b) continue;  // an empty tensor
+      for (; b < std::min(r.end, first[i + 1]); ++b) {
+        std::size_t const at = (b - first[i]) * reduction_block;
+        auto const s = block<P>(i, at, std::min(reduction_block, parameters_[i].size() - at));
+        if constexpr (all.pass[P].reduces) std::copy(s.begin(), s.end(), room.blocks.data() + width * b);
+      }
+    }
+  }
+  /// n elements of tensor i from `at` on.
+  template <std::size_t P>
+  auto block(std::size_t i, std::size_t at, std::size_t n) {
+    auto const& k = groups_[state_.group(i)];
+    std::size_t const flat = parameters_.offset(i) + at;
+    auto const input = input_at<P>(i, flat);
+    if constexpr (Store::plain)
+      return loop<P>::run(k, factors_of(i), {parameters_[i].weight.data() + at, input, slots_at(flat)}, n);
+    else
+      return store_.template run<loop<P>>(k, factors_of(i), parameters_, i, at, n, input, update_at(i, flat));
+  }
+
+  /// Adds the blocks of each tensor, then the tensors, in their order, and other ranks' sums where it is asked for;
+  /// decides whether the step is skipped, and the factors that waited for these sums.
+  template <std::size_t P>
+  bool add_blocks() {
+    auto& room = state_.room();
+    constexpr std::size_t count = all.pass[P].sums();
+    auto const tensors = room.tensors.span().subspan(0, count * parameters_.size());
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      for (std::size_t k = 0; k < count; ++k) {
+        double sum = 0;
+        for (std::size_t b = room.first_block[i]; b < room.first_block[i + 1]; ++b) sum += room.blocks[width * b + k];
+        tensors[count * i + k] = sum;
+      }
+    if (all.pass[P].per_tensor && options_.all_reduce_sums) options_.all_reduce_sums(tensors);
+    std::array<double, count> total{};
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
+    if (!all.pass[P].per_tensor && options_.all_reduce_sums) options_.all_reduce_sums(total);
+    if constexpr (P == 0 && all.pass[P].update_norm) first_sum_ = total[0];
+    if (all.pass[P].skips(total[0])) return false;
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
+    (std::make_index_sequence<Flow::stages>{});
+    return true;
+  }
+  /// The factors of stage S, if they waited for pass P, for every tensor.
+  template <std::size_t P, std::size_t S>
+  void decide(double const* tensors, double const* total) {
+    using stage = typename Flow::template stage<S>;
+    if constexpr (factor_count < stage >> 0)
+      if constexpr (all.point[S] == P) {
+        constexpr std::size_t count = all.pass[P].sums(), own = measures<stage> ? all.pass[P].own_sums() : 0;
+        constexpr std::size_t scalars = scalar_count<stage>;
+        std::array<double, scalars + 1> before{}, now{};
+        auto const remember = [&](std::array<double, scalars + 1>& x, std::size_t i) {
+          for (std::size_t c = 0; c < scalars; ++c) x[c] = state_.scalar(Flow::first_scalar[S] + c)[i];
+        };
+        auto const keep = [&](std::array<double, scalars + 1> const& x, std::size_t i) {
+          for (std::size_t c = 0; c < scalars; ++c) state_.scalar(Flow::first_scalar[S] + c)[i] = x[c];
+        };
+        if constexpr (!stage::needs.per_tensor) remember(before, 0);
+        for (std::size_t i = 0; i < parameters_.size(); ++i) {
+          if constexpr (stage::needs.per_tensor) remember(before, i);
+          now = before;
+          auto const factors = factor_of<stage>(std::get<S>(groups_[state_.group(i)]),
+                                                (stage::needs.per_tensor ? tensors + count * i : total) + own,
+                                                now.data(), std::make_index_sequence<scalars>{});
+          float* const to = state_.room().factors.data() + Flow::factors * i + Flow::first_factor[S];
+          if constexpr (std::is_arithmetic_v<decltype(factors)>)
+            *to = static_cast<float>(factors);
+          else
+            std::copy(factors.begin(), factors.end(), to);
+          if constexpr (stage::needs.per_tensor) keep(now, i);
+        }
+        if constexpr (scalars > 0 && !stage::needs.per_tensor) {
+          // What is remembered of all tensors together is one, and what the first group makes of it.
+          now = before;
+          factor_of<stage>(std::get<S>(groups_[0]), total + own, now.data(), std::make_index_sequence<scalars>{});
+          if (parameters_.size() > 0) keep(now, 0);
+        }
+      }
+  }
+
+  // ---- tensorwise stages
+
+  template <std::size_t P, class F>
+  static void each_tensorwise(F const& f) {
+    [&]<std::size_t... S>(std::index_sequence<S...>) {
+      (f(std::integral_constant<std::size_t, all.pass[P].end + S>{}), ...);
+    }
+    (std::make_index_sequence<all.pass[P].tensorwise_end - all.pass[P].end>{});
+  }
+  template <std::size_t S>
+  auto const& whole(std::size_t i) const {
+    return *std::get<S>(groups_[state_.group(i)]).stage;
+  }
+  template <std::size_t S>
+  tensor_update view(std::size_t i) {
+    auto const& p = parameters_[i];
+    std::size_t const at = parameters_.offset(i);
+    std::span<float const> weight = p.weight;
+    if (p.transposed) {
+      auto const rows = room_to_turn(p.size());
+      turn(p.logical_shape(), weight.data(), rows.data());
+      weight = rows;
+    }
+    tensor_update t{p.name,
+                    p.logical_shape(),
+                    state_.steps() + 1,
+                    options_.threads,
+                    weight,
+                    {update_at(i, at), p.size()},
+                    state_.arrays(S, i),
+                    {state_.room().work, options_.threads}};
+    if (!all.by_tensor && i + 1 < parameters_.size()) {
+      t.next_name = &parameters_[i + 1].name;
+      t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
+    }
+    return t;
+  }
+  /// Kept from step to step.
+  std::span<float> room_to_turn(std::size_t n) {
+    auto& turned = state_.room().turned;
+    if (turned.size() < n) turned = buffer<float>(n);
+    return turned.span().first(n);
+  }
+  /// Turns the update of a column-major tensor into rows, which tensorwise stages see, or back.
+  void turn_update(std::size_t i, bool back) {
+    auto const& p = parameters_[i];
+    if (!p.transposed || p.size() == 0) return;
+    auto const copy = room_to_turn(p.size());
+    float* const update = update_at(i, parameters_.offset(i));
+    std::copy_n(update, p.size(), copy.data());
+    turn(p.logical_shape(), copy.data(), update, back);
+  }
+  template <std::size_t S>
+  void observe(std::size_t i) {
+    if constexpr (requires { whole<S>(i).observe(view<S>(i)); })
+      if (parameters_[i].size()) whole<S>(i).observe(view<S>(i));
+  }
+  template <std::size_t S>
+  void map(std::size_t i) {
+    if constexpr (requires { whole<S>(i).apply(view<S>(i)); })
+      if (parameters_[i].size()) whole<S>(i).apply(view<S>(i));
+  }
+  template <std::size_t S>
+  void map_all() {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) observe<S>(i);
+    using stage = typename Flow::template stage<S>;
+    if constexpr (solves<stage>)
+      divide_work(
+          parameters_, options_, state_.steps() + 1, [&](std::size_t i) -> stage const& { return whole<S>(i); },
+          [&](std::size_t i) { return view<S>(i); });
+    for (std::size_t i = 0; i < parameters_.size(); ++i) map<S>(i);
+  }
+
+  // ---- where things are
+
+  static constexpr std::size_t width = all.sums();
+
+  template <std::size_t P>
+  auto input_at(std::size_t tensor, std::size_t flat) const {
+    if constexpr (all.pass[P].from_update)
+      return gradient::dense::cursor{update_at(tensor, flat)};
+    else
+      return source_.at(parameters_, tensor).advanced(flat - parameters_.offset(tensor));
+  }
+  /// Where the update of a flat index in some tensor is stored.
+  float* update_at([[maybe_unused]] std::size_t tensor, [[maybe_unused]] std::size_t flat) const {
+    if constexpr (all.tensorwise == 0)
+      return nullptr;
+    else
+      return state_.room().update.data() + flat - (all.by_tensor ? parameters_.offset(tensor) : 0);
+  }
+  float const* factors_of(std::size_t tensor) const { return state_.room().factors.data() + Flow::factors * tensor; }
+  std::array<float*, Flow::slots> slots_at(std::size_t flat) {
+    std::array<float*, Flow::slots> p{};
+    for (std::size_t s = 0; s < Flow::slots; ++s) p[s] = state_.slot(s).data() + flat;
+    return p;
+  }
+  /// The tensor that holds flat index `at`.
+  std::size_t tensor_at(std::size_t at) const {
+    std::size_t low = 0, high = parameters_.size();
+    while (high - low > 1) {
+      std::size_t const middle = (low + high) / 2;
+      (parameters_.offset(middle) <= at ? low : high) = middle;
+    }
+    return low;
+  }
+
+  std::array<kernels, Groups> const& groups_;
+  parameter_list const& parameters_;
+  state& state_;
+  Source const& source_;
+  step_options const& options_;
+  Store const& store_;
+  double first_sum_ = 0;
+};
+
+}  // namespace detail
+
+}  // namespace dovetail::optim

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/half.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
+#include <dovetail/core/simd.hpp>
+
+// Where a step's first load comes from. Decoding and averaging happen in registers: decode, average and step are one
+// pass over memory.
+
+namespace dovetail::optim {
+
+/// Says how to read the gradient of a parameter list:
+///   bytes()                bytes read per parameter
+///   check(parameters)      throws argument_error if the source does not fit the list
+///   at(parameters, i)      a cursor at the first element of tensor i
+/// A cursor is a small value: `load(i)` gives pack::lanes elements from element i on; `advanced(n)` stands n elements
+/// further; `padded(n, room)` gives at least 16 readable elements of which the first n are the cursor's (`room`: 64
+/// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n). It may have `prefetch(i)`.
+template <class S>
+concept gradient_source = std::copyable<S> &&
+    requires(S const s, parameter_list const& p, std::size_t i, std::byte* room) {
+  { s.bytes() } -> std::convertible_to<double>;
+  s.check(p);
+  { s.at(p, i).load(i) } -> std::same_as<simd::pack>;
+  { s.at(p, i).advanced(i) } -> std::same_as<decltype(s.at(p, i))>;
+  { s.at(p, i).padded(i, room) } -> std::same_as<decltype(s.at(p, i))>;
+  { s.at(p, i).continued_by(i, s.at(p, i)) } -> std::same_as<bool>;
+};
+
+namespace detail {
+inline void check_factor(char const* source, float const& factor) {
+  if (!ranges::finite.holds(static_cast<double>(factor)))
+    dovetail::detail::refuse(source, "factor", static_cast<double>(factor), ranges::finite);
+}
+}  // namespace detail
+
+namespace gradient {
+
+/// The parameters' own gradients.
+struct dense {
+  struct cursor {
+    float const* data;
+    DOVETAIL_INLINE simd::pack load(std::size_t i) const { return simd::pack::load(data + i); }
+    DOVETAIL_INLINE void prefetch(std::size_t i) const { __builtin_prefetch(data + i); }
+    cursor advanced(std::size_t n) const { return {data + n}; }
+    cursor padded(std::size_t n, std::byte* room) const {
+      std::memset(room, 0, 64);
+      std::memcpy(room, data, n * sizeof(float));
+      return {reinterpret_cast<float const*>(room)};
+    }
+    bool continued_by(std::size_t n, cursor next) const { return next.data == data + n; }
+  };
+  static constexpr double bytes() { return 4; }
+  static void check(parameter_list const& p) {
+    require(!p.has_opaque(),
+            "optimizer: gradients of this parameter list are elsewhere: pass the source that has "
+            "them, such as gradient::half");
+  }
+  static cursor at(parameter_list const& p, std::size_t i) { return {p[i].gradient.data()}; }
+};
+
+/// The parameters' own gradients times a factor: undoes a loss scale, or turns a sum into a mean.
+struct scaled {
+  float factor = 1;
+
+  struct cursor {
+    dense::cursor from;
+    float factor;
+    DOVETAIL_INLINE simd::pack load(std::size_t i) const { return factor * from.load(i); }
+    DOVETAIL_INLINE void prefetch(std::size_t i) const { from.prefetch(i); }
+    cursor advanced(std::size_t n) const { return {from.advanced(n), factor}; }
+    cursor padded(std::size_t n, std::byte* room) const { return {from.padded(n, room), factor}; }
+    bool continued_by(std::size_t n, cursor next) const { return from.continued_by(n, next.from); }
+  };
+  static constexpr double bytes() { return 4; }
+  void check(parameter_list const& p) const {
+    detail::check_factor("gradient::scaled", factor);
+    dense::check(p);
+  }
+  cursor at(parameter_list const& p, std::size_t i) const { return {dense::at(p, i), factor}; }
+};
+
+/// Gradients in half precision (fp16 or bf16), one span per parameter, times a factor.
+template <class Half>
+struct half {
+  static_assert(std::is_same_v<Half, fp16> || std::is_same_v<Half, bf16>, "gradient::half reads fp16 or bf16");
+  std::span<std::span<Half const> const> values;
+  float factor = 1;
+
+  struct cursor {
+    Half const* data;
+    float factor;
+    DOVETAIL_INLINE simd::pack load(std::size_t i) const {
+      simd::pack p;
+      for (int k = 0; k < simd::pack::lanes; ++k) p.v[k] = static_cast<float>(data[i + static_cast<std::size_t>(k)]);
+      return factor * p;
+    }
+    cursor advanced(std::size_t n) const { return {data + n, factor}; }
+    cursor padded(std::size_t n, std::byte* room) const {
+      std::memset(room, 0, 64);
+      std::memcpy(room, data, n * sizeof(Half));
+      return {reinterpret_cast<Half const*>(room), factor};
+    }
+    bool continued_by(std::size_t n, cursor next) const { return next.data == data + n; }
+  };
+  static constexpr double bytes() { return 2; }
+  void check(parameter_list const& p) const {
+    detail::check_factor("gradient::half", factor);
+    require(values.size() == p.size(), "gradient::half has ", values.size(), " spans for ", p.size(),
+            " parameters: pass one per parameter, in the list's order");
+    for (std::size_t i = 0; i < p.size(); ++i)
+      require(values[i].size() == p[i].size(), "gradient::half: parameter '", p[i].name, "' has ", p[i].size(),
+              " elements, its gradient ", values[i].size());
+  }
+  cursor at(parameter_list const&, std::size_t i) const { return {values[i].data(), factor}; }
+};
+
+/// One rank's payload of packed signs: bit i % 8 of byte i / 8 belongs to element i of the flat index space; a set bit
+/// means -scale, a cleared one +scale. (Of a payload of compress::sign without blocks, the scale is the first four
+/// bytes and the bits are the rest.)
+struct sign_payload {
+  std::span<std::byte const> bits;
+  float scale = 1;
+};
+
+/// factor × the sum of several ranks' packed signs, without ever unpacking them to memory.
+struct summed_signs {
+  std::span<sign_payload const> payloads;
+  float factor = 1;  ///< 1 / payloads.size() makes the sum a mean
+
+  struct cursor {
+    std::span<sign_payload const> payloads;
+    float factor;
+    std::size_t first;  ///< flat index of element 0
+    DOVETAIL_INLINE simd::pack load(std::size_t i) const {
+      std::size_t const bit = first + i, byte = bit / 8;
+      simd::pack sum = 0.0f;
+      for (auto const& p : payloads) {
+        // lanes + 7 bits lie in at most two bytes (three for wider registers); a payload may end before them.
+        std::uint32_t word = 0;
+        for (std::size_t k = 0; k < (simd::pack::lanes + 14) / 8; ++k)
+          if (byte + k < p.bits.size()) word |= std::to_integer<std::uint32_t>(p.bits[byte + k]) << (8 * k);
+        word >>= bit % 8;
+        simd::pack s;
+        for (int k = 0; k < simd::pack::lanes; ++k) s.v[k] = (word >> k) & 1u ? -p.scale : p.scale;
+        sum = sum + s;
+      }
+      return factor * sum;
+    }
+    cursor advanced(std::size_t n) const { return {payloads, factor, first + n}; }
+    cursor padded(std::size_t, std::byte*) const { return *this; }
+    bool continued_by(std::size_t n, cursor next) const { return next.first == first + n; }
+  };
+  constexpr double bytes() const { return 0.125 * static_cast<double>(payloads.size()); }
+  void check(parameter_list const& p) const {
+    detail::check_factor("gradient::summed_signs", factor);
+    for (std::size_t r = 0; r < payloads.size(); ++r)
+      require(payloads[r].bits.size() >= (p.flat_size() + 7) / 8, "gradient::summed_signs: payload ", r, " has ",
+              payloads[r].bits.size(), " bytes where ", p.flat_size(), " parameters need ", (p.flat_size() + 7) / 8);
+  }
+  cursor at(parameter_list const& p, std::size_t i) const { return {payloads, factor, p.offset(i)}; }
+};
+
+}  // namespace gradient
+
+}  // namespace dovetail::optim

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shape.hpp>
+#include <dovetail/optim/chain.hpp>
+
+namespace dovetail::optim {
+
+/// Parameters whose name matches a pattern; * stands for any characters, ? for one: name_matches{"*.bias"}.
+struct name_matches {
+  std::string pattern;  ///< of the whole name
+
+  bool operator()(std::string_view name, shape const&) const { return matches(pattern, name); }
+
+ private:
+  static bool matches(std::string_view p, std::string_view s) {
+    std::size_t i = 0, j = 0, star = p.npos, mark = 0;
+    while (i < s.size()) {
+      if (j < p.size() && (p[j] == '?' || p[j] == s[i]) && p[j] != '*')
+        ++i, ++j;
+      else if (j < p.size() && p[j] == '*')
+        star = j++, mark = i;
+      else if (star != p.npos)
+        j = star + 1, i = ++mark;  // let the last * take one character more
+      else
+        return false;
+    }
+    return p.find_first_not_of('*', j) == p.npos;
+  }
+};
+
+/// Parameters of fewer dimensions: rank_below{2} are biases and the scales and shifts of normalizations.
+struct rank_below {
+  int rank = 2;  ///< the least number of dimensions that is too many
+  bool operator()(std::string_view, shape const& s) const { return s.rank < rank; }
+};
+
+/// The parameters for which `predicate(name, shape)` holds, and their hyperparameters.
+template <class Predicate, class Rule>
+struct group {
+  Predicate predicate;
+  Rule rule;
+};
+
+/// One rule with several values of hyperparameters. A parameter belongs to the first group whose predicate holds, to
+/// `rest` if there is none; this is decided once, by init. Global norms span all groups. No decay on biases:
+///
+///     optim::param_groups{optim::adamw{},
+///                         optim::group{optim::name_matches{"*.bias"}, optim::adamw{.weight_decay = 0}}}
+template <class Rule, class... Groups>
+class param_groups {
+  static constexpr std::size_t count = 1 + sizeof...(Groups);
+  template <class Predicate, class Other>
+  static constexpr bool same_rule(group<Predicate, Other> const*) {
+    DOVETAIL_REQUIRE((std::same_as<Rule, Other>),
+                     "the groups of an optimizer differ in hyperparameters, not in their rule: use one type of rule",
+                     Other, Rule);
+    return true;
+  }
+  static_assert((same_rule(static_cast<Groups const*>(nullptr)) && ...));
+
+ public:
+  using state_type = state;
+  static constexpr optim::plan plan = Rule::plan;
+  static constexpr int passes = Rule::passes;
+  static constexpr std::size_t bytes_per_parameter = Rule::bytes_per_parameter;
+  template <class Source>
+  static constexpr double bytes_per_parameter_with(Source const& source = {}) {
+    return Rule::bytes_per_parameter_with(source);
+  }
+
+  param_groups(Rule rest, Groups... groups) : rest_(std::move(rest)), groups_(std::move(groups)...) {}
+
+  state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
+  state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+    check();
+    auto const all = chains();
+    return all[0].init_groups(all, parameters, std::move(group_of));
+  }
+  /// See chain::check_state.
+  void check_state(parameter_list const& parameters, state const& s) const {
+    auto const all = chains();
+    all[0].check_state(all, parameters, s);
+  }
+  /// group_index of every parameter.
+  std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {
+    std::vector<std::uint32_t> group_of;
+    for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.logical_whole()));
+    return group_of;
+  }
+  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
+    return step(parameters, s, gradient::dense{}, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state& s, Source const& source,
+                   step_options const& options = {}) const {
+    return step_stored(parameters, s, source, options, detail::plain_store{});
+  }
+  /// The same with slots or weights in another format: what optim::low_precision_state calls.
+  template <gradient_source Source, class Store>
+  step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_options const& options,
+                          Store const& store) const {
+    check();
+    auto const all = chains();
+    return all[0].step_groups(all, parameters, s, source, options, store);
+  }
+
+  /// Throws argument_error for hyperparameters that the rule cannot work with, of any group.
+  void check() const {
+    detail::check_rule(rest_);
+    std::apply([](auto const&... g) { (detail::check_rule(g.rule), ...); }, groups_);
+  }
+  /// The rule as a chain: of the rest, then of every group.
+  auto chains() const {
+    return std::apply([&](auto const&... g) { return std::array{as_chain(rest_), as_chain(g.rule)...}; }, groups_);
+  }
+
+  static constexpr bool whole_tensors = Rule::whole_tensors;
+  static constexpr bool observes = Rule::observes;
+  static constexpr bool needs_loss = detail::needs_loss<Rule>;
+  void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
+    as_chain(rest_).observe(parameters, s, f);
+  }
+  auto unreduced_statistics(parameter_list const& parameters, state& s) const {
+    return as_chain(rest_).unreduced_statistics(parameters, s);
+  }
+  void forget_observed(parameter_list const& parameters, state& s) const {
+    as_chain(rest_).forget_observed(parameters, s);
+  }
+
+  /// 0 for the rest, i for the i-th group (from 1).
+  std::uint32_t group_index(std::string_view name, shape const& s) const {
+    std::uint32_t index = 0, i = 0;
+    std::apply([&](auto const&... g) { ((++i, !index && g.predicate(name, s) ? void(index = i) : void()), ...); },
+               groups_);
+    return index;
+  }
+
+ private:
+  static auto as_chain(Rule const& r) {
+    if constexpr (requires { r.stages(); })
+      return r.stages();
+    else
+      return r;
+  }
+  Rule rest_;
+  std::tuple<Groups...> groups_;
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/param_groups.hpp>
+#include <dovetail/optim/sharding.hpp>
+#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+namespace dovetail::optim {
+
+/// Leaves parameters as they are: for groups of optim::partition that are not trained.
+struct frozen {
+  struct state_type {
+    std::int64_t steps = 0;
+    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_count(prefix + "step", steps)}; }
+    std::vector<divisible_array> divisible_arrays() { return {equal_everywhere(steps)}; }
+    friend bool operator==(state_type const&, state_type const&) = default;
+  };
+  static constexpr int passes = 0;
+  static constexpr std::size_t bytes_per_parameter = 0;
+
+  state_type init(parameter_list const&) const { return {}; }
+  static void check_state(parameter_list const&, state_type const& s) {
+    check_count(s.steps, "optim::frozen: its steps");
+  }
+  step_result step(parameter_list const& p, state_type& s, step_options const& = {}) const {
+    check_state(p, s);
+    return {.step = ++s.steps};
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& p, state_type& s, Source const&, step_options const& = {}) const {
+    return step(p, s);
+  }
+};
+
+namespace detail {
+/// Throws argument_error if a rate of a rule's next step is not finite.
+template <class Rule, class State>
+void check_rates(Rule const& rule, State const& s) {
+  if constexpr (requires { rule.rule().init(parameter_list{}); })
+    check_rates(rule.rule(), s);
+  else if constexpr (requires {
+                       rule.chains();
+                       s.steps();
+                     })
+    for (auto const& c : rule.chains()) check_rate(c.learning_rate(s.steps() + 1), s.steps() + 1);
+  else if constexpr (requires { rule.stages().learning_rate(s.steps()); })
+    check_rate(rule.stages().learning_rate(s.steps() + 1), s.steps() + 1);
+  else if constexpr (requires { rule.learning_rate(s.steps()); })
+    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
+}
+
+/// The gradients of some tensors of a list.
+template <gradient_source Source>
+struct subset_source {
+  Source const* all;
+  parameter_list const* list;
+  std::size_t const* index;
+
+  double bytes() const { return all->bytes(); }
+  static void check(parameter_list const&) {}  // the whole list was checked
+  auto at(parameter_list const&, std::size_t i) const { return all->at(*list, index[i]); }
+};
+}  // namespace detail
+
+/// Several rules, each for its own parameters: the first group whose predicate holds, `rest` if there is none; decided
+/// once, by init. Norms and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that
+/// is not trained:
+///
+///     optim::partition{optim::adamw{}, optim::group{optim::name_matches{"encoder.*"}, optim::frozen{}},
+///                  optim::group{[](auto, shape const& s) { return s.rank == 2; }, optim::muon{}}}
+template <class Rest, class... Groups>
+class partition {
+  template <class Rule>
+  struct part {
+    std::vector<std::size_t> index;  ///< of its parameters in the whole list
+    parameter_list list;             ///< those, as they were last seen; no part of the value
+    decltype(std::declval<Rule const&>().init(std::declval<parameter_list const&>())) state;
+    static constexpr bool divisible = divisible_state<decltype(state)>;
+    friend bool operator==(part const& a, part const& b) { return a.index == b.index && a.state == b.state; }
+  };
+  static constexpr bool all_divisible = (part<Rest>::divisible && ... && part<decltype(Groups::rule)>::divisible);
+
+ public:
+  struct state_type {
+    std::tuple<part<Rest>, part<decltype(Groups::rule)>...> parts;
+    tensor_layout tensors_of;  ///< the whole list that it was made for
+
+    /// Each rule's state by parameter, in groups from 1 on below "<prefix>group<i>.".
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      std::vector<named_tensor> all;
+      std::size_t i = 0;
+      std::apply(
+          [&](auto&... p) {
+            ((void)([&] {
+               for (auto& t : p.state.tensors(i ? message(prefix, "group", i, '.') : prefix))
+                 all.push_back(std::move(t));
+               ++i;
+             }()),
+             ...);
+          },
+          parts);
+      return all;
+    }
+    /// Each rule's, for tensors of the whole list.
+    std::vector<divisible_array> divisible_arrays() requires(all_divisible) {
+      std::vector<divisible_array> all;
+      std::apply(
+          [&](auto&... p) {
+            ((void)([&] {
+               for (auto a : p.state.divisible_arrays()) all.push_back(in_whole_list(a, p.index));
+             }()),
+             ...);
+          },
+          parts);
+      return all;
+    }
+    friend bool operator==(state_type const&, state_type const&) = default;
+  };
+
+  /// Rules may need whole tensors: sync::shard does not divide them.
+  static constexpr bool whole_tensors = true;
+
+  partition(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
+
+  state_type init(parameter_list const& parameters) const {
+    state_type s;
+    s.tensors_of = tensor_layout(parameters);
+    auto const group_of = groups_of(parameters);
+    each([&]<std::size_t G>() {
+      auto& mine = std::get<G>(s.parts);
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (group_of[i] == G) mine.index.push_back(i);
+      mine.list = sublist(parameters, mine.index);
+      mine.state = rule<G>().init(mine.list);
+    });
+    return s;
+  }
+
+  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
+    return step(parameters, s, gradient::dense{}, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state_type& s, Source const& source,
+                   step_options const& options = {}) const {
+    source.check(parameters);
+    check(parameters, s, options);
+    step_result all;
+    each([&]<std::size_t G>() {
+      auto& mine = std::get<G>(s.parts);
+      if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
+      detail::subset_source<Source> const own{&source, &parameters, mine.index.data()};
+      step_result const r = rule<G>().step(mine.list, mine.state, own, options);
+      if constexpr (G == 0) all = r;
+      all.skipped = all.skipped || r.skipped;
+    });
+    if constexpr (count > 1) all.gradient_norm = -1;
+    return all;
+  }
+
+  /// What rules keep of weights (optim/sharding.hpp).
+  template <class Exchange>
+  void share(parameter_list const& parameters, state_type& s, Exchange const& exchange) const {
+    each([&]<std::size_t G>() {
+      auto& mine = std::get<G>(s.parts);
+      auto const own = [&](std::vector<divisible_array> arrays) {
+        for (auto& a : arrays) a = in_whole_list(a, mine.index);
+        exchange(std::move(arrays));
+      };
+      if constexpr (requires { rule<G>().share(parameters, mine.state, own); })
+        rule<G>().share(sublist(parameters, mine.index), mine.state, own);
+    });
+  }
+
+  /// True if one of the rules learns from layers (see chain::observe).
+  static constexpr bool observes = (detail::observes<Rest> || ... || detail::observes<decltype(Groups::rule)>);
+  static constexpr bool needs_loss = (detail::needs_loss<Rest> || ... || detail::needs_loss<decltype(Groups::rule)>);
+  void observe(parameter_list const& parameters, state_type& s, kfac_statistics f) const {
+    std::size_t const first = f.first;
+    each([&]<std::size_t G>() {
+      auto& mine = std::get<G>(s.parts);
+      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+        for (std::size_t k = 0; k < mine.index.size(); ++k)
+          if (parameters.offset(mine.index[k]) == first && mine.list[k].size()) {
+            f.first = mine.list.offset(k);
+            rule<G>().observe(mine.list, mine.state, f);
+          }
+    });
+  }
+  std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state_type& s) const {
+    std::vector<std::span<float>> all;
+    each([&]<std::size_t G>() {
+      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+        for (auto const p : rule<G>().unreduced_statistics(std::get<G>(s.parts).list, std::get<G>(s.parts).state))
+          all.push_back(p);
+    });
+    return all;
+  }
+  void forget_observed(parameter_list const& parameters, state_type& s) const {
+    for (auto const p : unreduced_statistics(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
+  }
+
+  /// 0 for the rest, i for the i-th group (from 1).
+  std::size_t group_index(std::string_view name, shape const& s) const {
+    std::size_t found = 0;
+    each([&]<std::size_t G>() {
+      if constexpr (G > 0)
+        if (!found && std::get<G>(rules_).predicate(name, s)) found = G;
+    });
+    return found;
+  }
+
+  /// group_index of every parameter.
+  std::vector<std::size_t> groups_of(parameter_list const& parameters) const {
+    std::vector<std::size_t> all;
+    for (auto const& p : parameters) all.push_back(group_index(p.name, p.logical_whole()));
+    return all;
+  }
+
+  // ---- for engines
+  static constexpr std::size_t count = 1 + sizeof...(Groups);
+  template <class F>
+  static void each(F const& f) {
+    [&]<std::size_t... G>(std::index_sequence<G...>) { (f.template operator()<G>(), ...); }
+    (std::make_index_sequence<count>{});
+  }
+  template <std::size_t G>
+  auto const& rule() const {
+    if constexpr (G == 0)
+      return std::get<0>(rules_);
+    else
+      return std::get<G>(rules_).rule;
+  }
+  static parameter_list sublist(parameter_list const& all, std::vector<std::size_t> const& index) {
+    parameter_list list;
+    for (auto const i : index) list.add_part(all[i], {0, all[i].size()});
+    return list;
+  }
+  /// False if the list still is what the caller passes: a step then allocates nothing.
+  static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {
+    for (std::size_t k = 0; k < index.size(); ++k) {
+      auto const &now = all[index[k]], &was = list[k];
+      if (now.weight.data() != was.weight.data() || now.gradient.data() != was.gradient.data() ||
+          now.weight.size() != was.weight.size())
+        return true;
+    }
+    return false;
+  }
+
+ private:
+  /// Throws argument_error for what a rule would refuse behind the others' steps.
+  void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
+    if constexpr (needs_loss) detail::check_loss(options);
+    s.tensors_of.check(parameters, "optim::partition: the state");
+    each([&]<std::size_t G>() {
+      auto const& mine = std::get<G>(s.parts);
+      detail::check_rule(rule<G>());
+      detail::check_rates(rule<G>(), mine.state);
+      if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
+        rule<G>().check_state(mine.list, mine.state);
+    });
+  }
+  static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
+    if (a.tensor != everywhere) a.tensor = index[a.tensor];
+    return a;
+  }
+  std::tuple<Rest, Groups...> rules_;
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/buffer.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/core/tensor_layout.hpp>
+#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/conjugate_gradient.hpp>
+#include <dovetail/optim/second_order/hvp.hpp>
+#include <dovetail/optim/second_order/line_search.hpp>
+#include <dovetail/optim/second_order/minimize.hpp>
+#include <dovetail/optim/step_options.hpp>
+
+namespace dovetail::optim {
+
+/// What one step of hessian_free did.
+struct hessian_free_result {
+  bool accepted = false;        ///< otherwise no lower loss was found, and the weights are as before
+  double before = 0, loss = 0;  ///< the loss at the weights of before and of now
+  double gradient_norm = 0;     ///< before
+  double ratio = 0;             ///< of the decrease of the loss to that of the quadratic model, for the whole step
+  double length = 0;            ///< of the step, as a multiple of what conjugate gradients found
+  double damping = 0;           ///< for the next step
+  int products = 0, evaluations = 0;  ///< of the curvature product and of the objective
+};
+
+/// Hessian-free optimization, a truncated Newton method (Martens, Deep learning via Hessian-free optimization, ICML
+/// 2010): each step minimizes the model q(d) = g·d + d·(A + lambda I) d / 2 by conjugate gradients, until their
+/// residual is below min(forcing, sqrt(|g| / |first g|)) |g| (Dembo & Steihaug, Math. Programming 1983: rough solutions
+/// far from the minimum, fast convergence near it) or `solver` ends them. Solutions that were cut short begin at
+/// `decay` times themselves in the next step. Where the last iterate does not lower the loss enough, the step goes back
+/// to the earlier one whose loss is lowest (section 4.6); a line search along it follows. lambda = damping |g·A g| /
+/// g·g, of the gradient when it was measured last; damping follows Levenberg and Marquardt (section 4.1): the ratio of
+/// the loss's decrease to the undamped model's, below 1/4: damping × 3/2, above 3/4: × 2/3.
+///
+///     auto state = hf.init(parameters);
+///     auto const done = hf.step(loss, product, parameters, state);
+///
+/// A is what the product says: the Hessian (hessian_product; conjugate gradients stop where it bends down) or a
+/// Gauss-Newton matrix (nn::gauss_newton), which never does. Loss and product must be of the same data, as much of them
+/// as memory and time allow; ranks with parts of the data wrap both in sync::summed. A first loss or gradient that is
+/// not finite is a numeric_error, a trial that is not finite a failed one. A loss multiplied by a constant gives the
+/// same steps.
+struct hessian_free {
+  double damping = 1e-5;  ///< of the first step, as a share of the curvature along its gradient
+  double decay = 0.95;
+  double preconditioner_power = 0.75;
+  double forcing = 0.5;  ///< 0: conjugate gradients end as `solver` says, in every step
+  double decrease = 1e-4;
+  int backtracks = 60;
+  conjugate_gradient solver{};
+
+  /// Damping and the last direction: copyable, comparable, saved by name.
+  class state_type {
+   public:
+    state_type() = default;
+    state_type(parameter_list const& parameters, double damping)
+        : layout_(parameters), damping_(damping), direction_(parameters.flat_size()) {}
+    std::int64_t steps() const { return step_; }
+    double damping() const { return damping_; }
+    /// What is added to the curvature's diagonal.
+    double lambda() const { return damping_ * std::abs(curvature_); }
+    /// "<prefix><parameter>.direction" with the parameter's shape, "<prefix>step", "<prefix>damping",
+    /// "<prefix>curvature" and "<prefix>first_norm".
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      std::vector<named_tensor> list{
+          make_named_count(prefix + "step", step_), make_named_tensor(prefix + "damping", damping_),
+          make_named_tensor(prefix + "curvature", curvature_), make_named_tensor(prefix + "first_norm", first_norm_)};
+      std::size_t at = 0;
+      for (auto const& [name, shape] : layout_) {
+        auto const n = static_cast<std::size_t>(shape.size());
+        list.push_back(make_named_tensor(message(prefix, name, ".direction"), direction_.span().subspan(at, n), shape));
+        at += n;
+      }
+      return list;
+    }
+    friend bool operator==(state_type const&, state_type const&) = default;
+
+   private:
+    friend hessian_free;
+    tensor_layout layout_;
+    std::int64_t step_ = 0;
+    double damping_ = 1;     // a share of …
+    double curvature_ = 0;   // … the curvature along the gradient, as it was measured last
+    double first_norm_ = 0;  // of the first gradient
+    buffer<float> direction_;
+  };
+
+  state_type init(parameter_list const& parameters) const {
+    require(is_finite(damping) && damping >= 0 && is_finite(decay) && decay >= 0 && decay <= 1 && is_finite(forcing) &&
+                forcing >= 0 && forcing < 1 && is_finite(decrease) && decrease > 0 && decrease < 0.5 &&
+                backtracks > 0 && is_finite(preconditioner_power),
+            "hessian_free: damping ", damping, ", decay ", decay, ", forcing ", forcing, ", decrease ", decrease, ", ",
+            backtracks, " backtracks, preconditioner_power ", preconditioner_power,
+            ": damping is finite and not negative, decay in [0, 1], forcing in [0, 1), decrease in (0, 1/2), "
+            "and counts are positive");
+    check_policy(solver);
+    return {parameters, damping};
+  }
+
+  /// One step. `diagonal`, where given, estimates A's diagonal: conjugate gradients are preconditioned by
+  /// (|diagonal| + damping)^preconditioner_power (section 4.7).
+  template <objective F, hvp Product>
+  hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
+                           std::span<float const> diagonal = {}, step_options const& options = {}) const {
+    state.layout_.check(parameters, "hessian_free: the state");
+    check_count(state.step_, "hessian_free: the number of steps");
+    require(is_finite(state.damping_) && state.damping_ >= 0 && is_finite(state.curvature_) &&
+                is_finite(state.first_norm_) && state.first_norm_ >= 0,
+            "hessian_free: a state whose damping is ", state.damping_, ", curvature ", state.curvature_,
+            " and first gradient's norm ", state.first_norm_, " was not saved by it: call init() again");
+    require(diagonal.empty() || diagonal.size() == parameters.flat_size(), "hessian_free: a diagonal of ",
+            diagonal.size(), " elements for ", parameters.flat_size(), " parameters");
+    trials<std::remove_reference_t<F>> t(f, parameters, options);
+    t.begin();
+    if (t.r.gradient_norm > 0) {
+      try {
+        detail::lent_gradient const lent(product, t.gradient.span());
+        auto const kept = solve(product, t, state, diagonal);
+        choose(t, kept, state);
+      } catch (...) {
+        t.go_back();
+        throw;
+      }
+      if (!t.r.accepted) std::fill(state.direction_.begin(), state.direction_.end(), 0.0f);
+      adapt(state.damping_, t.r.ratio);
+    }
+    t.r.damping = state.damping_;
+    ++state.step_;
+    return t.r;
+  }
+
+ private:
+  /// An iterate of conjugate gradients, and the damped model's value there; 0: it is the gradient instead.
+  struct iterate {
+    buffer<float> x;
+    double value;
+  };
+  struct iterates {
+    std::vector<iterate> list;
+  };
+
+  /// The weights that a step starts from, and the loss elsewhere.
+  template <class F>
+  struct trials {
+    F& f;
+    parameter_list& p;
+    step_options const& options;
+    buffer<float> weights{p.flat_size()}, gradient{p.flat_size()}, downhill{p.flat_size()},
+        trial_gradient{p.flat_size()};
+    double unit = 1;  // a power of two near |g|: what is divided by it neither overflows nor underflows
+    hessian_free_result r{};
+
+    trials(F& objective, parameter_list& list, step_options const& o) : f(objective), p(list), options(o) {}
+
+    void begin() {
+      detail::gather(p, &parameter::weight, weights.span());
+      r.before = r.loss = f(p);
+      r.evaluations = 1;
+      detail::gather(p, &parameter::gradient, gradient.span());
+      r.gradient_norm = std::sqrt(detail::inner_product(gradient.span(), gradient.span(), options));
+      require<numeric_error>(is_finite(r.loss) && is_finite(r.gradient_norm), "hessian_free: the loss is ", r.loss,
+                             " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
+      if (r.gradient_norm > 0) unit = std::exp2(std::clamp(std::ilogb(r.gradient_norm), -126, 126));
+      auto const factor = static_cast<float>(-1 / unit);
+      detail::map_vectors(
+          options, downhill.span(), [factor](simd::pack u) { return factor * u; }, gradient.span());
+    }
+    line_point at(double length, std::span<float const> d) {
+      detail::move_to(p, weights.span(), length, d, options);
+      ++r.evaluations;
+      double const loss = f(p);
+      detail::gather(p, &parameter::gradient, trial_gradient.span());
+      return {length, loss / unit, detail::inner_product(trial_gradient.span(), d, options) / unit};
+    }
+    double downhill_norm() const { return r.gradient_norm / unit; }
+    void go_back() { detail::scatter(weights.span(), p, &parameter::weight); }
+  };
+
+  /// The preconditioner's inverse: of |diagonal| and damping, in units of the diagonal's mean.
+  buffer<float> inverted(std::span<float const> diagonal, double damped, step_options const& options) const {
+    buffer<float> inverse(diagonal.size());
+    double sums[]{0, static_cast<double>(diagonal.size())};
+    for (float const d : diagonal) sums[0] += std::abs(static_cast<double>(d));
+    if (options.all_reduce_sums) options.all_reduce_sums(sums);
+    require<numeric_error>(is_finite(sums[0]), "hessian_free: the diagonal's elements add up to ", sums[0],
+                           ": nothing was changed; give an estimate that is finite");
+    double const mean = sums[0] > 0 ? sums[0] / sums[1] : 1;
+    for (std::size_t i = 0; i < inverse.size(); ++i) {
+      double const m = std::abs(static_cast<double>(diagonal[i])) / mean + std::max(damped, 1e-8);
+      inverse[i] = static_cast<float>(std::pow(m, -preconditioner_power));
+    }
+    return inverse;
+  }
+  static void adapt(double& damping, double ratio) {
+    constexpr double smallest = 1e-8;  // that grows again in a few steps, also from 0
+    if (!(ratio >= 0.25)) damping = std::max(1.5 * damping, smallest);
+    if (ratio > 0.75) damping *= 2.0 / 3.0;
+  }
+
+  /// Conjugate gradients from the direction of before, which the last iterate replaces. Of the iterates, 1, 2, 3, 4, 6,
+  /// 8, 11, … and the last one are kept.
+  template <class Product, class F>
+  iterates solve(Product&& product, trials<F>& t, state_type& state, std::span<float const> diagonal) const {
+    auto const x = state.direction_.span();
+    auto const start = static_cast<float>(decay), share = static_cast<float>(1 / t.unit);
+    detail::map_vectors(
+        t.options, x, [start](simd::pack u) { return start * u; }, x);
+    bool measured = detail::inner_product(x, x, t.options) > 0;  // else the first product is along the gradient
+    auto const damped = [&](std::span<float const> v, std::span<float> out) {
+      product(v, out);
+      if (!measured) measure(v, out, state, t.options);
+      measured = true;
+      auto const lambda = static_cast<float>(state.lambda() / t.unit);
+      detail::map_vectors(
+          t.options, out, [lambda, share](simd::pack u, simd::pack w) { return share * u + lambda * w; }, out, v);
+    };
+    iterates kept;
+    auto const keep = [&](std::span<float const> at, double value) {
+      kept.list.push_back({buffer<float>(at.size()), value});
+      std::copy(at.begin(), at.end(), kept.list.back().x.begin());
+    };
+    if (!(state.first_norm_ > 0)) state.first_norm_ = t.r.gradient_norm;
+    auto cg = solver;
+    cg.residual = std::max(cg.residual, std::min(forcing, std::sqrt(t.r.gradient_norm / state.first_norm_)));
+    int made = 0, next = 1;
+    auto const inverse = inverted(diagonal, state.damping_, t.options);
+    auto const s = cg.solve(damped, t.downhill.span(), inverse.span(), x, t.options,
+                            [&](int i, std::span<float const> at, double value) {
+                              made = i;
+                              if (i < next) return;
+                              next = static_cast<int>(std::ceil(1.3 * i));
+                              keep(at, value);
+                            });
+    t.r.products = s.products;
+    if (!(s.value < 0) || (s.negative_curvature && made == 0)) {
+      // The model gives no new step: along the gradient, as far as if its curvature were positive.
+      double const k = std::abs(state.curvature_) / t.unit;
+      auto const length = static_cast<float>(k > 0 ? 1 / k : 1 / t.downhill_norm());
+      detail::map_vectors(
+          t.options, x, [length](simd::pack u) { return length * u; }, t.downhill.span());
+      kept.list.clear();
+      keep(x, 0);
+      std::fill(x.begin(), x.end(), 0.0f);
+    } else {
+      if (kept.list.empty() || kept.list.back().value != s.value) keep(x, s.value);
+      // What was solved needs no second try from where it ended.
+      if (s.converged) std::fill(x.begin(), x.end(), 0.0f);
+    }
+    return kept;
+  }
+  static void measure(std::span<float const> v, std::span<float const> av, state_type& state,
+                      step_options const& options) {
+    detail::vector_pair const wanted[]{{v.data(), av.data()}, {v.data(), v.data()}};
+    double sums[2];
+    detail::inner_products(v.size(), wanted, sums, options);
+    if (double const k = sums[0] / sums[1]; is_finite(k)) state.curvature_ = k;
+  }
+
+  /// Goes to the last of the iterates, or to an earlier one if the last is no good, and along it, or back.
+  template <class F>
+  void choose(trials<F>& t, iterates const& kept, state_type const& state) const {
+    double const before = t.r.before / t.unit;
+    std::size_t last = kept.list.size() - 1;
+    auto const slope_at = [&](std::size_t i) {
+      return -detail::inner_product(t.downhill.span(), kept.list[i].x.span(), t.options);
+    };
+    auto now = t.at(1, kept.list[last].x.span());
+    if (!(now.value <= before + decrease * slope_at(last)))
+      for (; last > 0; --last) {  // while an earlier one is better
+        auto const earlier = t.at(1, kept.list[last - 1].x.span());
+        if (now.finite() && !(earlier.value < now.value)) break;
+        now = earlier;
+      }
+    auto const d = kept.list[last].x.span();
+    double const model = kept.list[last].value;
+    double const undamped = model - 0.5 * state.lambda() / t.unit * detail::inner_product(d, d, t.options);
+    t.r.ratio = model < 0 ? (now.value - before) / undamped : 0;
+    line_result found{};
+    if (double const slope = slope_at(last); slope < 0) {
+      bool known = true;  // the first trial
+      strong_wolfe const search{.decrease = decrease, .trials = backtracks};
+      found = search.search([&](double length) { return std::exchange(known, false) ? now : now = t.at(length, d); },
+                            {0, before, slope}, 1);
+    }
+    t.r.accepted = found.at.step > 0 && found.at.value < before;
+    if (!t.r.accepted) return t.go_back();
+    detail::move_to(t.p, t.weights.span(), found.at.step, d, t.options);
+    t.r.loss = found.at.value * t.unit;
+    t.r.length = found.at.step;
+  }
+};
+
+}  // namespace dovetail::optim

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/away.hpp>
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/data/dataset.hpp>
+#include <dovetail/data/loader.hpp>
+#include <dovetail/io/saved_state.hpp>
+#include <dovetail/optim/schedules/batch_schedule.hpp>
+#include <dovetail/optim/step_options.hpp>
+#include <dovetail/sync/agreement.hpp>
+#include <dovetail/train/options.hpp>
+#include <dovetail/train/position.hpp>
+#include <dovetail/train/preconditions.hpp>
+#include <dovetail/train/restore.hpp>
+
+namespace dovetail::train {
+
+/// The weights of a list, by name: what a model contributes to a checkpoint.
+DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
+  std::vector<named_tensor> all;
+  for (auto& p : parameters) all.push_back(make_named_tensor(p.name, p.weight, p.shape));
+  return all;
+}
+
+/// One rank's part of one call of fit: joins model, optimizer, synchronizer and communicator, and loops.
+template <class Model, class Optimizer, class Sync, class Dataset, communicator Communicator>
+class training_loop {
+ public:
+  DOVETAIL_COLD training_loop(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data,
+                              Communicator& comm, fit_options const& options, int threads)
+      : model_(model),
+        comm_(comm),
+        options_(checked(options)),
+        threads_(threads),
+        data_(data),
+        session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
+    if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
+    at_.samples = static_cast<std::int64_t>(data_.size());
+    at_.data = static_cast<std::int64_t>(data::identity_of(data_));
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
+    require_own_names({position::name, noise_name, last_name},
+                      {weights_of(model.parameters()), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
+  }
+
+  /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
+  DOVETAIL_COLD void restore(io::saved_state const& saved) {
+    auto found = position::of(saved);
+    require<checkpoint_error>(found.seed == static_cast<std::int64_t>(options_.seed), "the saved run has seed ",
+                              found.seed, ", this one ", options_.seed, ": give the same seed to go on with it");
+    go_on_with_data(found, at_, options_);
+    state_match match(saved);
+    match.take({found.tensor()});
+    match.take(weights_of(model_.parameters()));
+    match.take(session_.replicated(""));
+    for (auto const* name : {noise_name, last_name}) match.allow(name);  // of options that need not be the same
+    if constexpr (independent)
+      require<checkpoint_error>(found.ranks == comm_.size(), "the saved run is of ", found.ranks,
+                                " ranks that train apart, this one has ", comm_.size(),
+                                ": go on with as many, or begin another from the saved weights, which are their mean");
+    auto const own = session_.own("");
+    bool const as_many = found.ranks == comm_.size();
+    require<checkpoint_error>(own.empty() || static_cast<std::size_t>(found.ranks) <= saved.pieces().size(),
+                              "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
+                              " pieces: it is damaged");
+    for (std::int64_t r = 0; !own.empty() && r < found.ranks; ++r)
+      if (as_many && r != comm_.rank())
+        match.allow(own, own_prefix(r));  // over MPI a process has only its own
+      else
+        match.take(own, own_prefix(r));
+    match.require_all(as_many ? "it belongs to another model, optimizer or codec"
+                              : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
+                                        ": state kept by shard goes on with the same number of ranks only"));
+    require<checkpoint_error>(
+        found.parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters())),
+        "saved state: its model has the same tensors in another order: it belongs to another model");
+    restore_own(saved, own, found.ranks, comm_.size(), comm_.rank());
+    saved.restore(weights_of(model_.parameters()));
+    saved.restore(session_.replicated(""));
+    if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
+    if (saved.contains(last_name)) saved.restore({last_tensor()});
+    at_ = found;
+  }
+
+  /// This rank's own state and, if asked, what all ranks have in common. Call after run(), when the latter is up to
+  /// date.
+  DOVETAIL_COLD io::saved_state capture(bool common) {
+    at_.ranks = comm_.size();
+    at_.batch = options_.batch;
+    at_.accumulate = options_.accumulate;
+    at_.seed = static_cast<std::int64_t>(options_.seed);
+    at_.shuffle = options_.shuffle;
+    at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
+    io::saved_state s;
+    s.add(session_.own(""), own_prefix(comm_.rank()));
+    if (common) {
+      s.add(weights_of(model_.parameters()));
+      s.add(session_.replicated(""));
+      s.add({at_.tensor()});
+      if (measures()) s.add({noise_.tensor(noise_name)});
+      if (options_.accumulate_at) s.add({last_tensor()});
+    }
+    return s;
+  }
+
+  DOVETAIL_COLD fit_report run() {
+    data::loader<Dataset> loader(data_, {.batch = options_.batch,
+                                         .rank = comm_.rank(),
+                                         .ranks = comm_.size(),
+                                         .seed = options_.seed,
+                                         .shuffle = options_.shuffle,
+                                         .own_order = independent,
+                                         .start = at_.taken()});
+    if (options_.steps <= 0) end_ = std::min(options_.epochs, position::most / at_.samples) * at_.samples;
+    total_steps_ = options_.steps;
+    if (!total_steps_ && !options_.accumulate_at) {  // or else known when they have been made
+      auto const left = loader.steps_between(at_.taken(), end_);
+      total_steps_ = at_.step + left / options_.accumulate + (left % options_.accumulate != 0);
+    }
+    begin_ = last_report_ = clock::now();
+    bool saved = false;  // what is now
+    while (!finished() && !report_.stopped) {
+      skipped_in_a_row_ = one_step(loader) ? skipped_in_a_row_ + 1 : 0;
+      if (skipped_in_a_row_ > 0 && skipped_in_a_row_ >= options_.max_skipped) stuck_ = skipped_in_a_row_;
+      bool const saves = finished() || (options_.save_every > 0 && at_.step % options_.save_every == 0);
+      // Of ranks that train apart one alone may be stuck: the others hear of it with the next report.
+      bool const ends = saves || (stuck_ > 0 && !independent);
+      // A batch schedule looks at every step, so that an interruption changes nothing.
+      if (ends || options_.accumulate_at || at_.step % std::max<std::int64_t>(options_.log_every, 1) == 0) report();
+      if (any_stuck_ || (bad_losses_in_a_row_ > 0 && bad_losses_in_a_row_ >= options_.max_skipped)) give_up();
+      saved = saves || report_.stopped;
+      if (saved) save(options_.on_save);
+    }
+    if (!saved) save(options_.on_save);  // no step was left to make
+    agree();
+    report_.step = at_.step;
+    report_.seconds = seconds_since(begin_);
+    return std::move(report_);
+  }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
+  named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
+  static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
+    sync::make_equal(parameters, comm);
+    return parameters;
+  }
+  bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
+  bool measures() const {
+    if constexpr (requires { session_.measures_noise(); })
+      return session_.measures_noise();
+    else
+      return false;
+  }
+  /// Micro-batches of the next step.
+  std::int64_t accumulate() const {
+    if (!options_.accumulate_at) return in_one_step(options_.accumulate, "accumulate is ");
+    auto const n = options_.accumulate_at({.step = at_.step,
+                                           .micro_batch = options_.batch * (independent ? 1 : comm_.size()),
+                                           .variance = noise_.variance(),
+                                           .squared_gradient = noise_.squared_gradient(),
+                                           .loss = last_[0],
+                                           .lr = last_[1]});
+    return in_one_step(n, "accumulate_at gave ");
+  }
+  /// Without an epoch that ends it, a step of more micro-batches than this would never be over.
+  std::int64_t in_one_step(std::int64_t n, char const* said) const {
+    constexpr std::int64_t most = std::int64_t{1} << 30;
+    require(n >= 1 && (n <= most || end_ > 0), "fit: ", said, n, " micro-batches for step ", at_.step + 1,
+            ": it takes at least one, and at most ", most);
+    return n;
+  }
+  static double seconds_since(clock::time_point t) { return std::chrono::duration<double>(clock::now() - t).count(); }
+
+  DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
+    auto const before = comm_.traffic();
+    session_.begin();
+    agreed_ = false;
+    loss_sums sums;
+    std::int64_t epoch = 0;
+    std::int64_t samples = 0, own = 0, micro_batches = 0;
+    std::int64_t const wanted = accumulate(), from = at_.taken();
+    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The
+    // last step of the last epoch takes what is left.
+    for (std::int64_t at = from; micro_batches < wanted && (end_ == 0 || at < end_); ++micro_batches) {
+      auto const n = loader.samples_at(at);
+      own += n.own;
+      samples += n.all;
+      at += n.positions;
+    }
+    auto const predictions = data_.predictions_per_sample();
+    float const scale = session_.gradient_scale(own * predictions, samples * predictions);
+    for (std::int64_t m = 0; m < micro_batches; ++m) {
+      auto const share = next_batch(loader, comm_);
+      gradient_pass pass{.scale = scale,
+                         .accumulate = m > 0,
+                         .seed = options_.seed,
+                         .step = static_cast<std::uint64_t>(at_.batches),
+                         .rank = static_cast<std::uint32_t>(comm_.rank()),
+                         .threads = threads_};
+      if constexpr (requires { pass.observe = session_.observer(); }) pass.observe = session_.observer();
+      if (m + 1 == micro_batches) pass.ready = [this](std::size_t first) { session_.ready(first); };
+      trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
+      sums += model_.gradients(share.view, pass);
+      ++at_.batches;
+      epoch = share.epoch;
+    }
+    at_.advance(loader.position() - from);
+    auto const result = step(sums.loss * static_cast<double>(scale));
+    ++at_.step;
+    report_.samples += samples;
+    auto const moved = count_traffic_since(before);
+    pending_sums_.insert(pending_sums_.end(),
+                         {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct),
+                          result.skipped ? 1.0 : 0.0, static_cast<double>(result.lr)});
+    if constexpr (requires { session_.measured(); })
+      if (measures()) {
+        // The mean gradient of this rank's share, whose size is own / samples of the whole.
+        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(samples) : 1;
+        pending_sums_.push_back(session_.measured().own / (share * share));
+        pending_squares_.push_back(session_.measured().summed);
+      }
+    pending_.push_back({.step = at_.step,
+                        .epoch = epoch,
+                        .samples = samples,
+                        .gradient_norm = result.gradient_norm,
+                        .seconds = seconds_since(begin_),
+                        .bytes_sent = moved.bytes_sent,
+                        .total_steps = total_steps_});
+    pending_samples_ += samples;
+    return result.skipped;
+  }
+
+  /// A slow disk is no reason for the others to give this rank up.
+  static data::loaded_batch next_batch(data::loader<Dataset>& loader, Communicator& comm) {
+    if (loader.ready_within(std::chrono::milliseconds(20))) return loader.next();
+    auto const away = comm.away();
+    return loader.next();
+  }
+
+  /// `loss` is this rank's share of what the gradients are gradients of.
+  optim::step_result step(double loss) {
+    if constexpr (requires(optim::step_options const& o) { session_.step(o); })
+      return session_.step({.threads = threads_, .loss = loss});
+    else
+      return session_.step();
+  }
+
+  comm::traffic count_traffic_since(comm::traffic const& before) {
+    auto const moved = comm_.traffic() - before;
+    report_.traffic.bytes_sent += moved.bytes_sent;
+    report_.traffic.bytes_received += moved.bytes_received;
+    report_.traffic.operations += moved.operations;
+    return moved;
+  }
+
+  /// Collective: where replicas differ, the model becomes what the training gives, until the next step.
+  DOVETAIL_COLD void agree() {
+    if constexpr (requires { session_.finish(); }) {
+      if (agreed_) return;
+      agreed_ = true;
+      auto const before = comm_.traffic();
+      session_.finish();
+      count_traffic_since(before);
+    }
+  }
+
+  /// Collective: sums what is pending over ranks, and asks whether anybody wants to stop or is stuck.
+  DOVETAIL_COLD void report() {
+    std::size_t const width = measures() ? 6 : 5, flags = pending_sums_.size();
+    pending_sums_.push_back(options_.stop && options_.stop->load() ? 1.0 : 0.0);
+    pending_sums_.push_back(stuck_ > 0 ? 1.0 : 0.0);
+    comm_.all_reduce(std::span<double>(pending_sums_), comm::reduction::sum);
+    report_.stopped = pending_sums_[flags] > 0;
+    any_stuck_ = pending_sums_[flags + 1] > 0;
+    double const rate = static_cast<double>(pending_samples_) / std::max(seconds_since(last_report_), 1e-9);
+    double const ranks = comm_.size();
+    for (std::size_t i = 0; i < pending_.size(); ++i) {
+      auto& r = pending_[i];
+      double const count = std::max(pending_sums_[width * i + 1], 1.0);
+      r.loss = pending_sums_[width * i] / count;
+      r.accuracy = pending_sums_[width * i + 2] / count;
+      r.skipped = pending_sums_[width * i + 3] > 0;
+      r.lr = pending_sums_[width * i + 4] / ranks;  // as it is where all have the same
+      at_.skipped += r.skipped;
+      report_.skipped += r.skipped;
+      if (measures()) {
+        double const large = static_cast<double>(r.samples);
+        noise_.add(large / ranks, pending_sums_[width * i + 5] / ranks, large, pending_squares_[i]);
+        r.noise_scale = noise_.value();
+      }
+      r.samples_per_second = rate;
+      bad_losses_in_a_row_ = is_finite(r.loss) ? 0 : bad_losses_in_a_row_ + 1;
+      report_.losses.push_back(r.loss);
+    }
+    if (comm_.rank() == 0 && options_.on_step) {
+      auto const away = comm_.away();  // the others wait for the caller's code, however long it takes
+      for (auto const& r : pending_) options_.on_step(r);
+    }
+    if (!pending_.empty()) last_ = {pending_.back().loss, pending_.back().lr};
+    pending_.clear();
+    pending_sums_.clear();
+    pending_squares_.clear();
+    pending_samples_ = 0;
+    last_report_ = clock::now();
+  }
+
+  /// Collective: rank 0 collects what every rank has of its own and hands the whole to `take`.
+  DOVETAIL_COLD void save(std::function<void(io::saved_state&)> const& take) {
+    std::int64_t wanted = comm_.rank() == 0 && take ? 1 : 0;
+    comm_.broadcast(std::span<std::int64_t>(&wanted, 1), 0);
+    if (!wanted) return;
+    agree();
+    trace_span const saving(options_.trace, "save", "train", comm_.rank());
+    comm::away_guard away;
+    if (comm_.rank() == 0) away = comm_.away();  // collecting, and the caller's code
+    auto mine = capture(comm_.rank() == 0);
+    if (comm_.rank() != 0) {
+      auto const packed = mine.pack();
+      std::uint64_t const n = packed.size();
+      comm_.send(std::as_bytes(std::span(&n, 1)), 0, 0);
+      comm_.send(std::span<std::byte const>(packed), 0, 0);
+    } else {
+      for (int r = 1; r < comm_.size(); ++r) {
+        std::uint64_t n = 0;
+        comm_.recv(std::as_writable_bytes(std::span(&n, 1)), r, 0);
+        std::vector<std::byte> packed(n);
+        comm_.recv(std::span<std::byte>(packed), r, 0);
+        mine.merge(io::saved_state::unpack(packed));
+      }
+      take(mine);
+    }
+    away = {};
+    comm_.barrier();  // nobody goes on, and changes weights that are views, before the state is safe
+  }
+
+  [[noreturn]] DOVETAIL_COLD void give_up() {
+    save(options_.on_give_up);
+    std::string what = any_stuck_ ? "the gradient" : "the loss";
+    std::int64_t steps = any_stuck_ ? stuck_ : bad_losses_in_a_row_;
+    if (independent && any_stuck_) {
+      double rank = stuck_ > 0 ? comm_.rank() : -1;
+      comm_.all_reduce(std::span<double>(&rank, 1), comm::reduction::max);
+      comm_.broadcast(std::span<std::int64_t>(&steps, 1), static_cast<int>(rank));
+      what += " of rank " + std::to_string(static_cast<int>(rank));
+    }
+    throw numeric_error(message(what, " was not finite for ", steps, " steps in a row, up to step ", at_.step,
+                                " (loss ", last_[0],
+                                "): lower the learning rate or clip the gradient, and go on from the last good state"));
+  }
+
+  Model& model_;
+  Communicator& comm_;
+  fit_options const& options_;
+  int threads_;
+  Dataset data_;
+  decltype(std::declval<Sync const&>().join(std::declval<parameter_list&>(), std::declval<Optimizer const&>(),
+                                            std::declval<Communicator&>())) session_;
+  static constexpr bool independent = requires { requires static_cast<bool>(decltype(session_)::independent); };
+  position at_;
+  fit_report report_;
+  std::int64_t total_steps_ = 0;
+  clock::time_point begin_, last_report_;
+  std::vector<step_record> pending_;
+  std::vector<double> pending_sums_, pending_squares_;
+  optim::noise_scale noise_;
+  std::int64_t pending_samples_ = 0;
+  std::int64_t skipped_in_a_row_ = 0, bad_losses_in_a_row_ = 0;
+  std::int64_t stuck_ = 0;        ///< steps that this rank skipped in a row, once they are too many
+  bool any_stuck_ = false;        ///< of all ranks
+  bool agreed_ = false;           ///< since the last step
+  std::array<double, 2> last_{};  ///< loss and rate of the last step that was reported
+  std::int64_t end_ = 0;          ///< samples of the order after which the last epoch ends; 0: steps are counted
+};
+
+}  // namespace dovetail::train
