@@ -66,7 +66,7 @@ class Struct:
         chain = re.search(r"using rule = chain<(.*?)>;", body, re.S)
         self.chain = re.findall(r"\w+", chain[1]) if chain else []
         self.is_rule = bool(re.search(r"^  DOVETAIL_OPTIMIZER$", body, re.M))
-        self.is_tensorwise = bool(re.search(r"^  static constexpr bool tensorwise = true", body, re.M))
+        self.is_tensorwise = bool(re.search(r"^  using kind = tensorwise", body, re.M))
         self.is_stage = self.is_tensorwise or bool(re.search(r"^  \w+ kernel prepare\(", body, re.M))
         self.is_schedule = bool(re.search(r"^  .*float operator\(\)\(std::int64_t(?: step)?\) const", body, re.M))
         self.source = (citations(self.text) or [""])[0]

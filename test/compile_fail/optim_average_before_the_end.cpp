@@ -2,6 +2,7 @@
 // An average of weights needs to know how they will change.
 // first error gcc: works on the change of the weights: move it behind.*optim::scale_by_learning_rate
 // first error clang: optim::scale_by_learning_rate.*works on the change of the weights: move it behind
+#include <dovetail/optim/rules/adam.hpp>
 #include <dovetail/optim/stages/averaging.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 

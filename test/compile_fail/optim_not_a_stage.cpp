@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// A type that is no stage is named, with what it lacks.
-// first error gcc: this is not a stage: a stage has prepare\(step\).*, double_it>
-// first error clang: double_it.*this is not a stage: a stage has prepare\(step\)
+// A kernel whose emit is another function is named, with what emit is.
+// first error gcc: `emit` cannot be called as.*double_it>
+// first error clang: double_it.*`emit` cannot be called as
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;
 struct double_it {
+  using kind = optim::elementwise;
   struct kernel {
 #ifdef FAIL
     template <class T>

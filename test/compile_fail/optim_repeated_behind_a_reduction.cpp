@@ -3,7 +3,7 @@
 // first error gcc: cannot be evaluated again behind a reduction: move the reduction before it.*optim::scale_by_trust_ratio
 // first error clang: optim::scale_by_trust_ratio.*cannot be evaluated again behind a reduction: move the reduction before it
 #include <dovetail/optim/chain.hpp>
-#include <dovetail/optim/directions.hpp>
+#include <dovetail/optim/rules.hpp>
 #include <dovetail/optim/stages/reducing.hpp>
 
 using namespace dovetail;

@@ -3,6 +3,7 @@
 // first error gcc: can skip a step only before stages that keep state.*optim::skip_non_finite
 // first error clang: optim::skip_non_finite.*can skip a step only before stages that keep state
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/rules/adam.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/stages/reducing.hpp>
 

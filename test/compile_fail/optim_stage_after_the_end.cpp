@@ -3,6 +3,7 @@
 // first error gcc: nothing can come after the stage that ends a chain: move.*optim::scale_by_adam.*optim::scale_by_learning_rate
 // first error clang: optim::scale_by_adam.*optim::scale_by_learning_rate.*nothing can come after the stage that ends a chain
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/rules/adam.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;

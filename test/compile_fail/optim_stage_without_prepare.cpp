@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A stage without `prepare`, from which its kernel's type comes, is refused before that type is asked for, also where a
 // chain is a value.
-// first error gcc: this is not a stage: a stage has prepare\(step\).*, double_it>
-// first error clang: double_it.*this is not a stage: a stage has prepare\(step\)
+// first error gcc: `prepare` cannot be called as.*double_it>
+// first error clang: double_it.*`prepare` cannot be called as
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 
 using namespace dovetail;
 struct double_it {
+  using kind = optim::elementwise;
   struct kernel {
     template <class T>
     constexpr T emit(T, T u) const {

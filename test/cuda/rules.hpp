@@ -129,6 +129,27 @@ inline auto smorms3() { return optim::smorms3{.lr = 0.01f, .epsilon = 1e-3f, .we
 inline auto fromage() { return optim::fromage{.lr = 0.02f}; }
 inline auto percent_delta() { return optim::percent_delta{.lr = 0.01f, .momentum = 0.8f, .weight_decay = 0.02f}; }
 
+/// A stage of a program's own, with a schedule and another hyperparameter: u <- gain rate(t) u, in front of a second
+/// rate.
+struct scale_by_two_numbers {
+  using kind = optim::elementwise;
+  optim::schedule rate = 1;
+  float gain = 1;
+  struct kernel {
+    float rate = 0, gain = 0;
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u) const {
+      return gain * (rate * u);
+    }
+  };
+  DOVETAIL_HD constexpr kernel prepare(std::int64_t, float r) const { return {r, gain}; }
+  float learning_rate(std::int64_t t) const { return rate(t - 1); }
+};
+inline auto two_rates() {
+  return optim::chain{scale_by_two_numbers{optim::cosine{.initial = 0.5f, .steps = 30}, 3.0f},
+                      optim::momentum{.lr = optim::linear{.from = 0.1f, .to = 0.01f, .steps = 20}, .momentum = 0.8f}};
+}
+
 // By number: 0 to 7 are named in the tests.
 #define DOVETAIL_TEST_RULES(RULE) \
   RULE(0, sgd)                    \
@@ -188,7 +209,8 @@ inline auto percent_delta() { return optim::percent_delta{.lr = 0.01f, .momentum
   RULE(54, smorms3)               \
   RULE(55, fromage)               \
   RULE(56, percent_delta)         \
-  RULE(57, dadapt_adamw)
+  RULE(57, dadapt_adamw)          \
+  RULE(58, two_rates)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};

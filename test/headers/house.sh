@@ -44,7 +44,6 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
     { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
     code ~ /(^|[^_[:alnum:].>])(std::)?(system|popen|wordexp)[ ]*\(/ { print FILENAME ":" FNR ": a shell: posix_spawn or exec take words" }
   ')
-  xargs wc -l < "$work/headers" | awk '$2 != "total" && $1 > 400 { print $2 ": " $1 " lines, more than one idea" }'
 
   # <folder>.hpp is all of a folder that needs no dependency, and dovetail.hpp all of these.
   xargs awk -v needs="$work/needs" -f "$here/umbrellas.awk" < "$work/headers"

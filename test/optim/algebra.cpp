@@ -95,7 +95,7 @@ struct remote_run {
       fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
       for (std::size_t i = 0; i < list.size(); ++i) {
         std::copy(list[i].gradient.begin(), list[i].gradient.end(), update[i].here().begin());
-        if constexpr (optim::detail::collects<Stage>)
+        if constexpr (optim::stage_traits<Stage>::collects)
           if (shown::at(list[i], i, t)) {
             shown s(list[i], list.offset(i), t);
             remote::values const inputs(s.inputs), gradients(s.gradients);
@@ -122,7 +122,7 @@ void compare(std::string const& name, Stage const& stage) {
   auto state = rule.init(list);
   for (int t = 1; t <= steps; ++t) {
     fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
-    if constexpr (optim::detail::collects<Stage>)
+    if constexpr (optim::stage_traits<Stage>::collects)
       for (std::size_t i = 0; i < list.size(); ++i)
         if (shown::at(list[i], i, t)) rule.observe(list, state, shown(list[i], list.offset(i), t).factors);
     rule.step(list, state);
@@ -167,14 +167,14 @@ namespace {
 
 /// Reads numbers itself: for the host's memory only.
 struct doubles {
-  static constexpr bool tensorwise = true;
+  using kind = optim::tensorwise;
   void apply(optim::tensor_update const& t) const {
     for (float& u : t.update) u *= 2;
   }
 };
 /// Solves where its numbers are, but applies on the host only.
 struct half_written {
-  static constexpr bool tensorwise = true;
+  using kind = optim::tensorwise;
   static double cost(shape const&) { return 1; }
   template <class Algebra>
   static auto solution(optim::basic_tensor_update<Algebra> const& t) {
@@ -199,8 +199,9 @@ TEST_CASE("stages for the host's memory are told from those for any") {
   using optim::detail::written_for;
   static_assert(written_for<doubles, optim::tensor_update> && !written_for<doubles, far>);
   static_assert(written_for<half_written, optim::tensor_update> && !written_for<half_written, far>);
-  static_assert(optim::detail::solves<half_written> && !optim::detail::solves<doubles>);
-  static_assert(optim::detail::collects<optim::scale_by_kfac> && !optim::detail::collects<optim::scale_by_soap>);
+  static_assert(optim::stage_traits<half_written>::solves && !optim::stage_traits<doubles>::solves);
+  static_assert(optim::stage_traits<optim::scale_by_kfac>::collects &&
+                !optim::stage_traits<optim::scale_by_soap>::collects);
 }
 
 TEST_CASE("remote memory cannot be read but through its algebra, nor beyond its end") {

@@ -128,19 +128,19 @@ void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernel
 TEST_CASE("the plan is what the loops touch: nothing else is read, all of it matters, nothing else is written") {
   optim::scale_by_learning_rate const lr{0.1f};
   optim::add_decayed_weights const decay{0.1f};
-  check_passes<optim::add_decayed_weights, optim::scale_by_learning_rate>({decay.prepare(1), lr.prepare(1)});
+  check_passes<optim::add_decayed_weights, optim::scale_by_learning_rate>({decay.prepare(1), lr.prepare(1, 0.1f)});
   check_passes<optim::scale_by_adam, optim::add_decayed_weights, optim::scale_by_learning_rate>(
-      {optim::scale_by_adam{}.prepare(2), decay.prepare(2), lr.prepare(2)});
+      {optim::scale_by_adam{}.prepare(2), decay.prepare(2), lr.prepare(2, 0.1f)});
   check_passes<optim::scale_by_adam, optim::add_decayed_weights, optim::scale_by_trust_ratio,
-               optim::scale_by_learning_rate>(
-      {optim::scale_by_adam{}.prepare(2), decay.prepare(2), optim::scale_by_trust_ratio{}.prepare(2), lr.prepare(2)});
+               optim::scale_by_learning_rate>({optim::scale_by_adam{}.prepare(2), decay.prepare(2),
+                                               optim::scale_by_trust_ratio{}.prepare(2), lr.prepare(2, 0.1f)});
   check_passes<optim::scale_by_lars_trust_ratio, optim::accumulate_momentum, optim::scale_by_learning_rate>(
       {optim::scale_by_lars_trust_ratio{.weight_decay = 0.1f}.prepare(2), optim::accumulate_momentum{}.prepare(2),
-       lr.prepare(2)});
+       lr.prepare(2, 0.1f)});
   check_passes<optim::skip_non_finite, optim::clip_by_global_norm, optim::accumulate_nesterov_momentum,
                optim::scale_by_learning_rate>({optim::skip_non_finite{}.prepare(1),
                                                optim::clip_by_global_norm{}.prepare(1),
-                                               optim::accumulate_nesterov_momentum{}.prepare(1), lr.prepare(1)});
+                                               optim::accumulate_nesterov_momentum{}.prepare(1), lr.prepare(1, 0.1f)});
 }
 
 TEST_CASE("gradients are loaded as often as the plan's passes read them") {

@@ -294,7 +294,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   CHECK(optim::increase_batch{.factor = 1, .every = 1}({.step = std::int64_t{1} << 62}) == 1);
   CHECK_THROWS_AS(optim::noise_scale(1), argument_error);
   CHECK_THROWS_AS(optim::noise_scale().add(1, 1, std::numeric_limits<double>::infinity(), 1), argument_error);
-  CHECK_THROWS_AS(optim::noise_scale(std::numeric_limits<double>::quiet_NaN()), argument_error);
+  CHECK_THROWS_AS(optim::noise_scale{std::numeric_limits<double>::quiet_NaN()}, argument_error);
   CHECK_THROWS_AS(optim::linear_scaling{.rate = -1}(64), argument_error);
   CHECK_THROWS_AS(optim::legw{.epochs = -1}.steps(64, 1000), argument_error);
   CHECK_THROWS_AS(compress::sign{.block = 17}.init({}), argument_error);
@@ -335,7 +335,7 @@ TEST_CASE("no policy of the headers is missing above") {
     for (auto at = text.find("\nstruct "); at != text.npos; at = text.find("\nstruct ", at + 1)) {
       auto const body = text.substr(at, text.find("\n};", at) - at);
       if (body.find("DOVETAIL_OPTIMIZER") != body.npos || body.find(" prepare(std::int64_t") != body.npos ||
-          body.find("tensorwise = true") != body.npos)
+          body.find("using kind = tensorwise") != body.npos)
         policies.insert(word_at(text, at + 8));
     }
   }

@@ -16,6 +16,7 @@ using namespace dovetail;
 
 namespace {
 struct sum_of_squares {  // Adagrad (Duchi et al., 2011), with PyTorch's initial accumulator
+  using kind = optim::elementwise;
   float start = 0.5f;
   static constexpr std::array slots{"sum"};
   struct kernel {
@@ -147,8 +148,8 @@ void check_refused(Made const& made, std::vector<arena::tensor> const& before, U
 
 /// Keeps as many arrays as its hyperparameter says, of as many numbers.
 struct sized_stage {
+  using kind = optim::tensorwise;
   std::int64_t count = 1, numbers = 4;
-  static constexpr bool tensorwise = true;
   std::vector<named_shape> arrays(shape const&) const {
     std::vector<named_shape> all;
     for (std::int64_t i = 0; i < count; ++i) all.push_back({message("piece", i), shape{numbers}});
@@ -162,6 +163,7 @@ struct sized_stage {
 /// Remembers one number, of all tensors together or of each.
 template <bool PerTensor>
 struct counted {
+  using kind = optim::reducing;
   static constexpr optim::reduction needs{.per_tensor = PerTensor};
   static constexpr std::array scalars{"calls"};
   struct kernel {

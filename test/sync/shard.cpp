@@ -16,7 +16,7 @@ optim::adamw const adamw{.lr = 0.01f, .weight_decay = 0.02f};
 /// A rule that learns nothing from where its part lies, but asks for whole tensors: a rank's arrays of tensors that it
 /// has nothing of are fewer.
 struct by_shape {
-  static constexpr bool tensorwise = true;
+  using kind = optim::tensorwise;
   std::vector<named_shape> arrays(shape const& s) const {
     if (s.size() < 100) return {};
     return {{"first", shape{s[0]}}, {"last", shape{s[s.rank - 1]}}};

@@ -352,7 +352,7 @@ TEST_CASE("options that cannot work are refused before anything runs") {
   refused({.save_every = -1});
   refused({.max_skipped = 0});
   // Counting the samples of such a step would take for ever.
-  constexpr auto most = std::numeric_limits<std::int64_t>::max();
+  static constexpr auto most = std::numeric_limits<std::int64_t>::max();
   refused({.batch = 4, .steps = 1, .accumulate = most});
   refused({.batch = 4, .steps = 1, .accumulate_at = [](auto const&) { return most; }});
   CHECK(t.fit(numbers(20), {.batch = 4, .accumulate = most}).samples == 20);  // here the epoch ends it

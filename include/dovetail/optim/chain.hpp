@@ -17,9 +17,11 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/engine/engine.hpp>
 #include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/engine/stage_calls.hpp>
+#include <dovetail/optim/engine/stage_check.hpp>
+#include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
-#include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
 
@@ -27,29 +29,10 @@ namespace dovetail::optim {
 
 namespace detail {
 
-template <class S>
-struct must_be_a_stage {
-  DOVETAIL_REQUIRE(
-      stage<S>,
-      "this is not a stage: a stage has prepare(step), whose result has emit(w, u, slots...) const, with an "
-      "argument for each name in its `slots`",
-      S);
-  static constexpr bool uncalled = reducing_stage<S> && passes_through<S> && requires { &kernel_of<S>::factor; };
-  DOVETAIL_REQUIRE(!uncalled,
-                   "this stage's factor cannot be called: it takes the norms, or the sums of its measure, then its "
-                   "scalars as double&",
-                   S);
-  static constexpr bool unmoved = keeps_slots_still<S>();
-  DOVETAIL_REQUIRE(!unmoved,
-                   "nothing changes the slots of this stage: its kernel has advance(u, slots&...) const or "
-                   "advance(w, u, slots&...) const, with an argument for each name in `slots`",
-                   S);
-  static constexpr bool holds = stage<S> && !uncalled && !unmoved;
-};
 template <class Before, class S>
 struct must_be_in_order {
-  static constexpr bool late = ends_chain<Before> && !after_learning_rate<S>,
-                        early = after_learning_rate<Before> && !after_learning_rate<S>;
+  static constexpr bool late = stage_traits<Before>::ends_chain && !stage_traits<S>::after_learning_rate,
+                        early = stage_traits<Before>::after_learning_rate && !stage_traits<S>::after_learning_rate;
   DOVETAIL_REQUIRE(!late, "nothing can come after the stage that ends a chain: move this stage before it", S, Before);
   DOVETAIL_REQUIRE(late || !early,
                    "the stage before this one works on the change of the weights: move it behind the stage that ends "
@@ -59,18 +42,18 @@ struct must_be_in_order {
 };
 template <class Before, class S>
 struct must_precede_state {
-  DOVETAIL_REQUIRE(!(precedes_state<S> && has_slots<Before>),
+  DOVETAIL_REQUIRE(!(stage_traits<S>::precedes_state && stage_traits<Before>::has_slots),
                    "this stage can skip a step only before stages that keep state: move it to the front", S, Before);
-  static constexpr bool holds = !(precedes_state<S> && has_slots<Before>);
+  static constexpr bool holds = !(stage_traits<S>::precedes_state && stage_traits<Before>::has_slots);
 };
 
 template <class Before, class S>
 struct must_not_repeat {
-  DOVETAIL_REQUIRE(!(reducing_stage<S> && evaluated_once<Before>),
+  DOVETAIL_REQUIRE(!(stage_traits<S>::is_reducing && stage_traits<Before>::evaluated_once),
                    "the stage before this one replaces what its update is made of, so it cannot be evaluated again "
                    "behind a reduction: move the reduction before it",
                    S, Before);
-  static constexpr bool holds = !(reducing_stage<S> && evaluated_once<Before>);
+  static constexpr bool holds = !(stage_traits<S>::is_reducing && stage_traits<Before>::evaluated_once);
 };
 
 template <class... Stages>
@@ -120,7 +103,7 @@ template <class... Stages>
 struct stage_list<std::tuple<Stages...>> {
   // What is no stage is refused before anything is made of it, so that this is the first error.
   using flow = std::conditional_t<all_stages<Stages...>(), detail::flow<Stages...>, detail::flow<>>;
-  static constexpr bool ends = (ends_chain<Stages> || ...);
+  static constexpr bool ends = (stage_traits<Stages>::ends_chain || ...);
   static constexpr plan make() {
     if constexpr (legal<Stages...>())
       return flow::make();
@@ -308,7 +291,7 @@ class chain {
     s.check_tensor(parameters, plan, i);
     std::size_t index = 0;
     auto const visit = [&](auto const& stage) {
-      if constexpr (detail::collects<std::remove_cvref_t<decltype(stage)>>) {
+      if constexpr (stage_traits<std::remove_cvref_t<decltype(stage)>>::collects) {
         auto const& p = parameters[i];
         if constexpr (requires { stage.arrays(shape{}); }) s.check_arrays(index, i, stage.arrays(p.logical_shape()));
         tensor_update t{p.name, p.logical_shape(),  s.steps() + 1,     1, p.weight,
@@ -327,12 +310,12 @@ class chain {
   static void set_initial_state(auto const& groups, parameter_list const& parameters, state& s) {
     using stage_type = typename flow::template stage<S>;
     auto const of = [&](std::size_t i) -> auto const& { return std::get<S>(groups[s.group(i)].stages_); };
-    for (std::size_t k = 0; k < slot_count<stage_type>; ++k)
+    for (std::size_t k = 0; k < stage_traits<stage_type>::slots; ++k)
       if constexpr (requires { of(0).initial_value(k); })
         for (std::size_t i = 0; i < parameters.size(); ++i)
           for (float& x : s.slot(flow::first_slot[S] + k).subspan(parameters.offset(i), parameters[i].size()))
             x = of(i).initial_value(k);
-    for (std::size_t k = 0; k < scalar_count<stage_type>; ++k)
+    for (std::size_t k = 0; k < stage_traits<stage_type>::scalars; ++k)
       if constexpr (requires { of(0).initial_scalar(k); }) {
         auto const all = s.scalar(flow::first_scalar[S] + k);
         if (plan.scalar_per_tensor[flow::first_scalar[S] + k])
@@ -350,7 +333,7 @@ class chain {
     auto const& stage = std::get<S>(of.stages_);
     if constexpr (requires { stage.arrays(shape{}); })
       s.check_arrays(S, i, stage.arrays(parameters[i].logical_shape()));
-    else if constexpr (tensorwise_stage<typename flow::template stage<S>>)
+    else if constexpr (stage_traits<typename flow::template stage<S>>::is_tensorwise)
       s.check_arrays(S, i, {});
   }
   detail::flattened<Parts...> stages_;

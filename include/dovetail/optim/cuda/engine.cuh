@@ -51,27 +51,29 @@ std::vector<std::uint32_t> groups_of(Optimizer const& o, parameter_list const& p
     return std::vector<std::uint32_t>(parameters.size());
 }
 
-/// False if the learning rate is one number.
-template <class Chain>
-bool rate_varies(Chain const& c) {
-  bool varies = false;
+/// f(table, varies, rate) for every stage with a learning rate, of every group; `rate(t)` is the stage's in step t, one
+/// number unless it `varies`.
+template <class Chains, class F>
+void each_rate(Chains const& chains, F const& f) {
+  std::size_t table = 0;
   auto const look = [&](auto const& stage) {
-    if constexpr (requires { stage.lr.varies(); })
-      varies = varies || stage.lr.varies();
-    else if constexpr (requires { stage.learning_rate(std::int64_t{1}); })
-      varies = true;
+    using traits = stage_traits<std::remove_cvref_t<decltype(stage)>>;
+    if constexpr (traits::has_rate) {
+      bool varies = true;
+      if constexpr (requires { stage.lr.varies(); }) varies = stage.lr.varies();
+      f(table++, varies, [&](std::int64_t t) { return stage.learning_rate(t); });
+    }
   };
-  std::apply([&](auto const&... stage) { (look(stage), ...); }, c.parts());
-  return varies;
+  for (auto const& c : chains) std::apply([&](auto const&... stage) { (look(stage), ...); }, c.parts());
 }
 
 /// True if the device has the learning rates of the coming step.
 template <class Chains>
 bool has_rates(Chains const& chains, state& s) {
   bool all = true;
-  for (std::size_t g = 0; g < chains.size(); ++g)
-    all = all && s.rates().has(g, rate_varies(chains[g]), s.calls() + 1,
-                               [&](std::int64_t t) { return chains[g].learning_rate(t); });
+  each_rate(chains, [&](std::size_t table, bool varies, auto const& rate) {
+    all = all && s.rates().has(table, varies, s.calls() + 1, rate);
+  });
   return all;
 }
 
@@ -82,8 +84,8 @@ typename Flow::kernels* kernels_of(state& s) {
 template <class Flow, class... Parts>
 void queue_prepare(state& s, std::size_t group, std::tuple<Parts...> const& stages) {
   dovetail::cuda::launch("an optimizer's constants", s.device(), 1, 1, prepare<Flow, Parts...>, stages,
-                         s.rates().data() + group, s.record_data(), s.scalars(), kernels_of<Flow>(s) + group,
-                         group == 0);
+                         s.rates().data() + group * Flow::rates, s.record_data(), s.scalars(),
+                         kernels_of<Flow>(s) + group, group == 0);
 }
 
 /// Queues pass P as a kernel that reads and writes fp32.
@@ -130,7 +132,7 @@ consteval bool has_arrays() {
 /// True of every stage but tensorwise ones that are written for the host's memory only.
 template <class Stage>
 consteval bool runs_here() {
-  if constexpr (tensorwise_stage<Stage>)
+  if constexpr (stage_traits<Stage>::is_tensorwise)
     return optim::detail::written_for<Stage, basic_tensor_update<algebra>>;
   else
     return true;
@@ -199,8 +201,8 @@ void refresh(Optimizer const& optimizer, state& s) {
   auto const chains = detail::chains_of(optimizer);
   require(!s.device().capturing(), "optim::cuda::refresh: rates cannot be sent while a graph is captured");
   std::int64_t const next = s.count_again() + 1;
-  for (std::size_t g = 0; g < chains.size(); ++g)
-    s.rates().note(g, detail::rate_varies(chains[g]), next, [&](std::int64_t t) { return chains[g].learning_rate(t); });
+  detail::each_rate(
+      chains, [&](std::size_t table, bool varies, auto const& rate) { s.rates().note(table, varies, next, rate); });
   s.rates().send(s.device());
 }
 
@@ -242,9 +244,9 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
-    for (std::size_t i = 0; i < slot_count<stage_type>; ++i, ++slot)
+    for (std::size_t i = 0; i < stage_traits<stage_type>::slots; ++i, ++slot)
       if constexpr (requires { stage.initial_value(i); }) first(s, slot, static_cast<float>(stage.initial_value(i)));
-    for (std::size_t i = 0; i < scalar_count<stage_type>; ++i, ++scalar)
+    for (std::size_t i = 0; i < stage_traits<stage_type>::scalars; ++i, ++scalar)
       if constexpr (requires { stage.initial_scalar(i); }) s.set_scalar(scalar, stage.initial_scalar(i));
   };
   std::apply([&](auto const&... stage) { (fill(stage), ...); }, chains[0].parts());
@@ -349,7 +351,7 @@ void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
   step_number const t{s.calls() + 1, s.device().capturing()};
   std::size_t index = 0;
   auto const visit = [&](auto const& stage) {
-    if constexpr (optim::detail::collects<std::remove_cvref_t<decltype(stage)>>)
+    if constexpr (optim::stage_traits<std::remove_cvref_t<decltype(stage)>>::collects)
       stage.collect(detail::view(s, index, i, t), f);
     ++index;
   };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -16,6 +17,7 @@
 #include <dovetail/optim/cuda/pass_math.cuh>
 #include <dovetail/optim/cuda/state.cuh>
 #include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // The kernels of a step. They run the chain's own functions (optim::detail::flow) with T = simd::element. No kernel
@@ -28,55 +30,66 @@ using optim::detail::flow;
 
 // ---- before the first pass: this step's constants
 
-/// What stands for a stage in device code: the stage, or only a mark, if it holds a schedule or has no kernel.
+/// What stands for a stage in device code: the stage; its bytes, if it holds a schedule, a function of the host that
+/// the stage's prepare does not call, since it is given the rate; or only a mark, if it has no kernel.
 template <class Stage>
-struct rate_of {};
+struct bytes_of {
+  alignas(Stage) unsigned char bytes[sizeof(Stage)];
+};
 template <class Stage>
 struct whole_tensors_of {};
 template <class Stage>
 auto for_device(Stage const& s) {
-  if constexpr (tensorwise_stage<Stage>) {
+  using traits = stage_traits<Stage>;
+  if constexpr (traits::is_tensorwise) {
     return whole_tensors_of<Stage>{};
   } else if constexpr (std::is_trivially_copyable_v<Stage>) {
     return s;
   } else {
-    static_assert(
-        requires { s.learning_rate(std::int64_t{1}); },
-        "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable");
-    return rate_of<Stage>{};
+    static_assert(traits::takes_rate,
+                  "a stage's hyperparameters travel to the device as bytes: they must be trivially copyable, but for a "
+                  "schedule, which prepare(step, rate) does not call");
+    bytes_of<Stage> copy;
+    std::memcpy(copy.bytes, static_cast<void const*>(&s), sizeof(Stage));
+    return copy;
   }
 }
 template <class Stage>
-__device__ auto prepare_one(Stage const& s, std::int64_t t, float) {
-  return s.prepare(t);
+__device__ kernel_of<Stage> prepare_one(Stage const& s, std::int64_t t, float rate) {
+  if constexpr (stage_traits<Stage>::takes_rate)
+    return s.prepare(t, rate);
+  else
+    return s.prepare(t);
 }
 template <class Stage>
-__device__ kernel_of<Stage> prepare_one(rate_of<Stage> const&, std::int64_t, float lr) {
-  return {lr};
+__device__ kernel_of<Stage> prepare_one(bytes_of<Stage> const& s, std::int64_t t, float rate) {
+  return reinterpret_cast<Stage const*>(s.bytes)->prepare(t, rate);
 }
-
 template <class Stage>
 __device__ kernel_of<Stage> prepare_one(whole_tensors_of<Stage> const&, std::int64_t, float) {
   return {};
 }
 
-/// One thread, for one group of hyperparameters. The last one, which `counts`, counts the step as applied; `decide`
-/// takes that back when it skips.
+/// One thread, for one group of hyperparameters; `rates` are its tables, one for each stage with a rate. The last one,
+/// which `counts`, counts the step as applied; `decide` takes that back when it skips.
 template <class Flow, class... Parts>
 __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, step_record* record, scalar_array scalars,
                         typename Flow::kernels* kernels, bool counts) {
   std::int64_t const done = record->steps, t = done + 1;
-  std::int64_t i = 0;
-  if (rates->count) {
-    i = done - rates->base;
-    if (i < 0 || i >= rates->count) {
-      record->outrun = 1;
-      i = i < 0 ? 0 : rates->count - 1;
+  float rate[Flow::rates + 1] = {};
+  for (std::size_t r = 0; r < Flow::rates; ++r) {
+    std::int64_t i = 0;
+    if (rates[r].count) {
+      i = done - rates[r].base;
+      if (i < 0 || i >= rates[r].count) {
+        record->outrun = 1;
+        i = i < 0 ? 0 : rates[r].count - 1;
+      }
     }
+    rate[r] = rates[r].value[static_cast<std::size_t>(i)];
   }
-  float const lr = rates->value[static_cast<std::size_t>(i)];
   [&]<std::size_t... S>(std::index_sequence<S...>) {
-    ((std::get<S>(*kernels) = prepare_one(std::get<S>(stages), t, lr)), ...);
+    ((std::get<S>(*kernels) = prepare_one(std::get<S>(stages), t, rate[Flow::first_rate[S]])), ...);
     (optim::detail::begin_stage<typename Flow::template stage<S>>(
          std::get<S>(*kernels), [&](std::size_t c) { return scalars.of(Flow::first_scalar[S] + c)[0]; }),
      ...);
@@ -85,7 +98,7 @@ __global__ void prepare(std::tuple<Parts...> stages, rate_table const* rates, st
   if (!counts) return;
   record->steps = t;
   record->gradient_norm = -1;
-  record->lr = lr;
+  record->lr = Flow::rates ? rate[Flow::rates - 1] : 1.0f;
   record->skipped = 0;
 }
 
@@ -221,11 +234,11 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const* ker
                                                scalar_array scalars, float* row, double* next) {
   using stage = typename Flow::template stage<S>;
   constexpr plan all = Flow::make();
-  if constexpr (factor_count < stage >> 0)
+  if constexpr (stage_traits<stage>::factors > 0)
     if constexpr (all.point[S] == P) {
       constexpr std::size_t count = all.pass[P].sums(),
-                            own = optim::detail::measures<stage> ? all.pass[P].own_sums() : 0;
-      constexpr std::size_t held = scalar_count<stage>;
+                            own = stage_traits<stage>::measured > 0 ? all.pass[P].own_sums() : 0;
+      constexpr std::size_t held = stage_traits<stage>::scalars;
       constexpr bool per_tensor = stage::needs.per_tensor;
       double now[held + 1];
       auto const own_sums = (per_tensor ? sums + count * tensor : totals) + own;
@@ -251,9 +264,9 @@ __device__ __forceinline__ void decide_factors(typename Flow::kernels const* ker
 template <class Flow, std::size_t P, std::size_t S>
 __device__ __forceinline__ void keep_scalars(double const* next, scalar_array scalars) {
   using stage = typename Flow::template stage<S>;
-  if constexpr (factor_count < stage >> 0)
+  if constexpr (stage_traits<stage>::factors > 0)
     if constexpr (Flow::make().point[S] == P && !stage::needs.per_tensor)
-      for (std::size_t c = 0; c < scalar_count<stage>; ++c)
+      for (std::size_t c = 0; c < stage_traits<stage>::scalars; ++c)
         scalars.of(Flow::first_scalar[S] + c)[0] = next[Flow::first_scalar[S] + c];
 }
 

@@ -17,16 +17,17 @@ struct rate_table {
   std::array<float, room> value{};
 };
 
-/// The rates that the device has been given, for every group of hyperparameters, and a copy of them.
+/// The rates that the device has been given, one table for every group of hyperparameters and stage with a rate, and a
+/// copy of them.
 class sent_rates {
  public:
   sent_rates() = default;
-  sent_rates(std::size_t groups, dovetail::cuda::device const& d) : host_(groups), device_(groups, d) {}
+  sent_rates(std::size_t tables, dovetail::cuda::device const& d) : host_(tables), device_(tables, d) {}
 
-  /// True if the device has the rate that step `t` needs. `rate(t)` is the group's.
+  /// True if the device has the rate that step `t` needs. `rate(t)` is the table's.
   template <class Rate>
-  bool has(std::size_t group, bool varies, std::int64_t t, Rate const& rate) const {
-    auto const& h = host_[group];
+  bool has(std::size_t table, bool varies, std::int64_t t, Rate const& rate) const {
+    auto const& h = host_[table];
     if (!known_) return false;
     if (!varies) return h.count == 0 && h.value[0] == rate(1);
     std::int64_t const i = t - 1 - h.base;
@@ -34,15 +35,15 @@ class sent_rates {
   }
   /// Notes the rates from step t on; `send` gives them to the device.
   template <class Rate>
-  void note(std::size_t group, bool varies, std::int64_t t, Rate const& rate) {
-    auto& h = host_[group];
+  void note(std::size_t table, bool varies, std::int64_t t, Rate const& rate) {
+    auto& h = host_[table];
     h.base = t - 1;
     h.count = varies ? rate_table::room : 0;
     h.value[0] = rate(varies ? t : 1);
     for (std::int64_t i = 1; i < h.count; ++i) h.value[static_cast<std::size_t>(i)] = rate(t + i);
   }
   void send(dovetail::cuda::device const& d) {
-    device_.upload(d, host_);
+    if (!host_.empty()) device_.upload(d, host_);
     known_ = true;
   }
   void forget() { known_ = false; }

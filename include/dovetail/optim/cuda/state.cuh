@@ -75,7 +75,7 @@ class state {
       slots_.emplace_back(layout_.block ? 0 : begin_.back(), d);
     }
     record_ = dovetail::cuda::device_buffer<step_record>(std::vector{step_record{}}, d);
-    rates_ = sent_rates(layout_.groups, d);
+    rates_ = sent_rates(layout_.groups * p.rates, d);
     kernels_ = dovetail::cuda::device_buffer<std::byte>(layout_.kernel_bytes * layout_.groups, d);
     if (p.reduces()) {
       group_of_ = dovetail::cuda::device_buffer<std::uint32_t>(layout_.group_of, d);

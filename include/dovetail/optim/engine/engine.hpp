@@ -192,10 +192,11 @@ class engine {
   template <std::size_t P, std::size_t S>
   void decide(double const* tensors, double const* total) {
     using stage = typename Flow::template stage<S>;
-    if constexpr (factor_count < stage >> 0)
+    if constexpr (stage_traits<stage>::factors > 0)
       if constexpr (all.point[S] == P) {
-        constexpr std::size_t count = all.pass[P].sums(), own = measures<stage> ? all.pass[P].own_sums() : 0;
-        constexpr std::size_t scalars = scalar_count<stage>;
+        constexpr std::size_t count = all.pass[P].sums(),
+                              own = stage_traits<stage>::measured > 0 ? all.pass[P].own_sums() : 0;
+        constexpr std::size_t scalars = stage_traits<stage>::scalars;
         std::array<double, scalars + 1> before{}, now{};
         auto const remember = [&](std::array<double, scalars + 1>& x, std::size_t i) {
           for (std::size_t c = 0; c < scalars; ++c) x[c] = state_.scalar(Flow::first_scalar[S] + c)[i];
@@ -292,7 +293,7 @@ class engine {
   void map_all() {
     for (std::size_t i = 0; i < parameters_.size(); ++i) observe<S>(i);
     using stage = typename Flow::template stage<S>;
-    if constexpr (solves<stage>)
+    if constexpr (stage_traits<stage>::solves)
       divide_work(
           parameters_, options_, state_.steps() + 1, [&](std::size_t i) -> stage const& { return whole<S>(i); },
           [&](std::size_t i) { return view<S>(i); });

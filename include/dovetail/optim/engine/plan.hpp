@@ -9,6 +9,8 @@
 #include <utility>
 
 #include <dovetail/core/finite.hpp>
+#include <dovetail/optim/engine/stage_calls.hpp>
+#include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
@@ -17,17 +19,7 @@
 // instead of the gradient. Which arrays a pass touches is not declared by anybody: each pass is evaluated once with
 // simd::tracer, at compile time.
 
-namespace dovetail {
-struct kfac_statistics;
-}
-
 namespace dovetail::optim {
-
-// optim/stages/tensorwise.hpp
-class host_algebra;
-template <class Algebra>
-struct basic_tensor_update;
-using tensor_update = basic_tensor_update<host_algebra>;
 
 inline constexpr std::size_t max_slots = 16, max_passes = 8;
 
@@ -73,6 +65,7 @@ struct plan {
   std::size_t factors = 0;          ///< numbers that all reducing stages make of their sums
   std::size_t scalars = 0;          ///< numbers that reducing stages remember
   std::size_t tensorwise = 0;       ///< tensorwise stages
+  std::size_t rates = 0;            ///< stages with a learning rate
   bool slots_hold_weights = false;  ///< slots hold weights of before
   bool exact_slots = false;         ///< rounding of slots would be magnified
   bool by_tensor = false;           ///< from the first tensorwise stage on, the step can go tensor by tensor
@@ -140,33 +133,24 @@ consteval auto running_sum() {
   return first;
 }
 
-/// A tensorwise stage with work that ranks can divide.
-template <class S>
-inline constexpr bool solves = requires(S const& s, tensor_update const& t) {
-  s.solve(t);
-};
-/// A stage that learns from layers.
-template <class S>
-inline constexpr bool collects = requires(S const& s, tensor_update const& t, kfac_statistics const& f) {
-  s.collect(t, f);
-};
-
 template <class... Stages>
 struct flow {
   static constexpr std::size_t stages = sizeof...(Stages);
-  static constexpr std::size_t slots = (std::size_t{0} + ... + slot_count<Stages>);
-  static constexpr std::size_t factors = (std::size_t{0} + ... + factor_count<Stages>);
-  static constexpr bool whole_tensors = (tensorwise_stage<Stages> || ...);
-  static constexpr bool observes = (collects<Stages> || ...);
-  static constexpr bool needs_loss = (wants_loss<Stages> || ...);
+  static constexpr std::size_t slots = (std::size_t{0} + ... + stage_traits<Stages>::slots);
+  static constexpr std::size_t factors = (std::size_t{0} + ... + stage_traits<Stages>::factors);
+  static constexpr std::size_t rates = (std::size_t{0} + ... + stage_traits<Stages>::has_rate);
+  static constexpr bool whole_tensors = (stage_traits<Stages>::is_tensorwise || ...);
+  static constexpr bool observes = (stage_traits<Stages>::collects || ...);
+  static constexpr bool needs_loss = (stage_traits<Stages>::wants_loss || ...);
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>
   using stage = std::tuple_element_t<I, std::tuple<Stages...>>;
 
-  /// First slot, factor and scalar of each stage.
-  static constexpr auto first_slot = running_sum<slot_count<Stages>...>();
-  static constexpr auto first_factor = running_sum<factor_count<Stages>...>();
-  static constexpr auto first_scalar = running_sum<scalar_count<Stages>...>();
+  /// First slot, factor, scalar and rate of each stage.
+  static constexpr auto first_slot = running_sum<stage_traits<Stages>::slots...>();
+  static constexpr auto first_factor = running_sum<stage_traits<Stages>::factors...>();
+  static constexpr auto first_scalar = running_sum<stage_traits<Stages>::scalars...>();
+  static constexpr auto first_rate = running_sum<std::size_t{stage_traits<Stages>::has_rate}...>();
 
   /// The update that reaches stage `End`, from the update `u` that reaches stage `Begin`; stages from `From` on advance
   /// their slots. `factor` has those of all stages.
@@ -177,27 +161,32 @@ struct flow {
   /// Advances stage S, which update `u` has reached, and gives the terms of the sums that it measures.
   template <std::size_t S, class T>
   DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slot) {
-    advance_stage<stage<S>>(std::get<S>(k), w, u, slot + first_slot[S], slot_sequence<stage<S>>{});
+    advance_stage<stage<S>>(std::get<S>(k), w, u, slot + first_slot[S],
+                            std::make_index_sequence<stage_traits<stage<S>>::slots>{});
     return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
       return std::get<S>(k).measure(w, u, slot[first_slot[S] + I]...);
     }
-    (slot_sequence<stage<S>>{});
+    (std::make_index_sequence<stage_traits<stage<S>>::slots>{});
   }
 
   /// Where the chain is cut.
   static constexpr plan cut() {
     plan p;
-    p.slots_hold_weights = (optim::slots_hold_weights<Stages> || ...);
-    p.exact_slots = (optim::exact_slots<Stages> || ...);
+    p.slots_hold_weights = (stage_traits<Stages>::slots_hold_weights || ...);
+    p.exact_slots = (stage_traits<Stages>::exact_slots || ...);
     p.stages = stages;
+    p.rates = rates;
     p.slots = slots;
     p.factors = factors;
     p.scalars = first_scalar[stages];
-    constexpr bool reducing[] = {reducing_stage<Stages>..., false},
-                   guards[] = {optim::precedes_state<Stages>..., false}, through[] = {passes_through<Stages>..., false},
-                   whole[] = {tensorwise_stage<Stages>..., false}, solving[] = {solves<Stages>..., false};
-    constexpr std::size_t measures[] = {measure_count<Stages>..., 0}, advances[] = {slot_count<Stages>..., 0};
-    constexpr reduction needs[] = {needs_of<Stages>()..., reduction{}};
+    constexpr bool reducing[] = {stage_traits<Stages>::is_reducing..., false},
+                   guards[] = {stage_traits<Stages>::precedes_state..., false},
+                   through[] = {stage_traits<Stages>::passes_through..., false},
+                   whole[] = {stage_traits<Stages>::is_tensorwise..., false},
+                   solving[] = {stage_traits<Stages>::solves..., false};
+    constexpr std::size_t measures[] = {stage_traits<Stages>::measured..., 0},
+                          advances[] = {stage_traits<Stages>::slots..., 0};
+    constexpr reduction needs[] = {stage_traits<Stages>::needs..., reduction{}};
     std::size_t begin = 0, from = 0;
     bool stored = false;
     for (std::size_t i = 0; i < stages; ++i) {
@@ -248,20 +237,14 @@ struct flow {
   }
 
  private:
-  template <class S>
-  static constexpr reduction needs_of() {
-    if constexpr (reducing_stage<S>)
-      return S::needs;
-    else
-      return {};
-  }
   template <std::size_t Begin, std::size_t From, class T, std::size_t... I>
   DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,
                                                 [[maybe_unused]] T* slot, [[maybe_unused]] T const* factor,
                                                 std::index_sequence<I...>) {
     ((u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
           std::get<Begin + I>(k), w, u, slot + first_slot[Begin + I], factor + first_factor[Begin + I],
-          slot_sequence<stage<Begin + I>>{}, std::make_index_sequence<factor_count<stage<Begin + I>>>{})),
+          std::make_index_sequence<stage_traits<stage<Begin + I>>::slots>{},
+          std::make_index_sequence<stage_traits<stage<Begin + I>>::factors>{})),
      ...);
     return u;
   }
@@ -298,9 +281,9 @@ struct flow {
   }
   template <class S>
   static constexpr void name_state(plan& p, std::size_t& slot, std::size_t& scalar) {
-    if constexpr (has_any<slot_count<S>>)
+    if constexpr ((stage_traits<S>::slots > 0))
       for (auto const* name : S::slots) p.slot_names[slot++] = name;
-    if constexpr (has_any<scalar_count<S>>)
+    if constexpr ((stage_traits<S>::scalars > 0))
       for (auto const* name : S::scalars) {
         p.scalar_per_tensor[scalar] = S::needs.per_tensor;
         p.scalar_names[scalar++] = name;

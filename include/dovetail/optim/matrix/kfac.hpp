@@ -132,6 +132,7 @@ struct kronecker {
 /// sqrt(damping) I)^-1 with pi^2 = (tr A / order of A) / (tr S / order of S), inverses renewed every `interval` steps.
 /// Each layer's inverses are worked out by one rank.
 struct scale_by_kfac {
+  using kind = tensorwise;
   float decay = 0.95f;
   float damping = 1e-3f;
   std::int64_t interval = 10;
@@ -140,7 +141,6 @@ struct scale_by_kfac {
                   field{"damping", &scale_by_kfac::damping, ranges::positive},
                   field{"interval", &scale_by_kfac::interval, ranges::count}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     detail::kronecker const k(s);
@@ -206,6 +206,7 @@ struct scale_by_kfac {
 /// steps, u <- P ((P^T u Q) / (s + damping)) Q^T, with s the running average of (P^T g)^2 (Q^T a)^2, which begins in
 /// new bases as the product of their eigenvalues. Each layer's bases are worked out by one rank.
 struct scale_by_ekfac {
+  using kind = tensorwise;
   float decay = 0.95f;
   float damping = 1e-3f;
   std::int64_t interval = 10;
@@ -214,7 +215,6 @@ struct scale_by_ekfac {
                   field{"damping", &scale_by_ekfac::damping, ranges::positive},
                   field{"interval", &scale_by_ekfac::interval, ranges::count}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     detail::kronecker const k(s);

@@ -21,6 +21,7 @@ namespace dovetail::optim {
 /// (Jordan et al., Muon, 2024). Tensors of more dimensions are matrices of the first and all others; of a vector it is
 /// u / |u|. Each tensor's work is done by one rank.
 struct orthogonalize {
+  using kind = tensorwise;
   int iterations = 5;
   float a = 3.4445f, b = -4.7750f, c = 2.0315f;
   float epsilon = 1e-7f;
@@ -32,7 +33,6 @@ struct orthogonalize {
                   field{"c", &orthogonalize::c, ranges::finite},
                   field{"epsilon", &orthogonalize::epsilon, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
 
   static double cost(shape const& s) {
     double const rows = static_cast<double>(tensor_update::rows_of(s));

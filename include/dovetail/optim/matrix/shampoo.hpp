@@ -30,6 +30,7 @@ enum class graft { none, sgd, adagrad, rmsprop };
 /// `interval` steps; then the length of `grafting`. Tensors of more dimensions are matrices of the first and all
 /// others; a vector takes the grafted update as it is. Each tensor's roots are worked out by one rank.
 struct scale_by_shampoo {
+  using kind = tensorwise;
   float beta2 = 1;
   float epsilon = 1e-6f;  ///< ridge, as a share of the largest eigenvalue
   std::int64_t interval = 10;
@@ -47,7 +48,6 @@ struct scale_by_shampoo {
                   field{"graft_beta2", &scale_by_shampoo::graft_beta2, ranges::share},
                   field{"graft_epsilon", &scale_by_shampoo::graft_epsilon, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
   /// An eigenvalue of 0 has no inverse root; below this share, a float's statistics tell nothing of one.
   static constexpr double smallest_ridge = 0x1p-48;
 

@@ -25,6 +25,7 @@ namespace dovetail::optim {
 /// bases. A dimension above `largest` keeps the identity as its basis; of a vector it is Adam. With beta1 = 0 it is the
 /// eigenvalue-corrected Shampoo. Each tensor's bases are worked out by one rank.
 struct scale_by_soap {
+  using kind = tensorwise;
   float beta1 = 0.95f, beta2 = 0.95f;
   float shampoo_beta = -1;  ///< b3; negative: beta2
   float epsilon = 1e-8f;
@@ -39,7 +40,6 @@ struct scale_by_soap {
                   field{"interval", &scale_by_soap::interval, ranges::count},
                   field{"largest", &scale_by_soap::largest, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     auto const d = sides(s);

@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// s <- b2 s + (1 - b2)(u - m)^2 + epsilon (Zhuang et al., Momentum Centering and Asynchronous Update for Adaptive
 /// Gradient Methods, NeurIPS 2021).
 struct scale_by_acprop {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-16f;
   static constexpr auto describe() {

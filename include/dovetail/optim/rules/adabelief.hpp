@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// m <- b1 m + (1 - b1) u; s <- b2 s + (1 - b2)(u - m)^2 + epsilon; u <- m^ / (sqrt(s / (1 - b2^t)) + epsilon) (Zhuang
 /// et al., AdaBelief Optimizer, NeurIPS 2020, algorithm 2).
 struct scale_by_adabelief {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-16f;
   static constexpr auto describe() {

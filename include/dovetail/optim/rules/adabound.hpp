@@ -21,6 +21,7 @@ namespace dovetail::optim {
 /// l = final_ratio (1 - 1 / (gamma t + 1)), h = final_ratio (1 + 1 / (gamma t)) in units of the learning rate (Luo et
 /// al., Adaptive Gradient Methods with Dynamic Bound of Learning Rate, ICLR 2019, algorithm 2).
 struct scale_by_adabound {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float final_ratio = 100;
@@ -83,6 +84,7 @@ struct adabound {
 /// sqrt(1 - b2^t) / (1 - b1^t), l = final_ratio (1 - 1 / (gamma t + 1)), h = final_ratio (1 + 1 / (gamma t)) (Luo et
 /// al., Adaptive Gradient Methods with Dynamic Bound of Learning Rate, ICLR 2019).
 struct scale_by_amsbound {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float final_ratio = 100;

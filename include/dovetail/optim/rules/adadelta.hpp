@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// v <- rho v + (1 - rho) u^2; d = u sqrt(a + epsilon) / sqrt(v + epsilon) with the a of before;
 /// a <- rho a + (1 - rho) d^2; u <- d (Zeiler, ADADELTA, 2012, algorithm 1).
 struct scale_by_adadelta {
+  using kind = elementwise;
   float rho = 0.9f;
   float epsilon = 1e-6f;
   static constexpr auto describe() {

@@ -28,6 +28,7 @@ namespace dovetail::optim {
 /// u <- u / sqrt(V); u <- u / max(1, rms(u) / clipping); u <- max(smallest_rms, rms(w)) u. Constants where PyTorch's
 /// program has them: squares are not raised by the paper's epsilon_1, means are kept above `epsilon`.
 struct scale_by_adafactor {
+  using kind = tensorwise;
   float decay = -0.8f;
   float epsilon = 1.1920929e-7f;
   float smallest_rms = 1e-3f;
@@ -38,7 +39,6 @@ struct scale_by_adafactor {
                   field{"smallest_rms", &scale_by_adafactor::smallest_rms, ranges::not_negative},
                   field{"clipping", &scale_by_adafactor::clipping, ranges::positive}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     if (s.rank < 2) return {{"variance", s}};

@@ -18,6 +18,7 @@ namespace dovetail::optim {
 
 /// s <- s + u^2; u <- u / (sqrt(s) + epsilon) (Duchi et al., JMLR 2011, section 1.1, diagonal).
 struct scale_by_adagrad {
+  using kind = elementwise;
   float initial_accumulator = 0;
   float epsilon = 1e-10f;
   static constexpr auto describe() {

@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// s <- s + |u|^2; u <- u / sqrt(s), s beginning as initial^2 (Ward, Wu & Bottou, AdaGrad Stepsizes: Sharp Convergence
 /// over Nonconvex Landscapes, ICML 2019, algorithm 1).
 struct scale_by_adagrad_norm {
+  using kind = reducing;
   float initial = 1e-2f;  ///< b_0 of the paper, in units of the gradient's norm
   static constexpr auto describe() {
     return policy{"scale_by_adagrad_norm", field{"initial", &scale_by_adagrad_norm::initial, ranges::not_negative}};

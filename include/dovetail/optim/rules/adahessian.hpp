@@ -25,6 +25,7 @@ namespace dovetail::optim {
 /// (1 - b2) D^2, D the last diagonal that was observed, averaged over blocks; u <- m^ / (sqrt(v^)^power + epsilon), m^
 /// and v^ being m / (1 - b1^t) and v / (1 - b2^t). Until something is observed, D is 1.
 struct scale_by_adahessian {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-4f;
   spatial average = spatial::kernel;

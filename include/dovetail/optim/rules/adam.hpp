@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// Adam's direction (Kingma & Ba, ICLR 2015, algorithm 1): m <- b1 m + (1 - b1) u; v <- b2 v + (1 - b2) u^2;
 /// u <- m^ / (sqrt(v^) + epsilon) with m^ = m / (1 - b1^t), v^ = v / (1 - b2^t).
 struct scale_by_adam {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -18,6 +18,7 @@ namespace dovetail::optim {
 
 /// m <- b1 m + (1 - b1) u; n <- max(b2 n, |u| + epsilon); u <- m^ / n (Kingma & Ba, ICLR 2015, algorithm 2).
 struct scale_by_adamax {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// n <- b3 n + (1 - b3)(u + b2 d)^2; u <- (m^ + b2 c^) / (sqrt(n^) + epsilon) (Xie et al., Adan, TPAMI 2024,
 /// algorithm 1, each average corrected as in Adam).
 struct scale_by_adan {
+  using kind = elementwise;
   float beta1 = 0.98f, beta2 = 0.92f, beta3 = 0.99f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

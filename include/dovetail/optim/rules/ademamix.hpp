@@ -22,6 +22,7 @@ namespace dovetail::optim {
 /// `warmup` steps alpha grows linearly and b3 such that its half-life does (Pagliardini et al., The AdEMAMix
 /// Optimizer, ICLR 2025, algorithm 1 and equation 4).
 struct scale_by_ademamix {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f, beta3 = 0.9999f;
   float alpha = 5;
   std::int64_t warmup = 0;
@@ -102,6 +103,7 @@ struct ademamix {
 /// m <- b1 m + u; v <- b2 v + (1 - b2) u^2; u <- (m + alpha u) / (sqrt(v^) + epsilon) (Morwani et al., Connections
 /// between Schedule-Free Optimizers, AdEMAMix, and Accelerated SGD Variants, 2025).
 struct scale_by_simplified_ademamix {
+  using kind = elementwise;
   float beta1 = 0.99f, beta2 = 0.95f;
   float alpha = 0;
   float epsilon = 1e-8f;

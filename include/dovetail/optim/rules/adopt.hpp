@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// First step: v <- u^2, u <- 0. Then m <- b1 m + (1 - b1) clamp(u / max(sqrt(v), epsilon), (t - 1)^(1/4)) with the v
 /// of before; v <- b2 v + (1 - b2) u^2; u <- m (Taniguchi et al., ADOPT, NeurIPS 2024, algorithm 2 with clipping).
 struct scale_by_adopt {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.9999f;
   float epsilon = 1e-6f;
   static constexpr auto describe() {

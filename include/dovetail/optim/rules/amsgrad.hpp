@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// Adam's moments; x <- max(x, v); u <- m^ / (sqrt(x / (1 - b2^t)) + epsilon) (Reddi et al., On the Convergence of Adam
 /// and Beyond, ICLR 2018, algorithm 2, with PyTorch's corrections).
 struct scale_by_amsgrad {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// max(R - u (w - w0), 0); C <- C - u; the weight becomes w0 + C (L + R) / (L max(G + L, alpha L)) (Orabona & Tommasi,
 /// Training Deep Networks without Learning Rates Through Coin Betting, NeurIPS 2017, algorithm 2).
 struct bet_coins {
+  using kind = elementwise;
   float alpha = 100;      ///< the larger, the smaller the bets of the first steps
   float epsilon = 1e-8f;  ///< the largest gradient counts as at least this
   static constexpr auto describe() {

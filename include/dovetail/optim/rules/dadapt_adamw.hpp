@@ -24,6 +24,7 @@ namespace dovetail::optim {
 /// (Defazio & Mishchenko, Learning-Rate-Free Learning by D-Adaptation, ICML 2023, with the corrections of the authors'
 /// program).
 struct scale_by_dadapt_adam {
+  using kind = reducing;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float weight_decay = 0;

@@ -17,6 +17,7 @@ namespace dovetail::optim {
 /// that is worth less of what has come, the fewer steps are left (Chen et al., Demon: Improved Neural Network Training
 /// with Momentum Decay, ICASSP 2022).
 struct accumulate_decaying_momentum {
+  using kind = elementwise;
   float momentum = 0.9f;        ///< share of the momentum that the first step keeps
   std::int64_t steps = 100000;  ///< of the whole training; no momentum is left behind them
   static constexpr auto describe() {

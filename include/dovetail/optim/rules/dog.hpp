@@ -41,6 +41,7 @@ struct distance_and_gradient {
 /// Distance over gradients: r <- max(r, |w - w0|), r beginning as reach (1 + |w0|); s <- s + |u|^2; u <- u r /
 /// sqrt(s + epsilon) (Ivgi, Hinder & Carmon, DoG is SGD's Best Friend, ICML 2023).
 struct scale_by_dog {
+  using kind = reducing;
   float reach = 1e-6f;  ///< length of the first step, as a share of 1 + |w0|
   float epsilon = 1e-8f;
   static constexpr auto describe() {
@@ -88,6 +89,7 @@ struct dog {
 /// Distance over weighted gradients: r <- max(r, |w - w0|^2); s <- s + r |u|^2; u <- u r / (sqrt(s) + epsilon) (Khaled,
 /// Mishchenko & Jin, DoWG Unleashed, NeurIPS 2023, algorithm 1).
 struct scale_by_dowg {
+  using kind = reducing;
   float initial_square = 1e-4f;  ///< r before the first step: the square of a distance
   float epsilon = 1e-4f;         ///< added to the root in the denominator
   static constexpr auto describe() {

@@ -21,6 +21,7 @@ namespace dovetail::optim {
 /// Entropy-SGD: Biasing Gradient Descent Into Wide Valleys, ICLR 2017, algorithm 1; outer_lr stands for its eta gamma).
 /// Langevin's noise is a stage in front: add_noise.
 struct entropy_sgd_step {
+  using kind = elementwise;
   float lr = 0.1f;             ///< rate of the steps about the center
   float outer_lr = 1;          ///< share of the way to mu that the center moves
   std::int64_t steps = 20;     ///< L: gradients for each move of the center
@@ -54,12 +55,12 @@ struct entropy_sgd_step {
       return simd::select(ends, x, near) - w;
     }
   };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
-    double const growth = 1 + static_cast<double>(scope_growth), most = 1 / static_cast<double>(lr);
+  DOVETAIL_HD kernel prepare(std::int64_t t, float rate) const {
+    double const growth = 1 + static_cast<double>(scope_growth), most = 1 / static_cast<double>(rate);
     double const gamma = static_cast<double>(scope) * detail::power(growth, (t - 1) / steps);
     return {t == 1 ? 1.0f : 0.0f,
             t % steps == 0 ? 1.0f : 0.0f,
-            lr,
+            rate,
             outer_lr,
             static_cast<float>(gamma < most ? gamma : most),  // beyond, a step would end behind the center
             alpha};

@@ -23,6 +23,7 @@ namespace dovetail::optim {
 /// [1 / clipping, clipping], f' the loss of the step before, d beginning at 1; u <- u / d (Hayashi, Koushik & Neubig,
 /// Eve: A Gradient Based Optimization Method with Locally and Globally Adaptive Learning Rates, 2016, algorithm 1).
 struct scale_by_loss_change {
+  using kind = reducing;
   float beta = 0.999f;
   float clipping = 10;
   float lower_bound = 0;  ///< of the loss

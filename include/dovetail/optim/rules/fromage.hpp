@@ -16,6 +16,7 @@ namespace dovetail::optim {
 /// 1 if either is 0 (Bernstein et al., On the Distance between Two Neural Networks and the Stability of Learning,
 /// NeurIPS 2020, algorithm 1).
 struct descend_by_relative_distance {
+  using kind = reducing;
   float lr = 0.01f;  ///< length of a step, as a share of |w|; a number, no schedule
   static constexpr auto describe() {
     return policy{"descend_by_relative_distance", field{"lr", &descend_by_relative_distance::lr, ranges::not_negative}};
@@ -33,9 +34,9 @@ struct descend_by_relative_distance {
       return shrink * (w - lr * factor * u) - w;
     }
   };
-  DOVETAIL_HD kernel prepare(std::int64_t) const {
-    double const x = static_cast<double>(lr);
-    return {lr, static_cast<float>(1 / std::sqrt(1 + x * x))};
+  DOVETAIL_HD kernel prepare(std::int64_t, float rate) const {
+    double const x = static_cast<double>(rate);
+    return {rate, static_cast<float>(1 / std::sqrt(1 + x * x))};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
 };

@@ -21,6 +21,7 @@ namespace dovetail::optim {
 /// d = (1 - b1^t) / lr (sqrt(v^) + epsilon), d' the d of before, is this step as long as nothing bounds the weights: b1
 /// d' w cancels, and neither z nor d need be kept.
 struct scale_by_ftml {
+  using kind = elementwise;
   float beta1 = 0.6f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

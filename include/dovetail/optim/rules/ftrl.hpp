@@ -18,6 +18,7 @@ namespace dovetail::optim {
 /// are without a gradient; the paper's are 0. The slot keeps not z but lr (z + D w), the dual variable minus its
 /// projection, which stays small: nothing large cancels in it.
 struct follow_regularized_leader {
+  using kind = elementwise;
   float lr = 0.1f;  ///< alpha of the paper; a number, no schedule
   float beta = 1;   ///< in units of the gradient: the larger, the smaller the first steps
   float l1 = 0, l2 = 0;
@@ -43,10 +44,10 @@ struct follow_regularized_leader {
       return change;
     }
   };
-  constexpr kernel prepare(std::int64_t t) const {
+  constexpr kernel prepare(std::int64_t t, float rate) const {
     // A product that is exact in double precision: a device that fuses it leaves the host's bits.
-    auto const with_l2 = static_cast<double>(beta) + static_cast<double>(lr) * static_cast<double>(l2);
-    return {lr, static_cast<float>(with_l2), lr * l1, t == 1 ? 1.0f : 0.0f};
+    auto const with_l2 = static_cast<double>(beta) + static_cast<double>(rate) * static_cast<double>(l2);
+    return {rate, static_cast<float>(with_l2), rate * l1, t == 1 ? 1.0f : 0.0f};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
 };

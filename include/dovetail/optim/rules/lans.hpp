@@ -25,6 +25,7 @@ namespace dovetail::optim {
 /// et al., Accelerated Large Batch Optimization of BERT Pretraining in 54 minutes, 2020, algorithm 2). Behind
 /// normalize_per_tensor it is LANS.
 struct scale_by_lans {
+  using kind = reducing;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-6f;
   float weight_decay = 0.01f;

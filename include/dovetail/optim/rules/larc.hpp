@@ -16,6 +16,7 @@ namespace dovetail::optim {
 /// trust_coefficient |w| / (|u| + weight_decay |w| + epsilon), norms of each tensor, lr the rate that the chain ends
 /// with.
 struct scale_by_clipped_lars_trust_ratio {
+  using kind = reducing;
   float lr = 0.1f;                  ///< the rate that the chain ends with
   float trust_coefficient = 0.02f;  ///< length of a step below that rate, as a share of |w|
   float weight_decay = 0;           ///< share of the weight that is added

@@ -16,6 +16,7 @@ namespace dovetail::optim {
 /// u <- r (u + weight_decay w) with r = trust_coefficient |w| / (|u| + weight_decay |w| + epsilon), norms of each
 /// tensor (You et al., Large Batch Training of Convolutional Networks, 2017, algorithm 1). r = 1 if either norm is 0.
 struct scale_by_lars_trust_ratio {
+  using kind = reducing;
   float trust_coefficient = 1e-3f;  ///< length of the new update, as a share of |w|
   float weight_decay = 0;           ///< share of the weight that is added
   float epsilon = 0;                ///< added to the denominator of r

@@ -18,6 +18,7 @@ namespace dovetail::optim {
 /// u <- sign(b1 m + (1 - b1) u) with the m of before; m <- b2 m + (1 - b2) u (Chen et al., Symbolic Discovery of
 /// Optimization Algorithms, NeurIPS 2023, program 2).
 struct scale_by_lion {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.99f;
   static constexpr auto describe() {
     return policy{"scale_by_lion", field{"beta1", &scale_by_lion::beta1, ranges::share},

@@ -41,6 +41,7 @@ struct momentum_model {
 /// tau m) / (1 + lr weight_decay) (Schaipp et al., MoMo: Momentum Models for Adaptive Learning Rates, ICML
 /// 2024).
 struct descend_by_momo {
+  using kind = reducing;
   schedule lr = 1;  ///< the largest rate
   float beta = 0.9f;
   float lower_bound = 0;   ///< of the loss
@@ -74,12 +75,12 @@ struct descend_by_momo {
       return -(tau * m) - share * w;
     }
   };
-  kernel prepare(std::int64_t t) const {
+  DOVETAIL_HD kernel prepare(std::int64_t t, float rate) const {
     float const b = t == 1 ? 0.0f : beta;
     kernel k;
     k.keep = static_cast<double>(b);
     k.rest = 1 - static_cast<double>(b);
-    k.rate = static_cast<double>(learning_rate(t));
+    k.rate = static_cast<double>(rate);
     k.decay = static_cast<double>(weight_decay);
     k.lower_bound = static_cast<double>(lower_bound);
     k.beta = b;
@@ -112,6 +113,7 @@ struct momo {
 /// D>); w <- (w - tau m / D) / (1 + lr weight_decay) (Schaipp et al., MoMo: Momentum Models for Adaptive
 /// Learning Rates, ICML 2024).
 struct descend_by_momo_adam {
+  using kind = reducing;
   schedule lr = 1e-2f;  ///< the largest rate
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
@@ -154,11 +156,11 @@ struct descend_by_momo_adam {
       return -(tau * direction(m, v)) - share * w;
     }
   };
-  kernel prepare(std::int64_t t) const {
+  DOVETAIL_HD kernel prepare(std::int64_t t, float rate) const {
     kernel k;
     k.keep = static_cast<double>(beta1);
     k.rest = 1 - static_cast<double>(beta1);
-    k.rate = static_cast<double>(learning_rate(t));
+    k.rate = static_cast<double>(rate);
     k.decay = static_cast<double>(weight_decay);
     k.lower_bound = static_cast<double>(lower_bound);
     k.correct = detail::correction(beta1, t);

@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// product of mu_1 to mu_t, c0 = (1 - mu_t) / (1 - M_t), c1 = mu_(t+1) / (1 - M_(t+1)) (Dozat, Incorporating Nesterov
 /// Momentum into Adam, 2016, with PyTorch's schedule).
 struct scale_by_nadam {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;

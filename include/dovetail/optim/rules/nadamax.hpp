@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// epsilon), c0 and c1 as in scale_by_nadam (Dozat, Incorporating Nesterov Momentum into Adam, 2016; m keeps b1 as in
 /// PyTorch's NAdam, where the paper has the step's momentum).
 struct scale_by_nadamax {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   float momentum_decay = 4e-3f;

@@ -18,6 +18,7 @@ namespace dovetail::optim {
 /// v <- beta v + (1 - beta) |u|^2, one number per tensor, in the first step |u|^2; u <- u / (sqrt(v) + epsilon)
 /// (Ginsburg et al., NovoGrad, 2019, algorithm 1).
 struct scale_by_layer_rms {
+  using kind = reducing;
   float beta = 0.98f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

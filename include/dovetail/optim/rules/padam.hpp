@@ -22,6 +22,7 @@ namespace dovetail::optim {
 /// al., Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks, IJCAI 2020,
 /// algorithm 1, with the corrections of the authors' program).
 struct scale_by_padam {
+  using kind = elementwise;
   float power = 0.125f;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;

@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// size on average (Abu-El-Haija, Proportionate Gradient Updates with PercentDelta, 2017). |w| counts as at
 /// least epsilon.
 struct scale_by_percent_delta {
+  using kind = reducing;
   float epsilon = 1e-3f;  ///< the smallest |w| that is divided by, in units of the weights
   static constexpr auto describe() {
     return policy{"scale_by_percent_delta", field{"epsilon", &scale_by_percent_delta::epsilon, ranges::not_negative}};

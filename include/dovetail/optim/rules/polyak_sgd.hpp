@@ -18,6 +18,7 @@ namespace dovetail::optim {
 /// u <- u min(max(f - lower_bound, 0) / (|u|^2 + epsilon), largest): Polyak's rate, bounded (Loizou et al., Stochastic
 /// Polyak Step-size for SGD, AISTATS 2021, with c = 1). A zero gradient stays.
 struct scale_by_polyak {
+  using kind = reducing;
   float lower_bound = 0;  ///< of the loss
   float largest = 1;      ///< the largest rate
   float epsilon = 0;      ///< added to the denominator

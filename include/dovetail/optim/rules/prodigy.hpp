@@ -24,6 +24,7 @@ namespace dovetail::optim {
 /// d' epsilon) + weight_decay w); d <- d'. With bias_correction u and what is added to s and r are also multiplied by
 /// sqrt(1 - b2^t) / (1 - b1^t), as optax does.
 struct scale_by_prodigy {
+  using kind = reducing;
   float beta1 = 0.9f, beta2 = 0.999f;
   float beta3 = 0;  ///< 0: sqrt(beta2)
   float epsilon = 1e-8f;

@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// Adam's moments; u <- ((1 - nu1) u + nu1 m^) / (sqrt((1 - nu2) u^2 + nu2 v^) + epsilon) (Ma & Yarats, ICLR 2019,
 /// section 4).
 struct scale_by_qhadam {
+  using kind = elementwise;
   float nu1 = 0.7f, nu2 = 1;
   float beta1 = 0.995f, beta2 = 0.999f;
   float epsilon = 1e-8f;

@@ -16,6 +16,7 @@ namespace dovetail::optim {
 
 /// b <- beta b + (1 - beta) u; u <- (1 - nu) u + nu b (Ma & Yarats, Quasi-hyperbolic momentum, ICLR 2019, section 3).
 struct scale_by_qhm {
+  using kind = elementwise;
   float nu = 0.7f, beta = 0.999f;
   static constexpr auto describe() {
     return policy{"scale_by_qhm", field{"nu", &scale_by_qhm::nu, ranges::unit},

@@ -21,6 +21,7 @@ namespace dovetail::optim {
 /// u <- m^ sqrt((r_t - 4)(r_t - 2) r / ((r - 4)(r - 2) r_t)) sqrt(1 - b2^t) / (sqrt(v) + epsilon) (Liu et al., On the
 /// Variance of the Adaptive Learning Rate and Beyond, ICLR 2020, algorithm 2).
 struct scale_by_radam {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -18,6 +18,7 @@ namespace dovetail::optim {
 
 /// v <- alpha v + (1 - alpha) u^2; u <- u / (sqrt(v) + epsilon) (Tieleman & Hinton, lecture 6.5, 2012).
 struct scale_by_rms {
+  using kind = elementwise;
   float alpha = 0.99f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {
@@ -92,6 +93,7 @@ struct rmsprop_momentum {
 /// Sequences With Recurrent Neural Networks, 2013, equations 38 to 40). A variance that rounding made negative counts
 /// as 0.
 struct scale_by_centered_rms {
+  using kind = elementwise;
   float alpha = 0.99f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -19,12 +19,12 @@ namespace dovetail::optim {
 /// AdaGrad with one number per row (Mudigere et al., Software-Hardware Co-design for Fast and Scalable Training of Deep
 /// Learning Recommendation Models, ISCA 2022, section 4.1.4): s <- s + mean(u^2); u <- u / (sqrt(s) + epsilon).
 struct scale_by_row_wise_adagrad {
+  using kind = tensorwise;
   float epsilon = 1e-8f;
   static constexpr auto describe() {
     return policy{"scale_by_row_wise_adagrad",
                   field{"epsilon", &scale_by_row_wise_adagrad::epsilon, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     return {{"sum", shape{static_cast<std::int64_t>(tensor_update::rows_of(s))}}};

@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// s <- clamp(s grow) where u keeps the sign of the gradient before, clamp(s shrink) where it has turned (that gradient
 /// is then forgotten); u <- sign(u) s (Riedmiller & Braun, ICNN 1993, without backtracking).
 struct scale_by_rprop {
+  using kind = elementwise;
   float initial_step = 1e-2f;
   float shrink = 0.5f, grow = 1.2f;
   float smallest_step = 1e-6f, largest_step = 50;

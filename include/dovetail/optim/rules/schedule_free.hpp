@@ -18,6 +18,7 @@ namespace dovetail::optim {
 
 /// v <- beta v + (1 - beta) u^2; u <- u / (sqrt(v / (1 - beta^t)) + epsilon): Adam's direction without momentum.
 struct scale_by_corrected_rms {
+  using kind = elementwise;
   float beta = 0.999f;
   float epsilon = 1e-8f;
   static constexpr auto describe() {

@@ -15,6 +15,7 @@ namespace dovetail::optim {
 
 /// u <- sign(u), 0 where u is 0 (Bernstein et al., signSGD, ICML 2018).
 struct scale_by_sign {
+  using kind = elementwise;
   static constexpr auto describe() { return policy<scale_by_sign>{"scale_by_sign"}; }
   struct kernel {
     template <class T>

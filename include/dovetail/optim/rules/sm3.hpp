@@ -21,11 +21,11 @@ namespace dovetail::optim {
 /// SM3 (Anil et al., Memory-Efficient Adaptive Optimization, NeurIPS 2019, SM3-II): v = min(R, C) + u^2; R <- max of v
 /// over columns, C <- max over rows; u <- u / sqrt(v + epsilon), 0 where v is 0.
 struct scale_by_sm3 {
+  using kind = tensorwise;
   float epsilon = 1e-8f;
   static constexpr auto describe() {
     return policy{"scale_by_sm3", field{"epsilon", &scale_by_sm3::epsilon, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
 
   std::vector<named_shape> arrays(shape const& s) const {
     if (s.rank < 2) return {{"accumulator", s}};

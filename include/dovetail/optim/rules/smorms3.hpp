@@ -19,6 +19,7 @@ namespace dovetail::optim {
 /// v <- (1 - r) v + r u^2; x = m^2 / (v + epsilon); k <- 1 + k (1 - x), beginning at 1; u <- -u min(lr, x) / (sqrt(v) +
 /// epsilon) (Funk, RMSprop loses to SMORMS3: Beware the Epsilon!, 2015).
 struct descend_by_smorms3 {
+  using kind = elementwise;
   float lr = 1e-3f;  ///< the largest rate; a number, no schedule: x is compared with it
   float epsilon = 1e-16f;
   static constexpr auto describe() {
@@ -41,8 +42,8 @@ struct descend_by_smorms3 {
       return -simd::min(x, T(lr)) * u / (simd::sqrt(v) + least);
     }
   };
-  constexpr kernel prepare(std::int64_t) const {
-    return {lr, detail::least_epsilon(epsilon), detail::root_epsilon(epsilon)};
+  constexpr kernel prepare(std::int64_t, float rate) const {
+    return {rate, detail::least_epsilon(epsilon), detail::root_epsilon(epsilon)};
   }
   constexpr float learning_rate(std::int64_t) const { return lr; }
 };

@@ -22,6 +22,7 @@ namespace dovetail::optim {
 /// clipped to [-clipping, clipping]. An observation of the diagonal makes h <- b2 h + (1 - b2) of it; before the first
 /// one, and where the curvature is not positive, the step is clipped: the sign of the momentum.
 struct scale_by_sophia {
+  using kind = elementwise;
   float beta1 = 0.96f, beta2 = 0.99f;
   float gamma = 0.01f;
   float epsilon = 1e-12f;

@@ -22,6 +22,7 @@ namespace dovetail::optim {
 /// <- b1 m + u (from 0), u <- -(1 - b1) L m (Keskar & Socher, Improving Generalization Performance by Switching from
 /// Adam to SGD, 2017, algorithm 1).
 struct switch_adam_to_sgd {
+  using kind = reducing;
   float lr = 1e-3f;  ///< of Adam's steps; a number, no schedule: SGD's rate is measured with it
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-9f;
@@ -84,9 +85,9 @@ struct switch_adam_to_sgd {
       return -(by_adam * adam(m, v) + by_sgd * m);
     }
   };
-  DOVETAIL_HD kernel prepare(std::int64_t t) const {
+  DOVETAIL_HD kernel prepare(std::int64_t t, float rate) const {
     kernel k{detail::moments_of(beta1, beta2)};
-    k.adam_rate = static_cast<float>(static_cast<double>(lr) * detail::correction(beta1, t) /
+    k.adam_rate = static_cast<float>(static_cast<double>(rate) * detail::correction(beta1, t) /
                                      std::sqrt(detail::correction(beta2, t)));
     k.epsilon = detail::root_epsilon(epsilon);
     k.tolerance = tolerance;

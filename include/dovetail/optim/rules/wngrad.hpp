@@ -17,6 +17,7 @@ namespace dovetail::optim {
 
 /// b <- b + |u|^2 / b; u <- u / b (Wu, Ward & Bottou, WNGrad: Learn the Learning Rate in Gradient Descent, 2018).
 struct scale_by_wngrad {
+  using kind = reducing;
   float initial = 1;  ///< b before the first step: the inverse of the largest rate
   static constexpr auto describe() {
     return policy{"scale_by_wngrad", field{"initial", &scale_by_wngrad::initial, ranges::positive}};

@@ -20,6 +20,7 @@ namespace dovetail::optim {
 /// m <- b1 m + (1 - b1) u; v <- v - (1 - b2) sign(v - u^2) u^2; u <- m^ / (sqrt(v^) + epsilon) (Zaheer et al., Adaptive
 /// Methods for Nonconvex Optimization, NeurIPS 2018, algorithm 2, with Adam's corrections as in optax).
 struct scale_by_yogi {
+  using kind = elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
   float epsilon = 1e-3f;
   float initial_accumulator = 1e-6f;

@@ -45,6 +45,7 @@ struct slow_average {
 /// e <- decay e + (1 - decay)(w + u), from w + u of the first step on: the exponential moving average of the weights
 /// (Polyak & Juditsky, 1992; Tarvainen & Valpola, Mean teachers, NeurIPS 2017). u stays.
 struct ema_weights {
+  using kind = elementwise;
   float decay = 0.999f;  ///< share of the average that a step keeps
   static constexpr auto describe() { return policy{"ema_weights", field{"decay", &ema_weights::decay, ranges::share}}; }
   static constexpr std::array slots{"average", "average_low"};
@@ -62,6 +63,7 @@ struct ema_weights {
 /// the weights along the way (Izmailov et al., Averaging Weights Leads to Wider Optima, UAI 2018, algorithm 1). Before,
 /// e is w + u. u stays.
 struct swa_weights {
+  using kind = elementwise;
   std::int64_t begin = 1;  ///< the first step that counts, from 1
   std::int64_t every = 1;  ///< steps from one that counts to the next
   static constexpr auto describe() {
@@ -84,6 +86,7 @@ struct swa_weights {
 /// Lookahead (Zhang et al., NeurIPS 2019, algorithm 1): every `steps` steps the slow weights s <- s + alpha (w + u - s)
 /// follow, and the fast ones go back to them, u <- s - w; s begins as the first weights.
 struct lookahead {
+  using kind = elementwise;
   std::int64_t steps = 5;  ///< of the fast weights for each of the slow ones
   float alpha = 0.5f;      ///< how much of the way the slow weights follow
   static constexpr auto describe() {
@@ -119,6 +122,7 @@ struct lookahead {
 /// (1 - beta) d is known as well as y is, whatever beta. c = r_t^2 / (r_1^2 + … + r_t^2), r_t the rate, which rises to
 /// lr over `warmup` steps. x is what a model should be judged and used with: averaged_weights.
 struct schedule_free {
+  using kind = elementwise;
   float lr = 1;             ///< learning rate
   float beta = 0.9f;        ///< where gradients are taken: 0 at z, 1 at x
   std::int64_t warmup = 0;  ///< steps over which the rate rises to lr
@@ -140,12 +144,12 @@ struct schedule_free {
       return beta * (d - before) - down;
     }
   };
-  constexpr kernel prepare(std::int64_t t) const {
-    double const n = static_cast<double>(t), w = static_cast<double>(warmup), r = static_cast<double>(learning_rate(t));
+  constexpr kernel prepare(std::int64_t t, float rate) const {
+    double const n = static_cast<double>(t), w = static_cast<double>(warmup);
     // The sum of squares of 1/w, 2/w, … 1, 1, … up to step t.
     double const share = t <= warmup ? 6 * n / ((n + 1) * (2 * n + 1))
                                      : 1 / ((warmup > 0 ? (w + 1) * (2 * w + 1) / (6 * w) : 0) + n - w);
-    return {static_cast<float>(r), static_cast<float>(1 - share), beta};
+    return {rate, static_cast<float>(1 - share), beta};
   }
   constexpr float learning_rate(std::int64_t t) const {
     return t >= warmup
@@ -193,7 +197,7 @@ void averaged_weights(Rule const& rule, parameter_list const& parameters, state 
         for (std::size_t k = 0; k < w.size(); ++k) out[at + k] = stage.average(w[k], own[at + k]);
       }
     }
-    slot += slot_count<S>;
+    slot += stage_traits<S>::slots;
   };
   std::apply([&](auto const&... stage) { (write(stage), ...); }, stages);
 }

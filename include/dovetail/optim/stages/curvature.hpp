@@ -83,7 +83,7 @@ bool observe_curvature(Rule const& rule, parameter_list const& parameters, state
       auto const h = s.slot(first + S::curvature_slot);
       for (std::size_t i = 0; i < h.size(); ++i) h[i] = stage.observed(h[i], estimate[i]);
     }
-    first += slot_count<S>;
+    first += stage_traits<S>::slots;
   };
   std::apply([&](auto const&... stage) { (write(stage), ...); }, stages);
   return true;

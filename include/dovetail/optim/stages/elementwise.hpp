@@ -16,6 +16,7 @@ namespace dovetail::optim {
 /// u <- u + weight_decay w. Before the direction it is L2 regularization, behind it decoupled decay
 /// (Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019).
 struct add_decayed_weights {
+  using kind = elementwise;
   float weight_decay = 0.01f;  ///< share of the weight that is added
   static constexpr auto describe() {
     return policy{"add_decayed_weights",
@@ -34,6 +35,7 @@ struct add_decayed_weights {
 
 /// u <- min(max(u, -limit), limit). NaN stays NaN.
 struct clip_by_value {
+  using kind = elementwise;
   float limit = 1;  ///< the largest size of an element, in units of the gradient
   static constexpr auto describe() {
     return policy{"clip_by_value", field{"limit", &clip_by_value::limit, ranges::positive}};
@@ -51,6 +53,7 @@ struct clip_by_value {
 
 /// u <- factor u.
 struct scale {
+  using kind = elementwise;
   float factor = 1;  ///< may be negative
   static constexpr auto describe() { return policy{"scale", field{"factor", &scale::factor, ranges::finite}}; }
 
@@ -66,6 +69,7 @@ struct scale {
 
 /// u <- -lr u: what is added to the weights. Ends a chain.
 struct scale_by_learning_rate {
+  using kind = elementwise;
   schedule lr = 1e-3f;  ///< learning rate
   static constexpr auto describe() {
     return policy{"scale_by_learning_rate", field{"lr", &scale_by_learning_rate::lr}};
@@ -79,12 +83,13 @@ struct scale_by_learning_rate {
       return -lr * u;
     }
   };
-  constexpr kernel prepare(std::int64_t t) const { return {learning_rate(t)}; }
+  constexpr kernel prepare(std::int64_t, float rate) const { return {rate}; }
   constexpr float learning_rate(std::int64_t t) const { return lr(t - 1); }
 };
 
 /// Heavy-ball momentum as PyTorch's SGD has it: b <- momentum b + (1 - dampening) u, in the first step b <- u; u <- b.
 struct accumulate_momentum {
+  using kind = elementwise;
   float momentum = 0.9f;
   float dampening = 0;
   static constexpr auto describe() {
@@ -109,6 +114,7 @@ struct accumulate_momentum {
 
 /// Nesterov's momentum as PyTorch's SGD has it: b <- momentum b + u; u <- u + momentum b.
 struct accumulate_nesterov_momentum {
+  using kind = elementwise;
   float momentum = 0.9f;
   static constexpr auto describe() {
     return policy{"accumulate_nesterov_momentum",
@@ -132,6 +138,7 @@ struct accumulate_nesterov_momentum {
 
 /// m <- beta m + (1 - beta) u; u <- m.
 struct accumulate_average {
+  using kind = elementwise;
   float beta = 0.9f;
   static constexpr auto describe() {
     return policy{"accumulate_average", field{"beta", &accumulate_average::beta, ranges::share}};
@@ -156,6 +163,7 @@ struct accumulate_average {
 /// to come again (Mokhtari et al., A Unified Analysis of Extra-gradient and Optimistic Gradient Methods, AISTATS 2020).
 /// Behind a direction it makes that optimistic.
 struct extrapolate_from_past {
+  using kind = elementwise;
   float alpha = 1;  ///< weight of the update
   float beta = 1;   ///< weight of its change since the step before
   static constexpr auto describe() {

@@ -17,6 +17,7 @@ namespace dovetail::optim {
 
 /// u <- u min(1, max_norm / |u|), the norm over all tensors of all groups (Pascanu et al., ICML 2013).
 struct clip_by_global_norm {
+  using kind = reducing;
   float max_norm = 1;  ///< the largest norm, in units of the gradient
   static constexpr auto describe() {
     return policy{"clip_by_global_norm",
@@ -41,6 +42,7 @@ struct clip_by_global_norm {
 /// Skips the whole step, so that weights and state stay as they are, if any element of u is NaN or infinite, or if the
 /// sum of their squares overflows a float (|u| > 1.8e19): second moments would be infinite for ever.
 struct skip_non_finite {
+  using kind = reducing;
   static constexpr auto describe() { return policy<skip_non_finite>{"skip_non_finite"}; }
   static constexpr reduction needs{};
   static constexpr bool precedes_state = true;
@@ -58,6 +60,7 @@ DOVETAIL_COLD inline void check_bounds(char const* who, float low, float high) {
 /// u <- u phi(|w|) / |u|, norms of each tensor, phi(x) = min(max(x, min_norm), max_norm) (You et al., Large Batch
 /// Optimization for Deep Learning, ICLR 2020, algorithm 2). The factor is 1 if phi(|w|) or |u| is 0.
 struct scale_by_trust_ratio {
+  using kind = reducing;
   float min_norm = 0, max_norm = std::numeric_limits<float>::max();  ///< bounds of phi, in units of the weights
   static constexpr auto describe() {
     return policy{"scale_by_trust_ratio", field{"min_norm", &scale_by_trust_ratio::min_norm, ranges::not_negative},
@@ -82,6 +85,7 @@ struct scale_by_trust_ratio {
 
 /// u <- u / |u|, norms of each tensor; a tensor of zeros stays.
 struct normalize_per_tensor {
+  using kind = reducing;
   static constexpr auto describe() { return policy<normalize_per_tensor>{"normalize_per_tensor"}; }
   static constexpr reduction needs{.per_tensor = true};
 

@@ -21,13 +21,13 @@ namespace dovetail::optim {
 /// Adaptive gradient clipping (Brock et al., High-Performance Large-Scale Image Recognition Without Normalization, ICML
 /// 2021, equation 3): a row with |u| > clipping max(|w|, epsilon) is scaled down to that norm.
 struct clip_adaptively {
+  using kind = tensorwise;
   float clipping = 0.01f;  ///< the largest norm of a row's update, as a share of its weights' norm
   float epsilon = 1e-3f;   ///< the least norm that weights are taken to have
   static constexpr auto describe() {
     return policy{"clip_adaptively", field{"clipping", &clip_adaptively::clipping, ranges::positive},
                   field{"epsilon", &clip_adaptively::epsilon, ranges::not_negative}};
   }
-  static constexpr bool tensorwise = true;
 
   template <class Algebra>
   void apply(basic_tensor_update<Algebra> const& t) const {
@@ -55,8 +55,8 @@ struct clip_adaptively {
 
 /// Gradient centralization (Yong et al., ECCV 2020, equation 1): u <- u - mean(u) in each row; vectors stay.
 struct centralize {
+  using kind = tensorwise;
   static constexpr auto describe() { return policy<centralize>{"centralize"}; }
-  static constexpr bool tensorwise = true;
 
   template <class Algebra>
   void apply(basic_tensor_update<Algebra> const& t) const {
@@ -89,6 +89,7 @@ struct centralize {
 /// Gradient Noise Improves Learning for Very Deep Networks, 2015, equation 1). The same numbers on every rank and
 /// thread count.
 struct add_noise {
+  using kind = tensorwise;
   float eta = 0.01f;       ///< variance in the first step
   float gamma = 0.55f;     ///< how fast it falls
   std::uint64_t seed = 0;  ///< of the numbers, which also depend on the tensor's name and the step
@@ -96,7 +97,6 @@ struct add_noise {
     return policy{"add_noise", field{"eta", &add_noise::eta, ranges::not_negative},
                   field{"gamma", &add_noise::gamma, ranges::not_negative}, field{"seed", &add_noise::seed}};
   }
-  static constexpr bool tensorwise = true;
 
   template <class Algebra>
   void apply(basic_tensor_update<Algebra> const& t) const {

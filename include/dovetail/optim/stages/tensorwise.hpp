@@ -20,7 +20,7 @@
 #include <dovetail/optim/step_options.hpp>
 
 // What a tensorwise stage is: one that maps the update of a tensor as a whole, because it needs rows, columns or a
-// matrix. It is an aggregate of hyperparameters that says `static constexpr bool tensorwise = true`, and has any of
+// matrix. It is an aggregate of hyperparameters that says `using kind = optim::tensorwise`, and has any of
 //
 //   std::vector<named_shape> arrays(shape const&) const     its state for a tensor of this shape, zero at first
 //   void apply(tensor_update const&) const                  replaces the update
@@ -112,7 +112,8 @@ inline constexpr bool collects_with = requires(S const& s, Tensor const& t, kfac
 template <class S, class Tensor>
 inline constexpr bool written_for =
     observes_with<S, Tensor> == observes_with<S, tensor_update>&& solves_with<S, Tensor> ==
-    solves<S>&& applies_with<S, Tensor> == applies_with<S, tensor_update>&& collects_with<S, Tensor> == collects<S>;
+    stage_traits<S>::solves&& applies_with<S, Tensor> == applies_with<S, tensor_update>&& collects_with<S, Tensor> ==
+    stage_traits<S>::collects;
 
 /// Copies a column-major tensor row by row, or with `back` one in rows into columns; `shape` is the tensor's as it was
 /// registered. Both have room for it and do not overlap.
@@ -182,7 +183,7 @@ void map_tensors(Stage const& stage, parameter_list const& parameters, View cons
   using stage_type = std::remove_cvref_t<decltype(stage(0))>;
   using tensor = decltype(view(0));
   if constexpr (observes_with<stage_type, tensor>) each([&](std::size_t i) { stage(i).observe(view(i)); });
-  if constexpr (solves<stage_type>)
+  if constexpr (stage_traits<stage_type>::solves)
     each([&](std::size_t i) {
       auto const t = view(i);
       if (has_work(stage(i), parameters[i], t.step)) stage(i).solve(t);
