@@ -12,3 +12,4 @@
 #include <dovetail/optim/rules.hpp>
 #include <dovetail/optim/schedules.hpp>
 #include <dovetail/optim/stages.hpp>
+#include <dovetail/optim/tensorwise.hpp>

@@ -11,7 +11,7 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
 
 {
   # Arrows run down only, and siblings do not include each other. concepts.hpp, the map, is outside the house.
-  xargs awk -f "$here/floors.awk" < "$work/headers"
+  xargs awk -v map=../docs/design.md -f "$here/floors.awk" < "$work/headers"
 
   # shellcheck disable=SC2016
   xargs awk '

@@ -6,6 +6,7 @@
 
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/engine/tensorwise_calls.hpp>
 #include <dovetail/optim/matrix.hpp>
 
 #include "optim/remote.hpp"

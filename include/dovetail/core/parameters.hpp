@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -16,6 +17,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/core/shard.hpp>
 
@@ -98,6 +100,20 @@ class parameter_list {
     require(n == 0 || (weight && gradient), "parameter '", name, "': its ", weight ? "gradient" : "weight",
             " is a null pointer, its shape ", shape, ": pass the memory of ", n, " elements");
     add(std::move(name), {weight, n}, {gradient, n}, shape);
+  }
+
+  /// Refuses what is not memory of floats that a step may write to.
+  template <class Weight, class Gradient>
+  requires(!std::convertible_to<Weight, std::span<float>> || !std::convertible_to<Gradient, std::span<float>>)  //
+      void add(std::string, Weight&&, Gradient&&, dovetail::shape = {}, layout = layout::row_major) {
+    DOVETAIL_REQUIRE((std::convertible_to<Weight, std::span<float>>),
+                     "a weight is memory of floats that can be written to, a std::span<float> or what converts to one",
+                     Weight);
+    DOVETAIL_REQUIRE(
+        (!std::convertible_to<Weight, std::span<float>> || std::convertible_to<Gradient, std::span<float>>),
+        "a gradient is memory of floats that is not const (some rules and exchanges write to it), a "
+        "std::span<float> or what converts to one",
+        Gradient);
   }
 
   /// Gives tensors other memory of the same size, all of them at once, so that one may take what another one leaves.

@@ -20,10 +20,12 @@
 #include <dovetail/optim/engine/stage_calls.hpp>
 #include <dovetail/optim/engine/stage_check.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
+#include <dovetail/optim/engine/tensorwise_calls.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 

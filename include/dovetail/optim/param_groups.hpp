@@ -47,6 +47,14 @@ struct rank_below {
   bool operator()(std::string_view, shape const& s) const { return s.rank < rank; }
 };
 
+namespace detail {
+template <class Predicate>
+consteval void check_predicate() {
+  DOVETAIL_REQUIRE((std::is_invocable_r_v<bool, Predicate const&, std::string_view, shape const&>),
+                   "the predicate of a group is called as bool(std::string_view name, shape const&) const", Predicate);
+}
+}  // namespace detail
+
 /// The parameters for which `predicate(name, shape)` holds, and their hyperparameters.
 template <class Predicate, class Rule>
 struct group {
@@ -64,9 +72,12 @@ class param_groups {
   static constexpr std::size_t count = 1 + sizeof...(Groups);
   template <class Predicate, class Other>
   static constexpr bool same_rule(group<Predicate, Other> const*) {
-    DOVETAIL_REQUIRE((std::same_as<Rule, Other>),
-                     "the groups of an optimizer differ in hyperparameters, not in their rule: use one type of rule",
-                     Other, Rule);
+    DOVETAIL_REQUIRE(
+        (std::same_as<Rule, Other>),
+        "the groups of param_groups have one rule and differ in its hyperparameters: for several rules use "
+        "optim::partition",
+        Other, Rule);
+    detail::check_predicate<Predicate>();
     return true;
   }
   static_assert((same_rule(static_cast<Groups const*>(nullptr)) && ...));

@@ -86,6 +86,13 @@ struct subset_source {
 ///                  optim::group{[](auto, shape const& s) { return s.rank == 2; }, optim::muon{}}}
 template <class Rest, class... Groups>
 class partition {
+  template <class Predicate, class Rule>
+  static constexpr bool has_predicate(group<Predicate, Rule> const*) {
+    detail::check_predicate<Predicate>();
+    return true;
+  }
+  static_assert((has_predicate(static_cast<Groups const*>(nullptr)) && ...));
+
   template <class Rule>
   struct part {
     std::vector<std::size_t> index;  ///< of its parameters in the whole list

@@ -45,7 +45,7 @@
 //                                                With parameter groups they are updated with the first group's
 //                                                hyperparameters only
 //
-// A *tensorwise* stage maps the update of one tensor as a whole: optim/stages/tensorwise.hpp.
+// A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
 //
 // Any kernel may have
 //   void evaluated(double loss)                  tells it this step's loss, which step_options then must give

@@ -7,4 +7,3 @@
 #include <dovetail/optim/stages/moments.hpp>
 #include <dovetail/optim/stages/reducing.hpp>
 #include <dovetail/optim/stages/row_wise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>

@@ -15,7 +15,7 @@
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/sharding.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 

@@ -12,7 +12,7 @@
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/cuda/algebra_kernels.cuh>
 #include <dovetail/optim/linalg/remote_span.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // optim/linalg/algebra.hpp in a device's memory: everything is queued on the state's stream, and nothing waits but
 // `value`.

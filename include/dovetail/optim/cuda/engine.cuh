@@ -15,6 +15,7 @@
 #include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/kernels.cuh>
 #include <dovetail/optim/cuda/state.cuh>
+#include <dovetail/optim/engine/tensorwise_calls.hpp>
 
 // Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors;
 // tensorwise stages, stage by stage and tensor by tensor, on the same stream (those with products and roots:

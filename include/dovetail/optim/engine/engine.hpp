@@ -12,10 +12,13 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/engine/pass_loop.hpp>
 #include <dovetail/optim/engine/plan.hpp>
+#include <dovetail/optim/engine/stage_calls.hpp>
+#include <dovetail/optim/engine/stage_traits.hpp>
+#include <dovetail/optim/engine/tensorwise_calls.hpp>
 #include <dovetail/optim/gradient_source.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // Runs a plan on the host: one loop per pass, and what happens between passes.
 

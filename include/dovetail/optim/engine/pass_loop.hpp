@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/gradient_source.hpp>
@@ -17,6 +18,18 @@
 namespace dovetail::optim {
 
 namespace detail {
+
+/// The cursor of a pass's first load.
+template <class Source, bool Stored>
+struct cursor_type {
+  using type = decltype(std::declval<Source const&>().at(std::declval<parameter_list const&>(), 0));
+};
+template <class Source>
+struct cursor_type<Source, true> {
+  using type = gradient::dense::cursor;
+};
+template <class Source, bool Stored>
+using cursor_of = typename cursor_type<Source, Stored>::type;
 
 /// Elements by which loops ask for memory early.
 inline constexpr std::size_t ahead = 512;

@@ -21,7 +21,7 @@ struct shape;
 
 namespace dovetail::optim {
 
-// optim/stages/tensorwise.hpp
+// optim/tensorwise.hpp
 class host_algebra;
 template <class Algebra>
 struct basic_tensor_update;
@@ -198,7 +198,7 @@ struct stage_traits {
     { s.initial_scalar(std::size_t{0}) } -> std::convertible_to<double>;
   };
 
-  // Of a tensorwise stage (optim/stages/tensorwise.hpp).
+  // Of a tensorwise stage (optim/tensorwise.hpp).
   static constexpr bool has_arrays = requires(S const& s, shape const& x) { s.arrays(x); };
   /// Work that ranks can divide.
   static constexpr bool solves = requires(S const& s, tensor_update const& t) { s.solve(t); };

@@ -16,7 +16,7 @@
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/schedules/schedules.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // Natural gradients by Kronecker factors. Of a layer y = W a, with gradients g of the outputs, the Fisher matrix is
 // taken to be A (x) S with A = E[a a^T] and S = E[g g^T]; a bias right behind its weight ("0.weight", "0.bias") belongs

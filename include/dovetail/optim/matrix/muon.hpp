@@ -12,7 +12,7 @@
 #include <dovetail/optim/rules/qhm.hpp>
 #include <dovetail/optim/schedules/schedules.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 

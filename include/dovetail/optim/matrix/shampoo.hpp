@@ -16,7 +16,7 @@
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/schedules/schedules.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 

@@ -14,7 +14,7 @@
 #include <dovetail/optim/schedules/schedules.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/stages/moments.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
 

@@ -15,7 +15,7 @@
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // u is the update that arrives, w the weight, t the step from 1. The second moment of a matrix is kept as numbers per
 // row and column: n + m of them instead of n m. Tensors of more dimensions are matrices of their first dimension and

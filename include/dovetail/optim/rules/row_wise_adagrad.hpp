@@ -10,7 +10,7 @@
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // u is the update that arrives, w the weight, t the step from 1.
 

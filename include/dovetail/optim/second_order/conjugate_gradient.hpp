@@ -10,7 +10,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/ranges.hpp>
-#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/hvp.hpp>
 
 namespace dovetail::optim {

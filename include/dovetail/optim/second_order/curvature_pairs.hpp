@@ -10,7 +10,7 @@
 
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
-#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 
 namespace dovetail::optim::detail {
 

@@ -17,7 +17,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
-#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/conjugate_gradient.hpp>
 #include <dovetail/optim/second_order/hvp.hpp>
 #include <dovetail/optim/second_order/line_search.hpp>

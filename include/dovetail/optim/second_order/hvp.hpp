@@ -13,7 +13,7 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
-#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/minimize.hpp>
 
 // Curvature without a matrix: products of the Hessian, or of what stands for it, with vectors.

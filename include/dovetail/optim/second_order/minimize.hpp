@@ -14,7 +14,7 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/ranges.hpp>
-#include <dovetail/optim/linalg/flat_vectors.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/line_search.hpp>
 #include <dovetail/optim/step_options.hpp>
 

@@ -10,7 +10,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/philox.hpp>
 #include <dovetail/core/ranges.hpp>
-#include <dovetail/optim/stages/tensorwise.hpp>
+#include <dovetail/optim/tensorwise.hpp>
 
 // Stages that work row by row. A row is what belongs to one output: of a dense weight {out, in} its row, of a
 // convolution {out, in, height, width} its filter, of an embedding the vector of a word; a vector (a bias) is one row.
