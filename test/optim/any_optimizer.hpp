@@ -41,7 +41,7 @@ double another(field<Rule> const& f, Rule const& rule) {
 /// 20 steps by name are those by type, to the bit, with other hyperparameters than the defaults; the state of one goes
 /// on in the other.
 template <class Rule>
-void check_steps(optim::registry const& known, char const* name) {
+void check_steps(optim::registry const& known, std::string const& name) {
   CAPTURE(name);
   Rule rule{};
   optim::settings given;
@@ -86,7 +86,7 @@ void check_steps(optim::registry const& known, char const* name) {
 
 /// Every field can be set by its name, and is then what it is when it is set by type.
 template <class Rule>
-void check_fields(optim::registry const& known, char const* name) {
+void check_fields(optim::registry const& known, std::string const& name) {
   CAPTURE(name);
   for (auto const& f : Rule::describe()) {
     std::string const field = f.name();
