@@ -45,7 +45,7 @@ DOVETAIL_COLD inline std::vector<std::string> differences(std::map<std::string, 
                                                           std::map<std::string, std::string> const& now) {
   std::vector<std::string> all;
   if (!saved.contains("optimizer")) return all;
-  bool same_policies = true;
+  bool same_policies = true, rates_differ = false;
   auto const text = [](std::map<std::string, std::string> const& of, std::string const& key) {
     auto const found = of.find(key);
     return found == of.end() ? std::string("not there") : found->second;
@@ -60,6 +60,9 @@ DOVETAIL_COLD inline std::vector<std::string> differences(std::map<std::string, 
   for (auto const& [key, value] : keys) {
     bool const both = saved.contains(key) && now.contains(key);
     if (!key.starts_with(detail::hyperparameter_prefix) || (!both && !same_policies)) continue;
+    bool const is_rate = key.starts_with(message(detail::hyperparameter_prefix, "learning rate."));
+    if (is_rate && rates_differ) continue;  // one step of a schedule is enough to say so
+    rates_differ = rates_differ || (is_rate && text(saved, key) != text(now, key));
     if (!both || text(saved, key) != text(now, key))
       all.push_back(message(key.substr(detail::hyperparameter_prefix.size()), " was ", text(saved, key), " and is ",
                             text(now, key)));
