@@ -87,6 +87,7 @@ int main(int argc, char** argv) {
     if (which == rule::momentum || which == rule::adamw)
       add(std::string(r.name) + "/by_hand", r.bytes, [&p, which] { return bench::make_by_hand(which, p); });
   }
+  add("adamw/by_name", 28, [&p] { return bench::make_library_plain(rule::adamw_by_name, p, 1); });
   add("adamw/two_threads", 28, [&p] { return bench::make_library_plain(rule::adamw, p, 2); });
   add("adamw/1000_tensors", 28, [&] { return bench::make_library_plain(rule::adamw, one_arena.list, 1); });
   add("adamw/1000_scattered", 28, [&] { return bench::make_library_plain(rule::adamw, scattered.list, 1); });
@@ -120,6 +121,8 @@ int main(int argc, char** argv) {
        {"LAMB built with -O2 is within 15 % of itself built for this machine", "lamb/plain", "lamb/native", 1.15},
        {"a chain of six stages, built for this machine, costs no more than Adam", "six_stages/native", "adam/native",
         1.05},
+       {"AdamW chosen by name when the program runs costs at most 1 % more than AdamW by type", "adamw/by_name",
+        "adamw/plain", 1.01},
        {"1000 tensors in one arena cost as one", "adamw/1000_tensors", "adamw/plain", 1.10},
        {"1000 scattered tensors cost at most 15 % more than one", "adamw/1000_scattered", "adamw/plain", 1.15},
        // libtorch's C++ optimizer has no fused form: bench_optim_rules measures PyTorch at its best.

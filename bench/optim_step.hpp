@@ -9,7 +9,7 @@
 // without flags. Each build is a shared library of its own, so that the linker cannot merge their inline functions.
 namespace bench {
 
-enum class rule { sgd, momentum, adam, adamw, clipped_adamw, lars, lamb, six_stages };
+enum class rule { sgd, momentum, adam, adamw, adamw_by_name, clipped_adamw, lars, lamb, six_stages };
 
 /// One optimizer with its state, bound to parameters.
 struct stepper {

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/registry.hpp>
 
 #include "optim_step.hpp"
 
@@ -41,6 +42,8 @@ __attribute__((visibility("default"))) std::unique_ptr<stepper> MAKE(rule r, dov
                   p, threads);
     case rule::adamw:
       return bind(optim::adamw{}, p, threads);
+    case rule::adamw_by_name:
+      return bind(optim::registry{}.add<optim::adamw>().make("adamw"), p, threads);
     case rule::clipped_adamw:
       return bind(optim::chain{optim::clip_by_global_norm{1}, optim::adamw{}}, p, threads);
     case rule::lars:

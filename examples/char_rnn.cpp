@@ -8,6 +8,7 @@
 //     ./run demo --mpi 2             the same as processes, with the same losses, bit for bit
 //     ./run demo --text ~/src        on text of your own
 //     ./run demo --resume            goes on where an interrupted run stopped
+//     ./run demo --optimizer lion --set weight_decay=0.1
 
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #include <filesystem>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <numbers>
 #include <optional>
 #include <span>
@@ -41,6 +43,7 @@
 #endif
 
 #include "number_in.hpp"
+#include "optimizers.hpp"
 
 using namespace dovetail;
 namespace fs = std::filesystem;
@@ -49,6 +52,7 @@ namespace {
 
 // The network is a type: its shapes are checked, and its 887 thousand parameters counted, by the compiler.
 constexpr int vocabulary = 96, window = 50;
+constexpr float usual_lr = 4e-3f;
 using network =
     nn::network<nn::shape{window}, nn::embedding<vocabulary, 64>, nn::lstm<256>, nn::lstm<256>, nn::dense<vocabulary>>;
 
@@ -59,7 +63,9 @@ struct settings {
   std::int64_t batch = 25;
   std::int64_t steps = 500;
   std::uint64_t seed = 1;
-  float lr = 4e-3f;
+  std::optional<float> lr;
+  std::string optimizer;         // empty: the chain of make_optimizer
+  std::vector<std::string> set;  // its hyperparameters, "key=value"
   float ratio = 0.01f;
   bool resume = false;
 };
@@ -77,11 +83,14 @@ void interrupt(int signal) {
 }
 
 // The optimizer is a chain of stages, which the engine fuses into two passes over memory: one for the norm, one for
-// everything else.
-auto make_optimizer(settings const& s) {
+// everything else. --optimizer has another one in its place.
+optim::any_optimizer make_optimizer(settings const& s) {
+  optim::warmup const rate{.steps = 20, .then = optim::cosine{.initial = s.lr.value_or(usual_lr), .steps = s.steps}};
+  if (!s.optimizer.empty())
+    return examples::make_optimizer(s.optimizer, s.lr ? optim::settings{{"lr", rate}} : optim::settings{}, s.set);
+  require(s.set.empty(), "--set ", s.set.empty() ? "" : s.set[0], ": it sets a hyperparameter of --optimizer NAME");
   return optim::chain{optim::clip_by_global_norm{1.f}, optim::scale_by_adam{.beta2 = 0.99f},
-                      optim::scale_by_learning_rate{
-                          optim::warmup{.steps = 20, .then = optim::cosine{.initial = s.lr, .steps = s.steps}}}};
+                      optim::scale_by_learning_rate{rate}};
 }
 
 struct result {
@@ -106,7 +115,8 @@ struct logs {
     metrics.flush();
     tensorboard.flush();
   }
-  void operator()(train::step_record const& r, std::int64_t sequences) {
+  // `with`: what the run trains with, beside the first record.
+  void operator()(train::step_record const& r, std::int64_t sequences, std::map<std::string, std::string>& with) {
     double const bits = r.loss / std::numbers::ln2;
     metrics.write(r.step, r.epoch,
                   {{"loss", r.loss},
@@ -115,7 +125,8 @@ struct logs {
                    {"learning_rate", r.lr},
                    {"gradient_norm", r.gradient_norm},
                    {"sequences_per_second", r.samples_per_second},
-                   {"bytes_sent", static_cast<double>(r.bytes_sent)}});
+                   {"bytes_sent", static_cast<double>(r.bytes_sent)}},
+                  std::exchange(with, {}));
     tensorboard.write(r.step, "train/bits_per_character", bits);
     tensorboard.write(r.step, "train/learning_rate", r.lr);
     tensorboard.write(r.step, "speed/sequences_per_second", r.samples_per_second);
@@ -135,14 +146,17 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
   auto const checkpoint = s.out / (name + ".safetensors");
   std::int64_t done = 0;
   if (s.resume && fs::exists(checkpoint)) {
-    trainer.restore(io::load_state(checkpoint));
+    auto const changed = trainer.restore(io::load_state(checkpoint));
     done = trainer.steps();
     if (root) std::cerr << name << ": goes on at step " << done << " of " << s.steps << '\n';
+    for (auto const& what : changed)
+      if (root) std::cerr << name << ": unlike the saved run: " << what << '\n';
   } else if (root) {
     std::cerr << name << ":\n";
     if (s.resume) std::cerr << "there is no " << checkpoint.string() << " to go on from: begins at step 0\n";
   }
 
+  auto notes = trainer.trained_with();
   std::optional<logs> log;  // opened by the first step: a run that cannot begin leaves the files of the last one alone
   auto const report = trainer.fit(
       text,
@@ -156,7 +170,7 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
        .on_step =
            [&](train::step_record const& r) {
              if (!log) log.emplace(s, name, done == 0 ? 0 : done + 1);
-             (*log)(r, s.batch * s.ranks);
+             (*log)(r, s.batch * s.ranks, notes);
            },
        .on_save =
            [&](io::saved_state& state) {
@@ -243,6 +257,7 @@ std::vector<std::string> sources(fs::path const& text) {
 template <class World>
 void run(settings const& s, World& world, int process) {
   bool const root = process == 0;
+  make_optimizer(s);  // one that cannot be is refused before anything is read or written
   data::text_corpus const corpus(s.text, {.window = window, .vocabulary = vocabulary, .extensions = sources(s.text)});
   auto const [text, held_out] = corpus.split(0.02);
   double const bigram = data::bigram_bits_per_character(text, held_out);
@@ -313,11 +328,19 @@ int main(int argc, char** argv) {
   app.add_option("--seed", s.seed, "of weights, shuffle and passage")
       ->capture_default_str()
       ->check(number_in<std::uint64_t>(0, std::numeric_limits<std::uint64_t>::max()));
-  app.add_option("--lr", s.lr, "peak learning rate")->capture_default_str()->check(number_in(1e-12f, 1e6f));
+  app.add_option("--lr", s.lr, "peak learning rate; 0.004, or --optimizer's own, which then stays")
+      ->check(number_in(1e-12f, 1e6f));
+  app.add_option("--optimizer", s.optimizer, "rule by name instead of clipped Adam; 'list' shows which there are");
+  app.add_option("--set", s.set, "a hyperparameter of the rule, key=value; may be given again")
+      ->allow_extra_args(false);
   app.add_option("--ratio", s.ratio, "share of the gradients that the second run sends")
       ->capture_default_str()
       ->check(number_in(1e-6f, 1.f));
   app.add_flag("--resume", s.resume, "go on from the checkpoints in --out");
+  if (examples::wants_list(argc, argv)) {
+    std::cout << examples::list_optimizers() << std::flush;
+    return 0;
+  }
   CLI11_PARSE(app, argc, argv);
   for (int signal : {SIGINT, SIGTERM}) std::signal(signal, interrupt);
   if (std::signal(SIGHUP, interrupt) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);

@@ -35,6 +35,17 @@ for option in '--lr -1' '--lr nan' '--lr 1e99' '--batch 0' '--batch 100000000000
   refused "${option%% *}" "$lenet" "$folder/drawn" $option
 done
 refused 'use a batch of at most' "$lenet" "$folder/drawn" --batch 100000
+# Optimizers by name.
+refused "there is no optimizer 'adamv' (did you mean 'adam'?): there are adabelief, adafactor" \
+  "$lenet" "$folder/drawn" --optimizer adamv
+refused 'beta1 is 1: it must be at least 0 and below 1' "$lenet" "$folder/drawn" --optimizer adam --set beta1=1
+refused "(did you mean 'lr'?): it has lr, momentum" "$lenet" "$folder/drawn" --set rl=1
+refused "'lr' is no setting" "$lenet" "$folder/drawn" --set lr
+refused 'lion has no hyperparameter' "$char_rnn" --text "$folder/text.c" --out "$folder/none" --optimizer lion --set x=1
+refused 'of --optimizer NAME' "$char_rnn" --text "$folder/text.c" --out "$folder/none" --set lr=1
+for program in "$char_rnn" "$lenet"; do
+  "$program" --optimizer list | grep -q '^adamw  *lr=0.001 beta1=0.9' || { echo "no list of optimizers: $program"; exit 1; }
+done
 echo "options that cannot work are refused"
 
 given="--text $folder/text.c --ranks 2 --batch 4 --ratio 0.05"

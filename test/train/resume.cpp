@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <dovetail/io/run_state.hpp>
+#include <dovetail/optim/any_optimizer.hpp>
 
 #include <doctest/doctest.h>
 
@@ -153,6 +154,58 @@ TEST_CASE("a checkpoint of something else is refused before anything changes") {
   reseeded.restore(saved);
   CHECK_THROWS_WITH_AS(reseeded.fit(test::images(), {.batch = 3, .steps = 3, .seed = 77}),
                        doctest::Contains("give the same seed"), checkpoint_error);
+}
+
+TEST_CASE("a checkpoint says what its run trained with, and who goes on with something else is told what") {
+  folder const at;
+  auto const file = at.path / "run.safetensors";
+  comm::threads const world(2);
+  auto const trainer = [&](auto const& optimizer, auto const& sync) {
+    return train::trainer{test::initialized<test::images_net>(), nn::softmax_cross_entropy{}, optimizer, sync, world};
+  };
+  auto const sparse = [](float ratio) {
+    return sync::all_reduce{.codec = compress::error_feedback{compress::top_k{.ratio = ratio}}};
+  };
+  optim::adamw const rule{.lr = 0.01f, .beta2 = 0.99f};
+  auto first = trainer(rule, sparse(0.05f));
+  first.fit(test::images(), {.batch = 3, .steps = 2, .on_save = [&](io::saved_state& s) {
+                               io::save_state(file, s, {{"note", "mine"}});
+                             }});
+  auto const metadata = io::checkpoint_file::open(file).metadata();
+  CHECK(metadata.at("note") == "mine");
+  CHECK(metadata.at("optimizer") == "adamw");
+  CHECK(metadata.at("synchronizer") == "all_reduce");
+  CHECK(metadata.at("codec").starts_with("error feedback + top"));
+  CHECK(metadata.at("hyperparameter.adamw.beta2") == "0.99");
+  CHECK(metadata.at("hyperparameter.top_k.ratio") == "0.05");
+  CHECK(metadata.at("hyperparameter.learning rate.in step 1") == "0.01");
+  auto const saved = io::load_state(file);
+  CHECK(saved.notes() == metadata);
+
+  using words = std::vector<std::string>;
+  CHECK(trainer(rule, sparse(0.05f)).restore(saved) == words{});
+  // The same rule by name is no other rule.
+  CHECK(trainer(optim::any_optimizer(rule), sparse(0.05f)).restore(saved) == words{});
+  CHECK(trainer(optim::adamw{.lr = 0.01f, .beta2 = 0.999f}, sparse(0.1f)).restore(saved) ==
+        words{"adamw.beta2 was 0.99 and is 0.999", "scale_by_adam.beta2 was 0.99 and is 0.999",
+              "top_k.ratio was 0.05 and is 0.1"});
+  auto const scheduled =
+      trainer(optim::adamw{.lr = optim::step_decay{.initial = 0.01f, .factor = 0.5f, .every = 10}, .beta2 = 0.99f},
+              sparse(0.05f))
+          .restore(saved);
+  CHECK(scheduled == words{"learning rate.in step 100 was 0.01 and is 1.953125e-05"});
+  auto dense = trainer(optim::sgd{}, sync::all_reduce{});
+  auto const other = dense.restore(saved);
+  REQUIRE(other.size() >= 2);
+  CHECK(other[0] == "the optimizer was adamw and is sgd");
+  CHECK(other[1].starts_with("the codec was error feedback + top"));
+  CHECK(other[1].ends_with(" and is identity"));
+  CHECK_THROWS_AS(dense.fit(test::images(), {.batch = 3, .steps = 3}), checkpoint_error);  // the state does not fit
+
+  // A state that says nothing, as those of earlier versions.
+  io::saved_state silent;
+  for (auto const& [name, piece] : saved.pieces()) silent.add(name, piece);
+  CHECK(trainer(optim::sgd{}, sync::all_reduce{}).restore(silent) == words{});
 }
 
 TEST_CASE("what ranks send each other of their state survives the trip, and a truncated message is refused") {

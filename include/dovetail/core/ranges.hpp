@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
@@ -45,28 +46,90 @@ inline constexpr bounds positive_unit{.low = 0, .high = 1, .above = true};
 inline constexpr bounds count{.low = 1};  ///< steps, blocks, samples
 }  // namespace ranges
 
+namespace detail {
+/// Its address stands for the type.
+template <class Member>
+inline constexpr char type_tag = 0;
+
+/// What of a field does not depend on whose field it is: compiled once for all policies.
+class field_base {
+ public:
+  constexpr char const* name() const { return name_; }
+  constexpr bool has_range() const { return of_ >= f32; }
+  /// True or false.
+  constexpr bool is_flag() const { return of_ == flag; }
+  /// The names of its values, or nullptr.
+  constexpr char const* choices() const { return choices_; }
+  constexpr bounds const& range() const { return range_; }
+  /// An integer.
+  constexpr bool whole() const { return of_ > f64; }
+  constexpr bool without_sign() const { return of_ == ul; }
+  /// True if the field's type has the number x, rounded where it is a float.
+  constexpr bool represents(double const& x) const {
+    if (of_ == f64) return true;
+    if (of_ == f32) return !is_finite(x) || (x >= -0x1.fffffep127 && x <= 0x1.fffffep127);
+    double const high = of_ == i32 ? 0x1p31 : of_ == ul ? 0x1p64 : 0x1p63, low = of_ == ul ? 0 : -high;
+    return is_finite(x) && x >= low && x < high &&
+           (x >= 0x1p53 || x <= -0x1p53 || x == static_cast<double>(static_cast<long long>(x)));
+  }
+
+ protected:
+  enum kind : unsigned char { any, object, choice, flag, f32, f64, i32, l, ll, ul };
+  constexpr field_base(char const* name, kind of, bounds const& r = {}, char const* choices = nullptr)
+      : name_(name), choices_(choices), range_(r), of_(of) {}
+
+  char const* name_;
+  char const* choices_;
+  bounds range_;
+  kind of_;
+};
+}  // namespace detail
+
 /// A field of policy T. One type for fields of all numbers: a type for each would cost every program its compile time.
 template <class T>
-class field {
+class field : public detail::field_base {
  public:
   /// A name without a range: any value will do, or it is a part that checks itself.
   template <class Member>
-  constexpr field(char const* name, Member T::*) : name_(name) {}
-  constexpr field(char const* name, float T::*x, bounds const& r) : name_(name), of_(f32), f32_(x), range_(r) {}
-  constexpr field(char const* name, double T::*x, bounds const& r) : name_(name), of_(f64), f64_(x), range_(r) {}
-  constexpr field(char const* name, int T::*x, bounds const& r) : name_(name), of_(i32), i32_(x), range_(r) {}
-  constexpr field(char const* name, long T::*x, bounds const& r) : name_(name), of_(l), l_(x), range_(r) {}
-  constexpr field(char const* name, long long T::*x, bounds const& r) : name_(name), of_(ll), ll_(x), range_(r) {}
-  constexpr field(char const* name, unsigned long T::*x, bounds const& r) : name_(name), of_(ul), ul_(x), range_(r) {}
+  constexpr field(char const* name, Member T::*x) : field_base(name, any) {
+    if (!std::is_constant_evaluated()) {
+      of_ = object;
+      member_ = reinterpret_cast<char T::*>(x);
+      type_ = &detail::type_tag<Member>;
+    }
+  }
+  /// One of several: the names of the values 0, 1, 2, … of an enumeration, with a space between two.
+  template <class Enum>
+  constexpr field(char const* name, Enum T::*x, char const* choices) : field_base(name, any, {}, choices) {
+    if (!std::is_constant_evaluated()) {
+      of_ = choice;
+      member_ = reinterpret_cast<char T::*>(x);
+      choose_ = [](T& of, char T::*m, long& index, bool changes) {
+        auto& e = of.*reinterpret_cast<Enum T::*>(m);
+        if (changes)
+          e = static_cast<Enum>(index);
+        else
+          index = static_cast<long>(e);
+      };
+    }
+  }
+  constexpr field(char const* name, bool T::*x) : field_base(name, flag), flag_(x) {}
+  constexpr field(char const* name, float T::*x, bounds const& r) : field_base(name, f32, r), f32_(x) {}
+  constexpr field(char const* name, double T::*x, bounds const& r) : field_base(name, f64, r), f64_(x) {}
+  constexpr field(char const* name, int T::*x, bounds const& r) : field_base(name, i32, r), i32_(x) {}
+  constexpr field(char const* name, long T::*x, bounds const& r) : field_base(name, l, r), l_(x) {}
+  constexpr field(char const* name, long long T::*x, bounds const& r) : field_base(name, ll, r), ll_(x) {}
+  constexpr field(char const* name, unsigned long T::*x, bounds const& r) : field_base(name, ul, r), ul_(x) {}
 
-  constexpr char const* name() const { return name_; }
-  constexpr bool has_range() const { return of_ != any; }
-  constexpr bounds const& range() const { return range_; }
-  /// The field's value in `of`; 0 of one without a range.
+  /// The field's value in `of`; 0 of one that is no number and no bool.
   constexpr double value(T const& of) const {
     switch (of_) {
       case any:
+      case object:
+      case choice:
         break;
+      case flag:
+        return of.*flag_ ? 1 : 0;
       case f32:
         return static_cast<double>(of.*f32_);
       case f64:
@@ -82,10 +145,15 @@ class field {
     }
     return 0;
   }
-  /// Changes the field, if it has a range.
+  /// Changes the field, if it has a range or is a bool. `x` is one of its numbers (represents).
   constexpr void set(T& of, double x) const {
     switch (of_) {
       case any:
+      case object:
+      case choice:
+        break;
+      case flag:
+        of.*flag_ = x > 0 || x < 0;
         break;
       case f32:
         of.*f32_ = static_cast<float>(x);
@@ -107,26 +175,43 @@ class field {
         break;
     }
   }
-  /// An integer.
-  constexpr bool whole() const { return of_ != any && of_ != f32 && of_ != f64; }
-  constexpr bool without_sign() const { return of_ == ul; }
-  constexpr bool holds(T const& of) const { return of_ == any || range_.holds(value(of)); }
+  constexpr bool holds(T const& of) const { return !has_range() || range_.holds(value(of)); }
+
+  // What is no number is reached only through a field that was made when the program runs, `T::describe()`: a constant
+  // expression can keep a pointer to a member of one of a few known types only.
+
+  /// The field in `of`, if it is a V; otherwise nullptr.
+  template <class V>
+  V* as(T& of) const {
+    return of_ == object && type_ == &detail::type_tag<V> ? &(of.*reinterpret_cast<V T::*>(member_)) : nullptr;
+  }
+  /// The place of the field's value among its choices; -1 of a field without choices.
+  long chosen(T const& of) const {
+    long index = -1;
+    if (of_ == choice) choose_(const_cast<T&>(of), member_, index, false);
+    return index;
+  }
+  void choose(T& of, long index) const {
+    if (of_ == choice) choose_(of, member_, index, true);
+  }
 
  private:
-  enum kind : unsigned char { any, f32, f64, i32, l, ll, ul };
-  char const* name_;
-  kind of_ = any;
   template <class V>
   using member = V T::*;
   union {
     member<float> f32_ = nullptr;
+    member<char> member_;
+    member<bool> flag_;
     member<double> f64_;
     member<int> i32_;
     member<long> l_;
     member<long long> ll_;
     member<unsigned long> ul_;
   };
-  bounds range_{};
+  union {
+    void const* type_ = nullptr;
+    void (*choose_)(T& of, char T::*, long& index, bool changes);
+  };
 };
 
 /// What a type says of itself: the name that messages use, and its fields.

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,6 +41,7 @@ struct metrics_record {
   std::int64_t epoch = 0;
   double wall_time = 0;  ///< seconds since 1970
   std::vector<metric> values;
+  std::map<std::string, std::string> notes = {};  ///< words, such as train::trainer's trained_with()
 };
 
 /// Where a log goes on, and how much of it a crash may lose.
@@ -61,6 +63,13 @@ inline std::optional<metrics_record> parse_record(std::string const& line) {
   metrics_record r;
   bool has_step = false;
   for (auto const& [name, value] : j.items()) {
+    if (name == "notes" && value.is_object()) {
+      for (auto const& [key, word] : value.items()) {
+        if (!word.is_string()) return {};
+        r.notes[key] = word.get<std::string>();
+      }
+      continue;
+    }
     if (!value.is_number() && !value.is_null()) return {};
     // A step or an epoch that would wrap around was not written by a log.
     constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
@@ -138,9 +147,10 @@ class metrics_log {
   }
 
   /// Appends a record of the current time.
-  void write(std::int64_t step, std::int64_t epoch, std::vector<metric> const& values) {
+  void write(std::int64_t step, std::int64_t epoch, std::vector<metric> const& values,
+             std::map<std::string, std::string> const& notes = {}) {
     write({step, epoch, std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(),
-           values});
+           values, notes});
   }
   void write(metrics_record const& r) {
     nlohmann::ordered_json j{{"step", r.step}, {"epoch", r.epoch}, {"wall_time", r.wall_time}};
@@ -148,6 +158,7 @@ class metrics_log {
       require(!j.contains(name), "metrics_log: '", name, "' is given twice for step ", r.step);
       j[name] = value;
     }
+    if (!r.notes.empty()) j["notes"] = r.notes;
     out_.append(j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
     if (auto const now = clock::now(); now - flushed_ >= options_.flush_every) {
       out_.flush();

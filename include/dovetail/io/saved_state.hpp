@@ -29,6 +29,10 @@ class saved_state {
   explicit saved_state(std::vector<named_tensor> const& tensors) { add(tensors); }
 
   bool empty() const { return pieces_.empty(); }
+  /// Words about the state, by name, such as what the run trained with. A checkpoint file has them as its metadata.
+  std::map<std::string, std::string> const& notes() const { return notes_; }
+  /// Adds a note, or replaces it.
+  DOVETAIL_COLD void note(std::string const& name, std::string text) { notes_[name] = std::move(text); }
   std::map<std::string, piece> const& pieces() const { return pieces_; }
   bool contains(std::string const& name) const { return pieces_.contains(name); }
   piece const* find(std::string const& name) const {
@@ -43,9 +47,10 @@ class saved_state {
   DOVETAIL_COLD void add(std::vector<named_tensor> const& tensors, std::string const& prefix = "") {
     for (auto const& t : tensors) add(prefix + t.name, {t.type, t.shape, {t.bytes.begin(), t.bytes.end()}});
   }
-  /// Takes over all pieces of `other`.
+  /// Takes over all pieces of `other`, and notes of names that are not here.
   DOVETAIL_COLD void merge(saved_state other) {
     for (auto& [name, p] : other.pieces_) add(name, std::move(p));
+    notes_.merge(other.notes_);
   }
 
   /// Throws checkpoint_error unless every tensor of `into` is here with its dtype and shape, and what counts steps can
@@ -82,7 +87,7 @@ class saved_state {
     return all;
   }
 
-  /// One flat message, for a rank of the same program.
+  /// One flat message of the pieces, for a rank of the same program, which has the notes itself.
   DOVETAIL_COLD std::vector<std::byte> pack() const {
     std::vector<std::byte> out;
     auto const put = [&](auto const& v) {
@@ -131,6 +136,7 @@ class saved_state {
 
  private:
   std::map<std::string, piece> pieces_;
+  std::map<std::string, std::string> notes_;
 };
 
 }  // namespace dovetail::io

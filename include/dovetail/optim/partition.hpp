@@ -171,8 +171,12 @@ class partition {
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
       if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
-      detail::subset_source<Source> const own{&source, &parameters, mine.index.data()};
-      step_result const r = rule<G>().step(mine.list, mine.state, own, options);
+      step_result r;
+      if constexpr (std::is_same_v<Source, gradient::dense> || std::is_same_v<Source, gradient::scaled>)
+        r = rule<G>().step(mine.list, mine.state, source, options);  // its list has the parameters' own
+      else
+        r = rule<G>().step(mine.list, mine.state,
+                           detail::subset_source<Source>{&source, &parameters, mine.index.data()}, options);
       if constexpr (G == 0) all = r;
       all.skipped = all.skipped || r.skipped;
     });
@@ -197,6 +201,17 @@ class partition {
   /// True if one of the rules learns from layers (see chain::observe).
   static constexpr bool observes = (detail::observes<Rest> || ... || detail::observes<decltype(Groups::rule)>);
   static constexpr bool needs_loss = (detail::needs_loss<Rest> || ... || detail::needs_loss<decltype(Groups::rule)>);
+  /// What its rules need, also those that are chosen when the program runs (optim::any_optimizer).
+  detail::rule_needs needs() const
+      requires(detail::chosen_when_run<Rest> || ... || detail::chosen_when_run<decltype(Groups::rule)>) {
+    detail::rule_needs all{.whole_tensors = true};
+    each([&]<std::size_t G>() {
+      auto const one = detail::needs_of(rule<G>());
+      all.layers = all.layers || one.layers;
+      all.loss = all.loss || one.loss;
+    });
+    return all;
+  }
   void observe(parameter_list const& parameters, state_type& s, kfac_statistics f) const {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
@@ -272,7 +287,8 @@ class partition {
  private:
   /// Throws argument_error for what a rule would refuse behind the others' steps.
   void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
-    if constexpr (needs_loss) detail::check_loss(options);
+    if constexpr (needs_loss)
+      if (detail::needs_of(*this).loss) detail::check_loss(options);
     s.tensors_of.check(parameters, "optim::partition: the state");
     each([&]<std::size_t G>() {
       auto const& mine = std::get<G>(s.parts);

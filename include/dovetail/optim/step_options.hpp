@@ -33,7 +33,7 @@ struct step_options {
 };
 
 namespace detail {
-/// True if a rule learns from layers' inputs and output gradients.
+/// True if a rule learns from layers' inputs and output gradients; of one chosen when the program runs: it may.
 template <class Rule>
 inline constexpr bool observes = requires {
   requires static_cast<bool>(Rule::observes);
@@ -55,6 +55,25 @@ template <class Rule>
 inline constexpr bool whole_tensors = !requires {
   requires !static_cast<bool>(Rule::whole_tensors);
 };
+/// What a rule's steps need besides gradients. An optimizer that is chosen when the program runs knows it when it is
+/// chosen, and has `needs()`; the constants above then say what it may need, and so what is compiled.
+struct rule_needs {
+  bool layers = false;         ///< see observes
+  bool loss = false;           ///< see needs_loss
+  bool whole_tensors = false;  ///< see whole_tensors
+  friend constexpr bool operator==(rule_needs const&, rule_needs const&) = default;
+};
+template <class Rule>
+concept chosen_when_run = requires(Rule const& r) {
+  r.needs().layers;
+};
+template <class Rule>
+constexpr rule_needs needs_of(Rule const& r) {
+  if constexpr (chosen_when_run<Rule>)
+    return r.needs();
+  else
+    return {observes<Rule>, needs_loss<Rule>, whole_tensors<Rule>};
+}
 /// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
 template <class Optimizer>
 inline constexpr bool steps_together = requires {

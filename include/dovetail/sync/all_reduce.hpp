@@ -98,6 +98,7 @@ class all_reduce_session {
       : parameters_(&parameters),
         optimizer_(opt),
         state_(opt.init(parameters)),
+        needs_(optim::detail::needs_of(opt)),
         rank_(comm.rank()),
         ranks_(comm.size()),
         measures_(policy.measure_noise) {
@@ -139,12 +140,12 @@ class all_reduce_session {
   /// For gradient_pass::observe: empty unless the optimizer learns from layers' inputs and output gradients.
   std::function<void(kfac_statistics const&)> observer() {
     if constexpr (observes)
-      return [this](kfac_statistics const& f) {
-        observed_ = true;
-        optimizer_.observe(*parameters_, state_, f);
-      };
-    else
-      return {};
+      if (needs_.layers)
+        return [this](kfac_statistics const& f) {
+          observed_ = true;
+          optimizer_.observe(*parameters_, state_, f);
+        };
+    return {};
   }
 
   /// Squared norms of the last step's gradient: this rank's own, and that of all ranks.
@@ -174,13 +175,16 @@ class all_reduce_session {
     if (!finite) forget_observed();
     if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     if (!staging_.empty()) unstage();
-    if constexpr (observes) add_observed();
-    if constexpr (needs_loss) add_losses(options);
+    if constexpr (observes)
+      if (needs_.layers) add_observed();
+    if constexpr (needs_loss)
+      if (needs_.loss) add_losses(options);
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
     if constexpr (optim::detail::whole_tensors<Optimizer>)
-      options.preconditioning = {
-          rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
+      if (needs_.whole_tensors)
+        options.preconditioning = {
+            rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
     if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
       last_ = optimizer_.step(*parameters_, state_, options);
     else
@@ -311,6 +315,7 @@ class all_reduce_session {
   parameter_list* parameters_;
   Optimizer optimizer_;
   decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
+  optim::detail::rule_needs needs_;
   std::span<float> gradients_;
   buffer<float> staging_;
   std::vector<bucket_slot> buckets_;

@@ -120,12 +120,12 @@ class local_sgd_session {
   /// For gradient_pass::observe: empty unless the optimizer learns from layers, here from this rank's alone.
   std::function<void(kfac_statistics const&)> observer() {
     if constexpr (observes)
-      return [this](kfac_statistics const& f) {
-        observed_ = true;
-        optimizer_.observe(*parameters_, state_, f);
-      };
-    else
-      return {};
+      if (optim::detail::needs_of(optimizer_).layers)
+        return [this](kfac_statistics const& f) {
+          observed_ = true;
+          optimizer_.observe(*parameters_, state_, f);
+        };
+    return {};
   }
 
   /// Applies the optimizer to this rank's gradients; collective in every `every`-th call.

@@ -7,12 +7,14 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
@@ -52,7 +54,9 @@ struct range_source {
 /// rule with tensorwise stages, and optim::partition, with a tensor; as evenly as these allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
-  static_assert(!optim::detail::observes<Optimizer>,
+  /// Of a rule that is known only when the program runs the constructor asks.
+  static constexpr bool asks = optim::detail::chosen_when_run<Optimizer>;
+  static_assert(asks || !optim::detail::observes<Optimizer>,
                 "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
 
@@ -77,9 +81,15 @@ class sharded {
 
   static constexpr bool steps_together = true;
   static constexpr bool needs_loss = optim::detail::needs_loss<Optimizer>;
+  /// See optim::any_optimizer.
+  optim::detail::rule_needs needs() const requires(asks) { return needs_; }
 
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
-      : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)) {}
+      : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)), needs_(optim::detail::needs_of(rule_)) {
+    if constexpr (asks)
+      require(!needs_.layers, "sync::shard: ", policy_name(rule_),
+              " learns from layers, whose work sync::all_reduce divides among ranks already: train with that");
+  }
 
   /// Throws argument_error, as sync::all_reduce's join, if the ranks' parameters differ.
   state_type init(parameter_list const& parameters) const {
@@ -115,7 +125,7 @@ class sharded {
       detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
     };
     options.preconditioning = {};
-    auto const r = rule_.step(s.list, s.inner, detail::range_source<Source>{&source, &parameters}, options);
+    auto const r = rule_.step(s.list, s.inner, own_source(source, parameters), options);
     // Also if the step was skipped: of optim::partition that may be one rule's alone.
     detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
@@ -140,7 +150,21 @@ class sharded {
   }
 
  private:
-  static constexpr std::size_t block = optim::detail::division_block<Optimizer>;
+  /// How to read what this rank has of the gradients. Its list has its parts of the parameters' own.
+  template <class Source>
+  static auto own_source(Source const& source, parameter_list const& parameters) {
+    if constexpr (std::is_same_v<Source, optim::gradient::dense> || std::is_same_v<Source, optim::gradient::scaled>)
+      return source;
+    else
+      return detail::range_source<Source>{&source, &parameters};
+  }
+  /// The elements between which bounds of parts cannot lie.
+  std::size_t block() const {
+    if constexpr (asks)
+      return needs_.whole_tensors ? optim::undivided : 1;
+    else
+      return optim::detail::division_block<Optimizer>;
+  }
   static std::vector<optim::divisible_array> arrays_of(inner_state& s) {
     DOVETAIL_REQUIRE(optim::divisible_state<inner_state>,
                      "sync::shard cannot put this state together or cut it: give it divisible_arrays(), as "
@@ -171,7 +195,8 @@ class sharded {
     return bounds;
   }
   /// The nearest bounds that the rule's blocks allow: x twice, or one below and one above it.
-  static std::pair<std::size_t, std::size_t> allowed_around(parameter_list const& p, std::size_t x) {
+  std::pair<std::size_t, std::size_t> allowed_around(parameter_list const& p, std::size_t x) const {
+    std::size_t const block = this->block();
     std::size_t i = 0;
     while (p.offset(i + 1) < x) ++i;
     std::size_t const first = p.offset(i), last = p.offset(i + 1);
@@ -192,7 +217,7 @@ class sharded {
       throw argument_error(
           message("sync::shard: the bound ", x, " divides tensor '", p[i].name, "' of flat indices ", p.offset(i),
                   " to ", p.offset(i + 1), ", of which this rule needs ",
-                  block == optim::undivided ? "all" : message("each ", block, " elements from its beginning"),
+                  block() == optim::undivided ? "all" : message("each ", block(), " elements from its beginning"),
                   " together: the nearest bounds are ", below, " and ", above));
     }
   }
@@ -308,6 +333,7 @@ class sharded {
   Optimizer rule_;
   Communicator* comm_;
   std::vector<std::size_t> bounds_;
+  optim::detail::rule_needs needs_;
 };
 
 /// See sharded.

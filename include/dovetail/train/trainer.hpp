@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <optional>
 #include <span>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -21,6 +23,7 @@
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/restore.hpp>
+#include <dovetail/train/trained_with.hpp>
 #include <dovetail/train/training_loop.hpp>
 
 namespace dovetail::train {
@@ -136,7 +139,9 @@ class trainer {
   /// been no interruption. Throws checkpoint_error, naming what is missing, unlike or left over, if it belongs to
   /// another model; then nothing has changed. What concerns optimizer, codec and data is checked when fit begins,
   /// before the first step: all of a state must be taken up.
-  DOVETAIL_COLD void restore(io::saved_state saved) {
+  /// Returns what the saved run trained with and this trainer does not, one sentence each: "adamw.beta1 was 0.9 and is
+  /// 0.95". To go on with other hyperparameters is no error; whoever did not mean to reads it here.
+  DOVETAIL_COLD std::vector<std::string> restore(io::saved_state saved) {
     require_idle("restore");
     auto const weights = weights_of(model_.parameters());
     bool const same_list =
@@ -153,6 +158,12 @@ class trainer {
                               "it belongs to another model");
     saved.restore(weights);
     state_ = std::move(saved);
+    return differences(state_.notes(), trained_with());
+  }
+  /// Names of optimizer, synchronizer and codec and their hyperparameters, as they stand in every saved state: for
+  /// logs.
+  DOVETAIL_COLD std::map<std::string, std::string> trained_with() const {
+    return train::trained_with(optimizer_, sync_);
   }
   /// Steps made so far, in all fits and restores.
   std::int64_t steps() const {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,6 +26,7 @@
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/preconditions.hpp>
 #include <dovetail/train/restore.hpp>
+#include <dovetail/train/trained_with.hpp>
 
 namespace dovetail::train {
 
@@ -46,6 +48,7 @@ class training_loop {
         options_(checked(options)),
         threads_(threads),
         data_(data),
+        notes_(trained_with(opt, sync)),
         session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
     if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
@@ -111,6 +114,7 @@ class training_loop {
       s.add({at_.tensor()});
       if (measures()) s.add({noise_.tensor(noise_name)});
       if (options_.accumulate_at) s.add({last_tensor()});
+      for (auto const& [name, text] : notes_) s.note(name, text);
     }
     return s;
   }
@@ -367,6 +371,7 @@ class training_loop {
   fit_options const& options_;
   int threads_;
   Dataset data_;
+  std::map<std::string, std::string> notes_;  ///< for checkpoints
   decltype(std::declval<Sync const&>().join(std::declval<parameter_list&>(), std::declval<Optimizer const&>(),
                                             std::declval<Communicator&>())) session_;
   static constexpr bool independent = requires { requires static_cast<bool>(decltype(session_)::independent); };

@@ -23,6 +23,9 @@ namespace dovetail::optim {
 /// Whose length a preconditioned update takes on (Agarwal et al., Disentangling Adaptive Gradient Methods from Learning
 /// Rates, 2020): its own, the gradient's, or that of AdaGrad's or RMSprop's update.
 enum class graft { none, sgd, adagrad, rmsprop };
+namespace detail {
+inline constexpr char graft_names[] = "none sgd adagrad rmsprop";
+}
 
 /// Shampoo (Gupta et al., ICML 2018, algorithm 1; blocks, intervals and grafting: Anil et al., Scalable Second Order
 /// Optimization for Deep Learning, 2020): L <- b L + c u u^T, R <- b R + c u^T u with b = beta2, c = 1 - beta2, or both
@@ -44,7 +47,7 @@ struct scale_by_shampoo {
                   field{"epsilon", &scale_by_shampoo::epsilon, ranges::not_negative},
                   field{"interval", &scale_by_shampoo::interval, ranges::count},
                   field{"block", &scale_by_shampoo::block, ranges::count},
-                  field{"grafting", &scale_by_shampoo::grafting},
+                  field{"grafting", &scale_by_shampoo::grafting, detail::graft_names},
                   field{"graft_beta2", &scale_by_shampoo::graft_beta2, ranges::share},
                   field{"graft_epsilon", &scale_by_shampoo::graft_epsilon, ranges::not_negative}};
   }
@@ -199,7 +202,7 @@ struct shampoo {
                   field{"epsilon", &shampoo::epsilon, ranges::not_negative},
                   field{"interval", &shampoo::interval, ranges::count},
                   field{"block", &shampoo::block, ranges::count},
-                  field{"grafting", &shampoo::grafting},
+                  field{"grafting", &shampoo::grafting, detail::graft_names},
                   field{"weight_decay", &shampoo::weight_decay, ranges::not_negative}};
   }
 

@@ -35,7 +35,7 @@ struct scale_by_adahessian {
                   field{"beta1", &scale_by_adahessian::beta1, ranges::share},
                   field{"beta2", &scale_by_adahessian::beta2, ranges::share},
                   field{"epsilon", &scale_by_adahessian::epsilon, ranges::not_negative},
-                  field{"average", &scale_by_adahessian::average},
+                  field{"average", &scale_by_adahessian::average, detail::spatial_names},
                   field{"power", &scale_by_adahessian::power, ranges::positive}};
   }
   static constexpr std::array slots{"exp_avg", "exp_hessian_sq", "hessian_diagonal"};
@@ -91,7 +91,7 @@ struct adahessian {
                   field{"beta2", &adahessian::beta2, ranges::share},
                   field{"epsilon", &adahessian::epsilon, ranges::not_negative},
                   field{"weight_decay", &adahessian::weight_decay, ranges::not_negative},
-                  field{"average", &adahessian::average},
+                  field{"average", &adahessian::average, detail::spatial_names},
                   field{"power", &adahessian::power, ranges::positive}};
   }
 

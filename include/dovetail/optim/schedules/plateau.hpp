@@ -36,7 +36,7 @@ struct plateau_options {
                   field{"threshold", &plateau_options::threshold, ranges::not_negative},
                   field{"cooldown", &plateau_options::cooldown, ranges::not_negative},
                   field{"smallest", &plateau_options::smallest, ranges::not_negative},
-                  field{"direction", &plateau_options::direction}};
+                  field{"direction", &plateau_options::direction, "lower higher"}};
   }
 };
 

@@ -25,6 +25,7 @@ namespace dovetail::optim {
 enum class spatial : std::uint8_t { none, kernel, row };
 
 namespace detail {
+inline constexpr char spatial_names[] = "none kernel row";
 template <class S>
 inline constexpr bool observes_curvature = requires(S const s) {
   S::curvature_slot;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/hyperparameters.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/state.hpp>
+#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step_result.hpp>
+
+// An optimizer that a program chooses when it runs. By name: optim/registry.hpp.
+
+namespace dovetail::optim {
+
+/// An optimizer whose rule is chosen when the program runs: it holds a copy of any chain, or rule that stands for one,
+/// and does exactly what that does, with the same state. A step costs one indirect call more.
+///
+///     optim::any_optimizer opt = optim::adamw{.lr = 1e-3f};
+///     if (clipped) opt = optim::chain{optim::clip_by_global_norm{1.f}, optim::adamw{.lr = 1e-3f}};
+///
+/// A value: copies share what is never changed. Gradients are dense or gradient::scaled; for others, and for
+/// low_precision_state, param_groups and cuda::optimizer, the rule must be known when the program is compiled.
+class any_optimizer {
+ public:
+  using state_type = state;
+  /// What it may need, so what a synchronizer compiles; `needs()` says what the rule at hand does need.
+  static constexpr bool observes = true, needs_loss = true, whole_tensors = true;
+
+  template <class Rule>
+  requires(!std::derived_from<Rule, any_optimizer> &&
+           requires(Rule const r, parameter_list& p) {
+             { r.init(p) } -> std::same_as<state>;
+           }) any_optimizer(Rule rule)
+      : rule_(std::make_shared<holder<Rule>>(std::move(rule))) {}
+  // No moves: one that was moved from would have no rule.
+  any_optimizer(any_optimizer const&) = default;
+  any_optimizer& operator=(any_optimizer const&) = default;
+
+  state init(parameter_list const& parameters) const { return rule_->init(parameters); }
+  /// Throws argument_error unless the state fits the rule, its hyperparameters and these parameters.
+  void check_state(parameter_list const& parameters, state const& s) const { rule_->check_state(parameters, s); }
+  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
+    return rule_->step(parameters, s, options);
+  }
+  template <gradient_source Source>
+  step_result step(parameter_list const& parameters, state& s, Source const& source,
+                   step_options const& options = {}) const {
+    constexpr bool dense = std::is_same_v<Source, gradient::dense>, scaled = std::is_same_v<Source, gradient::scaled>;
+    DOVETAIL_REQUIRE(dense || scaled,
+                     "any_optimizer reads gradients that are dense or gradient::scaled: for this source step the rule "
+                     "itself",
+                     Source);
+    if constexpr (scaled)
+      return rule_->step(parameters, s, source, options);
+    else
+      return rule_->step(parameters, s, options);
+  }
+
+  /// As chain's. For a rule that does not learn from layers, nothing.
+  void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
+    rule_->observe(parameters, s, f);
+  }
+  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
+    return rule_->unreduced_statistics(parameters, s);
+  }
+  void forget_observed(parameter_list const& parameters, state& s) const { rule_->forget_observed(parameters, s); }
+
+  /// What the rule is called: "adamw".
+  std::string const& name() const { return rule_->name; }
+  /// Its hyperparameters by name, as dovetail::hyperparameters_of gives them for the rule itself.
+  std::vector<hyperparameter> hyperparameters() const { return rule_->hyperparameters(); }
+  /// What the rule's steps need besides gradients.
+  detail::rule_needs const& needs() const { return rule_->needs; }
+  /// The learning rate of step t (from 1).
+  float learning_rate(std::int64_t t) const { return rule_->learning_rate(t); }
+
+ private:
+  struct holder_base {
+    std::string name;
+    detail::rule_needs needs;
+
+    holder_base(std::string n, detail::rule_needs const& r) : name(std::move(n)), needs(r) {}
+    holder_base(holder_base const&) = delete;
+    holder_base& operator=(holder_base const&) = delete;
+    virtual ~holder_base() = default;
+    virtual state init(parameter_list const&) const = 0;
+    virtual void check_state(parameter_list const&, state const&) const = 0;
+    virtual step_result step(parameter_list const&, state&, step_options const&) const = 0;
+    virtual step_result step(parameter_list const&, state&, gradient::scaled const&, step_options const&) const = 0;
+    virtual void observe(parameter_list const&, state&, kfac_statistics const&) const = 0;
+    virtual std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state&) const = 0;
+    virtual void forget_observed(parameter_list const&, state&) const = 0;
+    virtual std::vector<hyperparameter> hyperparameters() const = 0;
+    virtual float learning_rate(std::int64_t) const = 0;
+  };
+  template <class Rule>
+  struct holder final : holder_base {
+    explicit holder(Rule r) : holder_base(policy_name(r), detail::needs_of(r)), rule(std::move(r)) {}
+
+    state init(parameter_list const& p) const override { return rule.init(p); }
+    void check_state(parameter_list const& p, state const& s) const override {
+      if constexpr (requires { rule.check_state(p, s); }) rule.check_state(p, s);
+    }
+    step_result step(parameter_list const& p, state& s, step_options const& o) const override {
+      return rule.step(p, s, o);
+    }
+    step_result step(parameter_list const& p, state& s, gradient::scaled const& source,
+                     step_options const& o) const override {
+      return rule.step(p, s, source, o);
+    }
+    void observe(parameter_list const& p, state& s, kfac_statistics const& f) const override {
+      if constexpr (detail::observes<Rule>) rule.observe(p, s, f);
+    }
+    std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, state& s) const override {
+      if constexpr (detail::observes<Rule>) return rule.unreduced_statistics(p, s);
+      return {};
+    }
+    void forget_observed(parameter_list const& p, state& s) const override {
+      if constexpr (detail::observes<Rule>) rule.forget_observed(p, s);
+    }
+    std::vector<hyperparameter> hyperparameters() const override { return hyperparameters_of(rule); }
+    float learning_rate(std::int64_t t) const override {
+      if constexpr (requires { rule.learning_rate(t); })
+        return rule.learning_rate(t);
+      else if constexpr (requires { rule.stages(); })
+        return rule.stages().learning_rate(t);
+      else
+        return 1;
+    }
+
+    Rule rule;
+  };
+  std::shared_ptr<holder_base const> rule_;
+};
+
+}  // namespace dovetail::optim
