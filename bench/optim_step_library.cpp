@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include <dovetail/optim.hpp>
-#include <dovetail/optim/registry.hpp>
+#include <dovetail/optim/rules/registry.hpp>
 
 #include "optim_step.hpp"
 

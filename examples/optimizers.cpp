@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include <dovetail/optim/registry.hpp>
+#include <dovetail/optim/rules/registry.hpp>
 
 namespace examples {
 

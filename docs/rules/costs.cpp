@@ -36,9 +36,9 @@ void print_cost(char const* kind, char const* name, Rule const& rule) {
 
 template <class Stage>
 void print_stage(char const* name) {
-  if constexpr (ends_chain<Stage>)
+  if constexpr (stage_traits<Stage>::ends_chain)
     print_cost("stage", name, chain{Stage{}});
-  else if constexpr (after_learning_rate<Stage>)
+  else if constexpr (stage_traits<Stage>::after_learning_rate)
     print_cost("stage", name, chain{sgd{}, Stage{}});
   else
     print_cost("stage", name, chain{Stage{}, sgd{}});

@@ -7,7 +7,7 @@
 #include <dovetail/comm.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/any_optimizer.hpp>
-#include <dovetail/optim/registry.hpp>
+#include <dovetail/optim/rules/registry.hpp>
 #include <dovetail/sync.hpp>
 #include <dovetail/sync/shard.hpp>
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <dovetail/optim/registry.hpp>
+#include <dovetail/optim/rules/registry.hpp>
 
 #include <doctest/doctest.h>
 

@@ -20,7 +20,7 @@
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
 
-// An optimizer that a program chooses when it runs. By name: optim/registry.hpp.
+// An optimizer that a program chooses when it runs. By name: optim/rules/registry.hpp.
 
 namespace dovetail::optim {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <dovetail/optim/matrix.hpp>
-#include <dovetail/optim/registry.hpp>
+#include <dovetail/optim/rules/registry.hpp>
 
 namespace dovetail::optim {
 
