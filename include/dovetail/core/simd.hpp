@@ -49,6 +49,17 @@ struct pack_mask {
   vector bits;
 };
 
+/// A product as it is, not to be fused with the sum that follows it. GCC fuses the two by default where the processor
+/// can, which every AArch64 does: it would choose anew in each loop that it makes of a rule, and bits would differ from
+/// loop to loop and from x86-64, where fused operations are there for who asks for them (-mfma, -march=native).
+template <class Vector>
+DOVETAIL_INLINE Vector rounded(Vector product) {
+#if defined(__aarch64__)
+  __asm__("" : "+w"(product));  // no instruction: the compiler no longer sees where the value comes from
+#endif
+  return product;
+}
+
 /// One machine register of floats.
 struct pack {
   static constexpr int lanes = pack_lanes;
@@ -65,7 +76,7 @@ struct pack {
 
   DOVETAIL_INLINE friend pack operator+(pack a, pack b) { return a.v + b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a, pack b) { return a.v - b.v; }
-  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return a.v * b.v; }
+  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return rounded(a.v * b.v); }
   DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
   DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {a.v < b.v}; }
@@ -181,17 +192,23 @@ struct product_sum {
     sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(low(a), low(b)), _mm_mul_pd(high(a), high(b))));
   }
   double total() const { return sum[0] + sum[1]; }
+#else                     // the sums of SSE2
+  typedef double vector __attribute__((vector_size(16)));
+  vector sum{};
+#if defined(__aarch64__)  // GCC converts a half of a register element by element
+  DOVETAIL_INLINE static vector low(pack a) { return vector(vcvt_f64_f32(vget_low_f32(float32x4_t(a.v)))); }
+  DOVETAIL_INLINE static vector high(pack a) { return vector(vcvt_high_f64_f32(float32x4_t(a.v))); }
 #else
-  typedef double vector __attribute__((vector_size(8 * pack_lanes)));
-  vector sums{};
-  DOVETAIL_INLINE void add(pack a, pack b) {
-    sums += __builtin_convertvector(a.v, vector) * __builtin_convertvector(b.v, vector);
+  DOVETAIL_INLINE static vector low(pack a) {
+    return __builtin_convertvector(__builtin_shufflevector(a.v, a.v, 0, 1), vector);
   }
-  double total() const {
-    double t = 0;
-    for (int i = 0; i < pack_lanes; ++i) t += sums[i];
-    return t;
+  DOVETAIL_INLINE static vector high(pack a) {
+    return __builtin_convertvector(__builtin_shufflevector(a.v, a.v, 2, 3), vector);
   }
+#endif
+  // The products are exact, so it does not matter whether they are fused.
+  DOVETAIL_INLINE void add(pack a, pack b) { sum = sum + (low(a) * low(b) + high(a) * high(b)); }
+  double total() const { return sum[0] + sum[1]; }
 #endif
 };
 
