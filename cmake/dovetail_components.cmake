@@ -5,7 +5,8 @@
 function(dovetail_same_bits target)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     set_property(TARGET ${target} APPEND PROPERTY INTERFACE_COMPILE_OPTIONS
-                 "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>>")
+                 "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>>"
+                 "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-ffp-contract=off>>")
   endif()
 endfunction()
 

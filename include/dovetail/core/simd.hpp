@@ -17,6 +17,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/rounded.hpp>
 #include <dovetail/core/simd_element.hpp>
 
 #if defined(__CUDACC__)
@@ -49,17 +50,6 @@ struct pack_mask {
   vector bits;
 };
 
-/// A product as it is, not to be fused with the sum that follows it. GCC fuses the two by default where the processor
-/// can, which every AArch64 does: it would choose anew in each loop that it makes of a rule, and bits would differ from
-/// loop to loop and from x86-64, where fused operations are there for who asks for them (-mfma, -march=native).
-template <class Vector>
-DOVETAIL_INLINE Vector rounded(Vector product) {
-#if defined(__aarch64__)
-  __asm__("" : "+w"(product));  // no instruction: the compiler no longer sees where the value comes from
-#endif
-  return product;
-}
-
 /// One machine register of floats.
 struct pack {
   static constexpr int lanes = pack_lanes;
@@ -76,7 +66,7 @@ struct pack {
 
   DOVETAIL_INLINE friend pack operator+(pack a, pack b) { return a.v + b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a, pack b) { return a.v - b.v; }
-  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return rounded(a.v * b.v); }
+  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return dovetail::rounded(a.v * b.v); }
   DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
   DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {a.v < b.v}; }
