@@ -35,6 +35,8 @@ while read -r name; do
   tell "left out $name: $reason"
 done < "$work/skipped"
 
+sed -n 's/^case /left out case /p' "$here/left_out.txt" >> "$work/summary"
+
 # As who has no CMake would: the plain -O2 of this machine, and of the other one without its flag.
 echo "== the bits of both processors"
 plainly() {  # COMPILER OUT FLAGS…
