@@ -1,4 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# dovetail_same_bits(target): its users round every operation by itself. GCC, and within an expression Clang, fuse a
+# product with the sum that follows where the processor can, which every AArch64 does; x86-64 does not until it is asked
+# (-mfma, -march=native), and results would differ. Not exported: the package's user may have another processor.
+function(dovetail_same_bits target)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    set_property(TARGET ${target} APPEND PROPERTY INTERFACE_COMPILE_OPTIONS
+                 "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>>"
+                 "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-ffp-contract=off>>")
+  endif()
+endfunction()
+
 # dovetail_component(name [QUIET]) defines dovetail::name when its dependency is found and sets dovetail_name_FOUND,
 # and, when it is not, dovetail_NOT_FOUND_MESSAGE, which find_package prints. One description for the build tree and for
 # the installed package.

@@ -7,7 +7,8 @@ set(DOVETAIL_SANITIZE "" CACHE STRING "Sanitizers of the programs, as for -fsani
 
 # Off for machines with a GPU, whose compilers are not those that are tried here: a new warning costs no run there.
 option(DOVETAIL_WERROR "Warnings of the project's own programs are errors" ON)
-set(DOVETAIL_ONLY "" CACHE STRING "Tests and benchmarks of this module alone, for example cuda; empty: of all")
+set(DOVETAIL_ONLY "" CACHE STRING "Tests and benchmarks of these modules alone, for example cuda; empty: of all")
+set(DOVETAIL_TESTS "" CACHE STRING "Tests whose names match this regular expression alone; empty: all")
 
 add_library(dovetail_options INTERFACE)
 target_compile_options(dovetail_options INTERFACE

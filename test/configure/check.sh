@@ -25,8 +25,9 @@ configured() {
     grep -A 5 'CMake Warning' "$work/$name.log"
     failed=1
   fi
-  if [ "$(grep -c 'doctest was not found' "$work/$name.log")" != 1 ]; then
-    echo "FAILED   $name: that doctest is missing is to be said once"
+  case " $lacks " in *" doctest "*) times=1 ;; *) times=0 ;; esac
+  if [ "$(grep -c 'doctest was not found' "$work/$name.log")" != $times ]; then
+    echo "FAILED   $name: that doctest is missing is to be said $times times"
     failed=1
   fi
   for target in $targets; do
@@ -42,4 +43,12 @@ configured() {
 configured demo "doctest benchmark Python3 Torch" "char_rnn" "$@" -DDOVETAIL_CUDA=OFF
 configured bench "doctest CLI11 Torch" "benchmarks bench_optim_step bench_nn_char_lstm" "$@" -DDOVETAIL_CUDA=OFF
 configured nothing "doctest benchmark MPI Boost LAPACK OpenMP nlohmann_json CLI11 Python3 Torch" all "$@" -DDOVETAIL_CUDA=OFF
+# ./run aarch64: with a compiler of its own, for which nothing but the C++ library is installed.
+if command -v aarch64-linux-gnu-g++ > /dev/null 2>&1 && command -v qemu-aarch64-static > /dev/null 2>&1; then
+  configured aarch64 MPI "aarch64_bits test_core_numbers test_compress_codecs test_optim_conformance test_comm_threads" \
+    -DCMAKE_TOOLCHAIN_FILE="$repository/cmake/aarch64_toolchain.cmake" -DDOVETAIL_CUDA=OFF -DDOVETAIL_BUILD_EXAMPLES=OFF \
+    -DDOVETAIL_BUILD_BENCHMARKS=OFF "-DDOVETAIL_ONLY=aarch64;comm;compress;core;optim;sync"
+else
+  echo "skipped  aarch64: no cross compiler, or no emulator (Debian: g++-aarch64-linux-gnu qemu-user-static)"
+fi
 [ "$failed" = 0 ]

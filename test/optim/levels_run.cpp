@@ -6,6 +6,10 @@
 #include <dovetail/core/philox.hpp>
 #include <dovetail/optim.hpp>
 
+#ifndef LEVEL_STEPS
+#define LEVEL_STEPS 10
+#endif
+
 namespace levels {
 namespace {
 using namespace dovetail;
@@ -20,7 +24,7 @@ void go(ways& all, char const* name, Rule rule) {
   arena a({{"a", {1}}, {"b", {37, 9}}, {"c", {5001}}});
   fill(a.weights(), 1);
   auto state = rule.init(a.parameters());
-  for (std::uint32_t t = 1; t <= 10; ++t) {
+  for (std::uint32_t t = 1; t <= LEVEL_STEPS; ++t) {
     fill(a.gradients(), 100 + t);
     rule.step(a.parameters(), state, {.loss = 1 + random_stream{11, 99}.uniform(t)});
   }

@@ -11,6 +11,7 @@
 #include <dovetail/compress/select.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/core/rounded.hpp>
 
 namespace dovetail::compress {
 
@@ -89,9 +90,8 @@ struct top_k {
       last = index;
     }
     for (std::size_t i = 0; i < k; ++i) {
-      float const product = weight * read<float>(payload.data() + 8 * i + 4);
       float& sum = out[read<std::uint32_t>(payload.data() + 8 * i)];
-      sum += product;
+      sum += rounded(weight * read<float>(payload.data() + 8 * i + 4));  // as the other codecs' kernels do
     }
   }
 

@@ -17,6 +17,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/rounded.hpp>
 #include <dovetail/core/simd_element.hpp>
 
 #if defined(__CUDACC__)
@@ -65,7 +66,7 @@ struct pack {
 
   DOVETAIL_INLINE friend pack operator+(pack a, pack b) { return a.v + b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a, pack b) { return a.v - b.v; }
-  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return a.v * b.v; }
+  DOVETAIL_INLINE friend pack operator*(pack a, pack b) { return dovetail::rounded(a.v * b.v); }
   DOVETAIL_INLINE friend pack operator/(pack a, pack b) { return a.v / b.v; }
   DOVETAIL_INLINE friend pack operator-(pack a) { return -a.v; }
   DOVETAIL_INLINE friend pack_mask operator<(pack a, pack b) { return {a.v < b.v}; }
@@ -181,17 +182,23 @@ struct product_sum {
     sum = _mm_add_pd(sum, _mm_add_pd(_mm_mul_pd(low(a), low(b)), _mm_mul_pd(high(a), high(b))));
   }
   double total() const { return sum[0] + sum[1]; }
+#else                     // the sums of SSE2
+  typedef double vector __attribute__((vector_size(16)));
+  vector sum{};
+#if defined(__aarch64__)  // GCC converts a half of a register element by element
+  DOVETAIL_INLINE static vector low(pack a) { return vector(vcvt_f64_f32(vget_low_f32(float32x4_t(a.v)))); }
+  DOVETAIL_INLINE static vector high(pack a) { return vector(vcvt_high_f64_f32(float32x4_t(a.v))); }
 #else
-  typedef double vector __attribute__((vector_size(8 * pack_lanes)));
-  vector sums{};
-  DOVETAIL_INLINE void add(pack a, pack b) {
-    sums += __builtin_convertvector(a.v, vector) * __builtin_convertvector(b.v, vector);
+  DOVETAIL_INLINE static vector low(pack a) {
+    return __builtin_convertvector(__builtin_shufflevector(a.v, a.v, 0, 1), vector);
   }
-  double total() const {
-    double t = 0;
-    for (int i = 0; i < pack_lanes; ++i) t += sums[i];
-    return t;
+  DOVETAIL_INLINE static vector high(pack a) {
+    return __builtin_convertvector(__builtin_shufflevector(a.v, a.v, 2, 3), vector);
   }
+#endif
+  // The products are exact, so it does not matter whether they are fused.
+  DOVETAIL_INLINE void add(pack a, pack b) { sum = sum + (low(a) * low(b) + high(a) * high(b)); }
+  double total() const { return sum[0] + sum[1]; }
 #endif
 };
 
