@@ -21,8 +21,10 @@
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step_result.hpp>
 
 namespace dovetail {
@@ -52,9 +54,8 @@ concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int thread
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
 /// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
 /// (skip_non_finite or a norm in front); others apply it. Under sync::all_reduce such a step never reaches the rule.
-/// A rule that learns from layers (K-FAC) also says `observes`, and has observe, unreduced_statistics and
-/// forget_observed as optim::chain does; the synchronizer adds up what ranks observed. One whose steps depend on the
-/// loss says `needs_loss`, and its step takes step_options, which then have it.
+/// What else one may have, threads, gradients in other formats, loss, layers, parts, stands in
+/// optim/optimizer_traits.hpp; a member of those names that cannot be called as it must be is refused.
 template <class O>
 concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p) {
   { opt.init(p) } -> std::copyable;
@@ -95,21 +96,29 @@ concept codec = std::copyable<C> &&
 /// One rank's end of a group of ranks. Every rank calls the same operations in the same order; a rank that does not
 /// (dead, late, another operation or size) makes the others throw rank_lost or rank_diverged with its number.
 /// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
-/// Checked here for float and bytes. The trainer and sync::all_reduce also call all_reduce of double and of the codec's
-/// wire_type, broadcast of std::int64_t and all_gather of std::byte; comm::endpoint has them all.
+/// Sums are of float, double, fp16 and bf16 (a codec with another wire_type needs its sum as well), gathers of float
+/// and bytes, broadcasts of float, chunks and messages of bytes: what every synchronizer and the trainer call, and no
+/// more. comm::endpoint has them all, of all types. A communicator may also have `about(comm::subject)`, which says of
+/// what the next operation is, so that ranks that are not in the same step notice.
 template <class C>
-concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in,
+concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
+                                std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,
                                 std::span<std::byte> bytes, std::span<std::byte const> cbytes,
                                 std::vector<std::byte>& all, int r) {
   { cc.rank() } -> std::same_as<int>;
   { cc.size() } -> std::same_as<int>;
   c.all_reduce(f, comm::reduction::sum);  // every rank gets the reduction
-  c.reduce_scatter(f);                    // the own shard gets the sum, the rest is unspecified
-  c.all_gather(f);                        // in place: own shard in, all shards out
-  c.all_gather(in, f);                    // f.size() == size() × in.size()
+  c.all_reduce(d, comm::reduction::sum);
+  c.all_reduce(h, comm::reduction::sum);
+  c.all_reduce(b, comm::reduction::sum);
+  c.reduce_scatter(f);  // the own shard gets the sum, the rest is unspecified
+  c.all_gather(f);      // in place: own shard in, all shards out
+  c.all_gather(in, f);  // f.size() == size() × in.size()
+  c.all_gather(cbytes, bytes);
   { c.all_gather_v(cbytes, all) } -> std::same_as<std::vector<std::size_t>>;  // size() + 1 offsets into `all`
   c.all_to_all(cbytes, bytes);                                                // size() equal chunks each way
   c.broadcast(f, r);
+  c.broadcast(count, r);
   c.send(cbytes, r, /*tag*/ 0);
   c.recv(bytes, r, /*tag*/ 0);
   c.barrier();
@@ -133,7 +142,8 @@ concept world = requires(W& w, void (*f)(int)) {
 ///   observer()                     what gradient_pass::observe must be; may be missing
 ///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on;
 ///                                  nobody else touches them until step() returns
-///   step()                         completes the exchange and applies the optimizer, in this policy's own order
+///   step(options)                  completes the exchange and applies the optimizer, in this policy's own order; says
+///                                  `skipped`, and changes nothing, if a gradient of any rank is not finite
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
 ///   own(prefix)                    state that only this rank has (here: residuals), by name
 ///   finish()                       where replicas differ: collective, makes the weights what the training gives, equal
@@ -144,11 +154,12 @@ concept world = requires(W& w, void (*f)(int)) {
 template <class S, class Optimizer, class Communicator>
 concept synchronizer = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
-  requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix) {
+  requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix,
+                    optim::step_options const& options) {
     session.begin();
     { session.gradient_scale(n, n) } -> std::convertible_to<float>;
     session.ready(first);
-    { session.step() } -> std::convertible_to<optim::step_result>;
+    { session.step(options) } -> std::convertible_to<optim::step_result>;
     { session.replicated(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
     { session.own(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
   };

@@ -6,5 +6,6 @@
 #include <dovetail/sync/exchange.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/local_sgd.hpp>
+#include <dovetail/sync/session_traits.hpp>
 #include <dovetail/sync/shard.hpp>
 #include <dovetail/sync/summed.hpp>

@@ -41,8 +41,8 @@ static_assert(two_passes<optim::dog, optim::dowg, optim::percent_delta, optim::m
 static_assert(two_passes<optim::dadapt_adamw>(48));
 static_assert(two_passes<optim::swats, optim::eve, optim::momo_adam>(40));
 static_assert(optim::momo::needs_loss && !optim::adam::needs_loss);
-static_assert(optim::detail::needs_loss<decltype(optim::partition{optim::adamw{},
-                                                                  optim::group{optim::rank_below{2}, optim::momo{}}})>);
+static_assert(optim::optimizer_traits<decltype(optim::partition{
+                  optim::adamw{}, optim::group{optim::rank_below{2}, optim::momo{}}})>::needs_loss);
 static_assert(optim::novograd::passes == 2 && optim::novograd::bytes_per_parameter == 24);
 static_assert(optim::larc::passes == 2 && optim::larc::bytes_per_parameter == 28);
 static_assert(optim::lans::passes == 3 && optim::lans::bytes_per_parameter == 48);

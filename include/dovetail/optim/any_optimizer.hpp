@@ -16,6 +16,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
@@ -82,16 +83,16 @@ class any_optimizer {
   /// Its hyperparameters by name, as dovetail::hyperparameters_of gives them for the rule itself.
   std::vector<hyperparameter> hyperparameters() const { return rule_->hyperparameters(); }
   /// What the rule's steps need besides gradients.
-  detail::rule_needs const& needs() const { return rule_->needs; }
+  rule_needs const& needs() const { return rule_->needs; }
   /// The learning rate of step t (from 1).
   float learning_rate(std::int64_t t) const { return rule_->learning_rate(t); }
 
  private:
   struct holder_base {
     std::string name;
-    detail::rule_needs needs;
+    rule_needs needs;
 
-    holder_base(std::string n, detail::rule_needs const& r) : name(std::move(n)), needs(r) {}
+    holder_base(std::string n, rule_needs const& r) : name(std::move(n)), needs(r) {}
     holder_base(holder_base const&) = delete;
     holder_base& operator=(holder_base const&) = delete;
     virtual ~holder_base() = default;
@@ -107,7 +108,7 @@ class any_optimizer {
   };
   template <class Rule>
   struct holder final : holder_base {
-    explicit holder(Rule r) : holder_base(policy_name(r), detail::needs_of(r)), rule(std::move(r)) {}
+    explicit holder(Rule r) : holder_base(policy_name(r), needs_of(r)), rule(std::move(r)) {}
 
     state init(parameter_list const& p) const override { return rule.init(p); }
     void check_state(parameter_list const& p, state const& s) const override {
@@ -121,14 +122,14 @@ class any_optimizer {
       return rule.step(p, s, source, o);
     }
     void observe(parameter_list const& p, state& s, kfac_statistics const& f) const override {
-      if constexpr (detail::observes<Rule>) rule.observe(p, s, f);
+      if constexpr (optimizer_traits<Rule>::observes) rule.observe(p, s, f);
     }
     std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, state& s) const override {
-      if constexpr (detail::observes<Rule>) return rule.unreduced_statistics(p, s);
+      if constexpr (optimizer_traits<Rule>::observes) return rule.unreduced_statistics(p, s);
       return {};
     }
     void forget_observed(parameter_list const& p, state& s) const override {
-      if constexpr (detail::observes<Rule>) rule.forget_observed(p, s);
+      if constexpr (optimizer_traits<Rule>::observes) rule.forget_observed(p, s);
     }
     std::vector<hyperparameter> hyperparameters() const override { return hyperparameters_of(rule); }
     float learning_rate(std::int64_t t) const override {

@@ -15,6 +15,7 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 
 namespace dovetail::optim {
 
@@ -140,7 +141,7 @@ class param_groups {
 
   static constexpr bool whole_tensors = Rule::whole_tensors;
   static constexpr bool observes = Rule::observes;
-  static constexpr bool needs_loss = detail::needs_loss<Rule>;
+  static constexpr bool needs_loss = optimizer_traits<Rule>::needs_loss;
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
     as_chain(rest_).observe(parameters, s, f);
   }

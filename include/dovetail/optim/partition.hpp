@@ -16,6 +16,7 @@
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/param_groups.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -173,9 +174,9 @@ class partition {
       if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
       step_result r;
       if constexpr (std::is_same_v<Source, gradient::dense> || std::is_same_v<Source, gradient::scaled>)
-        r = rule<G>().step(mine.list, mine.state, source, options);  // its list has the parameters' own
+        r = step_optimizer(rule<G>(), mine.list, mine.state, source, options);  // its list has the parameters' own
       else
-        r = rule<G>().step(mine.list, mine.state,
+        r = step_optimizer(rule<G>(), mine.list, mine.state,
                            detail::subset_source<Source>{&source, &parameters, mine.index.data()}, options);
       if constexpr (G == 0) all = r;
       all.skipped = all.skipped || r.skipped;
@@ -199,14 +200,16 @@ class partition {
   }
 
   /// True if one of the rules learns from layers (see chain::observe).
-  static constexpr bool observes = (detail::observes<Rest> || ... || detail::observes<decltype(Groups::rule)>);
-  static constexpr bool needs_loss = (detail::needs_loss<Rest> || ... || detail::needs_loss<decltype(Groups::rule)>);
+  static constexpr bool observes =
+      (optimizer_traits<Rest>::observes || ... || optimizer_traits<decltype(Groups::rule)>::observes);
+  static constexpr bool needs_loss =
+      (optimizer_traits<Rest>::needs_loss || ... || optimizer_traits<decltype(Groups::rule)>::needs_loss);
   /// What its rules need, also those that are chosen when the program runs (optim::any_optimizer).
-  detail::rule_needs needs() const
-      requires(detail::chosen_when_run<Rest> || ... || detail::chosen_when_run<decltype(Groups::rule)>) {
-    detail::rule_needs all{.whole_tensors = true};
+  rule_needs needs() const requires(optimizer_traits<Rest>::chosen_when_run || ... ||
+                                    optimizer_traits<decltype(Groups::rule)>::chosen_when_run) {
+    rule_needs all{.whole_tensors = true};
     each([&]<std::size_t G>() {
-      auto const one = detail::needs_of(rule<G>());
+      auto const one = needs_of(rule<G>());
       all.layers = all.layers || one.layers;
       all.loss = all.loss || one.loss;
     });
@@ -216,7 +219,7 @@ class partition {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
-      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::observes)
         for (std::size_t k = 0; k < mine.index.size(); ++k)
           if (parameters.offset(mine.index[k]) == first && mine.list[k].size()) {
             f.first = mine.list.offset(k);
@@ -227,7 +230,7 @@ class partition {
   std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state_type& s) const {
     std::vector<std::span<float>> all;
     each([&]<std::size_t G>() {
-      if constexpr (detail::observes<std::remove_cvref_t<decltype(rule<G>())>>)
+      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::observes)
         for (auto const p : rule<G>().unreduced_statistics(std::get<G>(s.parts).list, std::get<G>(s.parts).state))
           all.push_back(p);
     });
@@ -288,7 +291,7 @@ class partition {
   /// Throws argument_error for what a rule would refuse behind the others' steps.
   void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
     if constexpr (needs_loss)
-      if (detail::needs_of(*this).loss) detail::check_loss(options);
+      if (needs_of(*this).loss) detail::check_loss(options);
     s.tensors_of.check(parameters, "optim::partition: the state");
     each([&]<std::size_t G>() {
       auto const& mine = std::get<G>(s.parts);

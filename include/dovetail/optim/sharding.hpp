@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <dovetail/core/shard.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 
 // How ranks divide a rule's state among them, each having a part of every tensor (sync/shard.hpp).
 //
@@ -26,8 +26,6 @@ namespace dovetail::optim {
 
 /// In place of a tensor: an array that is equal on all ranks.
 inline constexpr std::size_t everywhere = static_cast<std::size_t>(-1);
-/// In place of a block: all elements of a tensor belong together.
-inline constexpr std::size_t undivided = static_cast<std::size_t>(-1);
 
 /// An array, and which elements of a tensor each of its items belongs to.
 struct divisible_array {
@@ -65,18 +63,5 @@ template <class State>
 concept divisible_state = requires(State& s) {
   { s.divisible_arrays() } -> std::same_as<std::vector<divisible_array>>;
 };
-
-namespace detail {
-/// The elements between which bounds of parts cannot lie.
-template <class Rule>
-inline constexpr std::size_t division_block = [] {
-  if constexpr (whole_tensors<Rule>)
-    return undivided;
-  else if constexpr (requires { Rule::division_block; })
-    return Rule::division_block;
-  else
-    return std::size_t{1};
-}();
-}  // namespace detail
 
 }  // namespace dovetail::optim

@@ -33,52 +33,12 @@ struct step_options {
 };
 
 namespace detail {
-/// True if a rule learns from layers' inputs and output gradients; of one chosen when the program runs: it may.
-template <class Rule>
-inline constexpr bool observes = requires {
-  requires static_cast<bool>(Rule::observes);
-};
-/// True if a rule needs step_options::loss.
-template <class Rule>
-inline constexpr bool needs_loss = requires {
-  requires static_cast<bool>(Rule::needs_loss);
-};
 /// Throws argument_error if the loss that a rule needs is not given.
 DOVETAIL_COLD inline void check_loss(step_options const& options) {
   require(options.loss.has_value(),
           "optimizer: this rule's steps depend on the loss, and none was given: call step with "
           "step_options{.loss = ...}, as train::trainer does");
 }
-/// True if a rule works on whole tensors, and not on any range of elements: what it has to work out ranks can divide by
-/// tensor only. True by default: a rule that does not declare it is assumed to need whole tensors.
-template <class Rule>
-inline constexpr bool whole_tensors = !requires {
-  requires !static_cast<bool>(Rule::whole_tensors);
-};
-/// What a rule's steps need besides gradients. An optimizer that is chosen when the program runs knows it when it is
-/// chosen, and has `needs()`; the constants above then say what it may need, and so what is compiled.
-struct rule_needs {
-  bool layers = false;         ///< see observes
-  bool loss = false;           ///< see needs_loss
-  bool whole_tensors = false;  ///< see whole_tensors
-  friend constexpr bool operator==(rule_needs const&, rule_needs const&) = default;
-};
-template <class Rule>
-concept chosen_when_run = requires(Rule const& r) {
-  r.needs().layers;
-};
-template <class Rule>
-constexpr rule_needs needs_of(Rule const& r) {
-  if constexpr (chosen_when_run<Rule>)
-    return r.needs();
-  else
-    return {observes<Rule>, needs_loss<Rule>, whole_tensors<Rule>};
-}
-/// True if a step of the optimizer is itself an exchange between ranks, as that of sync::shard is.
-template <class Optimizer>
-inline constexpr bool steps_together = requires {
-  requires static_cast<bool>(Optimizer::steps_together);
-};
 }  // namespace detail
 
 }  // namespace dovetail::optim

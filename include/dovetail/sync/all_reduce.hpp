@@ -19,6 +19,7 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
@@ -98,7 +99,7 @@ class all_reduce_session {
       : parameters_(&parameters),
         optimizer_(opt),
         state_(opt.init(parameters)),
-        needs_(optim::detail::needs_of(opt)),
+        needs_(optim::needs_of(opt)),
         rank_(comm.rank()),
         ranks_(comm.size()),
         measures_(policy.measure_noise) {
@@ -181,21 +182,18 @@ class all_reduce_session {
       if (needs_.loss) add_losses(options);
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
-    if constexpr (optim::detail::whole_tensors<Optimizer>)
+    if constexpr (optim::optimizer_traits<Optimizer>::whole_tensors)
       if (needs_.whole_tensors)
         options.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
-    if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
-      last_ = optimizer_.step(*parameters_, state_, options);
-    else
-      last_ = optimizer_.step(*parameters_, state_);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, options);
     if (last_.skipped) forget_observed();
     observed_ = false;
     return last_;
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
-    DOVETAIL_REQUIRE(!optim::detail::steps_together<Optimizer>,
+    DOVETAIL_REQUIRE(!optim::optimizer_traits<Optimizer>::steps_together,
                      "has its state divided among ranks, so it is not what every rank would save: step it in a loop "
                      "of your own, and save what its gathered() returns",
                      Optimizer);
@@ -250,8 +248,8 @@ class all_reduce_session {
       if (measures_) slot.squares = optim::detail::sum_of_squares(values);
     });
   }
-  static constexpr bool observes = optim::detail::observes<Optimizer>;
-  static constexpr bool needs_loss = optim::detail::needs_loss<Optimizer>;
+  static constexpr bool observes = optim::optimizer_traits<Optimizer>::observes;
+  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs_loss;
   void forget_observed() {
     if constexpr (observes)
       if (observed_) optimizer_.forget_observed(*parameters_, state_);
@@ -282,7 +280,7 @@ class all_reduce_session {
   }
   /// What one rank has of `all`, for all of them (optim::distributed_preconditioning).
   void gather(std::span<float> all,
-              std::span<std::size_t const> first) requires(optim::detail::whole_tensors<Optimizer>) {
+              std::span<std::size_t const> first) requires(optim::optimizer_traits<Optimizer>::whole_tensors) {
     auto const r = static_cast<std::size_t>(rank_);
     auto const own = std::as_bytes(std::span<float const>(all).subspan(first[r], first[r + 1] - first[r]));
     auto done = owner_->submit([this, own, all](Communicator& c) {
@@ -315,7 +313,7 @@ class all_reduce_session {
   parameter_list* parameters_;
   Optimizer optimizer_;
   decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
-  optim::detail::rule_needs needs_;
+  optim::rule_needs needs_;
   std::span<float> gradients_;
   buffer<float> staging_;
   std::vector<bucket_slot> buckets_;

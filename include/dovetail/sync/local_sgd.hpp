@@ -17,6 +17,7 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
@@ -61,7 +62,7 @@ struct local_sgd {
   /// Throws argument_error for a negative `every`, and for weights that are not in the list.
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
-    DOVETAIL_REQUIRE(!optim::detail::steps_together<Optimizer>,
+    DOVETAIL_REQUIRE(!optim::optimizer_traits<Optimizer>::steps_together,
                      "needs the same gradients on all ranks, which sync::local_sgd lets train apart: use "
                      "sync::all_reduce, or the optimizer undivided",
                      Optimizer);
@@ -120,7 +121,7 @@ class local_sgd_session {
   /// For gradient_pass::observe: empty unless the optimizer learns from layers, here from this rank's alone.
   std::function<void(kfac_statistics const&)> observer() {
     if constexpr (observes)
-      if (optim::detail::needs_of(optimizer_).layers)
+      if (optim::needs_of(optimizer_).layers)
         return [this](kfac_statistics const& f) {
           observed_ = true;
           optimizer_.observe(*parameters_, state_, f);
@@ -170,7 +171,7 @@ class local_sgd_session {
  private:
   /// What the parameters hold: this rank's weights; those, or others to be put back, are kept; the mean, and they are.
   enum class weights { own, kept, mean };
-  static constexpr bool observes = optim::detail::observes<Optimizer>;
+  static constexpr bool observes = optim::optimizer_traits<Optimizer>::observes;
 
   optim::step_result own_step(optim::step_options const& options) {
     bool const finite = std::all_of(parameters_->begin(), parameters_->end(),
@@ -180,10 +181,7 @@ class local_sgd_session {
       return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     }
     trace_span const stepping(trace_, "optimizer step", "optim", comm_->rank());
-    if constexpr (requires { optimizer_.step(*parameters_, state_, options); })
-      last_ = optimizer_.step(*parameters_, state_, options);
-    else
-      last_ = optimizer_.step(*parameters_, state_);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, options);
     if (last_.skipped) forget_observed();
     observed_ = false;
     return last_;

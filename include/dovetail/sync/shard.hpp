@@ -20,6 +20,7 @@
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/optim/step_result.hpp>
@@ -55,8 +56,8 @@ struct range_source {
 template <class Optimizer, communicator Communicator>
 class sharded {
   /// Of a rule that is known only when the program runs the constructor asks.
-  static constexpr bool asks = optim::detail::chosen_when_run<Optimizer>;
-  static_assert(asks || !optim::detail::observes<Optimizer>,
+  static constexpr bool asks = optim::optimizer_traits<Optimizer>::chosen_when_run;
+  static_assert(asks || !optim::optimizer_traits<Optimizer>::observes,
                 "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
 
@@ -80,12 +81,12 @@ class sharded {
   };
 
   static constexpr bool steps_together = true;
-  static constexpr bool needs_loss = optim::detail::needs_loss<Optimizer>;
+  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs_loss;
   /// See optim::any_optimizer.
-  optim::detail::rule_needs needs() const requires(asks) { return needs_; }
+  optim::rule_needs needs() const requires(asks) { return needs_; }
 
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
-      : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)), needs_(optim::detail::needs_of(rule_)) {
+      : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)), needs_(optim::needs_of(rule_)) {
     if constexpr (asks)
       require(!needs_.layers, "sync::shard: ", policy_name(rule_),
               " learns from layers, whose work sync::all_reduce divides among ranks already: train with that");
@@ -125,7 +126,7 @@ class sharded {
       detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
     };
     options.preconditioning = {};
-    auto const r = rule_.step(s.list, s.inner, own_source(source, parameters), options);
+    auto const r = optim::step_optimizer(rule_, s.list, s.inner, own_source(source, parameters), options);
     // Also if the step was skipped: of optim::partition that may be one rule's alone.
     detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
@@ -163,7 +164,7 @@ class sharded {
     if constexpr (asks)
       return needs_.whole_tensors ? optim::undivided : 1;
     else
-      return optim::detail::division_block<Optimizer>;
+      return optim::optimizer_traits<Optimizer>::division_block;
   }
   static std::vector<optim::divisible_array> arrays_of(inner_state& s) {
     DOVETAIL_REQUIRE(optim::divisible_state<inner_state>,
@@ -333,7 +334,7 @@ class sharded {
   Optimizer rule_;
   Communicator* comm_;
   std::vector<std::size_t> bounds_;
-  optim::detail::rule_needs needs_;
+  optim::rule_needs needs_;
 };
 
 /// See sharded.

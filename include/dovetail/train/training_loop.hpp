@@ -22,6 +22,7 @@
 #include <dovetail/optim/schedules/batch_schedule.hpp>
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/session_traits.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/preconditions.hpp>
@@ -40,6 +41,11 @@ DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parame
 /// One rank's part of one call of fit: joins model, optimizer, synchronizer and communicator, and loops.
 template <class Model, class Optimizer, class Sync, class Dataset, communicator Communicator>
 class training_loop {
+  using session = decltype(std::declval<Sync const&>().join(
+      std::declval<parameter_list&>(), std::declval<Optimizer const&>(), std::declval<Communicator&>()));
+  using session_traits = sync::session_traits<session>;
+  static_assert(sync::detail::must_be_a_session<session>::holds);
+
  public:
   DOVETAIL_COLD training_loop(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data,
                               Communicator& comm, fit_options const& options, int threads)
@@ -50,7 +56,7 @@ class training_loop {
         data_(data),
         notes_(trained_with(opt, sync)),
         session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
-    if constexpr (requires { session_.record(options.trace); }) session_.record(options.trace);
+    if constexpr (session_traits::records) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
     require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
@@ -164,7 +170,7 @@ class training_loop {
   }
   bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
   bool measures() const {
-    if constexpr (requires { session_.measures_noise(); })
+    if constexpr (session_traits::measures)
       return session_.measures_noise();
     else
       return false;
@@ -215,7 +221,7 @@ class training_loop {
                          .step = static_cast<std::uint64_t>(at_.batches),
                          .rank = static_cast<std::uint32_t>(comm_.rank()),
                          .threads = threads_};
-      if constexpr (requires { pass.observe = session_.observer(); }) pass.observe = session_.observer();
+      if constexpr (session_traits::observes) pass.observe = session_.observer();
       if (m + 1 == micro_batches) pass.ready = [this](std::size_t first) { session_.ready(first); };
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
       sums += model_.gradients(share.view, pass);
@@ -230,7 +236,7 @@ class training_loop {
     pending_sums_.insert(pending_sums_.end(),
                          {sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct),
                           result.skipped ? 1.0 : 0.0, static_cast<double>(result.lr)});
-    if constexpr (requires { session_.measured(); })
+    if constexpr (session_traits::measures)
       if (measures()) {
         // The mean gradient of this rank's share, whose size is own / samples of the whole.
         double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(samples) : 1;
@@ -256,12 +262,7 @@ class training_loop {
   }
 
   /// `loss` is this rank's share of what the gradients are gradients of.
-  optim::step_result step(double loss) {
-    if constexpr (requires(optim::step_options const& o) { session_.step(o); })
-      return session_.step({.threads = threads_, .loss = loss});
-    else
-      return session_.step();
-  }
+  optim::step_result step(double loss) { return session_.step({.threads = threads_, .loss = loss}); }
 
   comm::traffic count_traffic_since(comm::traffic const& before) {
     auto const moved = comm_.traffic() - before;
@@ -273,7 +274,7 @@ class training_loop {
 
   /// Collective: where replicas differ, the model becomes what the training gives, until the next step.
   DOVETAIL_COLD void agree() {
-    if constexpr (requires { session_.finish(); }) {
+    if constexpr (session_traits::finishes) {
       if (agreed_) return;
       agreed_ = true;
       auto const before = comm_.traffic();
@@ -372,9 +373,8 @@ class training_loop {
   int threads_;
   Dataset data_;
   std::map<std::string, std::string> notes_;  ///< for checkpoints
-  decltype(std::declval<Sync const&>().join(std::declval<parameter_list&>(), std::declval<Optimizer const&>(),
-                                            std::declval<Communicator&>())) session_;
-  static constexpr bool independent = requires { requires static_cast<bool>(decltype(session_)::independent); };
+  session session_;
+  static constexpr bool independent = session_traits::independent;
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;

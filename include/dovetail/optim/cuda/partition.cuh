@@ -179,7 +179,7 @@ void observe(optim::partition<Rest, Groups...> const& optimizer, partition_state
              kfac_statistics f) {
   std::size_t const first = f.first;
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
-    if constexpr (optim::detail::observes<std::remove_cvref_t<decltype(rule)>>)
+    if constexpr (optim::optimizer_traits<std::remove_cvref_t<decltype(rule)>>::observes)
       for (std::size_t k = 0; k < own.index.size(); ++k)
         if (own.offset[k] == first && own.list[k].size()) {
           f.first = own.list.offset(k);

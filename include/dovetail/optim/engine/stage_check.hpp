@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
@@ -18,44 +19,39 @@ namespace dovetail::optim {
 
 namespace detail {
 
-/// True if T has a member function of this name, or a template of some: a class that has the name as well makes it
-/// ambiguous. Data may have any name.
-#define DOVETAIL_NAMED_MEMBER(name)              \
-  struct name##_probe {                          \
-    int name;                                    \
-  };                                             \
-  template <class T>                             \
-  struct name##_twice : T, name##_probe {};      \
-  template <class T>                             \
-  inline constexpr bool has_##name = !requires { \
-    &name##_twice<T>::name;                      \
-  }                                              \
-  &&!requires { requires std::is_member_object_pointer_v<decltype(&T::name)>; };
-DOVETAIL_NAMED_MEMBER(advance)
-DOVETAIL_NAMED_MEMBER(emit)
-DOVETAIL_NAMED_MEMBER(step)
-DOVETAIL_NAMED_MEMBER(measure)
-DOVETAIL_NAMED_MEMBER(factor)
-DOVETAIL_NAMED_MEMBER(begin)
-DOVETAIL_NAMED_MEMBER(evaluated)
-DOVETAIL_NAMED_MEMBER(prepare)
-DOVETAIL_NAMED_MEMBER(learning_rate)
-DOVETAIL_NAMED_MEMBER(initial_value)
-DOVETAIL_NAMED_MEMBER(initial_scalar)
-DOVETAIL_NAMED_MEMBER(check)
-DOVETAIL_NAMED_MEMBER(needs)
-DOVETAIL_NAMED_MEMBER(slots)
-DOVETAIL_NAMED_MEMBER(scalars)
-DOVETAIL_NAMED_MEMBER(arrays)
-DOVETAIL_NAMED_MEMBER(apply)
-DOVETAIL_NAMED_MEMBER(observe)
-DOVETAIL_NAMED_MEMBER(solve)
-DOVETAIL_NAMED_MEMBER(solution)
-DOVETAIL_NAMED_MEMBER(cost)
-DOVETAIL_NAMED_MEMBER(due)
-DOVETAIL_NAMED_MEMBER(collect)
-DOVETAIL_NAMED_MEMBER(unreduced_statistics)
-#undef DOVETAIL_NAMED_MEMBER
+DOVETAIL_MEMBER_FUNCTION(advance)
+DOVETAIL_MEMBER_FUNCTION(emit)
+DOVETAIL_MEMBER_FUNCTION(step)
+DOVETAIL_MEMBER_FUNCTION(measure)
+DOVETAIL_MEMBER_FUNCTION(factor)
+DOVETAIL_MEMBER_FUNCTION(begin)
+DOVETAIL_MEMBER_FUNCTION(evaluated)
+DOVETAIL_MEMBER_FUNCTION(prepare)
+DOVETAIL_MEMBER_FUNCTION(learning_rate)
+DOVETAIL_MEMBER_FUNCTION(initial_value)
+DOVETAIL_MEMBER_FUNCTION(initial_scalar)
+DOVETAIL_MEMBER_FUNCTION(check)
+DOVETAIL_MEMBER_FUNCTION(arrays)
+DOVETAIL_MEMBER_FUNCTION(apply)
+DOVETAIL_MEMBER_FUNCTION(observe)
+DOVETAIL_MEMBER_FUNCTION(solve)
+DOVETAIL_MEMBER_FUNCTION(solution)
+DOVETAIL_MEMBER_FUNCTION(cost)
+DOVETAIL_MEMBER_FUNCTION(due)
+DOVETAIL_MEMBER_FUNCTION(collect)
+DOVETAIL_MEMBER_FUNCTION(unreduced_statistics)
+template <class S>
+inline constexpr bool has_needs = requires {
+  S::needs;
+};
+template <class S>
+inline constexpr bool has_slots = requires {
+  S::slots;
+};
+template <class S>
+inline constexpr bool has_scalars = requires {
+  S::scalars;
+};
 
 /// The first slot that no function of the stage's kernel changes, in a step of numbers that only remember what they
 /// were made of; `slots` if there is none.

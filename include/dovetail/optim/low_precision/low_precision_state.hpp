@@ -20,6 +20,7 @@
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/low_precision/storage.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step_options.hpp>
@@ -254,7 +255,7 @@ class low_precision_state {
   using state_type = stored_state<kept_slots>;
   using slots_type = kept_slots;
   static constexpr int passes = Rule::passes;
-  static constexpr bool whole_tensors = detail::whole_tensors<Rule>;
+  static constexpr bool whole_tensors = optimizer_traits<Rule>::whole_tensors;
   static constexpr std::size_t division_block = storage_block;
 
   low_precision_state(Rule rule, Slots slots = {}, Weights weights = {})
@@ -291,8 +292,8 @@ class low_precision_state {
   }
 
   /// Of a rule that learns from layers (see chain::observe).
-  static constexpr bool observes = detail::observes<Rule>;
-  static constexpr bool needs_loss = detail::needs_loss<Rule>;
+  static constexpr bool observes = optimizer_traits<Rule>::observes;
+  static constexpr bool needs_loss = optimizer_traits<Rule>::needs_loss;
   void observe(parameter_list const& parameters, state_type& s, kfac_statistics const& f) const {
     rule_.observe(parameters, s.base(), f);
   }
