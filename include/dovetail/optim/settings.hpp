@@ -126,7 +126,7 @@ DOVETAIL_COLD inline long choice_for(std::string const& what, setting_value cons
   auto const at = v.text() ? std::find(names.begin(), names.end(), *v.text()) : names.end();
   require(at != names.end(), what, " cannot be set to ", v.words(),
           ": it is the name of one of these: ", joined(names));
-  return static_cast<long>(at - names.begin());
+  return at - names.begin();
 }
 
 /// Sets one field. `what`: its name, for messages.

@@ -7,6 +7,7 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
+#include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/stages/moments.hpp>
 
 // The elementwise stages. In the formulas u is the update that arrives, w the weight, t the step from 1.
