@@ -4,7 +4,6 @@
 #include <charconv>
 #include <concepts>
 #include <cstddef>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -68,19 +67,20 @@ DOVETAIL_COLD inline setting parse_setting(std::string_view text) {
 
 namespace detail {
 
-/// Changes of single letters that make `b` of `a`.
+/// Changes of single letters, and swaps of neighbors, that make `b` of `a`.
 DOVETAIL_COLD inline std::size_t letters_apart(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t before = row[0]++;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      std::size_t const swapped = before + (a[i] != b[j]);
-      before = row[j + 1];
-      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, swapped});
+  std::size_t const width = b.size() + 1;
+  std::vector<std::size_t> d((a.size() + 1) * width);
+  for (std::size_t i = 0; i <= a.size(); ++i)
+    for (std::size_t j = 0; j <= b.size(); ++j) {
+      auto& here = d[i * width + j];
+      here = i + j;  // of a or b alone
+      if (i == 0 || j == 0) continue;
+      auto const before = [&](std::size_t di, std::size_t dj) { return d[(i - di) * width + j - dj]; };
+      here = std::min({before(1, 0) + 1, before(0, 1) + 1, before(1, 1) + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) here = std::min(here, before(2, 2) + 1);
     }
-  }
-  return row.back();
+  return d.back();
 }
 /// " (did you mean 'adamw'?)", or nothing if no name comes near.
 DOVETAIL_COLD inline std::string nearest(std::string_view wanted, std::vector<std::string> const& names) {
