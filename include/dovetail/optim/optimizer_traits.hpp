@@ -98,9 +98,6 @@ constexpr rule_needs needs_of(O const& o) {
 namespace detail {
 
 namespace optimizer_members {
-DOVETAIL_MEMBER_FUNCTION(observe)
-DOVETAIL_MEMBER_FUNCTION(unreduced_statistics)
-DOVETAIL_MEMBER_FUNCTION(forget_observed)
 DOVETAIL_MEMBER_FUNCTION(check_state)
 }  // namespace optimizer_members
 
@@ -118,7 +115,7 @@ struct must_be_an_optimizer {
                    "says that it observes, and has not observe(parameters, state, kfac_statistics const&), "
                    "unreduced_statistics(parameters, state) and forget_observed(parameters, state), all const",
                    O);
-  static constexpr bool unsaid = !traits::observes && optimizer_members::has_observe<O> && !requires { O::observes; };
+  static constexpr bool unsaid = layers && !requires { O::observes; };
   DOVETAIL_REQUIRE(!unsaid,
                    "has observe, and does not say `static constexpr bool observes = true`: it would never be "
                    "called",
