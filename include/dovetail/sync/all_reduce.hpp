@@ -38,8 +38,7 @@ class all_reduce_session;
 ///
 ///     sync::all_reduce{}                                                            // dense
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
-///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}                  // with an exchange of one's
-///     own
+///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}              // an exchange of one's choice
 ///
 /// A step whose summed gradient is not finite is skipped on every rank alike: weights and optimizer state stay as they
 /// were. Residuals of error feedback were consumed by then, except in buckets that were not finite on their own rank.
