@@ -25,8 +25,8 @@ struct step_options {
   /// same tensors, where it has none of a tensor as an empty one; otherwise some of all together.
   std::function<void(std::span<double>)> all_reduce_sums = {};
   distributed_preconditioning preconditioning = {};
-  /// What the gradients are the gradients of, for rules that need it (such as optim/rules/momo.hpp); others ignore it. A
-  /// loss that is not finite skips the step. Not scaled, also where the gradients are (gradient::scaled, loss_scale).
+  /// What the gradients are the gradients of, for rules that need it (such as optim/rules/momo.hpp); others ignore it.
+  /// A loss that is not finite skips the step. Not scaled, also where the gradients are (gradient::scaled, loss_scale).
   /// To a synchronizer's session: this rank's share, if the session adds up gradients; of a pass, the sum of losses
   /// times gradient_pass::scale.
   std::optional<double> loss = {};
