@@ -18,7 +18,7 @@ struct bound final : stepper {
   Optimizer optimizer;
   dovetail::parameter_list const& parameters;
   dovetail::optim::state state;
-  dovetail::optim::step_options options;
+  dovetail::optim::step_context options;
 };
 template <class Optimizer>
 std::unique_ptr<stepper> bind(Optimizer o, dovetail::parameter_list const& p, int threads) {

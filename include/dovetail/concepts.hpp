@@ -25,7 +25,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail {
 
@@ -155,7 +155,7 @@ template <class S, class Optimizer, class Communicator>
 concept synchronizer = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
   requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix,
-                    optim::step_options const& options) {
+                    optim::step_context const& options) {
     session.begin();
     { session.gradient_scale(n, n) } -> std::convertible_to<float>;
     session.ready(first);

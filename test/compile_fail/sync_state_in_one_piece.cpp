@@ -21,7 +21,7 @@ struct counting {
   };
   state_type init(parameter_list const&) const { return {}; }
   template <optim::gradient_source Source>
-  optim::step_result step(parameter_list const&, state_type& s, Source const&, optim::step_options const&) const {
+  optim::step_result step(parameter_list const&, state_type& s, Source const&, optim::step_context const&) const {
     return {.step = ++s.steps};
   }
 };

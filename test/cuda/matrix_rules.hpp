@@ -48,6 +48,11 @@ inline auto guarded() {
                       optim::scale_by_learning_rate{optim::linear{.from = 0.2f, .to = 0.02f, .steps = 10}}};
 }
 inline constexpr int guarded_number = 11;
+/// The gradient beside a stored update.
+inline auto cautious_rows() {
+  return optim::chain{optim::centralize{}, optim::scale_by_qhm{.nu = 0.8f, .beta = 0.8f}, optim::cautious{},
+                      optim::grams{}, optim::scale_by_learning_rate{0.02f}};
+}
 
 #define DOVETAIL_TEST_MATRIX_RULES(RULE) \
   RULE(0, muon)                          \
@@ -61,7 +66,8 @@ inline constexpr int guarded_number = 11;
   RULE(8, sm3)                           \
   RULE(9, row_wise_adagrad)              \
   RULE(10, by_rows)                      \
-  RULE(11, guarded)
+  RULE(11, guarded)                      \
+  RULE(12, cautious_rows)
 
 inline std::vector<arena::tensor> const tensors{{"0.weight", {24, 24}},      {"0.bias", {24}}, {"none", {0}},
                                                 {"1.weight", {10, 40}},      {"1.bias", {10}}, {"2.weight", {40, 10}},

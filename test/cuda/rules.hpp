@@ -150,6 +150,16 @@ inline auto two_rates() {
                       optim::momentum{.lr = optim::linear{.from = 0.1f, .to = 0.01f, .steps = 20}, .momentum = 0.8f}};
 }
 
+// With the gradient beside the update.
+inline auto cautious_adamw() {
+  return optim::chain{optim::scale_by_adam{.beta2 = 0.95f, .epsilon = 1e-3f}, optim::cautious{},
+                      optim::add_decayed_weights{0.02f}, optim::scale_by_learning_rate{0.01f}};
+}
+inline auto grams_qhm() {
+  return optim::chain{optim::scale_by_qhm{.nu = 0.8f, .beta = 0.8f}, optim::grams{},
+                      optim::scale_by_learning_rate{0.01f}};
+}
+
 // By number: 0 to 7 are named in the tests.
 #define DOVETAIL_TEST_RULES(RULE) \
   RULE(0, sgd)                    \
@@ -210,7 +220,9 @@ inline auto two_rates() {
   RULE(55, fromage)               \
   RULE(56, percent_delta)         \
   RULE(57, dadapt_adamw)          \
-  RULE(58, two_rates)
+  RULE(58, two_rates)             \
+  RULE(59, cautious_adamw)        \
+  RULE(60, grams_qhm)
 
 /// Empty, tiny, odd, and of several pieces of the device's launch.
 inline std::vector<std::size_t> const sizes{1, 3, 0, 31, 32, 33, 257, 1000, 50001, 4, 16384, 16385, 70000};

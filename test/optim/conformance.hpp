@@ -65,7 +65,7 @@ void show_layers(Rule const& rule, parameter_list const& p, State& state, int t)
 }
 
 /// The loss of step t, for rules that need one.
-inline optim::step_options with_loss(std::uint32_t t, optim::step_options options = {}) {
+inline optim::step_context with_loss(std::uint32_t t, optim::step_context options = {}) {
   options.loss = 1 + static_cast<double>(random_stream{5, 500}.uniform(t));
   return options;
 }
@@ -78,7 +78,7 @@ struct training {
   optim::state state;
 
   explicit training(Rule r) : rule(std::move(r)), state((fill(a.weights(), 1), rule.init(a.parameters()))) {}
-  void run(int from, int to, optim::step_options const& options = {}) {
+  void run(int from, int to, optim::step_context const& options = {}) {
     for (int t = from; t <= to; ++t) {
       fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
       show_layers(rule, a.parameters(), state, t);

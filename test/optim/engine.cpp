@@ -19,7 +19,7 @@ bool same_bits(std::span<float const> a, std::span<float const> b) {
 
 /// Weights of all tensors in order after some steps over `p`, whose gradients are filled the same way for every layout.
 template <class Optimizer>
-std::vector<float> train(Optimizer const& opt, parameter_list& p, optim::step_options const& options = {},
+std::vector<float> train(Optimizer const& opt, parameter_list& p, optim::step_context const& options = {},
                          int steps = 5) {
   std::uint32_t stream = 1;
   for (auto& x : p) test::fill(x.weight, stream++);
@@ -72,7 +72,6 @@ template <class... Stages>
 void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernels) {
   using flow = optim::detail::flow<Stages...>;
   static constexpr optim::plan plan = flow::make();
-  using cursor = optim::gradient::dense::cursor;
   [&]<std::size_t... P>(std::index_sequence<P...>) {
     (([&] {
        constexpr std::size_t arrays = 2 + flow::slots;
@@ -84,12 +83,12 @@ void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernel
              data[a][i] = pass.reads >> a & 1 ? 0.5f + 0.01f * static_cast<float>(i + a)
                                               : std::numeric_limits<float>::quiet_NaN();
          auto const before = data;
-         optim::detail::arrays<flow::slots, cursor> view{data[0].data(), {data[1].data()}, {}};
+         using loop = optim::detail::pass_loop<flow, P, optim::gradient::dense>;
+         typename loop::view view{data[0].data(), {data[1].data()}, {}, 1, {}};
          for (std::size_t b = 2; b < arrays; ++b) view.slot[b - 2] = data[b].data();
          std::array<float, flow::factors + 1> factors;
          factors.fill(0.7f);
-         for (double const sum : optim::detail::pass_loop<flow, P, cursor>::run(kernels, factors.data(), view, n))
-           CHECK(std::isfinite(sum));
+         for (double const sum : loop::run(kernels, factors.data(), view, n)) CHECK(std::isfinite(sum));
          for (std::size_t a = 0; a < arrays; ++a) {
            CAPTURE(P);
            CAPTURE(a);
@@ -110,8 +109,7 @@ void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernel
            view.input = {poisoned[1].data()};
            for (std::size_t b = 2; b < arrays; ++b) view.slot[b - 2] = poisoned[b].data();
            bool seen = false;
-           for (double const sum : optim::detail::pass_loop<flow, P, cursor>::run(kernels, factors.data(), view, n))
-             seen |= !std::isfinite(sum);
+           for (double const sum : loop::run(kernels, factors.data(), view, n)) seen |= !std::isfinite(sum);
            for (std::size_t b = 0; b < arrays; ++b)
              if (pass.writes >> b & 1) seen |= std::isnan(poisoned[b][0]);
            CHECK(seen);

@@ -43,7 +43,7 @@ struct training {
     test::fill(a.weights(), 1);
     state = rule.init(a.parameters());
   }
-  void run(int from, int to, optim::step_options const& options = {}) {
+  void run(int from, int to, optim::step_context const& options = {}) {
     for (int t = from; t <= to; ++t) {
       test::make_gradients(a, static_cast<std::uint32_t>(t));
       rule.step(a.parameters(), state, options);

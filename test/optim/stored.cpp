@@ -236,7 +236,7 @@ TEST_CASE("packed slots: threads, repetitions, saving, groups, sums; the way of 
     CHECK(!same_bits(weights, plain));
     CHECK(state.bytes() < 0.6 * static_cast<double>(plain_state.bytes()));
     auto const [again, again_state] = after(packed, 8, [](auto const& r, arena& a, auto& s) {
-      r.step(a.parameters(), s, optim::step_options{.threads = 3});
+      r.step(a.parameters(), s, optim::step_context{.threads = 3});
     });
     CHECK(same_bits(again, weights));
     CHECK(again_state == state);

@@ -134,7 +134,7 @@ struct least_synchronizer {
     static void begin() {}
     static float gradient_scale(std::int64_t, std::int64_t global) { return 1 / static_cast<float>(global); }
     static void ready(std::size_t) {}
-    optim::step_result step(optim::step_options const& options) {
+    optim::step_result step(optim::step_context const& options) {
       for (auto& x : *p) comm->all_reduce(x.gradient, comm::reduction::sum);
       for (auto const& x : *p)
         if (!all_finite(x.gradient)) return {.skipped = true, .step = last.step};

@@ -18,8 +18,7 @@
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/state.hpp>
-#include <dovetail/optim/step_options.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 // An optimizer that a program chooses when it runs. By name: optim/rules/registry.hpp.
 
@@ -52,21 +51,21 @@ class any_optimizer {
   state init(parameter_list const& parameters) const { return rule_->init(parameters); }
   /// Throws argument_error unless the state fits the rule, its hyperparameters and these parameters.
   void check_state(parameter_list const& parameters, state const& s) const { rule_->check_state(parameters, s); }
-  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
-    return rule_->step(parameters, s, options);
+  step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
+    return rule_->step(parameters, s, context);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
-                   step_options const& options = {}) const {
+                   step_context const& context = {}) const {
     constexpr bool dense = std::is_same_v<Source, gradient::dense>, scaled = std::is_same_v<Source, gradient::scaled>;
     DOVETAIL_REQUIRE(dense || scaled,
                      "any_optimizer reads gradients that are dense or gradient::scaled: for this source step the rule "
                      "itself",
                      Source);
     if constexpr (scaled)
-      return rule_->step(parameters, s, source, options);
+      return rule_->step(parameters, s, source, context);
     else
-      return rule_->step(parameters, s, options);
+      return rule_->step(parameters, s, context);
   }
 
   /// As chain's. For a rule that does not learn from layers, nothing.
@@ -98,8 +97,8 @@ class any_optimizer {
     virtual ~holder_base() = default;
     virtual state init(parameter_list const&) const = 0;
     virtual void check_state(parameter_list const&, state const&) const = 0;
-    virtual step_result step(parameter_list const&, state&, step_options const&) const = 0;
-    virtual step_result step(parameter_list const&, state&, gradient::scaled const&, step_options const&) const = 0;
+    virtual step_result step(parameter_list const&, state&, step_context const&) const = 0;
+    virtual step_result step(parameter_list const&, state&, gradient::scaled const&, step_context const&) const = 0;
     virtual void observe(parameter_list const&, state&, kfac_statistics const&) const = 0;
     virtual std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state&) const = 0;
     virtual void forget_observed(parameter_list const&, state&) const = 0;
@@ -114,11 +113,11 @@ class any_optimizer {
     void check_state(parameter_list const& p, state const& s) const override {
       if constexpr (requires { rule.check_state(p, s); }) rule.check_state(p, s);
     }
-    step_result step(parameter_list const& p, state& s, step_options const& o) const override {
+    step_result step(parameter_list const& p, state& s, step_context const& o) const override {
       return rule.step(p, s, o);
     }
     step_result step(parameter_list const& p, state& s, gradient::scaled const& source,
-                     step_options const& o) const override {
+                     step_context const& o) const override {
       return rule.step(p, s, source, o);
     }
     void observe(parameter_list const& p, state& s, kfac_statistics const& f) const override {

@@ -24,7 +24,7 @@
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/state.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 namespace dovetail::optim {
@@ -184,21 +184,35 @@ class chain {
   }
 
   /// One step: weights and state change, unless a gradient is not finite and the chain can see it in time.
-  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
-    return step(parameters, s, gradient::dense{}, options);
+  step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
+    return step(parameters, s, gradient::dense{}, context);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
-                   step_options const& options = {}) const {
-    return step_groups<1>({*this}, parameters, s, source, options);
+                   step_context const& context = {}) const {
+    return step_groups<1>({*this}, parameters, s, source, context);
   }
 
   /// One step with several values of hyperparameters; state knows which tensor belongs to which.
   template <std::size_t Groups, gradient_source Source, class Store = detail::plain_store>
   static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                                 Source const& source, step_options const& options, Store const& store = {}) {
-    check_state(groups, parameters, s, Store::plain);
+                                 Source const& source, step_context const& context, Store const& store = {}) {
     source.check(parameters);
+    if constexpr (std::is_same_v<Source, gradient::scaled>) {
+      step_context scaled = context;
+      scaled.gradient_factor *= source.factor;
+      return run_step(groups, parameters, s, gradient::dense{}, scaled, store);  // the same loops
+    } else {
+      return run_step(groups, parameters, s, source, context, store);
+    }
+  }
+
+ private:
+  template <std::size_t Groups, class Source, class Store>
+  static step_result run_step(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
+                              Source const& source, step_context const& context, Store const& store) {
+    check_state(groups, parameters, s, Store::plain);
+    detail::check_factor("optimizer", context.gradient_factor);
     require(!observes || s.room().observed,
             "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
             "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
@@ -210,30 +224,31 @@ class chain {
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
     if constexpr (needs_loss) {
-      detail::check_loss(options);
-      if (!is_finite(*options.loss))
+      detail::check_loss(context);
+      if (!is_finite(*context.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
-      for (auto& k : kernels) tell(k, *options.loss);
+      for (auto& k : kernels) tell(k, *context.loss);
     }
     require(!Store::plain || !parameters.has_opaque(),
             "optimizer: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
             "is told where");
-    detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, options, store);
+    detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, context, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);
     r.skipped = !engine.run();
     if (!r.skipped) s.set_steps(t);
     r.step = s.steps();
-    if (plan.pass[0].update_norm && plan.pass[0].of_gradient) r.gradient_norm = std::sqrt(engine.first_sum());
+    r.gradient_norm = engine.gradient_norm();
     return r;
   }
 
-  /// True if there are tensorwise stages, whose work ranks can divide (step_options::preconditioning).
+ public:
+  /// True if there are tensorwise stages, whose work ranks can divide (step_context::preconditioning).
   static constexpr bool whole_tensors = flow::whole_tensors;
   /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
   /// `observe`.
   static constexpr bool observes = flow::observes;
-  /// True if a stage is told the loss of each step: step_options::loss must then give it.
+  /// True if a stage is told the loss of each step: step_context::loss must then give it.
   static constexpr bool needs_loss = flow::needs_loss;
   /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {

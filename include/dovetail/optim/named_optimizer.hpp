@@ -75,16 +75,16 @@ struct plan_of {
   void check_state(List const& parameters, state_type const& state) const {                                      \
     stages().check_state(parameters, state);                                                                     \
   }                                                                                                              \
-  template <std::same_as<::dovetail::optim::step_options> Options = ::dovetail::optim::step_options>             \
+  template <std::same_as<::dovetail::optim::step_context> Context = ::dovetail::optim::step_context>             \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
-                                      Options const& options = {}) const {                                       \
+                                      Context const& context = {}) const {                                       \
     ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, options);                                                            \
+    return stages().step(parameters, state, context);                                                            \
   }                                                                                                              \
   template <::dovetail::optim::gradient_source Source>                                                           \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
-                                      Source const& source, ::dovetail::optim::step_options const& options = {}) \
+                                      Source const& source, ::dovetail::optim::step_context const& context = {}) \
       const {                                                                                                    \
     ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, source, options);                                                    \
+    return stages().step(parameters, state, source, context);                                                    \
   }

@@ -9,8 +9,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/gradient_source.hpp>
-#include <dovetail/optim/step_options.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 // The only place that looks at the members of optimizers. The least optimizer has
 //
@@ -19,10 +18,10 @@
 //
 // and trains, is saved and goes on under every synchronizer but sync::shard. It may have more:
 //
-//   step(parameters, state, step_options const&)                  threads, loss, sums and work that ranks divide
-//   step(parameters, state, source, step_options const&)          gradients that are not the list's own fp32
+//   step(parameters, state, step_context const&)                  threads, loss, sums and work that ranks divide
+//   step(parameters, state, source, step_context const&)          gradients that are not the list's own fp32
 //   void check_state(parameters, state const&) const              throws argument_error before anything changes
-//   static constexpr bool needs_loss = true                       its steps depend on step_options::loss
+//   static constexpr bool needs_loss = true                       its steps depend on step_context::loss
 //   static constexpr bool observes = true                         it learns from layers: observe(parameters, state,
 //     kfac_statistics const&), unreduced_statistics(parameters, state) and forget_observed(parameters, state), as
 //     optim::chain has them
@@ -46,7 +45,7 @@ inline constexpr std::size_t undivided = static_cast<std::size_t>(-1);
 /// What a rule's steps need besides gradients.
 struct rule_needs {
   bool layers = false;         ///< it learns from layers' inputs and output gradients
-  bool loss = false;           ///< step_options::loss
+  bool loss = false;           ///< step_context::loss
   bool whole_tensors = false;  ///< what it has to work out ranks can divide by tensor only
   friend constexpr bool operator==(rule_needs const&, rule_needs const&) = default;
 };
@@ -57,12 +56,12 @@ struct optimizer_traits {
       std::remove_cvref_t<decltype(std::declval<O const&>().init(std::declval<parameter_list const&>()))>;
 
   static constexpr bool takes_options =
-      requires(O const& o, parameter_list const& p, state_type& s, step_options const& x) {
+      requires(O const& o, parameter_list const& p, state_type& s, step_context const& x) {
     { o.step(p, s, x) } -> std::convertible_to<step_result>;
   };
   template <class Source>
   static constexpr bool takes_source = requires(O const& o, parameter_list const& p, state_type& s,
-                                                Source const& source, step_options const& x) {
+                                                Source const& source, step_context const& x) {
     { o.step(p, s, source, x) } -> std::convertible_to<step_result>;
   };
   static constexpr bool observes = requires { requires static_cast<bool>(O::observes); };
@@ -121,7 +120,7 @@ struct must_be_an_optimizer {
                    "called",
                    O);
   DOVETAIL_REQUIRE(!traits::needs_loss || traits::takes_options,
-                   "says that it needs the loss, and its step does not take it: step(parameters, state, step_options "
+                   "says that it needs the loss, and its step does not take it: step(parameters, state, step_context "
                    "const&) const",
                    O);
   static constexpr bool checks = requires(O const& o, parameter_list const& p, S const& s) { o.check_state(p, s); };
@@ -132,29 +131,38 @@ struct must_be_an_optimizer {
                                 (!optimizer_members::has_check_state<O> || checks);
 };
 
+/// A step of an optimizer that takes no context, on gradients times the factor.
+template <class O, class State>
+step_result step_plainly(O const& o, parameter_list const& p, State& s, step_context const& context) {
+  if (context.gradient_factor != 1)
+    for (auto const& x : p)
+      for (float& g : x.gradient) g *= context.gradient_factor;
+  return o.step(p, s);
+}
+
 }  // namespace detail
 
-/// One step, with the options if the optimizer takes some.
+/// One step, with the context if the optimizer takes one.
 template <class O, class State>
-step_result step_optimizer(O const& o, parameter_list const& p, State& s, step_options const& options) {
+step_result step_optimizer(O const& o, parameter_list const& p, State& s, step_context const& context) {
   static_assert(detail::must_be_an_optimizer<O>::holds);
   if constexpr (optimizer_traits<O>::takes_options)
-    return o.step(p, s, options);
+    return o.step(p, s, context);
   else
-    return o.step(p, s);
+    return detail::step_plainly(o, p, s, context);
 }
 /// The same from a source of gradients. One that takes none reads the list's own.
 template <class O, class State, class Source>
 step_result step_optimizer(O const& o, parameter_list const& p, State& s, Source const& source,
-                           step_options const& options) {
+                           step_context const& context) {
   if constexpr (optimizer_traits<O>::template takes_source<Source>) {
-    return o.step(p, s, source, options);
+    return o.step(p, s, source, context);
   } else {
     DOVETAIL_REQUIRE((std::is_same_v<Source, gradient::dense>),
                      "reads the gradients of its parameter list only: to step it from this source it needs "
-                     "step(parameters, state, source, step_options const&) const",
+                     "step(parameters, state, source, step_context const&) const",
                      O, Source);
-    return step_optimizer(o, p, s, options);
+    return step_optimizer(o, p, s, context);
   }
 }
 

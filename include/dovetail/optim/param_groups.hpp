@@ -112,21 +112,21 @@ class param_groups {
     for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.logical_whole()));
     return group_of;
   }
-  step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
-    return step(parameters, s, gradient::dense{}, options);
+  step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
+    return step(parameters, s, gradient::dense{}, context);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
-                   step_options const& options = {}) const {
-    return step_stored(parameters, s, source, options, detail::plain_store{});
+                   step_context const& context = {}) const {
+    return step_stored(parameters, s, source, context, detail::plain_store{});
   }
   /// The same with slots or weights in another format: what optim::low_precision_state calls.
   template <gradient_source Source, class Store>
-  step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_options const& options,
+  step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_context const& context,
                           Store const& store) const {
     check();
     auto const all = chains();
-    return all[0].step_groups(all, parameters, s, source, options, store);
+    return all[0].step_groups(all, parameters, s, source, context, store);
   }
 
   /// Throws argument_error for hyperparameters that the rule cannot work with, of any group.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -19,8 +20,7 @@
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/param_groups.hpp>
 #include <dovetail/optim/sharding.hpp>
-#include <dovetail/optim/step_options.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 
@@ -39,12 +39,12 @@ struct frozen {
   static void check_state(parameter_list const&, state_type const& s) {
     check_count(s.steps, "optim::frozen: its steps");
   }
-  step_result step(parameter_list const& p, state_type& s, step_options const& = {}) const {
+  step_result step(parameter_list const& p, state_type& s, step_context const& = {}) const {
     check_state(p, s);
     return {.step = ++s.steps};
   }
   template <gradient_source Source>
-  step_result step(parameter_list const& p, state_type& s, Source const&, step_options const& = {}) const {
+  step_result step(parameter_list const& p, state_type& s, Source const&, step_context const& = {}) const {
     return step(p, s);
   }
 };
@@ -66,6 +66,18 @@ void check_rates(Rule const& rule, State const& s) {
     check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
 }
 
+/// Adds a rule's result to that of the rules before it: skipped if one was, and the norm of all their gradients, if
+/// each knows its own.
+template <bool First>
+void join_results(step_result& all, step_result const& r) {
+  bool const known = r.gradient_norm >= 0 && (First || all.gradient_norm >= 0);
+  double const norm = known ? First ? r.gradient_norm : std::hypot(all.gradient_norm, r.gradient_norm) : -1;
+  bool const skipped = r.skipped || (!First && all.skipped);
+  if constexpr (First) all = r;
+  all.gradient_norm = norm;
+  all.skipped = skipped;
+}
+
 /// The gradients of some tensors of a list.
 template <gradient_source Source>
 struct subset_source {
@@ -80,7 +92,8 @@ struct subset_source {
 }  // namespace detail
 
 /// Several rules, each for its own parameters: the first group whose predicate holds, `rest` if there is none; decided
-/// once, by init. Norms and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that
+/// once, by init. Norms that
+/// rules clip to and skipped steps are each rule's own. Muon for matrices, AdamW for the rest, and a part that
 /// is not trained:
 ///
 ///     optim::partition{optim::adamw{}, optim::group{optim::name_matches{"encoder.*"}, optim::frozen{}},
@@ -160,28 +173,26 @@ class partition {
     return s;
   }
 
-  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
-    return step(parameters, s, gradient::dense{}, options);
+  step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {
+    return step(parameters, s, gradient::dense{}, context);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
-                   step_options const& options = {}) const {
+                   step_context const& context = {}) const {
     source.check(parameters);
-    check(parameters, s, options);
+    check(parameters, s, context);
     step_result all;
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
       if (moved(parameters, mine.list, mine.index)) mine.list = sublist(parameters, mine.index);
       step_result r;
       if constexpr (std::is_same_v<Source, gradient::dense> || std::is_same_v<Source, gradient::scaled>)
-        r = step_optimizer(rule<G>(), mine.list, mine.state, source, options);  // its list has the parameters' own
+        r = step_optimizer(rule<G>(), mine.list, mine.state, source, context);  // its list has the parameters' own
       else
         r = step_optimizer(rule<G>(), mine.list, mine.state,
-                           detail::subset_source<Source>{&source, &parameters, mine.index.data()}, options);
-      if constexpr (G == 0) all = r;
-      all.skipped = all.skipped || r.skipped;
+                           detail::subset_source<Source>{&source, &parameters, mine.index.data()}, context);
+      detail::join_results<G == 0>(all, r);
     });
-    if constexpr (count > 1) all.gradient_norm = -1;
     return all;
   }
 
@@ -289,9 +300,9 @@ class partition {
 
  private:
   /// Throws argument_error for what a rule would refuse behind the others' steps.
-  void check(parameter_list const& parameters, state_type const& s, step_options const& options) const {
+  void check(parameter_list const& parameters, state_type const& s, step_context const& context) const {
     if constexpr (needs_loss)
-      if (needs_of(*this).loss) detail::check_loss(options);
+      if (needs_of(*this).loss) detail::check_loss(context);
     s.tensors_of.check(parameters, "optim::partition: the state");
     each([&]<std::size_t G>() {
       auto const& mine = std::get<G>(s.parts);

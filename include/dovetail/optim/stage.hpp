@@ -33,6 +33,11 @@
 // where w is the weight, u the update that the previous stage passed on (the gradient, for the first), and slots are
 // the stage's own arrays, of the parameters' size and zero at first, named by `static constexpr std::array slots{…}`.
 //
+// A stage that says `static constexpr bool reads_gradient = true` compares the update with the gradient that the chain
+// began with: all these functions, and `measure` below, get it behind u,
+//
+//   T emit(T w, T u, T g, T slots…) const
+//
 // A *reducing* stage needs sums first. It says `static constexpr reduction needs{…}`. Its kernel has `factor(norms)`,
 // evaluated once per tensor or once for all, and `T emit(T w, T u, T slots…, T factors…) const`; a kernel with neither
 // passes the update through. factor returns a float, or a std::array of several. The stage may have slots, which
@@ -48,7 +53,7 @@
 // A *tensorwise* stage maps the update of one tensor as a whole: optim/tensorwise.hpp.
 //
 // Any kernel may have
-//   void evaluated(double loss)                  tells it this step's loss, which step_options then must give
+//   void evaluated(double loss)                  tells it this step's loss, which step_context then must give
 //
 // A stage may also say
 //   float initial_value(std::size_t i) const     what slot i of its own holds at first, instead of zero

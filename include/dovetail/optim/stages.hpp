@@ -4,6 +4,7 @@
 #include <dovetail/optim/stages/averaging.hpp>
 #include <dovetail/optim/stages/curvature.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
+#include <dovetail/optim/stages/gradient_sign.hpp>
 #include <dovetail/optim/stages/moments.hpp>
 #include <dovetail/optim/stages/reducing.hpp>
 #include <dovetail/optim/stages/row_wise.hpp>

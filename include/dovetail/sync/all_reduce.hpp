@@ -20,7 +20,7 @@
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
@@ -157,7 +157,7 @@ class all_reduce_session {
 
   /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
   /// them; except for `loss` they do not change its result.
-  optim::step_result step(optim::step_options options = {}) {
+  optim::step_result step(optim::step_context context = {}) {
     ready(0);
     bool finite = true;
     squares_.summed = 0;
@@ -178,14 +178,14 @@ class all_reduce_session {
     if constexpr (observes)
       if (needs_.layers) add_observed();
     if constexpr (needs_loss)
-      if (needs_.loss) add_losses(options);
+      if (needs_.loss) add_losses(context);
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
     if constexpr (optim::optimizer_traits<Optimizer>::whole_tensors)
       if (needs_.whole_tensors)
-        options.preconditioning = {
+        context.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
-    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, options);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
     if (last_.skipped) forget_observed();
     observed_ = false;
     return last_;
@@ -266,14 +266,14 @@ class all_reduce_session {
     done.wait();
   }
   /// Makes of this rank's share of the loss that of all ranks.
-  void add_losses(optim::step_options& options) requires(needs_loss) {
-    require(options.loss.has_value(),
-            "sync::all_reduce: the optimizer needs the loss, and none was given: call step with step_options{.loss = "
+  void add_losses(optim::step_context& context) requires(needs_loss) {
+    require(context.loss.has_value(),
+            "sync::all_reduce: the optimizer needs the loss, and none was given: call step with step_context{.loss = "
             "this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
-    auto done = owner_->submit([this, &options](Communicator& c) {
+    auto done = owner_->submit([this, &context](Communicator& c) {
       trace_span const adding(trace_, "sum losses", "comm", rank_);
       detail::with_subject(c, behind_buckets(),
-                           [&] { c.all_reduce(std::span<double>(&*options.loss, 1), comm::reduction::sum); });
+                           [&] { c.all_reduce(std::span<double>(&*context.loss, 1), comm::reduction::sum); });
     });
     done.wait();
   }

@@ -18,7 +18,7 @@
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
 
@@ -130,9 +130,9 @@ class local_sgd_session {
   }
 
   /// Applies the optimizer to this rank's gradients; collective in every `every`-th call.
-  optim::step_result step(optim::step_options const& options = {}) {
+  optim::step_result step(optim::step_context const& context = {}) {
     ++tried_;
-    auto const result = own_step(options);
+    auto const result = own_step(context);
     if (every_ > 0 && tried_ % every_ == 0) average();
     return result;
   }
@@ -173,7 +173,7 @@ class local_sgd_session {
   enum class weights { own, kept, mean };
   static constexpr bool observes = optim::optimizer_traits<Optimizer>::observes;
 
-  optim::step_result own_step(optim::step_options const& options) {
+  optim::step_result own_step(optim::step_context const& context) {
     bool const finite = std::all_of(parameters_->begin(), parameters_->end(),
                                     [](parameter const& p) { return all_finite(p.gradient); });
     if (!finite) {
@@ -181,7 +181,7 @@ class local_sgd_session {
       return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
     }
     trace_span const stepping(trace_, "optimizer step", "optim", comm_->rank());
-    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, options);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
     if (last_.skipped) forget_observed();
     observed_ = false;
     return last_;

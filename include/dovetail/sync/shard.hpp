@@ -22,8 +22,7 @@
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/sharding.hpp>
-#include <dovetail/optim/step_options.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
 
 namespace dovetail::sync {
@@ -112,21 +111,21 @@ class sharded {
 
  public:
   optim::step_result step(parameter_list const& parameters, state_type& s,
-                          optim::step_options const& options = {}) const {
-    return step(parameters, s, optim::gradient::dense{}, options);
+                          optim::step_context const& context = {}) const {
+    return step(parameters, s, optim::gradient::dense{}, context);
   }
   template <optim::gradient_source Source>
   optim::step_result step(parameter_list const& parameters, state_type& s, Source const& source,
-                          optim::step_options options = {}) const {
+                          optim::step_context context = {}) const {
     source.check(parameters);
     check(parameters, s);
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
     ++s.calls;
-    options.all_reduce_sums = [&](std::span<double> sums) {
+    context.all_reduce_sums = [&](std::span<double> sums) {
       detail::with_subject(*comm_, comm::subject{s.calls, 0}, [&] { comm_->all_reduce(sums, comm::reduction::sum); });
     };
-    options.preconditioning = {};
-    auto const r = optim::step_optimizer(rule_, s.list, s.inner, own_source(source, parameters), options);
+    context.preconditioning = {};
+    auto const r = optim::step_optimizer(rule_, s.list, s.inner, own_source(source, parameters), context);
     // Also if the step was skipped: of optim::partition that may be one rule's alone.
     detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;

@@ -20,7 +20,7 @@
 #include <dovetail/data/loader.hpp>
 #include <dovetail/io/saved_state.hpp>
 #include <dovetail/optim/schedules/batch_schedule.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/session_traits.hpp>
 #include <dovetail/train/options.hpp>

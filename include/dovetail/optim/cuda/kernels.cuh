@@ -123,48 +123,54 @@ struct pass_body : pass_memory<Flow, P, Gradient> {
   using math = pass_math<Flow, P>;
   using memory = pass_memory<Flow, P, Gradient>;
   using math::each_slot, math::pass, math::slots;
-  using memory::input, memory::read, memory::update, memory::weight;
+  using memory::gradient, memory::input, memory::read, memory::read_gradient, memory::update, memory::weight;
 
   float* slot[slots + 1];
 
   __device__ __forceinline__ void one(std::size_t i) {
-    float w = 0, g = 0, s[slots + 1] = {};
+    float w = 0, u = 0, g = 0, s[slots + 1] = {};
     if constexpr (math::reads(weight_bit)) w = weight[i];
-    if constexpr (math::reads(math::input_bit)) g = read(input[i]);
+    if constexpr (math::reads(math::input_bit)) u = read(input[i]);
+    if constexpr (math::both) g = read_gradient(gradient[i]);
     each_slot([&](auto n) {
       if constexpr (math::reads(slot_bit(n))) s[n] = slot[n][i];
     });
-    this->element(w, g, s);
+    this->element(w, u, g, s);
     each_slot([&](auto n) {
       if constexpr (math::writes(slot_bit(n))) slot[n][i] = s[n];
     });
     if constexpr (math::writes(weight_bit)) weight[i] = w;
-    if constexpr (pass.stores) update[i] = g;
+    if constexpr (pass.stores) update[i] = u;
   }
 
   /// Four elements from i on, where all arrays allow it.
   __device__ __forceinline__ void four(std::size_t i) {
-    four_of<float> w{}, g{}, s[slots + 1] = {};
+    four_of<float> w{}, u{}, g{}, s[slots + 1] = {};
     if constexpr (math::reads(weight_bit)) w = load_four<float>(weight + i);
     if constexpr (math::reads(math::input_bit)) {
       auto const x = load_four(input + i);
-      g = {read(x.x), read(x.y), read(x.z), read(x.w)};
+      u = {read(x.x), read(x.y), read(x.z), read(x.w)};
+    }
+    if constexpr (math::both) {
+      auto const x = load_four(gradient + i);
+      g = {read_gradient(x.x), read_gradient(x.y), read_gradient(x.z), read_gradient(x.w)};
     }
     each_slot([&](auto n) {
       if constexpr (math::reads(slot_bit(n))) s[n] = load_four<float>(slot[n] + i);
     });
-    this->four_lanes(w, g, s);
+    this->four_lanes(w, u, g, s);
     each_slot([&](auto n) {
       if constexpr (math::writes(slot_bit(n))) store_four(slot[n] + i, s[n]);
     });
     if constexpr (math::writes(weight_bit)) store_four(weight + i, w);
-    if constexpr (pass.stores) store_four(update + i, g);
+    if constexpr (pass.stores) store_four(update + i, u);
   }
 
   __device__ void run(std::uint32_t count) {
     // The weights decide where 16-byte accesses begin; arrays that are aligned otherwise go element by element.
     bool together = lies_as(input, weight);
     if constexpr (pass.stores) together = together && lies_as(update, weight);
+    if constexpr (math::both) together = together && lies_as(gradient, weight);
     each_slot([&](auto n) { together = together && lies_as(slot[n], weight); });
     if (!together) {
       for (std::uint32_t i = threadIdx.x; i < count; i += threads) one(i);
@@ -286,7 +292,7 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   }
   if (threadIdx.x == 0) {
     skip = all.pass[P].skips(totals[0]);
-    if (P == 0 && all.pass[0].of_gradient && all.pass[0].update_norm) record->gradient_norm = sqrt(totals[0]);
+    if (P == all.gradient_pass()) record->gradient_norm = sqrt(totals[0]);
     if (skip) {
       record->skipped = 1;
       record->steps -= 1;

@@ -58,7 +58,7 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
   using math = pass_math<Flow, P>;
   using memory = pass_memory<Flow, P, Gradient>;
   using math::each_slot, math::pass, math::slots;
-  using memory::input, memory::read, memory::update, memory::weight;
+  using memory::gradient, memory::input, memory::read, memory::read_gradient, memory::update, memory::weight;
 
   /// True if all of a tensor's blocks begin at boundaries of four elements in its gradients, weights and halves. Slot
   /// arrays have theirs at multiples of 256.
@@ -66,6 +66,7 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
     auto const lies = [](void const* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; };
     bool all = true;
     if constexpr (math::reads(math::input_bit)) all = all && lies(input, 4 * sizeof *input);
+    if constexpr (math::both) all = all && lies(gradient, 4 * sizeof *gradient);
     if constexpr (math::reads(weight_bit) || math::writes(weight_bit)) {
       all = all && lies(weight, 4 * sizeof(float));
       if constexpr (has_halves<Weights>()) all = all && lies(tensor.half, 4 * sizeof(half_of<Weights>));
@@ -80,14 +81,19 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
                                         piece const& c, std::uint32_t at, std::size_t flat, std::uint32_t n,
                                         std::uint64_t step) {
     std::size_t const number = (flat - tensor.begin) / storage_block;
-    float w[block_share] = {}, g[block_share] = {}, s[slots + 1][block_share] = {};
+    float w[block_share] = {}, u[block_share] = {}, g[block_share] = {}, s[slots + 1][block_share] = {};
     weight_block const own{weight ? weight + at : nullptr, half(tensor, number), a.low ? a.low + flat : nullptr, n,
                            Whole};
     if constexpr (math::reads(weight_bit)) weight_format<Weights>::load(own, w);
     if constexpr (math::reads(math::input_bit)) {
       typename memory::input_type x[block_share];
       load_share(input + at, n, x, Whole);
-      for (int k = 0; k < block_share; ++k) g[k] = read(x[k]);
+      for (int k = 0; k < block_share; ++k) u[k] = read(x[k]);
+    }
+    if constexpr (math::both) {
+      std::remove_cvref_t<decltype(*gradient)> x[block_share];
+      load_share(gradient + at, n, x, Whole);
+      for (int k = 0; k < block_share; ++k) g[k] = read_gradient(x[k]);
     }
     each_slot([&](auto i) {
       if constexpr (math::reads(slot_bit(i))) {
@@ -104,7 +110,7 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
       }
       float own_slots[slots + 1];
       each_slot([&](auto i) { own_slots[i] = s[i][k]; });
-      this->element(w[k], g[k], own_slots);
+      this->element(w[k], u[k], g[k], own_slots);
       each_slot([&](auto i) { s[i][k] = own_slots[i]; });
     }
     std::uint64_t const word = optim::detail::block_word(number, slots + 1);
@@ -123,7 +129,7 @@ struct stored_body : pass_memory<Flow, P, Gradient> {
       random_stream const random{a.weight_seed, c.tensor, step};
       weight_format<Weights>::store(own, w, random.word(word + slots));
     }
-    if constexpr (pass.stores) store_share(update + at, n, g, Whole);
+    if constexpr (pass.stores) store_share(update + at, n, u, Whole);
   }
 
  private:

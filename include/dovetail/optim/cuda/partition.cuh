@@ -167,10 +167,8 @@ step_result result(partition_state<Mixed>& s) {
   step_result all;
   Mixed::each([&]<std::size_t G>() {
     step_result const r = result(std::get<G>(s.parts).state);
-    if constexpr (G == 0) all = r;
-    all.skipped = all.skipped || r.skipped;
+    optim::detail::join_results<G == 0>(all, r);
   });
-  if constexpr (Mixed::count > 1) all.gradient_norm = -1;
   return all;
 }
 

@@ -44,21 +44,24 @@ struct pass_math {
       for (std::size_t f = 0; f < Flow::factors; ++f) factors[f] = all_factors[c.tensor * Flow::factors + f];
   }
 
-  /// The chain on one element; `w`, `g` and `s` are changed as the pass writes them, `g` into the update.
-  __device__ __forceinline__ void element(float& w, float& g, float* s) {
-    number const weight = w, input = g;
+  /// True if the pass loads the gradient beside the stored update.
+  static constexpr bool both = all.loads_both(P);
+
+  /// The chain on one element; `w`, `u` and `s` are changed as the pass writes them. `u` comes as the pass's input.
+  __device__ __forceinline__ void element(float& w, float& u, [[maybe_unused]] float g, float* s) {
+    optim::detail::element_of<number> x{w, u, both ? g : u};
     number own[slots + 1];
     each_slot([&](auto n) { own[n] = s[n]; });
-    number const u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, weight, input, own, factors);
-    if constexpr (pass.update_norm) add<0>(u, u);
-    if constexpr (pass.weight_norm) add<pass.update_norm>(weight, weight);
+    x.u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, x, own, factors);
+    if constexpr (pass.update_norm) add<0>(x.u, x.u);
+    if constexpr (pass.weight_norm) add<pass.update_norm>(x.w, x.w);
     if constexpr (pass.measured > 0) {
-      auto const terms = Flow::template measure<pass.end>(k, weight, u, own);
+      auto const terms = Flow::template measure<pass.end>(k, x, own);
       [&]<std::size_t... M>(std::index_sequence<M...>) { (add<pass.own_sums() + M>(terms[M].a, terms[M].b), ...); }
       (std::make_index_sequence<pass.measured>{});
     }
-    if constexpr (pass.applies) w = (weight + u).v;
-    if constexpr (pass.stores) g = u.v;
+    if constexpr (pass.applies) w = (x.w + x.u).v;
+    if constexpr (pass.stores) u = x.u.v;
     each_slot([&](auto n) { s[n] = own[n].v; });
   }
 
@@ -86,19 +89,21 @@ struct pass_math {
     (std::make_index_sequence<slots>{});
   }
   /// Four elements that were loaded together.
-  __device__ __forceinline__ void four_lanes(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
-    lane<&four_of<float>::x>(w, g, s);
-    lane<&four_of<float>::y>(w, g, s);
-    lane<&four_of<float>::z>(w, g, s);
-    lane<&four_of<float>::w>(w, g, s);
+  __device__ __forceinline__ void four_lanes(four_of<float>& w, four_of<float>& u, four_of<float> const& g,
+                                             four_of<float>* s) {
+    lane<&four_of<float>::x>(w, u, g, s);
+    lane<&four_of<float>::y>(w, u, g, s);
+    lane<&four_of<float>::z>(w, u, g, s);
+    lane<&four_of<float>::w>(w, u, g, s);
   }
 
  private:
   template <float four_of<float>::*Lane>
-  __device__ __forceinline__ void lane(four_of<float>& w, four_of<float>& g, four_of<float>* s) {
+  __device__ __forceinline__ void lane(four_of<float>& w, four_of<float>& u, four_of<float> const& g,
+                                       four_of<float>* s) {
     float own[slots + 1];
     each_slot([&](auto n) { own[n] = s[n].*Lane; });
-    element(w.*Lane, g.*Lane, own);
+    element(w.*Lane, u.*Lane, g.*Lane, own);
     each_slot([&](auto n) { s[n].*Lane = own[n]; });
   }
 };
@@ -112,6 +117,8 @@ struct pass_memory : pass_math<Flow, P> {
 
   reader read;
   input_type const* input;
+  Gradient read_gradient;  ///< of a pass that loads both
+  typename Gradient::type const* gradient;
   float *weight, *update;
 
   __device__ void begin(piece const& c, typename Flow::kernels const* kernels, float const* factors,
@@ -121,6 +128,10 @@ struct pass_memory : pass_math<Flow, P> {
     if constexpr (pass.stores) update = updates + c.slot;
     if constexpr (pass.from_update) {
       input = updates + c.slot;
+      if constexpr (pass_math<Flow, P>::both) {
+        read_gradient = source;
+        gradient = reinterpret_cast<typename Gradient::type const*>(c.gradient);
+      }
     } else {
       read = source;
       input = reinterpret_cast<input_type const*>(c.gradient);

@@ -17,7 +17,7 @@
 #include <dovetail/optim/cuda/table.cuh>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/state.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim::cuda {
 

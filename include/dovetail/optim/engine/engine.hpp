@@ -17,7 +17,7 @@
 #include <dovetail/optim/engine/tensorwise_calls.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/state.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // Runs a plan on the host: one loop per pass, and what happens between passes.
@@ -44,17 +44,17 @@ class engine {
   static constexpr plan all = Flow::make();
 
   engine(std::array<kernels, Groups> const& groups, parameter_list const& parameters, state& s, Source const& source,
-         step_options const& options, Store const& store = {})
-      : groups_(groups), parameters_(parameters), state_(s), source_(source), options_(options), store_(store) {}
+         step_context const& context, Store const& store = {})
+      : groups_(groups), parameters_(parameters), state_(s), source_(source), context_(context), store_(store) {}
 
   /// False if the step was skipped; state and weights are then as before.
   bool run() { return run_from<0>(); }
-  /// Sum of squares of the update that reached the first reduction.
-  double first_sum() const { return first_sum_; }
+  /// The gradient's norm, if the chain measures it, and -1 otherwise.
+  double gradient_norm() const { return gradient_norm_; }
 
  private:
   template <std::size_t P>
-  using loop = pass_loop<Flow, P, cursor_of<Source, all.pass[P].from_update>>;
+  using loop = pass_loop<Flow, P, Source>;
 
   template <std::size_t P>
   bool run_from() {
@@ -74,13 +74,13 @@ class engine {
   bool run_pass() {
     if constexpr (all.pass[P].reduces) {
       auto const& first_block = state_.room().first_block;
-      parallel_for(options_.threads, first_block.back(), grain / reduction_block, [&](range r) { over_blocks<P>(r); });
+      parallel_for(context_.threads, first_block.back(), grain / reduction_block, [&](range r) { over_blocks<P>(r); });
       return add_blocks<P>();
     } else {
       if constexpr (Store::plain)
-        parallel_for(options_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
+        parallel_for(context_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
       else
-        parallel_for(options_.threads, state_.room().first_block.back(), grain / reduction_block,
+        parallel_for(context_.threads, state_.room().first_block.back(), grain / reduction_block,
                      [&](range r) { over_blocks<P>(r); });
       if constexpr (all.pass[P].stores) {
         for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, false);
@@ -94,11 +94,11 @@ class engine {
   void run_on_tensor(std::size_t i) {
     auto const& first = state_.room().first_block;
     if constexpr (Store::plain)
-      parallel_for(options_.threads, parameters_[i].size(), grain, [&](range r) {
+      parallel_for(context_.threads, parameters_[i].size(), grain, [&](range r) {
         apply<P>({parameters_.offset(i) + r.begin, parameters_.offset(i) + r.end});
       });
     else
-      parallel_for(options_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
+      parallel_for(context_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
         over_blocks<P>({first[i] + r.begin, first[i] + r.end});
       });
     if constexpr (all.pass[P].stores) {
@@ -119,24 +119,27 @@ class engine {
     while (at < r.end) {
       auto const weight = parameters_[i].weight.data() + (at - parameters_.offset(i));
       auto const input = input_at<P>(i, at);
+      auto const gradient = gradient_at<P>(i, at);
       std::size_t const first = i;
       std::size_t end = std::min(r.end, parameters_.offset(i + 1));
-      for (++i; end < r.end && joins<P>(first, i, weight, input, end - at); ++i)
+      for (++i; end < r.end && joins<P>(first, i, weight, input, gradient, end - at); ++i)
         end = std::min(r.end, parameters_.offset(i + 1));
-      loop<P>::run(groups_[state_.group(first)], factors_of(first), {weight, input, slots_at(at), update_at(first, at)},
-                   end - at);
+      loop<P>::run(groups_[state_.group(first)], factors_of(first),
+                   {weight, input, gradient, context_.gradient_factor, slots_at(at), update_at(first, at)}, end - at);
       at = end;
       while (at < r.end && parameters_.offset(i + 1) == at) ++i;  // empty tensors
     }
   }
   /// Tensor i continues the run of n elements that began in tensor `first`.
-  template <std::size_t P, class Cursor>
-  bool joins(std::size_t first, std::size_t i, float const* weight, Cursor const& input, std::size_t n) const {
+  template <std::size_t P, class Cursor, class Gradient>
+  bool joins(std::size_t first, std::size_t i, float const* weight, Cursor const& input, Gradient const& gradient,
+             std::size_t n) const {
     if (parameters_[i].size() == 0) return true;
     for (std::size_t p = 0; p < P; ++p)
       if (all.pass[p].per_tensor) return false;
     return state_.group(i) == state_.group(first) && parameters_[i].weight.data() == weight + n &&
-           input.continued_by(n, input_at<P>(i, parameters_.offset(i)));
+           input.continued_by(n, input_at<P>(i, parameters_.offset(i))) &&
+           gradient.continued_by(n, gradient_at<P>(i, parameters_.offset(i)));
   }
 
   /// A pass over blocks r, each within one tensor: one with sums, or one over packed memory.
@@ -160,11 +163,16 @@ class engine {
   auto block(std::size_t i, std::size_t at, std::size_t n) {
     auto const& k = groups_[state_.group(i)];
     std::size_t const flat = parameters_.offset(i) + at;
-    auto const input = input_at<P>(i, flat);
+    typename loop<P>::view const a{Store::plain ? parameters_[i].weight.data() + at : nullptr,
+                                   input_at<P>(i, flat),
+                                   gradient_at<P>(i, flat),
+                                   context_.gradient_factor,
+                                   Store::plain ? slots_at(flat) : std::array<float*, Flow::slots>{},
+                                   Store::plain ? nullptr : update_at(i, flat)};
     if constexpr (Store::plain)
-      return loop<P>::run(k, factors_of(i), {parameters_[i].weight.data() + at, input, slots_at(flat)}, n);
+      return loop<P>::run(k, factors_of(i), a, n);
     else
-      return store_.template run<loop<P>>(k, factors_of(i), parameters_, i, at, n, input, update_at(i, flat));
+      return store_.template run<loop<P>>(k, factors_of(i), parameters_, i, at, n, a);
   }
 
   /// Adds the blocks of each tensor, then the tensors, in their order, and other ranks' sums where it is asked for;
@@ -180,12 +188,12 @@ class engine {
         for (std::size_t b = room.first_block[i]; b < room.first_block[i + 1]; ++b) sum += room.blocks[width * b + k];
         tensors[count * i + k] = sum;
       }
-    if (all.pass[P].per_tensor && options_.all_reduce_sums) options_.all_reduce_sums(tensors);
+    if (all.pass[P].per_tensor && context_.all_reduce_sums) context_.all_reduce_sums(tensors);
     std::array<double, count> total{};
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
-    if (!all.pass[P].per_tensor && options_.all_reduce_sums) options_.all_reduce_sums(total);
-    if constexpr (P == 0 && all.pass[P].update_norm) first_sum_ = total[0];
+    if (!all.pass[P].per_tensor && context_.all_reduce_sums) context_.all_reduce_sums(total);
+    if constexpr (P == all.gradient_pass()) gradient_norm_ = std::sqrt(total[0]);
     if (all.pass[P].skips(total[0])) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
     (std::make_index_sequence<Flow::stages>{});
@@ -256,11 +264,11 @@ class engine {
     tensor_update t{p.name,
                     p.logical_shape(),
                     state_.steps() + 1,
-                    options_.threads,
+                    context_.threads,
                     weight,
                     {update_at(i, at), p.size()},
                     state_.arrays(S, i),
-                    {state_.room().work, options_.threads}};
+                    {state_.room().work, context_.threads}};
     if (!all.by_tensor && i + 1 < parameters_.size()) {
       t.next_name = &parameters_[i + 1].name;
       t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
@@ -298,7 +306,7 @@ class engine {
     using stage = typename Flow::template stage<S>;
     if constexpr (stage_traits<stage>::solves)
       divide_work(
-          parameters_, options_, state_.steps() + 1, [&](std::size_t i) -> stage const& { return whole<S>(i); },
+          parameters_, context_, state_.steps() + 1, [&](std::size_t i) -> stage const& { return whole<S>(i); },
           [&](std::size_t i) { return view<S>(i); });
     for (std::size_t i = 0; i < parameters_.size(); ++i) map<S>(i);
   }
@@ -313,6 +321,13 @@ class engine {
       return gradient::dense::cursor{update_at(tensor, flat)};
     else
       return source_.at(parameters_, tensor).advanced(flat - parameters_.offset(tensor));
+  }
+  template <std::size_t P>
+  auto gradient_at([[maybe_unused]] std::size_t tensor, [[maybe_unused]] std::size_t flat) const {
+    if constexpr (all.loads_both(P))
+      return source_.at(parameters_, tensor).advanced(flat - parameters_.offset(tensor));
+    else
+      return no_cursor{};
   }
   /// Where the update of a flat index in some tensor is stored.
   float* update_at([[maybe_unused]] std::size_t tensor, [[maybe_unused]] std::size_t flat) const {
@@ -341,9 +356,9 @@ class engine {
   parameter_list const& parameters_;
   state& state_;
   Source const& source_;
-  step_options const& options_;
+  step_context const& context_;
   Store const& store_;
-  double first_sum_ = 0;
+  double gradient_norm_ = -1;
 };
 
 }  // namespace detail

@@ -28,30 +28,39 @@ template <class Source>
 struct cursor_type<Source, true> {
   using type = gradient::dense::cursor;
 };
-template <class Source, bool Stored>
-using cursor_of = typename cursor_type<Source, Stored>::type;
+/// The cursor of what a pass does not load.
+struct no_cursor {
+  no_cursor advanced(std::size_t) const { return {}; }
+  no_cursor padded(std::size_t, std::byte*) const { return {}; }
+  static constexpr bool continued_by(std::size_t, no_cursor) { return true; }
+};
 
 /// Elements by which loops ask for memory early.
 inline constexpr std::size_t ahead = 512;
 
-template <std::size_t Slots, class Cursor>
+template <std::size_t Slots, class Cursor, class Gradient>
 struct arrays {
   float* weight;
-  Cursor input;  ///< the gradient, or the stored update
+  Cursor input;       ///< the gradient, or the stored update
+  Gradient gradient;  ///< the gradient, if the pass loads both
+  float factor;       ///< of gradients
   std::array<float*, Slots> slot;
   float* update = nullptr;  ///< where the pass stores it, if it does
 };
 
 /// Pass P of a flow over n elements that lie contiguously in every array.
-template <class Flow, std::size_t P, class Cursor, int Lanes = simd::pack::lanes>
+template <class Flow, std::size_t P, class Source, int Lanes = simd::pack::lanes>
 struct pass_loop {
   static constexpr plan all = Flow::make();
   static constexpr pass_plan pass = all.pass[P];
   static constexpr std::size_t slots = Flow::slots, round = 16;
   static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
   using kernels = typename Flow::kernels;
+  static constexpr bool both = all.loads_both(P);
   using sums = std::array<double, pass.sums()>;
-  using view = arrays<slots, Cursor>;
+  using cursor = typename cursor_type<Source, pass.from_update>::type;
+  using gradient_cursor = std::conditional_t<both, typename cursor_type<Source, false>::type, no_cursor>;
+  using view = arrays<slots, cursor, gradient_cursor>;
   static constexpr bool reads(std::uint64_t bit) { return (pass.reads & bit) != 0; }
   static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
 
@@ -82,8 +91,10 @@ struct pass_loop {
   template <class Loop>
   static sums tail(Loop const& loop, kernels const& k, float const* f, view const& a, std::size_t at, std::size_t n) {
     alignas(64) float copies[2 + slots][round] = {};
-    alignas(64) std::byte room[64];
-    view b{copies[0], a.input.advanced(at).padded(n, room), {}, copies[1 + slots]};
+    alignas(64) std::byte room[64], second[both ? 64 : 1];
+    view b{
+        copies[0],        a.input.advanced(at).padded(n, room), a.gradient.advanced(at).padded(n, second), a.factor, {},
+        copies[1 + slots]};
     std::size_t const bytes = n * sizeof(float);
     if constexpr (reads(weight_bit)) std::memcpy(copies[0], a.weight + at, bytes);
     for (std::size_t i = 0; i < slots; ++i) {
@@ -118,7 +129,7 @@ struct pass_loop {
 #endif
 #undef DOVETAIL_ONE_COPY
 
-  template <class Pack>
+  template <class Pack, class Cursor>
   DOVETAIL_INLINE static Pack load_input(Cursor const& input, std::size_t i) {
     if constexpr (std::is_same_v<Pack, simd::pack>)
       return input.load(i);
@@ -146,23 +157,28 @@ struct pass_loop {
         simd::first_lanes(keep[r], static_cast<int>(counted) - static_cast<int>(r * lanes));
 
     auto const body = [&](std::size_t i, [[maybe_unused]] std::size_t r) __attribute__((always_inline)) {
-      pack w = 0.0f, u = 0.0f, slot[slots + 1];
+      element_of<pack> x{0.0f, 0.0f, 0.0f};
+      auto& [w, u, g] = x;
+      pack slot[slots + 1];
       if constexpr (reads(weight_bit)) w = pack::load(arrays.weight + i);
       if constexpr (reads(input_bit)) u = load_input<Pack>(arrays.input, i);
+      // A factor of 1 changes no bit, and a step waits for memory: one loop for all factors.
+      if constexpr (both) g = arrays.factor * load_input<Pack>(arrays.gradient, i);
+      if constexpr (!pass.from_update) g = u = arrays.factor * u;
       each_slot([&](auto s) __attribute__((always_inline)) {
         if constexpr (reads(slot_bit(s)))
           slot[s] = pack::load(arrays.slot[s] + i);
         else
           slot[s] = 0.0f;
       });
-      u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, w, u, slot, f);
+      u = Flow::template run<pass.begin, pass.advance_from, pass.end>(k, x, slot, f);
       if constexpr (pass.update_norm) {
-        auto const x = simd::keep(keep[r], u);
-        sum[0][r % turns].add(x, x);
+        auto const counts = simd::keep(keep[r], u);
+        sum[0][r % turns].add(counts, counts);
       }
       if constexpr (pass.weight_norm) sum[pass.update_norm][r % turns].add(w, w);  // padded with zeros
       if constexpr (pass.measured > 0) {
-        auto const terms = Flow::template measure<pass.end>(k, w, u, slot);
+        auto const terms = Flow::template measure<pass.end>(k, x, slot);
         each<pass.measured>([&](auto m) __attribute__((always_inline)) {
           sum[pass.own_sums() + m][r % turns].add(simd::keep(keep[r], terms[m].a), simd::keep(keep[r], terms[m].b));
         });
@@ -178,6 +194,7 @@ struct pass_loop {
       // wide ones do. Past the end of an array this is harmless.
       if constexpr (reads(weight_bit)) __builtin_prefetch(arrays.weight + i + ahead);
       if constexpr (reads(input_bit) && requires { arrays.input.prefetch(i); }) arrays.input.prefetch(i + ahead);
+      if constexpr (both && requires { arrays.gradient.prefetch(i); }) arrays.gradient.prefetch(i + ahead);
       each_slot([&](auto s) __attribute__((always_inline)) {
         if constexpr (reads(slot_bit(s))) __builtin_prefetch(arrays.slot[s] + i + ahead);
       });

@@ -35,7 +35,7 @@ struct pass_plan {
   std::size_t advance_from = 0;         ///< stages [advance_from, end) advance in this pass, those before only emit
   std::size_t end = 0;                  ///< first stage that this pass does not evaluate
   bool reduces = false;                 ///< ends in sums of the update that reaches stage `end`
-  bool of_gradient = false;             ///< that update is the gradient itself
+  bool of_gradient = false;             ///< its norm is that of the gradient: no stage in front has changed it
   bool stores = false;                  ///< stores the update, which stages [end, tensorwise_end) then map
   std::size_t tensorwise_end = 0;
   bool from_update = false;  ///< begins with the stored update instead of the gradient
@@ -80,6 +80,14 @@ struct plan {
     return most;
   }
   constexpr bool reduces() const { return sums() > 0; }
+  /// The first pass that measures the norm of the gradient; `passes` if none does.
+  constexpr std::size_t gradient_pass() const {
+    std::size_t p = 0;
+    while (p < passes && !pass[p].of_gradient) ++p;
+    return p;
+  }
+  /// True if the passes load the stored update and the gradient beside it.
+  constexpr bool loads_both(std::size_t p) const { return pass[p].from_update && (pass[p].reads & gradient_bit); }
 
   /// Bytes that one step moves per parameter, if reading the gradient costs `gradient` bytes. What tensorwise stages
   /// do themselves is not in it.
@@ -152,21 +160,18 @@ struct flow {
   static constexpr auto first_scalar = running_sum<stage_traits<Stages>::scalars...>();
   static constexpr auto first_rate = running_sum<std::size_t{stage_traits<Stages>::has_rate}...>();
 
-  /// The update that reaches stage `End`, from the update `u` that reaches stage `Begin`; stages from `From` on advance
+  /// The update that reaches stage `End`, from `x`, whose update reaches stage `Begin`; stages from `From` on advance
   /// their slots. `factor` has those of all stages.
   template <std::size_t Begin, std::size_t From, std::size_t End, class T>
-  DOVETAIL_INLINE static constexpr T run(kernels const& k, T w, T u, T* slot, T const* factor) {
-    return run_stages<Begin, From>(k, w, u, slot, factor, std::make_index_sequence<End - Begin>{});
+  DOVETAIL_INLINE static constexpr T run(kernels const& k, element_of<T> const& x, T* slot, T const* factor) {
+    return run_stages<Begin, From>(k, x, slot, factor, std::make_index_sequence<End - Begin>{});
   }
-  /// Advances stage S, which update `u` has reached, and gives the terms of the sums that it measures.
+  /// Advances stage S, which the update of `x` has reached, and gives the terms of the sums that it measures.
   template <std::size_t S, class T>
-  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, T w, T u, T* slot) {
-    advance_stage<stage<S>>(std::get<S>(k), w, u, slot + first_slot[S],
-                            std::make_index_sequence<stage_traits<stage<S>>::slots>{});
-    return [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
-      return std::get<S>(k).measure(w, u, slot[first_slot[S] + I]...);
-    }
-    (std::make_index_sequence<stage_traits<stage<S>>::slots>{});
+  DOVETAIL_INLINE static constexpr auto measure(kernels const& k, element_of<T> const& x, T* slot) {
+    return measure_stage<stage<S>>(std::get<S>(k), x, slot + first_slot[S],
+                                   std::make_index_sequence<stage_traits<stage<S>>::slots>{},
+                                   gradient_argument<stage<S>>{});
   }
 
   /// Where the chain is cut.
@@ -205,12 +210,7 @@ struct flow {
       if (!reducing[i]) continue;
       if (stored) p.by_tensor = false;
       pass_plan& pass = p.pass[p.passes];
-      pass = {.begin = begin,
-              .advance_from = from,
-              .end = i,
-              .reduces = true,
-              .of_gradient = i == 0,
-              .from_update = stored};
+      pass = {.begin = begin, .advance_from = from, .end = i, .reduces = true, .from_update = stored};
       for (;; ++i) {  // consecutive reductions of the same update share the pass
         p.point[i] = p.passes;
         pass.end = i;
@@ -238,15 +238,15 @@ struct flow {
 
  private:
   template <std::size_t Begin, std::size_t From, class T, std::size_t... I>
-  DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, [[maybe_unused]] T w, T u,
+  DOVETAIL_INLINE static constexpr T run_stages([[maybe_unused]] kernels const& k, element_of<T> x,
                                                 [[maybe_unused]] T* slot, [[maybe_unused]] T const* factor,
                                                 std::index_sequence<I...>) {
-    ((u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
-          std::get<Begin + I>(k), w, u, slot + first_slot[Begin + I], factor + first_factor[Begin + I],
+    ((x.u = apply_stage<stage<Begin + I>, (Begin + I >= From)>(
+          std::get<Begin + I>(k), x, slot + first_slot[Begin + I], factor + first_factor[Begin + I],
           std::make_index_sequence<stage_traits<stage<Begin + I>>::slots>{},
-          std::make_index_sequence<stage_traits<stage<Begin + I>>::factors>{})),
+          std::make_index_sequence<stage_traits<stage<Begin + I>>::factors>{}, gradient_argument<stage<Begin + I>>{})),
      ...);
-    return u;
+    return x.u;
   }
   template <std::size_t... P>
   static constexpr plan trace(plan p, std::index_sequence<P...>) {
@@ -262,13 +262,15 @@ struct flow {
     kernels k{};
     simd::tracer slot[slots + 1]{}, f[factors + 1]{};
     for (std::size_t s = 0; s < slots; ++s) slot[s] = simd::tracer::input(static_cast<int>(s) + 2);
-    auto const w = simd::tracer::input(0), g = simd::tracer::input(known.from_update ? 63 : 1);
-    auto const u = run<known.begin, known.advance_from, known.end>(k, w, g, slot, f);
+    element_of<simd::tracer> x{simd::tracer::input(0), simd::tracer::input(known.from_update ? 63 : 1),
+                               simd::tracer::input(1)};
+    auto const u = x.u = run<known.begin, known.advance_from, known.end>(k, x, slot, f);
     // The last pass and one that stores need the update itself, sums what they are made of.
     if (!pass.reduces || pass.update_norm) pass.reads = u.inputs;
     if (pass.weight_norm || pass.applies) pass.reads |= weight_bit;
     if constexpr (known.measured > 0)
-      for (auto const& term : measure<known.end>(k, w, u, slot)) pass.reads |= term.a.inputs | term.b.inputs;
+      for (auto const& term : measure<known.end>(k, x, slot)) pass.reads |= term.a.inputs | term.b.inputs;
+    pass.of_gradient = pass.update_norm && u.untouched && u.inputs == gradient_bit;
     if (pass.applies) pass.writes |= weight_bit;
     if (pass.stores) pass.writes |= update_bit;
     for (std::size_t s = 0; s < slots; ++s)

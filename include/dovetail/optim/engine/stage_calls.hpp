@@ -49,35 +49,59 @@ DOVETAIL_HD constexpr void begin_stage([[maybe_unused]] kernel_of<S>& kernel, [[
   if constexpr (stage_traits<S>::begins) begin_with(kernel, scalar, upto<stage_traits<S>::scalars>{});
 }
 
+/// What a stage's functions get of an element before its slots: the weight, the update that reaches the stage, and the
+/// gradient, for a stage that reads it.
+template <class T>
+struct element_of {
+  T w, u, g;
+};
+/// One number for a stage that reads the gradient, none for others: `x.g` is passed as often.
+template <class S>
+using gradient_argument = std::make_index_sequence<stage_traits<S>::reads_gradient>;
+template <std::size_t, class T>
+DOVETAIL_INLINE constexpr T const& each_time(T const& x) {
+  return x;
+}
+
 /// Advances the slots of one stage.
-template <class S, class T, std::size_t... I>
-DOVETAIL_INLINE constexpr void advance_stage(kernel_of<S> const& kernel, [[maybe_unused]] T w, [[maybe_unused]] T u,
-                                             [[maybe_unused]] T* slots, std::index_sequence<I...>) {
+template <class S, class T, std::size_t... I, std::size_t... G>
+DOVETAIL_INLINE constexpr void advance_stage(kernel_of<S> const& kernel, [[maybe_unused]] element_of<T> const& x,
+                                             [[maybe_unused]] T* slots, std::index_sequence<I...>,
+                                             std::index_sequence<G...>) {
   if constexpr (stage_traits<S>::advances_with_weight)
-    kernel.advance(w, u, slots[I]...);
+    kernel.advance(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
   else if constexpr (stage_traits<S>::advances)
-    kernel.advance(u, slots[I]...);
+    kernel.advance(x.u, each_time<G>(x.g)..., slots[I]...);
+}
+/// Advances a stage that measures, and gives the terms of its sums.
+template <class S, class T, std::size_t... I, std::size_t... G>
+DOVETAIL_INLINE constexpr auto measure_stage(kernel_of<S> const& kernel, element_of<T> const& x,
+                                             [[maybe_unused]] T* slots, std::index_sequence<I...> own,
+                                             std::index_sequence<G...> gradient) {
+  advance_stage<S>(kernel, x, slots, own, gradient);
+  return kernel.measure(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
 }
 
 /// Applies one stage to the update `u`: advances its slots if `Advance`, then emits. A reducing stage had advanced
 /// before it measured.
-template <class S, bool Advance, class T, std::size_t... I, std::size_t... F>
-DOVETAIL_INLINE constexpr T apply_stage([[maybe_unused]] kernel_of<S> const& kernel, [[maybe_unused]] T w, T u,
+template <class S, bool Advance, class T, std::size_t... I, std::size_t... F, std::size_t... G>
+DOVETAIL_INLINE constexpr T apply_stage([[maybe_unused]] kernel_of<S> const& kernel, element_of<T> const& x,
                                         [[maybe_unused]] T* slots, [[maybe_unused]] T const* factors,
-                                        std::index_sequence<I...> own, std::index_sequence<F...>) {
+                                        [[maybe_unused]] std::index_sequence<I...> own, std::index_sequence<F...>,
+                                        [[maybe_unused]] std::index_sequence<G...> gradient) {
   using traits = stage_traits<S>;
   if constexpr (traits::is_reducing) {
     if constexpr (traits::passes_through)
-      return u;
+      return x.u;
     else
-      return kernel.emit(w, u, slots[I]..., factors[F]...);
+      return kernel.emit(x.w, x.u, each_time<G>(x.g)..., slots[I]..., factors[F]...);
   } else if constexpr (traits::is_tensorwise) {
-    return u;
+    return x.u;
   } else if constexpr (traits::evaluated_once) {
-    return kernel.step(w, u, slots[I]...);
+    return kernel.step(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
   } else {
-    if constexpr (Advance) advance_stage<S>(kernel, w, u, slots, own);
-    return kernel.emit(w, u, slots[I]...);
+    if constexpr (Advance) advance_stage<S>(kernel, x, slots, own, gradient);
+    return kernel.emit(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/engine/stage_calls.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/stage.hpp>
 
@@ -53,6 +54,18 @@ inline constexpr bool has_scalars = requires {
   S::scalars;
 };
 
+/// A flag of a stage that is not `static constexpr`, and so would not be seen.
+template <class S>
+consteval bool has_inconstant_flag() {
+#define DOVETAIL_INCONSTANT(name) \
+  (                               \
+      requires { S::name; } && !requires { typename std::bool_constant<bool(S::name)>; })
+  return DOVETAIL_INCONSTANT(ends_chain) || DOVETAIL_INCONSTANT(after_learning_rate) ||
+         DOVETAIL_INCONSTANT(precedes_state) || DOVETAIL_INCONSTANT(slots_hold_weights) ||
+         DOVETAIL_INCONSTANT(exact_slots) || DOVETAIL_INCONSTANT(reads_gradient);
+#undef DOVETAIL_INCONSTANT
+}
+
 /// The first slot that no function of the stage's kernel changes, in a step of numbers that only remember what they
 /// were made of; `slots` if there is none.
 template <class S>
@@ -62,15 +75,14 @@ consteval std::size_t first_idle_slot() {
   for (std::size_t i = 0; i < traits::slots; ++i) slot[i] = simd::tracer::input(static_cast<int>(i) + 2);
   auto const w = simd::tracer::input(0), u = simd::tracer::input(1);
   kernel_of<S> const k{};
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
+  [&]<std::size_t... I, std::size_t... G>(std::index_sequence<I...>, std::index_sequence<G...>) {
     if constexpr (traits::evaluated_once)
-      static_cast<void>(k.step(w, u, slot[I]...));
-    else if constexpr (traits::advances_with_weight)
-      k.advance(w, u, slot[I]...);
-    else if constexpr (traits::advances)
-      k.advance(u, slot[I]...);
+      static_cast<void>(k.step(w, u, each_time<G>(u)..., slot[I]...));
+    else
+      advance_stage<S>(k, element_of<simd::tracer>{w, u, u}, slot, std::index_sequence<I...>{},
+                       std::index_sequence<G...>{});
   }
-  (upto<traits::slots>{});
+  (upto<traits::slots>{}, gradient_argument<S>{});
   for (std::size_t i = 0; i < traits::slots; ++i) {
     if constexpr (requires { S::curvature_slot; })
       if (i == S::curvature_slot) continue;
@@ -98,6 +110,7 @@ consteval auto slot_name() {
 enum class stage_fault {
   none,
   no_kind,
+  flag,
   slots,
   scalars,
   needs,
@@ -133,8 +146,8 @@ template <class S>
 consteval stage_fault fault_of_kernel() {
   using traits = stage_traits<S>;
   using K = kernel_of<S>;
-  constexpr auto own = upto<traits::slots>{};
-  constexpr auto with_factors = upto<traits::slots + traits::factors>{};
+  constexpr auto own = upto<traits::arguments>{};
+  constexpr auto with_factors = upto<traits::arguments + traits::factors>{};
   if constexpr (!std::is_class_v<K> || std::is_final_v<K>) {
     return stage_fault::final_kernel;
   } else {
@@ -155,7 +168,7 @@ consteval stage_fault fault_of_kernel() {
       if (!traits::is_elementwise || !can_step<K>(own)) return step;
     } else if (traits::is_elementwise || traits::factors || has_emit<K>) {
       if (!can_emit<K>(with_factors)) return emit;
-      if (can_emit<K>(upto<traits::slots + traits::factors + 1>{})) return variadic;
+      if (can_emit<K>(upto<traits::arguments + traits::factors + 1>{})) return variadic;
     }
     if (has_evaluated<K> && !traits::wants_loss) return evaluated;
     return none;
@@ -198,6 +211,7 @@ consteval stage_fault fault_of_stage() {
   if constexpr (!std::is_class_v<S> || std::is_final_v<S> || !traits::has_kind) {
     return no_kind;
   } else {
+    if (has_inconstant_flag<S>()) return flag;
     if (has_slots<S> && !requires { requires names<decltype(S::slots)>; }) return slots;
     if (has_scalars<S> && !(traits::is_reducing && requires { requires names<decltype(S::scalars)>; })) return scalars;
     if (has_needs<S> != traits::is_reducing ||
@@ -230,6 +244,9 @@ struct check_stage {
   DOVETAIL_BREACH(no_kind,
                   "this is not a stage: it does not say `using kind = optim::elementwise` (or optim::reducing, "
                   "optim::tensorwise), and is not a class that is not final");
+  DOVETAIL_BREACH(flag,
+                  "ends_chain, after_learning_rate, precedes_state, slots_hold_weights, exact_slots and reads_gradient "
+                  "are `static constexpr bool`");
   DOVETAIL_BREACH(slots, "`slots` is not `static constexpr std::array slots{\"name\"...}`");
   DOVETAIL_BREACH(scalars, "`scalars` is not `static constexpr std::array scalars{\"name\"...}` of a reducing stage");
   DOVETAIL_BREACH(needs, "a reducing stage, and no other, says `static constexpr reduction needs{...}`");

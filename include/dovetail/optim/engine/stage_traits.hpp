@@ -145,6 +145,9 @@ struct stage_traits {
   };
   using kernel = typename detail::kernel_type<S, is_tensorwise, takes_rate>::type;
 
+  /// The functions of its kernel get the gradient, too.
+  static constexpr bool reads_gradient = requires { requires bool(S::reads_gradient); };
+
   /// Slots; numbers that a reducing stage remembers.
   static constexpr std::size_t slots = [] {
     if constexpr (requires { requires detail::names<decltype(S::slots)>; })
@@ -166,8 +169,11 @@ struct stage_traits {
       return reduction{};
   }();
 
+  /// What a function of the kernel gets behind the update: the gradient, if the stage reads it, and the slots.
+  static constexpr std::size_t arguments = std::size_t{reads_gradient} + slots;
+
   /// Sums that a reducing stage measures itself; 0 if it asks for norms.
-  static constexpr std::size_t measured = is_reducing ? detail::measured<kernel>(detail::upto<slots>{}) : 0;
+  static constexpr std::size_t measured = is_reducing ? detail::measured<kernel>(detail::upto<arguments>{}) : 0;
   using sums = std::conditional_t<(measured > 0), std::array<double, measured>, norms>;
   /// Numbers that a reducing stage makes of its sums.
   static constexpr std::size_t factors = is_reducing ? detail::factors_made<kernel, sums>(detail::upto<scalars>{}) : 0;
@@ -175,11 +181,11 @@ struct stage_traits {
   static constexpr bool passes_through = is_reducing && factors == 0;
 
   static constexpr bool advances_with_weight =
-      (is_elementwise || is_reducing) && detail::can_advance_with_weight<kernel>(detail::upto<slots>{});
-  static constexpr bool advances =
-      advances_with_weight || ((is_elementwise || is_reducing) && detail::can_advance<kernel>(detail::upto<slots>{}));
+      (is_elementwise || is_reducing) && detail::can_advance_with_weight<kernel>(detail::upto<arguments>{});
+  static constexpr bool advances = advances_with_weight || ((is_elementwise || is_reducing) &&
+                                                            detail::can_advance<kernel>(detail::upto<arguments>{}));
   /// A stage whose update depends on slots that it replaces: it is evaluated once a step.
-  static constexpr bool evaluated_once = is_elementwise && !detail::can_emit<kernel>(detail::upto<slots>{});
+  static constexpr bool evaluated_once = is_elementwise && !detail::can_emit<kernel>(detail::upto<arguments>{});
   /// A stage that changes slots, and so cannot be undone when the step turns out to be skipped.
   static constexpr bool has_slots = slots > 0 || is_tensorwise;
   static constexpr bool begins = detail::can_begin<kernel>(detail::upto<scalars>{});

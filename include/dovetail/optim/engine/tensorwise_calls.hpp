@@ -14,7 +14,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 #include <dovetail/optim/tensorwise.hpp>
 
 // How engines call tensorwise stages, and how ranks divide what these have to work out.
@@ -125,9 +125,9 @@ void map_tensors(Stage const& stage, parameter_list const& parameters, View cons
 
 /// Has every tensor's solve done by one rank, and gives its solution to all.
 template <class Stage, class View>
-void divide_work(parameter_list const& parameters, step_options const& options, std::int64_t step, Stage const& stage,
+void divide_work(parameter_list const& parameters, step_context const& context, std::int64_t step, Stage const& stage,
                  View const& view) {
-  auto const& ranks = options.preconditioning;
+  auto const& ranks = context.preconditioning;
   if (ranks.ranks <= 1) {
     for (std::size_t i = 0; i < parameters.size(); ++i)
       if (has_work(stage(i), parameters[i], step)) stage(i).solve(view(i));

@@ -9,7 +9,7 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/gradient_source.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 

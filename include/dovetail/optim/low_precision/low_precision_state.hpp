@@ -23,7 +23,7 @@
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/state.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 
@@ -175,9 +175,10 @@ struct packed_store {
   Weights const& weights;
   stored_state<Slots>& state;
 
-  template <class Loop, class Kernels, class Cursor>
+  /// n elements of a tensor from `begin` on, where the view's gradients and update begin.
+  template <class Loop, class Kernels>
   typename Loop::sums run(Kernels const& k, float const* factors, parameter_list const& parameters, std::size_t tensor,
-                          std::size_t begin, std::size_t n, Cursor const& input, float* update) const {
+                          std::size_t begin, std::size_t n, typename Loop::view const& from) const {
     typename Loop::sums total{};
     for (std::size_t at = begin; at < begin + n; at += storage_block) {
       std::size_t const count = std::min(storage_block, begin + n - at), flat = parameters.offset(tensor) + at;
@@ -188,7 +189,13 @@ struct packed_store {
         weight = parameters[tensor].weight.data() + at;
       else if constexpr (Loop::reads(weight_bit))
         weights.load(tensor, in_whole, low(flat), std::span(w, count));
-      arrays<Loop::slots, Cursor> a{weight, input.advanced(at - begin), {}, update ? update + (at - begin) : nullptr};
+      std::size_t const done = at - begin;
+      typename Loop::view a{weight,
+                            from.input.advanced(done),
+                            from.gradient.advanced(done),
+                            from.factor,
+                            {},
+                            from.update ? from.update + done : nullptr};
       Loop::each_slot([&](auto s) {
         a.slot[s] = values[s];
         if constexpr (Loop::reads(slot_bit(s)))
@@ -304,21 +311,21 @@ class low_precision_state {
     rule_.forget_observed(parameters, s.base());
   }
 
-  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
-    return step(parameters, s, gradient::dense{}, options);
+  step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {
+    return step(parameters, s, gradient::dense{}, context);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
-                   step_options const& options = {}) const {
+                   step_context const& context = {}) const {
     check(parameters);
     check_state(parameters, s);
     static_assert(Weights::in_parameters || static_cast<optim::plan const&>(Rule::plan).tensorwise == 0,
                   "optim::low_precision_state: tensorwise stages read the parameter list's weights: keep those there");
     detail::packed_store<kept_slots, Weights> const store{slots_, weights_, s};
     if constexpr (requires { rule_.groups_of(parameters); })
-      return rule_.step_stored(parameters, s.base(), source, options, store);
+      return rule_.step_stored(parameters, s.base(), source, context, store);
     else
-      return as_chain().template step_groups<1>({as_chain()}, parameters, s.base(), source, options, store);
+      return as_chain().template step_groups<1>({as_chain()}, parameters, s.base(), source, context, store);
   }
 
   /// Brings weights that are not in the list up to date with what other ranks did (optim/sharding.hpp).

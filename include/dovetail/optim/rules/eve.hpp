@@ -14,7 +14,7 @@
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 
-// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_options::loss
+// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_context::loss
 // gives and train::trainer sets by itself; <a, b> and |a|^2 are sums over all tensors.
 
 namespace dovetail::optim {
@@ -60,7 +60,7 @@ struct scale_by_loss_change {
 };
 
 /// Eve (Hayashi, Koushik & Neubig, 2016, algorithm 1): Adam with steps that become shorter while the loss changes much.
-/// Needs step_options::loss. 2 passes, 40 bytes.
+/// Needs step_context::loss. 2 passes, 40 bytes.
 struct eve {
   schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;

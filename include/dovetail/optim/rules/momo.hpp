@@ -12,7 +12,7 @@
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/stages/moments.hpp>
 
-// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_options::loss
+// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_context::loss
 // gives and train::trainer sets by itself; <a, b> and |a|^2 are sums over all tensors.
 
 namespace dovetail::optim {
@@ -91,7 +91,7 @@ struct descend_by_momo {
 };
 
 /// MoMo (Schaipp et al., ICML 2024): momentum whose rate is the one that a model of the loss along it asks for, at most
-/// lr. Needs step_options::loss. 2 passes, 28 bytes.
+/// lr. Needs step_context::loss. 2 passes, 28 bytes.
 struct momo {
   schedule lr = 1;         ///< the largest rate
   float beta = 0.9f;       ///< share of the averages of gradients and losses that a step keeps
@@ -173,7 +173,7 @@ struct descend_by_momo_adam {
 };
 
 /// MoMo-Adam (Schaipp et al., ICML 2024): Adam whose rate is the one that a model of the loss along its step asks for,
-/// at most lr. Needs step_options::loss. 2 passes, 40 bytes.
+/// at most lr. Needs step_context::loss. 2 passes, 40 bytes.
 struct momo_adam {
   schedule lr = 1e-2f;  ///< the largest rate
   float beta1 = 0.9f, beta2 = 0.999f;

@@ -10,7 +10,7 @@
 #include <dovetail/optim/stage.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 
-// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_options::loss
+// u is the update that arrives, w the weight, t the step from 1. The loss of the step is f, which step_context::loss
 // gives and train::trainer sets by itself; <a, b> and |a|^2 are sums over all tensors.
 
 namespace dovetail::optim {
@@ -46,7 +46,7 @@ struct scale_by_polyak {
 };
 
 /// SGD with Polyak's rate (Loizou et al., Stochastic Polyak Step-size for SGD, AISTATS 2021): each step goes to where
-/// the loss would be at its lower bound if it were a plane. Needs step_options::loss. 2 passes, 20 bytes.
+/// the loss would be at its lower bound if it were a plane. Needs step_context::loss. 2 passes, 20 bytes.
 struct polyak_sgd {
   schedule lr = 1;        ///< factor of the rate that is found
   float lower_bound = 0;  ///< of the loss

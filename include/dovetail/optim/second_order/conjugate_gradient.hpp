@@ -42,7 +42,7 @@ struct conjugate_gradient {
   /// `watch(i, x, value)` is called after product i.
   template <hvp Product, class Watch>
   solution solve(Product&& a, std::span<float const> b, std::span<float const> inverse_diagonal, std::span<float> x,
-                 step_options const& options, Watch const& watch) const {
+                 step_context const& options, Watch const& watch) const {
     check_policy(*this);
     require(x.size() == b.size() && (inverse_diagonal.empty() || inverse_diagonal.size() == b.size()),
             "conjugate_gradient: x has ", x.size(), " elements, b ", b.size(), ", the preconditioner ",
@@ -106,7 +106,7 @@ struct conjugate_gradient {
     return s;
   }
   template <hvp Product>
-  solution solve(Product&& a, std::span<float const> b, std::span<float> x, step_options const& options = {}) const {
+  solution solve(Product&& a, std::span<float const> b, std::span<float> x, step_context const& options = {}) const {
     return solve(a, b, {}, x, options, [](int, std::span<float const>, double) {});
   }
 

@@ -43,7 +43,7 @@ class curvature_pairs {
   void clear() { pushed_ = 0; }
 
   /// Replaces the oldest pair.
-  void push(std::span<float const> s, std::span<float const> y, step_options const& options) {
+  void push(std::span<float const> s, std::span<float const> y, step_context const& options) {
     ++pushed_;
     std::size_t const m = capacity_, at = newest(), n = size();
     std::copy(s.begin(), s.end(), this->s(at).begin());
@@ -62,7 +62,7 @@ class curvature_pairs {
 
   /// out = factor H g with H the inverse BFGS matrix of the pairs, begun at gamma times the identity (Nocedal & Wright,
   /// algorithm 7.4). There must be a pair.
-  void apply(std::span<float const> g, double gamma, double factor, std::span<float> out, step_options const& options) {
+  void apply(std::span<float const> g, double gamma, double factor, std::span<float> out, step_context const& options) {
     std::size_t const m = capacity_, n = size();
     pairs_.clear();
     for (std::size_t k = 0; k < n; ++k)
@@ -115,7 +115,7 @@ class curvature_pairs {
 
   /// out = factor (sum of coefficients times vectors), in registers: one pass.
   void combine(std::span<float const> g, double factor, std::span<double const> d, std::span<float> out,
-               step_options const& options) {
+               step_context const& options) {
     std::size_t const m = capacity_, n = size();
     coefficients_.clear();
     coefficients_.push_back({static_cast<float>(factor * d[2 * m]), g.data()});

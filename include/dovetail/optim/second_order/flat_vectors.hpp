@@ -9,11 +9,11 @@
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 
 // Vectors over the flat index space, for methods that see all parameters as one vector: sums in double precision whose
 // bits do not depend on threads, and which ranks that hold parts of the parameters add up
-// (step_options::all_reduce_sums).
+// (step_context::all_reduce_sums).
 
 namespace dovetail::optim::detail {
 
@@ -30,7 +30,7 @@ inline constexpr std::size_t blocks_per_thread = 16;
 
 /// sums[k] = the inner product of pair k, over all ranks: one call of `all_reduce_sums` for all of them.
 inline void inner_products(std::size_t n, std::span<vector_pair const> pairs, std::span<double> sums,
-                           step_options const& options) {
+                           step_context const& options) {
   std::size_t const blocks = (n + sum_block - 1) / sum_block, count = pairs.size();
   auto const product = [&](std::size_t block, std::size_t k) {
     std::size_t const at = block * sum_block, length = std::min(sum_block, n - at);
@@ -51,7 +51,7 @@ inline void inner_products(std::size_t n, std::span<vector_pair const> pairs, st
   }
   if (options.all_reduce_sums) options.all_reduce_sums(sums.first(count));
 }
-inline double inner_product(std::span<float const> a, std::span<float const> b, step_options const& options) {
+inline double inner_product(std::span<float const> a, std::span<float const> b, step_context const& options) {
   vector_pair const pair{a.data(), b.data()};
   double sum = 0;
   inner_products(a.size(), {&pair, 1}, {&sum, 1}, options);
@@ -60,7 +60,7 @@ inline double inner_product(std::span<float const> a, std::span<float const> b, 
 
 /// out[i] = f(in[i]…), f a function of machine registers; `out` may be one of the inputs.
 template <class F, class... In>
-void map_vectors(step_options const& options, std::span<float> out, F const& f, In const&... in) {
+void map_vectors(step_context const& options, std::span<float> out, F const& f, In const&... in) {
   parallel_for(options.threads, out.size(), blocks_per_thread * sum_block, [&](range part) {
     map(out.subspan(part.begin, part.size()), f, std::span<float const>(in).subspan(part.begin, part.size())...);
   });
@@ -81,7 +81,7 @@ inline void scatter(std::span<float const> from, parameter_list const& p, std::s
 }
 /// The weights of a list become x + step d.
 inline void move_to(parameter_list const& p, std::span<float const> x, double step, std::span<float const> d,
-                    step_options const& options) {
+                    step_context const& options) {
   auto const a = static_cast<float>(step);
   for (std::size_t i = 0; i < p.size(); ++i)
     map_vectors(

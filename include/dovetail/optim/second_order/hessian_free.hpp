@@ -17,12 +17,12 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
-#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/conjugate_gradient.hpp>
+#include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/hvp.hpp>
 #include <dovetail/optim/second_order/line_search.hpp>
 #include <dovetail/optim/second_order/minimize.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 
@@ -115,7 +115,7 @@ struct hessian_free {
   /// (|diagonal| + damping)^preconditioner_power (section 4.7).
   template <objective F, hvp Product>
   hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
-                           std::span<float const> diagonal = {}, step_options const& options = {}) const {
+                           std::span<float const> diagonal = {}, step_context const& options = {}) const {
     state.layout_.check(parameters, "hessian_free: the state");
     check_count(state.step_, "hessian_free: the number of steps");
     require(is_finite(state.damping_) && state.damping_ >= 0 && is_finite(state.curvature_) &&
@@ -158,13 +158,13 @@ struct hessian_free {
   struct trials {
     F& f;
     parameter_list& p;
-    step_options const& options;
+    step_context const& options;
     buffer<float> weights{p.flat_size()}, gradient{p.flat_size()}, downhill{p.flat_size()},
         trial_gradient{p.flat_size()};
     double unit = 1;  // a power of two near |g|: what is divided by it neither overflows nor underflows
     hessian_free_result r{};
 
-    trials(F& objective, parameter_list& list, step_options const& o) : f(objective), p(list), options(o) {}
+    trials(F& objective, parameter_list& list, step_context const& o) : f(objective), p(list), options(o) {}
 
     void begin() {
       detail::gather(p, &parameter::weight, weights.span());
@@ -191,7 +191,7 @@ struct hessian_free {
   };
 
   /// The preconditioner's inverse: of |diagonal| and damping, in units of the diagonal's mean.
-  buffer<float> inverted(std::span<float const> diagonal, double damped, step_options const& options) const {
+  buffer<float> inverted(std::span<float const> diagonal, double damped, step_context const& options) const {
     buffer<float> inverse(diagonal.size());
     double sums[]{0, static_cast<double>(diagonal.size())};
     for (float const d : diagonal) sums[0] += std::abs(static_cast<double>(d));
@@ -263,7 +263,7 @@ struct hessian_free {
     return kept;
   }
   static void measure(std::span<float const> v, std::span<float const> av, state_type& state,
-                      step_options const& options) {
+                      step_context const& options) {
     detail::vector_pair const wanted[]{{v.data(), av.data()}, {v.data(), v.data()}};
     double sums[2];
     detail::inner_products(v.size(), wanted, sums, options);

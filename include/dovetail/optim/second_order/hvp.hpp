@@ -35,7 +35,7 @@ namespace detail {
 /// puts w back, also when f throws. Returns the step; 0 if v is, or vanishes in single precision.
 template <class F>
 double move_along(parameter_list const& p, std::span<float const> v, std::span<float> w, double reach,
-                  std::initializer_list<double> ways, step_options const& options, F const& f) {
+                  std::initializer_list<double> ways, step_context const& options, F const& f) {
   gather(p, &parameter::weight, w);
   vector_pair const wanted[]{{w.data(), w.data()}, {v.data(), v.data()}};
   double sums[2];
@@ -58,7 +58,7 @@ double move_along(parameter_list const& p, std::span<float const> v, std::span<f
 /// third derivative: cbrt(eps).
 template <class F>
 double move_both_ways(parameter_list const& p, std::span<float const> v, std::span<float> w,
-                      step_options const& options, F const& f) {
+                      step_context const& options, F const& f) {
   return move_along(p, v, w, 0.00492156660115, {1, -1}, options, f);
 }
 
@@ -94,7 +94,7 @@ class lent_gradient {
 template <class Objective>
 class hessian_product {
  public:
-  hessian_product(Objective& f, parameter_list& p, step_options options = {})
+  hessian_product(Objective& f, parameter_list& p, step_context options = {})
       : f_(&f), p_(&p), options_(std::move(options)), weights_(p.flat_size()), gradient_(p.flat_size()) {}
 
   void operator()(std::span<float const> v, std::span<float> out) {
@@ -131,7 +131,7 @@ class hessian_product {
  private:
   Objective* f_;
   parameter_list* p_;
-  step_options options_;
+  step_context options_;
   buffer<float> weights_, gradient_;
   bool held_ = false;
 };

@@ -30,7 +30,7 @@ struct lbfgs {
     check_policy(*this);
     return {n, history};
   }
-  void direction(memory& pairs, std::span<float const> g, std::span<float> d, step_options const& options) const {
+  void direction(memory& pairs, std::span<float const> g, std::span<float> d, step_context const& options) const {
     if (pairs.size() == 0) {
       steepest_descent::memory none;
       return steepest_descent::direction(none, g, d, options);
@@ -38,7 +38,7 @@ struct lbfgs {
     std::size_t const s = pairs.newest(), y = pairs.capacity() + s;
     pairs.apply(g, pairs.product(s, y) / pairs.product(y, y), -1, d, options);
   }
-  void learn(memory& pairs, std::span<float const> s, std::span<float const> y, step_options const& options) const {
+  void learn(memory& pairs, std::span<float const> s, std::span<float const> y, step_context const& options) const {
     detail::vector_pair const wanted[]{{s.data(), y.data()}, {s.data(), s.data()}, {y.data(), y.data()}};
     double sums[3];
     detail::inner_products(s.size(), wanted, sums, options);

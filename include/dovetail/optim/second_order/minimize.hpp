@@ -16,7 +16,7 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/second_order/flat_vectors.hpp>
 #include <dovetail/optim/second_order/line_search.hpp>
-#include <dovetail/optim/step_options.hpp>
+#include <dovetail/optim/step.hpp>
 
 // Minimization of a function of all parameters, evaluated on all data.
 
@@ -34,7 +34,7 @@ concept objective = requires(F& f, parameter_list& p) {
 /// the memory and says whether there was anything in it. Two of them: steepest_descent here, lbfgs in lbfgs.hpp.
 template <class M>
 concept descent_method = std::copyable<M> &&
-    requires(M const m, std::size_t n, std::span<float const> in, std::span<float> out, step_options const& o) {
+    requires(M const m, std::size_t n, std::span<float const> in, std::span<float> out, step_context const& o) {
   requires requires(decltype(m.init(n))& memory) {
     m.direction(memory, in, out, o);
     m.learn(memory, in, in, o);
@@ -49,11 +49,11 @@ struct steepest_descent {
 
   struct memory {};
   static memory init(std::size_t) { return {}; }
-  static void direction(memory&, std::span<float const> g, std::span<float> d, step_options const& options) {
+  static void direction(memory&, std::span<float const> g, std::span<float> d, step_context const& options) {
     detail::map_vectors(
         options, d, [](simd::pack x) { return -x; }, g);
   }
-  static void learn(memory&, std::span<float const>, std::span<float const>, step_options const&) {}
+  static void learn(memory&, std::span<float const>, std::span<float const>, step_context const&) {}
   static bool forget(memory&) { return false; }
 };
 
@@ -95,7 +95,7 @@ class minimization {
   F& f_;
   parameter_list& p_;
   Method const& method_;
-  step_options const& options_;
+  step_context const& options_;
   // Losses and gradients are kept in units of a power of two near the first gradient's norm: no product of them
   // overflows or vanishes, and a loss multiplied by a constant gives the same steps.
   double unit_ = 1;
@@ -105,7 +105,7 @@ class minimization {
   minimize_result r_;
 
  public:
-  minimization(F& f, parameter_list& p, Method const& method, step_options const& options)
+  minimization(F& f, parameter_list& p, Method const& method, step_context const& options)
       : f_(f),
         p_(p),
         method_(method),
@@ -240,7 +240,7 @@ class minimization {
 /// the loss of the whole; ranks that hold parts of the data a sync::summed objective. All of them then decide alike.
 template <objective F, descent_method Method>
 minimize_result minimize(F&& f, parameter_list& parameters, Method const& method, stop_when const& stop = {},
-                         step_options const& options = {}) {
+                         step_context const& options = {}) {
   require(parameters.flat_size() > 0 || options.all_reduce_sums,
           "minimize: there are no parameters: add some to the list");
   check_policy(method);

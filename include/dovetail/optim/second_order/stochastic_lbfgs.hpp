@@ -19,8 +19,7 @@
 #include <dovetail/optim/schedules/schedules.hpp>
 #include <dovetail/optim/second_order/curvature_pairs.hpp>
 #include <dovetail/optim/sharding.hpp>
-#include <dovetail/optim/step_options.hpp>
-#include <dovetail/optim/step_result.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 
@@ -37,7 +36,7 @@ namespace dovetail::optim {
 /// g includes weight_decay w. Until there is a pair the step is along g / first_curvature; where H g is longer than
 /// max_growth |g| / first_curvature, it is shortened to that. A loss multiplied by c takes both curvatures times c. A
 /// step whose gradient is not finite is skipped. An `optimizer`, also for sync::shard (sums over parts go through
-/// step_options::all_reduce_sums) and on any gradient source. The same bits on any number of threads. State: 2 history
+/// step_context::all_reduce_sums) and on any gradient source. The same bits on any number of threads. State: 2 history
 /// + 4 floats per parameter, and 2 more of room; no step allocates, on one thread.
 struct stochastic_lbfgs {
   schedule lr = 0.3f;
@@ -155,12 +154,12 @@ struct stochastic_lbfgs {
     return {parameters, history};
   }
 
-  step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
+  step_result step(parameter_list const& parameters, state_type& s, step_context const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);
   }
   template <gradient_source Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
-                   step_options const& options = {}) const {
+                   step_context const& options = {}) const {
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
@@ -209,7 +208,7 @@ struct stochastic_lbfgs {
   }
 
   /// Adds weights and gradient to the means; at the end of an interval makes a pair.
-  void observe(parameter_list const& parameters, state_type& s, step_options const& options) const {
+  void observe(parameter_list const& parameters, state_type& s, step_context const& options) const {
     bool const begins = s.step_ % interval == 0;
     float const keep = begins ? 0.0f : 1.0f, share = 1.0f / static_cast<float>(interval);
     auto const add = [keep, share](simd::pack sum, simd::pack x) { return keep * sum + share * x; };
@@ -236,7 +235,7 @@ struct stochastic_lbfgs {
 
   /// Damps a pair and remembers it, unless the weights did not move.
   void learn(state_type& s, std::span<float const> ds, std::span<float> dy, double variance,
-             step_options const& options) const {
+             step_context const& options) const {
     detail::vector_pair const wanted[]{{ds.data(), dy.data()}, {ds.data(), ds.data()}, {dy.data(), dy.data()}};
     double sums[3];
     detail::inner_products(ds.size(), wanted, sums, options);
@@ -257,7 +256,7 @@ struct stochastic_lbfgs {
     s.pairs_.push(ds, dy, options);
   }
 
-  void move(parameter_list const& parameters, state_type& s, step_result const& r, step_options const& options) const {
+  void move(parameter_list const& parameters, state_type& s, step_result const& r, step_context const& options) const {
     auto const g = s.gradient_.span(), d = s.room_.span();
     double const plain = 1 / static_cast<double>(first_curvature);
     double length = 1;  // of d, as a share of what is wanted

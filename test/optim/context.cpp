@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// What a step is told (optim/step.hpp) reaches the rule, through all that lies around it; and what it tells.
+#include "reference.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <dovetail/comm.hpp>
+#include <dovetail/optim.hpp>
+#include <dovetail/optim/any_optimizer.hpp>
+#include <dovetail/optim/low_precision.hpp>
+#include <dovetail/sync.hpp>
+
+using namespace dovetail;
+using namespace test;
+
+namespace {
+
+double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
+
+/// AdamW in double precision, with what `turn` makes of the direction u and the gradient g.
+template <class Turn>
+reference_rule adamw_with(Turn const& turn) {
+  return [turn](tensor& x, vec g, int t) {
+    double const lr = 0.01, b1 = 0.9, b2 = 0.99, epsilon = 1e-6, decay = 0.1;
+    vec u(g.size());
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      x.m[i] = b1 * x.m[i] + (1 - b1) * g[i];
+      x.v[i] = b2 * x.v[i] + (1 - b2) * g[i] * g[i];
+      u[i] = x.m[i] / (1 - std::pow(b1, t)) / (std::sqrt(x.v[i] / (1 - std::pow(b2, t))) + epsilon);
+    }
+    turn(u, g);
+    for (std::size_t i = 0; i < g.size(); ++i) x.w[i] -= lr * (u[i] + decay * x.w[i]);
+  };
+}
+void cautiously(vec& u, vec const& g) {
+  double agreeing = 0;
+  for (std::size_t i = 0; i < u.size(); ++i) agreeing += sign(u[i]) * sign(g[i]) > 0 ? 1 : 0;
+  for (std::size_t i = 0; i < u.size(); ++i)
+    u[i] *= sign(u[i]) * sign(g[i]) > 0 ? static_cast<double>(u.size()) / (agreeing + 1) : 0;
+}
+void like_grams(vec& u, vec const& g) {
+  for (std::size_t i = 0; i < u.size(); ++i) u[i] = std::abs(u[i]) * sign(g[i]);
+}
+
+template <class Stage>
+auto adamw_with_stage(Stage const& stage) {
+  return optim::chain{optim::scale_by_adam{.beta1 = 0.9f, .beta2 = 0.99f, .epsilon = 1e-6f}, stage,
+                      optim::add_decayed_weights{0.1f}, optim::scale_by_learning_rate{0.01f}};
+}
+
+/// A whole tensor's update becomes a multiple of itself: what comes behind reads a stored update.
+struct times_two {
+  using kind = optim::tensorwise;
+  void apply(optim::tensor_update const& t) const {
+    for (float& x : t.update) x *= 2;
+  }
+};
+/// u <- u + g / 4: exact, so that ways to the gradient can be compared bit by bit.
+struct add_gradient {
+  using kind = optim::elementwise;
+  static constexpr bool reads_gradient = true;
+  struct kernel {
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T g) const {
+      return u + 0.25f * g;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+/// With slots, from the update, the weight and the gradient: remembers their product and passes it on.
+struct remember_all {
+  using kind = optim::elementwise;
+  static constexpr bool reads_gradient = true;
+  static constexpr std::array slots{"seen"};
+  struct kernel {
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T w, T u, T g, T& seen) const {
+      seen = seen + w * u * g;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T, T g, T seen) const {
+      return seen - g;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+/// Lion's form: a step that reads the gradient.
+struct step_of_all {
+  using kind = optim::elementwise;
+  static constexpr bool reads_gradient = true;
+  static constexpr std::array slots{"before"};
+  struct kernel {
+    template <class T>
+    DOVETAIL_INLINE constexpr T step(T, T u, T g, T& before) const {
+      T const passed = before + g;
+      before = u;
+      return passed;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+
+template <class Rule, class Step>
+std::vector<float> weights_after(Rule const& rule, int steps, Step const& step) {
+  arena a(awkward_sizes());
+  fill(a.weights(), 1);
+  auto state = rule.init(a.parameters());
+  for (int t = 1; t <= steps; ++t) {
+    fill(a.gradients(), static_cast<std::uint32_t>(100 + t));
+    step(rule, a, state, t);
+  }
+  return {a.weights().begin(), a.weights().end()};
+}
+template <class Rule>
+void check_factor(Rule const& rule) {
+  auto const scaled = [](auto const& r, arena& a, auto& state, int t) {
+    float const factor = t == 2 ? 0.5f : 0.125f;  // exact
+    for (float& g : a.gradients()) g /= factor;
+    r.step(a.parameters(), state, optim::step_context{.gradient_factor = factor});
+  };
+  auto const plain = [](auto const& r, arena& a, auto& state, int) { r.step(a.parameters(), state); };
+  CHECK(weights_after(rule, 4, scaled) == weights_after(rule, 4, plain));
+}
+
+}  // namespace
+
+TEST_CASE("cautious AdamW and Grams are their papers', in fp64") {
+  CHECK(largest_difference(adamw_with_stage(optim::cautious{}), adamw_with(cautiously), 20) < 2e-6);
+  CHECK(largest_difference(adamw_with_stage(optim::grams{}), adamw_with(like_grams), 20) < 2e-6);
+  // And not AdamW's own: the stages do something.
+  CHECK(largest_difference(adamw_with_stage(optim::cautious{}), adamw_with([](vec&, vec const&) {}), 20) > 1e-2);
+  CHECK(largest_difference(adamw_with_stage(optim::grams{}), adamw_with([](vec&, vec const&) {}), 20) > 1e-2);
+}
+
+TEST_CASE("behind a stage that stores the update, the gradient is read beside it") {
+  // 2 g + g / 4, once with the gradient itself and once by stages that keep to the update.
+  optim::chain const reads{times_two{}, add_gradient{}, optim::scale_by_learning_rate{0.5f}};
+  optim::chain const plain{optim::scale{2.25f}, optim::scale_by_learning_rate{0.5f}};
+  static_assert(reads.passes == 2 && reads.bytes_per_parameter == 8 + 16);  // update, gradient, weight twice
+  auto const dense = [](auto const& r, arena& a, auto& state, int) { r.step(a.parameters(), state); };
+  CHECK(weights_after(reads, 3, dense) == weights_after(plain, 3, dense));
+  // From halves, from a multiple of them, and with a factor on top.
+  auto const halves = [](float factor, float on_top) {
+    return [=](auto const& r, arena& a, auto& state, int) {
+      auto& p = a.parameters();
+      std::vector<bf16> memory;
+      for (float& g : a.gradients()) memory.emplace_back(g), g = static_cast<float>(memory.back());
+      std::vector<std::span<bf16 const>> spans;
+      for (std::size_t i = 0; i < p.size(); ++i)
+        spans.push_back(std::span<bf16 const>(memory).subspan(p.offset(i), p[i].size()));
+      r.step(p, state, optim::gradient::half<bf16>{spans, factor}, optim::step_context{.gradient_factor = on_top});
+    };
+  };
+  CHECK(weights_after(reads, 3, halves(1, 1)) == weights_after(plain, 3, halves(1, 1)));
+  CHECK(weights_after(reads, 3, halves(4, 0.25f)) == weights_after(plain, 3, halves(1, 1)));
+  // In packed weights or slots, and in column-major tensors.
+  optim::chain const with_slots{optim::accumulate_momentum{0.5f}, times_two{}, add_gradient{},
+                                optim::scale_by_learning_rate{0.5f}};
+  auto const packed = optim::low_precision_state{with_slots, optim::blockwise_8bit{}};
+  CHECK(weights_after(packed, 1, dense) == weights_after(reads, 1, dense));  // nothing remembered yet
+  for (bool const transposed : {false, true}) {
+    std::vector<float> w(6, 1), g{1, 2, 3, 4, 5, 6};
+    parameter_list p;
+    if (transposed)
+      p.add("w", w, g, {2, 3}, layout::column_major);
+    else
+      p.add("w", w, g, {2, 3});
+    auto state = reads.init(p);
+    reads.step(p, state);
+    for (std::size_t i = 0; i < 6; ++i) CHECK(w[i] == 1 - 0.5f * 2.25f * g[i]);
+  }
+}
+
+TEST_CASE("every function of a kernel can have the gradient") {
+  arena a({{"w", {19}}});
+  for (float& w : a.weights()) w = 2;
+  for (float& g : a.gradients()) g = 3;
+  optim::chain const opt{optim::scale{0.5f}, remember_all{}, step_of_all{}, optim::scale_by_learning_rate{1}};
+  static_assert(opt.passes == 1 && opt.plan.slots == 2);
+  auto state = opt.init(a.parameters());
+  opt.step(a.parameters(), state);
+  for (float const w : a.weights()) CHECK(w == 2 - 3.0f);  // before = 0, then 2 * 1.5 * 3 - 3 = 6
+  for (float const x : state.slot(0)) CHECK(x == 9);
+  for (float const x : state.slot(1)) CHECK(x == 6);
+}
+
+TEST_CASE("a factor of gradients is that of gradients in memory, for all that steps") {
+  check_factor(optim::adamw{});
+  check_factor(optim::lamb{});
+  check_factor(optim::chain{optim::clip_by_global_norm{0.5f}, optim::adamw{}});
+  check_factor(adamw_with_stage(optim::cautious{}));
+  check_factor(optim::param_groups{optim::adamw{}, optim::group{optim::name_matches{"*.bias"}, optim::adamw{.lr = 1}}});
+  check_factor(optim::partition{optim::adamw{}, optim::group{optim::name_matches{"*.bias"}, optim::lion{}}});
+  check_factor(optim::low_precision_state{optim::adamw{}, optim::bf16_slots{}});
+  check_factor(optim::any_optimizer(optim::nadam{}));
+  // Both factors: the source's and the step's.
+  auto const both = [](auto const& r, arena& a, auto& state, int) {
+    for (float& g : a.gradients()) g *= 4;
+    r.step(a.parameters(), state, optim::gradient::scaled{0.5f}, optim::step_context{.gradient_factor = 0.5f});
+  };
+  auto const plain = [](auto const& r, arena& a, auto& state, int) { r.step(a.parameters(), state); };
+  CHECK(weights_after(optim::adamw{}, 3, both) == weights_after(optim::adamw{}, 3, plain));
+  // One that is not a number is refused before anything has changed.
+  arena a({{"w", {3}}});
+  auto state = optim::adamw{}.init(a.parameters());
+  for (float const bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+    CHECK_THROWS_AS(optim::adamw{}.step(a.parameters(), state, optim::step_context{.gradient_factor = bad}),
+                    argument_error);
+  CHECK(state.steps() == 0);
+}
+
+namespace {
+/// The least optimizer: its step takes no context.
+struct least {
+  struct state_type {
+    std::vector<named_tensor> tensors(std::string const&) { return {}; }
+  };
+  state_type init(parameter_list const&) const { return {}; }
+  optim::step_result step(parameter_list const& p, state_type&) const {
+    for (auto const& x : p)
+      for (std::size_t i = 0; i < x.size(); ++i) x.weight[i] -= x.gradient[i];
+    return {.step = 1};
+  }
+};
+template <class Optimizer, class Policy>
+std::vector<float> trained(Optimizer const& opt, Policy const& policy, float loss_scale) {
+  std::vector<float> all(2 * 40);
+  comm::threads{2}.run([&](auto& c) {
+    arena a({{"a", {33}}, {"b", {7}}});
+    fill(a.weights(), 1);
+    auto session = policy.join(a.parameters(), opt, c);
+    for (int t = 0; t < 3; ++t) {
+      session.begin();
+      fill(a.gradients(), static_cast<std::uint32_t>(10 * t + c.rank()), loss_scale);
+      session.step({.gradient_factor = 1 / loss_scale});
+    }
+    std::copy(a.weights().begin(), a.weights().end(), all.begin() + 40 * c.rank());
+  });
+  return all;
+}
+}  // namespace
+
+TEST_CASE("a session's step takes the factor of its gradients") {
+  CHECK(trained(optim::adamw{}, sync::all_reduce{}, 1024) == trained(optim::adamw{}, sync::all_reduce{}, 1));
+  CHECK(trained(optim::adamw{}, sync::local_sgd{.every = 2}, 1024) ==
+        trained(optim::adamw{}, sync::local_sgd{.every = 2}, 1));
+  CHECK(trained(least{}, sync::all_reduce{}, 1024) == trained(least{}, sync::all_reduce{}, 1));
+}
+
+TEST_CASE("the gradient's norm is known wherever the chain measures it") {
+  arena a({{"w", {100}}, {"b", {3}}});
+  auto const norm_of = [&](auto const& opt) {
+    fill(a.weights(), 1);
+    fill(a.gradients(), 2);
+    auto state = opt.init(a.parameters());
+    return opt.step(a.parameters(), state).gradient_norm;
+  };
+  fill(a.gradients(), 2);
+  double squares = 0;
+  for (float const g : a.gradients()) squares += static_cast<double>(g) * static_cast<double>(g);
+  double const norm = std::sqrt(squares);
+  CHECK(norm_of(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}}) == doctest::Approx(norm).epsilon(1e-12));
+  CHECK(norm_of(optim::chain{optim::skip_non_finite{}, optim::sgd{}}) == doctest::Approx(norm).epsilon(1e-12));
+  CHECK(norm_of(optim::chain{optim::skip_non_finite{}, optim::clip_by_global_norm{1}, optim::sgd{}}) ==
+        doctest::Approx(norm).epsilon(1e-12));
+  CHECK(norm_of(optim::larc{}) == doctest::Approx(norm).epsilon(1e-12));
+  CHECK(norm_of(optim::lamb{}) == -1);  // a norm of Adam's update…
+  CHECK(norm_of(optim::chain{optim::normalize_per_tensor{}, optim::sgd{}}) == doctest::Approx(norm).epsilon(1e-12));
+  // …and behind a stage that changes the gradient.
+  CHECK(norm_of(optim::chain{optim::scale{2}, optim::clip_by_global_norm{1}, optim::sgd{}}) == -1);
+  // Several rules: that of all their parameters, if each measures its own.
+  optim::chain const clipped{optim::clip_by_global_norm{1}, optim::sgd{}};
+  CHECK(norm_of(optim::partition{clipped, optim::group{optim::name_matches{"b"}, clipped}}) ==
+        doctest::Approx(norm).epsilon(1e-12));
+  CHECK(norm_of(optim::partition{clipped, optim::group{optim::name_matches{"b"}, optim::sgd{}}}) == -1);
+  CHECK(norm_of(optim::param_groups{clipped, optim::group{optim::name_matches{"b"}, clipped}}) ==
+        doctest::Approx(norm).epsilon(1e-12));
+}
