@@ -136,9 +136,8 @@ outcome learn(Rule const& rule, std::uint32_t seed) {
     auto const begin = clock_type::now();
     gradient_pass pass{.scale = 1.0f / batch_size};
     double const before_backward = library_seconds;
-    if constexpr (requires { Rule::observes; })
-      if constexpr (static_cast<bool>(Rule::observes))
-        pass.observe = [&](kfac_statistics const& f) { rule.observe(m.parameters(), state, f); };
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers)
+      pass.observe = [&](kfac_statistics const& f) { rule.observe(m.parameters(), state, f); };
     m.gradients(b, pass);
     double const observed = library_seconds - before_backward;
     auto const stepping = clock_type::now();

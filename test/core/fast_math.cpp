@@ -225,7 +225,7 @@ TEST_CASE("curvature, noise and climbs that are not finite are left out") {
   auto state = rule.init(a.parameters());
   std::vector<float> estimate(4, 1.0f);
   estimate[2] = opaque(0xffc00000u);
-  CHECK(!optim::observe_curvature(rule, a.parameters(), state, estimate));
+  CHECK(!rule.observe(a.parameters(), state, optim::hessian_diagonal{estimate}));
   optim::noise_scale noise;
   noise.add(1, opaque(std::uint64_t{0x7ff0000000000000u}), 2, 1);
   CHECK(!noise.known());

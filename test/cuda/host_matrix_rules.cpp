@@ -15,7 +15,7 @@ matrix_outcome run(Rule const& rule, int steps, int poisoned) {
   for (int t = 0; t < steps; ++t) {
     fill(a.gradients(), static_cast<std::uint64_t>(1000 + t));
     if (t == poisoned) a.gradients()[7] = std::numeric_limits<float>::quiet_NaN();
-    if constexpr (optim::optimizer_traits<Rule>::observes)
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers)
       for (std::size_t i = 0; i < list.size(); ++i)
         if (layer::of(list[i])) rule.observe(list, state, layer(list[i], list.offset(i), t).factors);
     o.last = rule.step(list, state);

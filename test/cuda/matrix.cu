@@ -56,7 +56,7 @@ struct training {
     gradient.upload(device, host.gradients());
   }
   void show_layers([[maybe_unused]] int t) {
-    if constexpr (optim::optimizer_traits<Rule>::observes)
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers)
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         if (!test::layer::of(parameters[i])) continue;
         test::layer l(parameters[i], parameters.offset(i), t);

@@ -278,6 +278,81 @@ void check_quiet([[maybe_unused]] gpu::device d) {
 #endif
 }
 
+/// What a step is told: a factor of gradients is that of gradients in memory; what a device cannot do is refused.
+void check_context(gpu::device d) {
+  auto const weights = [&](float in_memory, auto const& step) {
+    training t(d);
+    auto state = optim::cuda::init(test::clipped(), t.parameters, d);
+    for (int i = 0; i < 3; ++i) {
+      auto g = test::gradients(i);
+      for (float& x : g) x *= in_memory;
+      t.gradient.upload(d, t.spread(g));
+      step(t.parameters, state);
+    }
+    return t.weights();
+  };
+  auto const plain = weights(1, [](auto& p, auto& s) { optim::cuda::step(test::clipped(), p, s); });
+  report(same_bits(weights(4, [](auto& p, auto& s) {
+                     optim::cuda::step(test::clipped(), p, s, {.gradient_factor = 0.25f});
+                   }), plain),
+         "a factor of gradients gives the bits of gradients that were multiplied");
+  report(same_bits(weights(4, [](auto& p, auto& s) {
+                     optim::cuda::step(test::clipped(), p, s, optim::gradient::scaled{0.5f}, {.gradient_factor = 0.5f});
+                   }), plain),
+         "the source's factor and the step's are multiplied");
+  training t(d);
+  auto state = optim::cuda::init(test::adamw(), t.parameters, d);
+  auto const refused = [&](optim::step_context const& context) {
+    try {
+      optim::cuda::step(test::adamw(), t.parameters, state, context);
+    } catch (argument_error const&) {
+      return true;
+    }
+    return false;
+  };
+  report(refused({.gradient_factor = std::numeric_limits<float>::infinity()}), "an infinite factor is refused");
+  report(refused({.all_reduce_sums = [](std::span<double>) {}}), "sums over ranks are refused");
+}
+
+/// An estimate of the Hessian's diagonal goes into the slot that the host's engine puts it into, or changes nothing.
+void check_curvature(gpu::device d) {
+  auto const check = [&](char const* name, auto const& rule, std::size_t slot, auto const& observed) {
+    training t(d);
+    auto state = optim::cuda::init(rule, t.parameters, d);
+    auto estimate = test::values(77);
+    std::vector<float> expected(estimate.size());
+    for (int turn = 0; turn < 2; ++turn) {
+      gpu::device_buffer<float> const there(estimate, d);
+      optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = observed(expected[i], estimate[i]);
+      d.wait();
+    }
+    report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in the diagonal");
+    estimate[estimate.size() / 3] = std::numeric_limits<float>::quiet_NaN();
+    gpu::device_buffer<float> const there(estimate, d);
+    optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+    report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in no NaN");
+  };
+  optim::scale_by_sophia const direction{.beta2 = 0.75f};
+  check("sophia", optim::sophia{.beta2 = 0.75f}, 1, [&](float h, float e) { return direction.observed(h, e); });
+  // Averages over the kernels of a convolution, row-major and column-major.
+  std::vector<float> const estimate{1, 2, 3, 4, 5, 6, 7, 8}, zeros(8);
+  for (bool const turned : {false, true}) {
+    gpu::device_buffer<float> weight(zeros, d), gradient(zeros, d), there(estimate, d);
+    parameter_list p;
+    p.add("w", weight.span(), gradient.span(), {2, 1, 2, 2}, turned ? layout::column_major : layout::row_major);
+    optim::adahessian const rule{};
+    auto state = optim::cuda::init(rule, p, d);
+    optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+    d.wait();
+    auto const h = state.to_host().slot(2);
+    auto const mean = [&](std::size_t i) { return turned ? (i % 2 ? 5.0f : 4.0f) : (i < 4 ? 2.5f : 6.5f); };
+    bool right = true;
+    for (std::size_t i = 0; i < 8; ++i) right = right && h[i] == optim::scale_by_adahessian{}.observed(0, mean(i));
+    report(right, turned ? "averages of a column-major kernel" : "averages of a kernel");
+  }
+}
+
 /// Enough pieces for a device's multiprocessors, all elements in one of them, and the same ones whatever the device.
 void check_pieces() {
   using optim::cuda::packed_piece, optim::cuda::plain_piece;
@@ -316,6 +391,8 @@ int run() {
   run_case("graph_of_adamw", [&] { check_graph("adamw", test::adamw(), d); });
   run_case("graph_of_clipped_adamw", [&] { check_graph("clipped adamw", test::clipped(), d); });
   run_case("state", [&] { check_state(d); });
+  run_case("context", [&] { check_context(d); });
+  run_case("curvature", [&] { check_curvature(d); });
   run_case("pieces", [&] { check_pieces(); });
   run_case("other_device", [&] { check_other_device(d); });
   run_case("quiet", [&] { check_quiet(d); });

@@ -58,7 +58,7 @@ void check_steps(optim::registry const& known, std::string const& name) {
   CHECK(any.name() == name);
   CHECK(any.hyperparameters() == hyperparameters_of(rule));
   CHECK(any.learning_rate(3) == rule.stages().learning_rate(3));
-  CHECK(any.needs() == optim::needs_of(rule));
+  CHECK(any.chosen_needs() == optim::needs_of(rule));
 
   training<Rule> typed(rule);
   training<optim::any_optimizer> named(any);

@@ -59,7 +59,7 @@ void check(Rule const& rule, char const* name, int threads = 1) {
   tensors rows(layout::row_major), columns(layout::column_major);
   auto const step = [&](tensors& t, auto& state, std::size_t k) {
     t.gradients(k);
-    if constexpr (optim::optimizer_traits<Rule>::observes) {
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers) {
       std::vector<float> x(8 * 4), d(8 * 6);
       for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::cos(static_cast<float>(i * i + k));
       for (std::size_t i = 0; i < d.size(); ++i) d[i] = std::cos(static_cast<float>(3 * i + k)) / 8;

@@ -46,7 +46,7 @@ inline bool finite(std::span<float const> x) { return all_finite(x); }
 /// What backward would show of the matrices of a list, to a rule that learns from layers.
 template <class Rule, class State>
 void show_layers(Rule const& rule, parameter_list const& p, State& state, int t) {
-  if constexpr (optim::optimizer_traits<Rule>::observes)
+  if constexpr (optim::optimizer_traits<Rule>::needs.layers)
     for (std::size_t i = 0; i < p.size(); ++i) {
       if (p[i].shape.rank < 2) continue;
       std::int64_t const rows = 16, out = p[i].shape[0], in = p[i].shape.size() / out;
@@ -116,7 +116,7 @@ void check_ranges(Rule const& rule) {
     show_layers(wrong, t.a.parameters(), t.state, 3);
     CHECK_THROWS_WITH_AS(wrong.step(t.a.parameters(), t.state, with_loss(3)), doctest::Contains(words.c_str()),
                          argument_error);
-    wrong.forget_observed(t.a.parameters(), t.state);
+    optim::forget_observed(wrong, t.a.parameters(), t.state);
   };
   auto const words = [](std::string const& field) {
     return std::string(Rule::describe().name) + ": " + field + " is ";
@@ -259,7 +259,7 @@ void check_rule(entry const& e) {
   }
 
   // A loss that is not finite is as bad.
-  if constexpr (optim::optimizer_traits<Rule>::needs_loss) {
+  if constexpr (optim::optimizer_traits<Rule>::needs.loss) {
     training lost(rule);
     fill(lost.a.gradients(), 1);
     CHECK(lost.rule.step(lost.a.parameters(), lost.state, {.loss = std::numeric_limits<double>::quiet_NaN()}).skipped);
@@ -286,7 +286,7 @@ void check_large(entry const& e) {
     arena a({{"w", {1'500'001}}});
     fill(a.weights(), 1);
     auto state = rule.init(a.parameters());
-    if constexpr (optim::optimizer_traits<Rule>::observes)
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers)
       state.room().observed = true;  // a vector has no layer to show
     for (std::uint32_t t = 1; t <= 2; ++t) {
       fill(a.gradients(), 100 + t);
@@ -367,7 +367,7 @@ void check_descent(entry const& e) {
   double const begin = loss(true);
   double now = begin;
   for (int t = 0; t < 1500; ++t) {
-    if constexpr (optim::optimizer_traits<Rule>::observes)
+    if constexpr (optim::optimizer_traits<Rule>::needs.layers)
       state.room().observed = true;  // a vector has no layer to show
     rule.step(a.parameters(), state, {.loss = now});
     now = loss(true);

@@ -280,3 +280,76 @@ TEST_CASE("the gradient's norm is known wherever the chain measures it") {
   CHECK(norm_of(optim::param_groups{clipped, optim::group{optim::name_matches{"b"}, clipped}}) ==
         doctest::Approx(norm).epsilon(1e-12));
 }
+
+namespace {
+/// One step of Sophia or AdaHessian after an estimate has been taken in.
+template <class Rule, class Observe>
+std::vector<float> after_an_estimate(Rule const& rule, Observe const& observe) {
+  return weights_after(rule, 3, [&](auto const& r, arena& a, auto& state, int t) {
+    std::vector<float> estimate(a.parameters().flat_size());
+    fill(estimate, static_cast<std::uint32_t>(50 + t));
+    for (float& x : estimate) x = std::abs(x);
+    CHECK(observe(r, a.parameters(), state, optim::hessian_diagonal{estimate}));
+    r.step(a.parameters(), state);
+  });
+}
+auto const observing = [](auto const& r, auto& p, auto& state, optim::hessian_diagonal d) {
+  return r.observe(p, state, d);
+};
+}  // namespace
+
+TEST_CASE("an estimate of the curvature reaches the rule through groups, formats, names and ranks") {
+  optim::sophia const sophia{.lr = 0.01f, .gamma = 0.7f};
+  optim::adahessian const adahessian{.lr = 0.01f, .average = optim::spatial::row};
+  auto const plain = after_an_estimate(sophia, observing);
+  auto const averaged = after_an_estimate(adahessian, observing);
+  CHECK(plain != after_an_estimate(sophia, [](auto const&, auto&, auto&, auto) { return true; }));
+  CHECK(after_an_estimate(optim::any_optimizer(sophia), observing) == plain);
+  CHECK(after_an_estimate(optim::any_optimizer(adahessian), observing) == averaged);
+  CHECK(after_an_estimate(optim::chain{optim::skip_non_finite{}, sophia}, observing) == plain);
+  optim::group const biases{optim::name_matches{"*.bias"}, sophia};
+  CHECK(after_an_estimate(optim::param_groups{sophia, biases}, observing) == plain);
+  CHECK(after_an_estimate(optim::partition{sophia, biases}, observing) == plain);
+  // Each group has its own share of what was there before.
+  optim::group const slow{optim::name_matches{"*.bias"}, optim::sophia{.lr = 0.01f, .beta2 = 0.5f, .gamma = 0.7f}};
+  CHECK(after_an_estimate(optim::param_groups{sophia, slow}, observing) ==
+        after_an_estimate(optim::partition{sophia, slow}, observing));
+  CHECK(after_an_estimate(optim::param_groups{sophia, slow}, observing) != plain);
+  // Only those that want one.
+  optim::group const others{optim::name_matches{"*.bias"}, optim::adamw{}};
+  CHECK(after_an_estimate(optim::partition{sophia, others}, observing) != plain);
+  // Packed slots: near, and packed weights: the same as packed weights of the rule in groups.
+  auto const bf16 = after_an_estimate(optim::low_precision_state{sophia, optim::bf16_slots{}}, observing);
+  double worst = 0;
+  for (std::size_t i = 0; i < bf16.size(); ++i)
+    worst = std::max(worst, static_cast<double>(std::abs(bf16[i] - plain[i])));
+  CHECK(worst > 0);
+  CHECK(worst < 2e-3);
+  CHECK(after_an_estimate(optim::low_precision_state{optim::param_groups{sophia, biases}, optim::bf16_slots{}},
+                          observing) == bf16);
+  // Ranks that have parts: the weights of one rank, whatever their number.
+  for (int const ranks : {1, 2, 3}) {
+    std::vector<float> weights;
+    comm::threads{ranks}.run([&](auto& c) {
+      auto const mine = after_an_estimate(sync::shard(sophia, c), observing);
+      if (c.rank() == 0) weights = mine;
+    });
+    CHECK(weights == plain);
+  }
+  // Averages over rows that are cut: refused, with the way out.
+  comm::threads{2}.run([&](auto& c) {
+    arena a({{"w", {2, 5}}});
+    auto const divided = sync::shard(adahessian, c, {0, 3, 10});
+    auto state = divided.init(a.parameters());
+    std::vector<float> const estimate(10, 1);
+    CHECK_THROWS_WITH_AS(divided.observe(a.parameters(), state, optim::hessian_diagonal{estimate}),
+                         doctest::Contains("multiples of 5"), argument_error);
+  });
+  // A rule that wants none, chosen when the program runs.
+  arena a({{"w", {3}}});
+  optim::any_optimizer const chosen = optim::adamw{};
+  auto state = chosen.init(a.parameters());
+  std::vector<float> const estimate(3, 1);
+  CHECK_THROWS_WITH_AS(chosen.observe(a.parameters(), state, optim::hessian_diagonal{estimate}),
+                       doctest::Contains("adamw"), argument_error);
+}

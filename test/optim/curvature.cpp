@@ -35,7 +35,7 @@ run observing(Optimizer opt, int every) {
     for (int t = 1; t <= steps; ++t) {
       if ((t - 1) % every == 0) {
         draw(estimate, static_cast<std::uint64_t>(1000 + t));
-        CHECK(optim::observe_curvature(opt, p, state, estimate));
+        CHECK(opt.observe(p, state, optim::hessian_diagonal{estimate}));
       }
       draw(a.gradients(), static_cast<std::uint64_t>(t));
       opt.step(p, state);
@@ -96,20 +96,20 @@ TEST_CASE("an observation that is not finite or does not fit changes nothing; ex
   optim::chain const guarded{optim::clip_by_global_norm{1}, optim::sophia{}};
   auto state = rule.init(a.parameters());
   std::vector<float> estimate(7, 2.0f);
-  CHECK(optim::observe_curvature(rule, a.parameters(), state, estimate));
+  CHECK(rule.observe(a.parameters(), state, optim::hessian_diagonal{estimate}));
   CHECK(state.slot_name(1) == "hessian_diagonal");
   CHECK(state.slot(1)[6] == doctest::Approx(0.02));
   auto const before = state;
   estimate[3] = std::numeric_limits<float>::quiet_NaN();
-  CHECK(!optim::observe_curvature(rule, a.parameters(), state, estimate));
+  CHECK(!rule.observe(a.parameters(), state, optim::hessian_diagonal{estimate}));
   CHECK(state == before);
-  CHECK_THROWS_AS(optim::observe_curvature(rule, a.parameters(), state, std::span(estimate).first(3)), argument_error);
+  CHECK_THROWS_AS(rule.observe(a.parameters(), state, optim::hessian_diagonal{std::span(estimate).first(3)}), argument_error);
   auto in_chain = guarded.init(a.parameters());
   estimate[3] = 1;
-  CHECK(optim::observe_curvature(guarded, a.parameters(), in_chain, estimate));
+  CHECK(guarded.observe(a.parameters(), in_chain, optim::hessian_diagonal{estimate}));
   CHECK(in_chain.slot(1)[0] == doctest::Approx(0.02));
   auto other = optim::sgd{}.init(a.parameters());
-  CHECK_THROWS_AS(optim::observe_curvature(rule, a.parameters(), other, estimate), argument_error);
+  CHECK_THROWS_AS(rule.observe(a.parameters(), other, optim::hessian_diagonal{estimate}), argument_error);
   optim::adahessian const adahessian{};
   for (float extreme : {0.0f, 1e-30f, -1e30f, 3e38f}) {
     arena b({{"a", {4}}, {"b", {3}}});
@@ -118,9 +118,9 @@ TEST_CASE("an observation that is not finite or does not fit changes nothing; ex
     for (int k = 1; k <= 3; ++k) {
       draw(b.gradients(), static_cast<std::uint64_t>(k));
       std::fill(estimate.begin(), estimate.end(), extreme);
-      optim::observe_curvature(adahessian, b.parameters(), s, estimate);
+      adahessian.observe(b.parameters(), s, optim::hessian_diagonal{estimate});
       adahessian.step(b.parameters(), s);
-      optim::observe_curvature(rule, b.parameters(), t, estimate);
+      rule.observe(b.parameters(), t, optim::hessian_diagonal{estimate});
       rule.step(b.parameters(), t);
       CHECK(all_finite(b.weights()));
     }
@@ -141,7 +141,7 @@ TEST_CASE("with the curvature of a badly scaled bowl, both rules go down where m
           requires { rule.average; } || requires { rule.clipping; })
         if (observes && t % 10 == 0) {
           optim::hutchinson_diagonal(product, {.seed = 1, .step = t}, estimate);
-          optim::observe_curvature(rule, p, state, estimate);
+          rule.observe(p, state, optim::hessian_diagonal{estimate});
         }
       f(p);
       rule.step(p, state);

@@ -40,9 +40,9 @@ static_assert(two_passes<optim::wngrad, optim::adagrad_norm, optim::fromage, opt
 static_assert(two_passes<optim::dog, optim::dowg, optim::percent_delta, optim::momo>(28));
 static_assert(two_passes<optim::dadapt_adamw>(48));
 static_assert(two_passes<optim::swats, optim::eve, optim::momo_adam>(40));
-static_assert(optim::momo::needs_loss && !optim::adam::needs_loss);
+static_assert(optim::rule_needs(optim::momo::needs).loss && !optim::rule_needs(optim::adam::needs).loss);
 static_assert(optim::optimizer_traits<decltype(optim::partition{
-                  optim::adamw{}, optim::group{optim::rank_below{2}, optim::momo{}}})>::needs_loss);
+                  optim::adamw{}, optim::group{optim::rank_below{2}, optim::momo{}}})>::needs.loss);
 static_assert(optim::novograd::passes == 2 && optim::novograd::bytes_per_parameter == 24);
 static_assert(optim::larc::passes == 2 && optim::larc::bytes_per_parameter == 28);
 static_assert(optim::lans::passes == 3 && optim::lans::bytes_per_parameter == 48);

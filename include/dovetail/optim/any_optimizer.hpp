@@ -35,8 +35,8 @@ namespace dovetail::optim {
 class any_optimizer {
  public:
   using state_type = state;
-  /// What it may need, so what a synchronizer compiles; `needs()` says what the rule at hand does need.
-  static constexpr bool observes = true, needs_loss = true, whole_tensors = true;
+  /// What it may need, so what a synchronizer compiles; `chosen_needs()` says what the rule at hand does need.
+  static constexpr rule_needs needs{.layers = true, .loss = true, .curvature = true, .whole_tensors = true};
 
   template <class Rule>
   requires(!std::derived_from<Rule, any_optimizer> &&
@@ -62,27 +62,34 @@ class any_optimizer {
                      "any_optimizer reads gradients that are dense or gradient::scaled: for this source step the rule "
                      "itself",
                      Source);
-    if constexpr (scaled)
-      return rule_->step(parameters, s, source, context);
-    else
+    source.check(parameters);
+    if constexpr (scaled) {
+      step_context with_factor = context;
+      with_factor.gradient_factor *= source.factor;
+      return rule_->step(parameters, s, with_factor);
+    } else {
       return rule_->step(parameters, s, context);
+    }
   }
 
   /// As chain's. For a rule that does not learn from layers, nothing.
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
     rule_->observe(parameters, s, f);
   }
+  /// Throws argument_error if the rule does not divide by the Hessian's diagonal.
+  bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
+    return rule_->observe(parameters, s, d);
+  }
   std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
     return rule_->unreduced_statistics(parameters, s);
   }
-  void forget_observed(parameter_list const& parameters, state& s) const { rule_->forget_observed(parameters, s); }
 
   /// What the rule is called: "adamw".
   std::string const& name() const { return rule_->name; }
   /// Its hyperparameters by name, as dovetail::hyperparameters_of gives them for the rule itself.
   std::vector<hyperparameter> hyperparameters() const { return rule_->hyperparameters(); }
   /// What the rule's steps need besides gradients.
-  rule_needs const& needs() const { return rule_->needs; }
+  rule_needs chosen_needs() const { return rule_->needs; }
   /// The learning rate of step t (from 1).
   float learning_rate(std::int64_t t) const { return rule_->learning_rate(t); }
 
@@ -98,10 +105,9 @@ class any_optimizer {
     virtual state init(parameter_list const&) const = 0;
     virtual void check_state(parameter_list const&, state const&) const = 0;
     virtual step_result step(parameter_list const&, state&, step_context const&) const = 0;
-    virtual step_result step(parameter_list const&, state&, gradient::scaled const&, step_context const&) const = 0;
     virtual void observe(parameter_list const&, state&, kfac_statistics const&) const = 0;
     virtual std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state&) const = 0;
-    virtual void forget_observed(parameter_list const&, state&) const = 0;
+    virtual bool observe(parameter_list const&, state&, hessian_diagonal const&) const = 0;
     virtual std::vector<hyperparameter> hyperparameters() const = 0;
     virtual float learning_rate(std::int64_t) const = 0;
   };
@@ -116,19 +122,19 @@ class any_optimizer {
     step_result step(parameter_list const& p, state& s, step_context const& o) const override {
       return rule.step(p, s, o);
     }
-    step_result step(parameter_list const& p, state& s, gradient::scaled const& source,
-                     step_context const& o) const override {
-      return rule.step(p, s, source, o);
-    }
     void observe(parameter_list const& p, state& s, kfac_statistics const& f) const override {
-      if constexpr (optimizer_traits<Rule>::observes) rule.observe(p, s, f);
+      if constexpr (optimizer_traits<Rule>::needs.layers) rule.observe(p, s, f);
     }
     std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, state& s) const override {
-      if constexpr (optimizer_traits<Rule>::observes) return rule.unreduced_statistics(p, s);
+      if constexpr (optimizer_traits<Rule>::needs.layers) return rule.unreduced_statistics(p, s);
       return {};
     }
-    void forget_observed(parameter_list const& p, state& s) const override {
-      if constexpr (optimizer_traits<Rule>::observes) rule.forget_observed(p, s);
+    bool observe(parameter_list const& p, state& s, hessian_diagonal const& d) const override {
+      if constexpr (optimizer_traits<Rule>::needs.curvature)
+        return rule.observe(p, s, d);
+      else
+        throw argument_error(message("any_optimizer: ", this->name, " does not divide by the Hessian's diagonal: only ",
+                                     "a rule that needs curvature can be given one"));
     }
     std::vector<hyperparameter> hyperparameters() const override { return hyperparameters_of(rule); }
     float learning_rate(std::int64_t t) const override {

@@ -22,7 +22,9 @@
 #include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/engine/tensorwise_calls.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
+#include <dovetail/optim/stages/curvature.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/optim/tensorwise.hpp>
@@ -213,7 +215,7 @@ class chain {
                               Source const& source, step_context const& context, Store const& store) {
     check_state(groups, parameters, s, Store::plain);
     detail::check_factor("optimizer", context.gradient_factor);
-    require(!observes || s.room().observed,
+    require(!needs.layers || s.room().observed,
             "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
             "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
     std::int64_t const t = s.steps() + 1;
@@ -223,7 +225,7 @@ class chain {
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
-    if constexpr (needs_loss) {
+    if constexpr (needs.loss) {
       detail::check_loss(context);
       if (!is_finite(*context.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
@@ -243,13 +245,9 @@ class chain {
   }
 
  public:
-  /// True if there are tensorwise stages, whose work ranks can divide (step_context::preconditioning).
-  static constexpr bool whole_tensors = flow::whole_tensors;
-  /// True if a stage learns from layers' inputs and output gradients: gradient_pass::observe should then call
-  /// `observe`.
-  static constexpr bool observes = flow::observes;
-  /// True if a stage is told the loss of each step: step_context::loss must then give it.
-  static constexpr bool needs_loss = flow::needs_loss;
+  /// What its stages need of a step and between steps.
+  static constexpr rule_needs needs = flow::needs;
+
   /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
     std::size_t i = 0;
@@ -259,22 +257,36 @@ class chain {
     s.room().observed = true;
     each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
   }
-  /// What `observe` has gathered since the last step: sums that ranks add before it. Empty spans are left out.
+  /// Takes in an estimate of the Hessian's diagonal. One that is not finite changes nothing, and the return value is
+  /// false. Throws argument_error when sizes do not fit.
+  bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
+    return observe_groups<1>({*this}, parameters, s, d);
+  }
+  template <std::size_t Groups, class Store = detail::plain_store>
+  static bool observe_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
+                             hessian_diagonal const& d, Store const& store = {}) {
+    DOVETAIL_REQUIRE(needs.curvature,
+                     "no stage of this chain wants the Hessian's diagonal, as scale_by_adahessian and scale_by_sophia "
+                     "do",
+                     chain);
+    check_state(groups, parameters, s, Store::plain);
+    require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
+            d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
+    if (!all_finite(d.estimate)) return false;
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (observe_stage<S>(groups, parameters, s, d, store), ...); }
+    (std::make_index_sequence<flow::stages>{});
+    return true;
+  }
+  /// What `observe` has gathered of layers since the last step: sums that ranks add before it. Empty spans are left out.
   std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
     std::vector<std::span<float>> all;
-    if constexpr (!observes) return all;
+    if constexpr (!needs.layers) return all;
     for (std::size_t i = 0; i < parameters.size(); ++i)
       each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) {
         if (auto const p = stage.unreduced_statistics(t); !p.empty()) all.push_back(p);
       });
     return all;
   }
-
-  /// Forgets what has been gathered since the last step.
-  void forget_observed(parameter_list const& parameters, state& s) const {
-    for (auto const p : unreduced_statistics(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
-  }
-
   /// The learning rate of step t (from 1); 1 without such a stage.
   float learning_rate(std::int64_t t) const {
     float lr = 1;
@@ -286,6 +298,19 @@ class chain {
   }
 
  private:
+  template <std::size_t S, class Groups, class Store>
+  static void observe_stage(Groups const& groups, parameter_list const& parameters, state& s,
+                            hessian_diagonal const& d, Store const& store) {
+    using stage_type = typename flow::template stage<S>;
+    if constexpr (stage_traits<stage_type>::observes_curvature)
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        stage_type const& stage = std::get<S>(groups[s.group(i)].stages_);
+        auto const estimate = detail::averaged_estimate(stage, parameters[i], s.room().work,
+                                                        d.estimate.subspan(parameters.offset(i), parameters[i].size()));
+        store.each_of_slot(s, flow::first_slot[S] + stage_type::curvature_slot, parameters, i,
+                           [&](std::size_t at, float& h) { h = stage.observed(h, estimate[at]); });
+      }
+  }
   typename flow::kernels prepare(std::int64_t t) const {
     return std::apply([&](auto const&... stage) { return typename flow::kernels(detail::prepare(stage, t)...); },
                       stages_);

@@ -3,6 +3,8 @@
 #include <concepts>
 #include <cstddef>
 #include <ostream>
+#include <span>
+#include <vector>
 
 #include <dovetail/optim/chain.hpp>
 
@@ -21,16 +23,8 @@ struct bytes_of {
   constexpr operator std::size_t() const { return Rule::bytes_per_parameter; }
 };
 template <class Rule>
-struct observes_of {
-  constexpr operator bool() const { return Rule::observes; }
-};
-template <class Rule>
-struct needs_loss_of {
-  constexpr operator bool() const { return Rule::needs_loss; }
-};
-template <class Rule>
-struct whole_tensors_of {
-  constexpr operator bool() const { return Rule::whole_tensors; }
+struct needs_of_rule {
+  constexpr operator rule_needs() const { return Rule::needs; }
 };
 template <class Rule>
 struct plan_of {
@@ -51,20 +45,18 @@ struct plan_of {
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
     return rule::bytes_per_parameter_with(source);                                                               \
   }                                                                                                              \
-  static constexpr ::dovetail::optim::detail::whole_tensors_of<rule> whole_tensors{};                            \
-  static constexpr ::dovetail::optim::detail::observes_of<rule> observes{};                                      \
-  static constexpr ::dovetail::optim::detail::needs_loss_of<rule> needs_loss{};                                  \
-  template <std::same_as<::dovetail::kfac_statistics> Factors>                                                   \
-  void observe(::dovetail::parameter_list const& parameters, state_type& state, Factors const& factors) const {  \
-    stages().observe(parameters, state, factors);                                                                \
+  static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                       \
+  template <std::same_as<::dovetail::kfac_statistics> Layer>                                                     \
+  void observe(::dovetail::parameter_list const& parameters, state_type& state, Layer const& layer) const {      \
+    stages().observe(parameters, state, layer);                                                                  \
+  }                                                                                                              \
+  template <std::same_as<::dovetail::optim::hessian_diagonal> Diagonal>                                          \
+  bool observe(::dovetail::parameter_list const& parameters, state_type& state, Diagonal const& diagonal) const {\
+    return stages().observe(parameters, state, diagonal);                                                        \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  auto unreduced_statistics(List const& parameters, state_type& state) const {                                   \
+  std::vector<std::span<float>> unreduced_statistics(List const& parameters, state_type& state) const {                            \
     return stages().unreduced_statistics(parameters, state);                                                     \
-  }                                                                                                              \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  void forget_observed(List const& parameters, state_type& state) const {                                        \
-    stages().forget_observed(parameters, state);                                                                 \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   state_type init(List const& parameters) const {                                                                \

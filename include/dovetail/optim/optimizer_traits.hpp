@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <type_traits>
@@ -9,6 +10,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/step.hpp>
 
 // The only place that looks at the members of optimizers. The least optimizer has
@@ -21,14 +23,15 @@
 //   step(parameters, state, step_context const&)                  threads, loss, sums and work that ranks divide
 //   step(parameters, state, source, step_context const&)          gradients that are not the list's own fp32
 //   void check_state(parameters, state const&) const              throws argument_error before anything changes
-//   static constexpr bool needs_loss = true                       its steps depend on step_context::loss
-//   static constexpr bool observes = true                         it learns from layers: observe(parameters, state,
-//     kfac_statistics const&), unreduced_statistics(parameters, state) and forget_observed(parameters, state), as
-//     optim::chain has them
-//   static constexpr bool whole_tensors = false                   it works on any range of elements; a rule that does
-//     not declare it is taken to need whole tensors
-//   rule_needs needs() const                                      of an optimizer that is chosen when the program runs:
-//     which of these it does need; the constants then say which it may
+//   static constexpr rule_needs needs{…}                          what its steps need (optim/rule_needs.hpp). One that
+//     says nothing needs gradients, and whole tensors; one that needs whole_tensors = false works on any range of
+//     elements. If it needs
+//       layers       observe(parameters, state, kfac_statistics const&) takes in a layer, and
+//                    unreduced_statistics(parameters, state) lists what that has gathered since the last step: spans,
+//                    which ranks add up before it, and zero to forget it
+//       curvature    bool observe(parameters, state, hessian_diagonal) takes in an estimate; false: it is not finite
+//   rule_needs chosen_needs() const                               of an optimizer that is chosen when the program runs:
+//     which of what it may need it does need
 //
 // and to be divided by sync::shard, a state with divisible_arrays() (optim/sharding.hpp). A member of these names that
 // cannot be called so is refused.
@@ -42,13 +45,10 @@ namespace dovetail::optim {
 /// In place of a block: all elements of a tensor belong together.
 inline constexpr std::size_t undivided = static_cast<std::size_t>(-1);
 
-/// What a rule's steps need besides gradients.
-struct rule_needs {
-  bool layers = false;         ///< it learns from layers' inputs and output gradients
-  bool loss = false;           ///< step_context::loss
-  bool whole_tensors = false;  ///< what it has to work out ranks can divide by tensor only
-  friend constexpr bool operator==(rule_needs const&, rule_needs const&) = default;
-};
+namespace detail {
+template <rule_needs>
+struct constant;
+}
 
 template <class O>
 struct optimizer_traits {
@@ -64,13 +64,16 @@ struct optimizer_traits {
                                                 Source const& source, step_context const& x) {
     { o.step(p, s, source, x) } -> std::convertible_to<step_result>;
   };
-  static constexpr bool observes = requires { requires static_cast<bool>(O::observes); };
-  static constexpr bool needs_loss = requires { requires static_cast<bool>(O::needs_loss); };
-  static constexpr bool says_whole_tensors = requires { static_cast<bool>(O::whole_tensors); };
-  static constexpr bool whole_tensors = !requires { requires !static_cast<bool>(O::whole_tensors); };
+  /// What it needs, or may need if it is chosen when the program runs.
+  static constexpr rule_needs needs = [] {
+    if constexpr (requires { typename detail::constant<static_cast<rule_needs>(O::needs)>; })
+      return static_cast<rule_needs>(O::needs);
+    else
+      return rule_needs{};
+  }();
   /// Elements of a tensor between which bounds of its parts cannot lie (optim/sharding.hpp); `undivided`: all of them.
   static constexpr std::size_t division_block = [] {
-    if constexpr (whole_tensors)
+    if constexpr (needs.whole_tensors)
       return undivided;
     else if constexpr (requires { O::division_block; })
       return static_cast<std::size_t>(O::division_block);
@@ -80,24 +83,25 @@ struct optimizer_traits {
   /// A step is itself an exchange between ranks, as that of sync::shard is.
   static constexpr bool steps_together = requires { requires static_cast<bool>(O::steps_together); };
   static constexpr bool chosen_when_run = requires(O const& o) {
-    { o.needs() } -> std::convertible_to<rule_needs>;
+    { o.chosen_needs() } -> std::convertible_to<rule_needs>;
   };
 };
 
-/// What an optimizer's steps need.
+/// What an optimizer's steps do need.
 template <class O>
 constexpr rule_needs needs_of(O const& o) {
   using traits = optimizer_traits<O>;
   if constexpr (traits::chosen_when_run)
-    return o.needs();
+    return o.chosen_needs();
   else
-    return {traits::observes, traits::needs_loss, traits::whole_tensors};
+    return traits::needs;
 }
 
 namespace detail {
 
 namespace optimizer_members {
 DOVETAIL_MEMBER_FUNCTION(check_state)
+DOVETAIL_MEMBER_FUNCTION(chosen_needs)
 }  // namespace optimizer_members
 
 /// Refuses an optimizer with a member that would be left out.
@@ -108,26 +112,38 @@ struct must_be_an_optimizer {
   static constexpr bool layers = requires(O const& o, parameter_list& p, S& s, kfac_statistics const& f) {
     o.observe(p, s, f);
     o.unreduced_statistics(p, s);
-    o.forget_observed(p, s);
   };
-  DOVETAIL_REQUIRE(!traits::observes || layers,
-                   "says that it observes, and has not observe(parameters, state, kfac_statistics const&), "
-                   "unreduced_statistics(parameters, state) and forget_observed(parameters, state), all const",
+  static constexpr bool curvature = requires(O const& o, parameter_list& p, S& s, hessian_diagonal const& h) {
+    { o.observe(p, s, h) } -> std::convertible_to<bool>;
+  };
+  static constexpr bool said = requires { typename constant<static_cast<rule_needs>(O::needs)>; };
+  static constexpr bool says_else = requires { O::needs; } && !said;
+  DOVETAIL_REQUIRE(!says_else, "its `needs` is not `static constexpr optim::rule_needs needs{...}`", O);
+  DOVETAIL_REQUIRE(!traits::needs.layers || layers,
+                   "says that it needs layers, and has not observe(parameters, state, kfac_statistics const&) and "
+                   "unreduced_statistics(parameters, state), both const",
                    O);
-  static constexpr bool unsaid = layers && !requires { O::observes; };
+  static constexpr bool unsaid = layers && !said;
   DOVETAIL_REQUIRE(!unsaid,
-                   "has observe, and does not say `static constexpr bool observes = true`: it would never be "
-                   "called",
+                   "has observe, and does not say `static constexpr optim::rule_needs needs{.layers = true}`: it would "
+                   "never be called",
                    O);
-  DOVETAIL_REQUIRE(!traits::needs_loss || traits::takes_options,
+  DOVETAIL_REQUIRE(!traits::needs.curvature || curvature,
+                   "says that it needs curvature, and has not bool observe(parameters, state, hessian_diagonal) const",
+                   O);
+  DOVETAIL_REQUIRE(!traits::needs.loss || traits::takes_options,
                    "says that it needs the loss, and its step does not take it: step(parameters, state, step_context "
                    "const&) const",
                    O);
+  DOVETAIL_REQUIRE(!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run,
+                   "its chosen_needs cannot be called as rule_needs chosen_needs() const", O);
   static constexpr bool checks = requires(O const& o, parameter_list const& p, S const& s) { o.check_state(p, s); };
   DOVETAIL_REQUIRE(!optimizer_members::has_check_state<O> || checks,
                    "its check_state cannot be called as check_state(parameter_list const&, state const&) const", O);
-  static constexpr bool holds = (!traits::observes || layers) && !unsaid &&
-                                (!traits::needs_loss || traits::takes_options) &&
+  static constexpr bool holds = !says_else && (!traits::needs.layers || layers) && !unsaid &&
+                                (!traits::needs.curvature || curvature) &&
+                                (!traits::needs.loss || traits::takes_options) &&
+                                (!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run) &&
                                 (!optimizer_members::has_check_state<O> || checks);
 };
 
@@ -141,6 +157,12 @@ step_result step_plainly(O const& o, parameter_list const& p, State& s, step_con
 }
 
 }  // namespace detail
+
+/// Forgets what layers have shown since the last step.
+template <class O, class State>
+void forget_observed(O const& o, parameter_list const& p, State& s) {
+  for (auto const sums : o.unreduced_statistics(p, s)) std::fill(sums.begin(), sums.end(), 0.0f);
+}
 
 /// One step, with the context if the optimizer takes one.
 template <class O, class State>

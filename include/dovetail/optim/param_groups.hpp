@@ -139,17 +139,21 @@ class param_groups {
     return std::apply([&](auto const&... g) { return std::array{as_chain(rest_), as_chain(g.rule)...}; }, groups_);
   }
 
-  static constexpr bool whole_tensors = Rule::whole_tensors;
-  static constexpr bool observes = Rule::observes;
-  static constexpr bool needs_loss = optimizer_traits<Rule>::needs_loss;
+  static constexpr rule_needs needs = optimizer_traits<Rule>::needs;
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
     as_chain(rest_).observe(parameters, s, f);
   }
-  auto unreduced_statistics(parameter_list const& parameters, state& s) const {
+  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
     return as_chain(rest_).unreduced_statistics(parameters, s);
   }
-  void forget_observed(parameter_list const& parameters, state& s) const {
-    as_chain(rest_).forget_observed(parameters, s);
+  /// What a tensor's curvature becomes, its own group says.
+  bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
+    return observe_stored(parameters, s, d, detail::plain_store{});
+  }
+  template <class Store>
+  bool observe_stored(parameter_list const& parameters, state& s, hessian_diagonal const& d, Store const& store) const {
+    auto const all = chains();
+    return all[0].observe_groups(all, parameters, s, d, store);
   }
 
   /// 0 for the rest, i for the i-th group (from 1).

@@ -13,6 +13,7 @@
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
@@ -34,6 +35,7 @@ struct frozen {
   };
   static constexpr int passes = 0;
   static constexpr std::size_t bytes_per_parameter = 0;
+  static constexpr rule_needs needs{.whole_tensors = false};
 
   state_type init(parameter_list const&) const { return {}; }
   static void check_state(parameter_list const&, state_type const& s) {
@@ -154,9 +156,6 @@ class partition {
     friend bool operator==(state_type const&, state_type const&) = default;
   };
 
-  /// Rules may need whole tensors: sync::shard does not divide them.
-  static constexpr bool whole_tensors = true;
-
   partition(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
 
   state_type init(parameter_list const& parameters) const {
@@ -210,27 +209,42 @@ class partition {
     });
   }
 
-  /// True if one of the rules learns from layers (see chain::observe).
-  static constexpr bool observes =
-      (optimizer_traits<Rest>::observes || ... || optimizer_traits<decltype(Groups::rule)>::observes);
-  static constexpr bool needs_loss =
-      (optimizer_traits<Rest>::needs_loss || ... || optimizer_traits<decltype(Groups::rule)>::needs_loss);
-  /// What its rules need, also those that are chosen when the program runs (optim::any_optimizer).
-  rule_needs needs() const requires(optimizer_traits<Rest>::chosen_when_run || ... ||
-                                    optimizer_traits<decltype(Groups::rule)>::chosen_when_run) {
+  /// What one of its rules needs; each is divided by itself, which needs whole tensors.
+  static constexpr rule_needs needs =
+      (optimizer_traits<Rest>::needs | ... | optimizer_traits<decltype(Groups::rule)>::needs) |
+      rule_needs{.whole_tensors = true};
+  /// What its rules do need, also those that are chosen when the program runs (optim::any_optimizer).
+  rule_needs chosen_needs() const {
     rule_needs all{.whole_tensors = true};
-    each([&]<std::size_t G>() {
-      auto const one = needs_of(rule<G>());
-      all.layers = all.layers || one.layers;
-      all.loss = all.loss || one.loss;
-    });
+    each([&]<std::size_t G>() { all = all | needs_of(rule<G>()); });
     return all;
+  }
+  /// Each rule that needs one takes in its own parameters' part.
+  bool observe(parameter_list const& parameters, state_type& s, hessian_diagonal const& d) const {
+    DOVETAIL_REQUIRE(needs.curvature, "none of its rules wants the Hessian's diagonal", partition);
+    require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
+            d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
+    if (!all_finite(d.estimate)) return false;
+    each([&]<std::size_t G>() {
+      using traits = optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>;
+      if constexpr (traits::needs.curvature)
+        if (needs_of(rule<G>()).curvature) {
+          auto& mine = std::get<G>(s.parts);
+          std::vector<float> own;
+          for (auto const i : mine.index) {
+            auto const here = d.estimate.subspan(parameters.offset(i), parameters[i].size());
+            own.insert(own.end(), here.begin(), here.end());
+          }
+          rule<G>().observe(mine.list, mine.state, hessian_diagonal{own});
+        }
+    });
+    return true;
   }
   void observe(parameter_list const& parameters, state_type& s, kfac_statistics f) const {
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
-      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::observes)
+      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::needs.layers)
         for (std::size_t k = 0; k < mine.index.size(); ++k)
           if (parameters.offset(mine.index[k]) == first && mine.list[k].size()) {
             f.first = mine.list.offset(k);
@@ -241,16 +255,12 @@ class partition {
   std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state_type& s) const {
     std::vector<std::span<float>> all;
     each([&]<std::size_t G>() {
-      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::observes)
+      if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::needs.layers)
         for (auto const p : rule<G>().unreduced_statistics(std::get<G>(s.parts).list, std::get<G>(s.parts).state))
           all.push_back(p);
     });
     return all;
   }
-  void forget_observed(parameter_list const& parameters, state_type& s) const {
-    for (auto const p : unreduced_statistics(parameters, s)) std::fill(p.begin(), p.end(), 0.0f);
-  }
-
   /// 0 for the rest, i for the i-th group (from 1).
   std::size_t group_index(std::string_view name, shape const& s) const {
     std::size_t found = 0;
@@ -301,7 +311,7 @@ class partition {
  private:
   /// Throws argument_error for what a rule would refuse behind the others' steps.
   void check(parameter_list const& parameters, state_type const& s, step_context const& context) const {
-    if constexpr (needs_loss)
+    if constexpr (needs.loss)
       if (needs_of(*this).loss) detail::check_loss(context);
     s.tensors_of.check(parameters, "optim::partition: the state");
     each([&]<std::size_t G>() {

@@ -69,7 +69,11 @@
 //                                                them in fp32
 //   static constexpr bool exact_slots = true     it magnifies what rounding does to its slots (it divides by a
 //                                                difference of them, or finds its rate from them): the same
-//   static constexpr std::size_t curvature_slot  a slot that observe_curvature writes, and no function of the kernel
+//   static constexpr std::size_t curvature_slot  a slot that holds an average of the Hessian's diagonal: no function of
+//                                                the kernel writes it, but an observation of hessian_diagonal, by
+//   float observed(float slot, float estimate) const      what the slot then holds; DOVETAIL_HD, to run on a device
+//                                                too. optim/stages/curvature.hpp averages estimates before, if the
+//                                                stage has a member `spatial average`
 
 namespace dovetail::optim {
 

@@ -181,7 +181,7 @@ class all_reduce_session {
       if (needs_.loss) add_losses(context);
     trace_span const stepping(trace_, "optimizer step", "optim", rank_);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
-    if constexpr (optim::optimizer_traits<Optimizer>::whole_tensors)
+    if constexpr (optim::optimizer_traits<Optimizer>::needs.whole_tensors)
       if (needs_.whole_tensors)
         context.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
@@ -247,11 +247,11 @@ class all_reduce_session {
       if (measures_) slot.squares = optim::detail::sum_of_squares(values);
     });
   }
-  static constexpr bool observes = optim::optimizer_traits<Optimizer>::observes;
-  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs_loss;
+  static constexpr bool observes = optim::optimizer_traits<Optimizer>::needs.layers;
+  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs.loss;
   void forget_observed() {
     if constexpr (observes)
-      if (observed_) optimizer_.forget_observed(*parameters_, state_);
+      if (observed_) optim::forget_observed(optimizer_, *parameters_, state_);
     observed_ = false;
   }
   /// Adds up what the ranks have observed.
@@ -279,7 +279,7 @@ class all_reduce_session {
   }
   /// What one rank has of `all`, for all of them (optim::distributed_preconditioning).
   void gather(std::span<float> all,
-              std::span<std::size_t const> first) requires(optim::optimizer_traits<Optimizer>::whole_tensors) {
+              std::span<std::size_t const> first) requires(optim::optimizer_traits<Optimizer>::needs.whole_tensors) {
     auto const r = static_cast<std::size_t>(rank_);
     auto const own = std::as_bytes(std::span<float const>(all).subspan(first[r], first[r + 1] - first[r]));
     auto done = owner_->submit([this, own, all](Communicator& c) {

@@ -171,7 +171,7 @@ class local_sgd_session {
  private:
   /// What the parameters hold: this rank's weights; those, or others to be put back, are kept; the mean, and they are.
   enum class weights { own, kept, mean };
-  static constexpr bool observes = optim::optimizer_traits<Optimizer>::observes;
+  static constexpr bool observes = optim::optimizer_traits<Optimizer>::needs.layers;
 
   optim::step_result own_step(optim::step_context const& context) {
     bool const finite = std::all_of(parameters_->begin(), parameters_->end(),
@@ -188,7 +188,7 @@ class local_sgd_session {
   }
   void forget_observed() {
     if constexpr (observes)
-      if (observed_) optimizer_.forget_observed(*parameters_, state_);
+      if (observed_) optim::forget_observed(optimizer_, *parameters_, state_);
     observed_ = false;
   }
   /// Sums run in rank order and are divided once: the same bits on every rank and every backend.

@@ -56,7 +56,7 @@ template <class Optimizer, communicator Communicator>
 class sharded {
   /// Of a rule that is known only when the program runs the constructor asks.
   static constexpr bool asks = optim::optimizer_traits<Optimizer>::chosen_when_run;
-  static_assert(asks || !optim::optimizer_traits<Optimizer>::observes,
+  static_assert(asks || !optim::optimizer_traits<Optimizer>::needs.layers,
                 "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
 
@@ -80,9 +80,9 @@ class sharded {
   };
 
   static constexpr bool steps_together = true;
-  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs_loss;
+  static constexpr optim::rule_needs needs = optim::optimizer_traits<Optimizer>::needs;
   /// See optim::any_optimizer.
-  optim::rule_needs needs() const requires(asks) { return needs_; }
+  optim::rule_needs chosen_needs() const { return needs_; }
 
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)), needs_(optim::needs_of(rule_)) {
@@ -129,6 +129,18 @@ class sharded {
     // Also if the step was skipped: of optim::partition that may be one rule's alone.
     detail::with_subject(*comm_, comm::subject{s.calls, 1}, [&] { share_weights(parameters, s); });
     return r;
+  }
+
+  /// Takes in this rank's part of an estimate of the Hessian's diagonal, which all ranks have whole.
+  bool observe(parameter_list const& parameters, state_type& s, optim::hessian_diagonal const& d) const
+      requires(needs.curvature) {
+    check(parameters, s);
+    require(d.estimate.size() == parameters.flat_size(), "sync::shard: an estimate of the Hessian's diagonal has ",
+            d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
+    if (!all_finite(d.estimate)) return false;  // in any part: the ranks' states stay of one step
+    if (moved(parameters, s)) s.list = part_of(parameters, own(s));
+    return rule_.observe(s.list, s.inner,
+                         optim::hessian_diagonal{d.estimate.subspan(own(s).begin, own(s).size())});
   }
 
   /// The state of the undivided optimizer, on every rank: what a checkpoint keeps, whatever the number of ranks.

@@ -235,7 +235,7 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
                 "optim::cuda: this rule has a tensorwise stage that is written for the host's memory: make its "
                 "functions templates of basic_tensor_update<Algebra> (optim/linalg/algebra.hpp)");
-  static_assert(!flow::needs_loss,
+  static_assert(!flow::needs.loss,
                 "optim::cuda: this rule's steps depend on the loss, which a step on a device is not told: step it on "
                 "the host");
   auto const chains = chains_of(optimizer);
@@ -266,7 +266,12 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
 
 /// Throws argument_error, before anything is queued, for all that a step refuses.
 template <class Optimizer, class Source>
-void check_step(Optimizer const& optimizer, parameter_list const& parameters, state const& s, Source const& source) {
+void check_step(Optimizer const& optimizer, parameter_list const& parameters, state const& s, Source const& source,
+                step_context const& context) {
+  optim::detail::check_factor("optim::cuda", context.gradient_factor);
+  require(!context.all_reduce_sums && context.preconditioning.ranks <= 1,
+          "optim::cuda: a step on a device neither adds up sums over ranks nor divides its work: it has to have all of "
+          "the parameters");
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
   for (auto const& c : chains) c.check();
@@ -275,7 +280,7 @@ void check_step(Optimizer const& optimizer, parameter_list const& parameters, st
     each_arrays(chains, s, [&](std::size_t stage, std::size_t i, std::vector<named_shape> const& wanted) {
       s.check_arrays(stage, i, wanted);
     });
-  require(!flow::observes || s.observed,
+  require(!flow::needs.layers || s.observed,
           "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
           "optim::cuda::observe for each layer before the step");
   for (auto const& c : chains) optim::detail::check_rate(c.learning_rate(s.calls() + 1), s.calls() + 1);
@@ -284,10 +289,10 @@ void check_step(Optimizer const& optimizer, parameter_list const& parameters, st
 /// Queues one step; `store` queues the passes.
 template <class Optimizer, class Source, class Store>
 void queue_step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source,
-                Store const& store) {
+                step_context const& context, Store const& store) {
   using flow = flow_of<Optimizer>;
   auto const chains = chains_of(optimizer);
-  check_step(optimizer, parameters, s, source);
+  check_step(optimizer, parameters, s, source, context);
   auto const here = s.device().use();
   bool const capturing = s.device().capturing();
   if (!has_rates(chains, s)) {
@@ -299,12 +304,31 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
     queue_prepare<flow>(
         s, g, std::apply([](auto const&... stage) { return std::tuple(for_device(stage)...); }, chains[g].parts()));
   step_number t{s.calls() + 1, capturing};
-  auto const read = reader_of(source, parameters);
+  auto const read = reader_of(source, parameters, context.gradient_factor);
   [&]<std::size_t... P>(std::index_sequence<P...>) {
     static_cast<void>((queue_stages<flow, P>(chains, s, t, read, store) && ...));
   }
   (std::make_index_sequence<flow::make().passes>{});
   if (!capturing) s.count_call();  // a replay is not seen here
+}
+
+/// Queues what stage S makes of an estimate of the Hessian's diagonal.
+template <class Flow, std::size_t S, class Chains>
+void queue_estimate(Chains const& chains, state& s, hessian_diagonal const& d) {
+  using stage_type = typename Flow::template stage<S>;
+  if constexpr (stage_traits<stage_type>::observes_curvature)
+    for (std::size_t i = 0; i < s.parameters().size(); ++i) {
+      auto const& p = s.parameters()[i];
+      stage_type const& stage = std::get<S>(chains[s.layout().group_of[i]].parts());
+      std::size_t block = 1;
+      if constexpr (requires { stage.average; }) block = optim::detail::block_of(stage.average, p.logical_whole());
+      if (p.size())
+        dovetail::cuda::launch("an estimate of curvature", s.device(), grid(p.size() / block), threads,
+                               take_in_estimate<stage_type>, stage, s.flag(),
+                               d.estimate.data() + s.parameters().offset(i),
+                               s.slot_data(Flow::first_slot[S] + stage_type::curvature_slot) + s.begin()[i],
+                               p.size() / block, block, p.transposed);
+    }
 }
 
 }  // namespace detail
@@ -332,10 +356,16 @@ void rebind(Optimizer const&, parameter_list const& parameters, state& s, Source
 
 /// Queues one step on the state's stream and returns: weights and state change on the device, unless a gradient is not
 /// finite and the chain can see it in time. `result` says what happened. May be captured in a graph, unless a
-/// tensorwise stage decides something on the host: that is refused. A source's factor is frozen in the graph.
+/// tensorwise stage decides something on the host: that is refused. Factors of gradients
+/// are frozen in the graph.
 template <class Optimizer, gradient_source Source = gradient::dense>
-void step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source = {}) {
-  detail::queue_step(optimizer, parameters, s, source, detail::plain_store{});
+void step(Optimizer const& optimizer, parameter_list const& parameters, state& s, Source const& source,
+          step_context const& context = {}) {
+  detail::queue_step(optimizer, parameters, s, source, context, detail::plain_store{});
+}
+template <class Optimizer>
+void step(Optimizer const& optimizer, parameter_list const& parameters, state& s, step_context const& context = {}) {
+  step(optimizer, parameters, s, gradient::dense{}, context);
 }
 
 /// Takes in what backward saw of one layer, for a rule that learns from layers: all of `f` is in device memory, and is
@@ -343,7 +373,7 @@ void step(Optimizer const& optimizer, parameter_list const& parameters, state& s
 template <class Optimizer>
 void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
   using flow = detail::flow_of<Optimizer>;
-  static_assert(flow::observes, "optim::cuda: this rule learns nothing from layers");
+  static_assert(flow::needs.layers, "optim::cuda: this rule learns nothing from layers");
   auto const& all = s.parameters();
   std::size_t i = 0;
   while (i < all.size() && (all.offset(i) != f.first || !all[i].size())) ++i;
@@ -359,6 +389,24 @@ void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
   auto const chains = detail::chains_of(optimizer);
   std::apply([&](auto const&... stage) { (visit(stage), ...); }, chains[s.layout().group_of[i]].parts());
   s.observed = true;
+}
+
+/// Takes in an estimate of the Hessian's diagonal in device memory, which is read on the state's stream: queued, it does
+/// not wait. One that is not finite changes nothing. Throws argument_error when sizes do not fit.
+template <class Optimizer>
+void observe(Optimizer const& optimizer, state& s, hessian_diagonal const& d) {
+  using flow = detail::flow_of<Optimizer>;
+  static_assert(flow::needs.curvature, "optim::cuda: this rule does not divide by the Hessian's diagonal");
+  auto const& all = s.parameters();
+  require(d.estimate.size() == all.flat_size(), "optim::cuda: an estimate of the Hessian's diagonal has ",
+          d.estimate.size(), " elements, there are ", all.flat_size(), " parameters");
+  require(!s.layout().block, "optim::cuda: slots of optim::low_precision_state take in curvature on the host only");
+  auto const here = s.device().use();
+  auto const chains = detail::chains_of(optimizer);
+  dovetail::cuda::launch("a look at an estimate", s.device(), 1, detail::threads, detail::find_non_finite<float>,
+                         d.estimate.data(), d.estimate.size(), s.flag());
+  [&]<std::size_t... S>(std::index_sequence<S...>) { (detail::queue_estimate<flow, S>(chains, s, d), ...); }
+  (std::make_index_sequence<flow::stages>{});
 }
 
 /// What the last step did. Waits for it. Throws argument_error if replays of a graph ran out of learning rates.

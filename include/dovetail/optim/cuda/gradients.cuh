@@ -15,7 +15,7 @@
 
 namespace dovetail::optim::cuda::detail {
 
-/// Gradients in fp32.
+/// Numbers in fp32.
 struct plain_numbers {
   using type = float;
   DOVETAIL_INLINE float operator()(float x) const { return x; }
@@ -28,7 +28,7 @@ struct scaled_numbers {
   DOVETAIL_INLINE float operator()(T x) const { return factor * static_cast<float>(x); }
 };
 
-inline plain_numbers reader_for(gradient::dense::cursor const&) { return {}; }
+inline scaled_numbers<float> reader_for(gradient::dense::cursor const&) { return {}; }
 inline scaled_numbers<float> reader_for(gradient::scaled::cursor const& c) { return {c.factor}; }
 inline scaled_numbers<fp16> reader_for(gradient::half<fp16>::cursor const& c) { return {c.factor}; }
 inline scaled_numbers<bf16> reader_for(gradient::half<bf16>::cursor const& c) { return {c.factor}; }
@@ -40,14 +40,16 @@ consteval bool is_readable() {
   return requires(cursor_of<Source> const& c) { reader_for(c); };
 }
 
-/// How kernels read a source; the factor is the same for all tensors.
+/// How kernels read a source, times `factor`; both factors are the same for all tensors.
 template <class Source>
-auto reader_of(Source const& source, parameter_list const& parameters) {
+auto reader_of(Source const& source, parameter_list const& parameters, float factor = 1) {
   static_assert(is_readable<Source>(),
                 "optim::cuda: kernels read gradient::dense, gradient::scaled and gradient::half: give one of those");
   using reader = decltype(reader_for(std::declval<cursor_of<Source> const&>()));
   if (parameters.empty()) return reader{};
-  return reader_for(source.at(parameters, 0));
+  reader r = reader_for(source.at(parameters, 0));
+  r.factor *= factor;
+  return r;
 }
 template <class Source>
 using reader_type = decltype(reader_of(std::declval<Source const&>(), std::declval<parameter_list const&>()));

@@ -312,6 +312,38 @@ __global__ __launch_bounds__(threads) void decide(typename Flow::kernels const* 
   (std::make_index_sequence<Flow::stages>{});
 }
 
+/// Sets `flag` if a number is not finite, and clears it otherwise. One block.
+template <class T>
+__global__ __launch_bounds__(threads) void find_non_finite(T const* x, std::size_t n, std::int32_t* flag) {
+  __shared__ std::int32_t found;
+  if (threadIdx.x == 0) found = 0;
+  __syncthreads();
+  for (std::size_t i = threadIdx.x; i < n; i += threads)
+    if (!is_finite(x[i])) found = 1;
+  __syncthreads();
+  if (threadIdx.x == 0) *flag = found;
+}
+
+/// What `stage` makes of an estimate of the Hessian's diagonal of a tensor, unless the flag is set: of its averages over
+/// `block` elements, one behind the other or, in a column-major tensor, `blocks` apart.
+template <class Stage>
+__global__ __launch_bounds__(threads) void take_in_estimate(Stage stage, std::int32_t const* flag,
+                                                            float const* estimate, float* slot, std::size_t blocks,
+                                                            std::size_t block, bool column_major) {
+  if (*flag) return;
+  for (std::size_t b = blockIdx.x * std::size_t{threads} + threadIdx.x; b < blocks;
+       b += gridDim.x * std::size_t{threads}) {
+    std::size_t const first = column_major ? b : b * block, step = column_major ? blocks : 1;
+    float mean = estimate[first];
+    if (block > 1) {
+      double sum = 0;
+      for (std::size_t k = 0; k < block; ++k) sum += static_cast<double>(estimate[first + k * step]);
+      mean = static_cast<float>(sum / static_cast<double>(block));
+    }
+    for (std::size_t k = 0; k < block; ++k) slot[first + k * step] = stage.observed(slot[first + k * step], mean);
+  }
+}
+
 /// A slot's first value. A template so that every program may have its own copy of it.
 template <class T>
 __global__ void fill(T* p, std::size_t n, T value) {

@@ -189,21 +189,26 @@ using stored_state_of = stored_state<typename optim::low_precision_state<Rule, S
 namespace detail {
 template <class Rule, class Slots, class Weights, class Source>
 void check_step(optim::low_precision_state<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
-                stored_state_of<Rule, Slots, Weights> const& s, Source const& source) {
+                stored_state_of<Rule, Slots, Weights> const& s, Source const& source, step_context const& context) {
   optimizer.check(parameters);
   s.check(parameters, optimizer.weights());
-  check_step(optimizer.rule(), parameters, s.base(), source);
+  check_step(optimizer.rule(), parameters, s.base(), source, context);
 }
 }  // namespace detail
 
-template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>
+template <class Rule, class Slots, class Weights, gradient_source Source>
 void step(optim::low_precision_state<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
-          stored_state_of<Rule, Slots, Weights>& s, Source const& source = {}) {
+          stored_state_of<Rule, Slots, Weights>& s, Source const& source, step_context const& context = {}) {
   using kept = typename optim::low_precision_state<Rule, Slots, Weights>::slots_type;
-  detail::check_step(optimizer, parameters, s, source);
+  detail::check_step(optimizer, parameters, s, source, context);
   detail::queue_step(
-      optimizer.rule(), parameters, s.base(), source,
+      optimizer.rule(), parameters, s.base(), source, context,
       detail::packed_store<kept, Weights>{&s, optim::detail::weight_seed(optimizer.slots(), optimizer.weights())});
+}
+template <class Rule, class Slots, class Weights>
+void step(optim::low_precision_state<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
+          stored_state_of<Rule, Slots, Weights>& s, step_context const& context = {}) {
+  step(optimizer, parameters, s, gradient::dense{}, context);
 }
 
 template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>

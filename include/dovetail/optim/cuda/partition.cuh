@@ -33,8 +33,11 @@ frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device d
   s.device = d;
   return s;
 }
-template <gradient_source Source = gradient::dense>
-void step(frozen const&, parameter_list const&, frozen_state& s, Source const& = {}) {
+template <gradient_source Source>
+void step(frozen const&, parameter_list const&, frozen_state& s, Source const&, step_context const& = {}) {
+  s.steps += !s.device.capturing();
+}
+inline void step(frozen const&, parameter_list const&, frozen_state& s, step_context const& = {}) {
   s.steps += !s.device.capturing();
 }
 template <gradient_source Source = gradient::dense>
@@ -43,7 +46,7 @@ inline void refresh(frozen const&, frozen_state&) {}
 inline step_result result(frozen_state const& s) { return {.step = s.steps}; }
 namespace detail {
 template <class Source>
-void check_step(frozen const&, parameter_list const&, frozen_state const&, Source const&) {}
+void check_step(frozen const&, parameter_list const&, frozen_state const&, Source const&, step_context const&) {}
 }  // namespace detail
 
 /// optim::partition's state on a device. Copies own copies.
@@ -139,20 +142,26 @@ void rebind(optim::partition<Rest, Groups...> const& optimizer, parameter_list c
 }
 
 /// Queues each rule's step, or none of them: what one refuses is refused before.
-template <class Rest, class... Groups, gradient_source Source = gradient::dense>
+template <class Rest, class... Groups, gradient_source Source>
 void step(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
-          partition_state<optim::partition<Rest, Groups...>>& s, Source const& source = {}) {
+          partition_state<optim::partition<Rest, Groups...>>& s, Source const& source,
+          step_context const& context = {}) {
   source.check(parameters);
   s.tensors_of.check(parameters, "optim::cuda: the state");
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
     require(!optim::partition<Rest, Groups...>::moved(parameters, own.list, own.index),
             "optim::cuda: tensors have moved since the state was made: call optim::cuda::rebind(optimizer, "
             "parameters, state), with the gradients' source if they have one");
-    detail::check_step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+    detail::check_step(rule, own.list, own.state, detail::subset(source, parameters, own.index), context);
   });
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
-    step(rule, own.list, own.state, detail::subset(source, parameters, own.index));
+    step(rule, own.list, own.state, detail::subset(source, parameters, own.index), context);
   });
+}
+template <class Rest, class... Groups>
+void step(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
+          partition_state<optim::partition<Rest, Groups...>>& s, step_context const& context = {}) {
+  step(optimizer, parameters, s, gradient::dense{}, context);
 }
 
 template <class Rest, class... Groups>
@@ -177,7 +186,7 @@ void observe(optim::partition<Rest, Groups...> const& optimizer, partition_state
              kfac_statistics f) {
   std::size_t const first = f.first;
   detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
-    if constexpr (optim::optimizer_traits<std::remove_cvref_t<decltype(rule)>>::observes)
+    if constexpr (optim::optimizer_traits<std::remove_cvref_t<decltype(rule)>>::needs.layers)
       for (std::size_t k = 0; k < own.index.size(); ++k)
         if (own.offset[k] == first && own.list[k].size()) {
           f.first = own.list.offset(k);

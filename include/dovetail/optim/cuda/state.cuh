@@ -217,6 +217,11 @@ class state {
             totals_.data(), factors_.data(), group_of_.data(), parameters_.size()};
   }
   step_record* record_data() { return record_.data(); }
+  /// For a kernel's word to the next one.
+  std::int32_t* flag() {
+    if (flag_.empty()) flag_ = dovetail::cuda::device_buffer<std::int32_t>(1, device_);
+    return flag_.data();
+  }
   sent_rates& rates() { return rates_; }
   std::byte* kernels_data() { return kernels_.data(); }
   detail::scalar_array scalars() { return {scalars_.data(), scalar_stride_}; }
@@ -317,6 +322,7 @@ class state {
   std::size_t scalar_stride_ = 1;
   dovetail::cuda::device_buffer<float> factors_;
   dovetail::cuda::device_buffer<step_record> record_;
+  dovetail::cuda::device_buffer<std::int32_t> flag_;
   sent_rates rates_;
   dovetail::cuda::device_buffer<std::byte> kernels_;
   dovetail::cuda::device_buffer<float> update_;

@@ -32,6 +32,13 @@ inline constexpr std::size_t grain = std::size_t{1} << 16;
 /// Slots and weights in fp32, where the loops find them.
 struct plain_store {
   static constexpr bool plain = true;
+
+  /// f(its place in the tensor, value) for each value of a slot of tensor i.
+  template <class F>
+  void each_of_slot(state& s, std::size_t slot, parameter_list const& parameters, std::size_t i, F const& f) const {
+    auto const values = s.slot(slot).subspan(parameters.offset(i), parameters[i].size());
+    for (std::size_t at = 0; at < values.size(); ++at) f(at, values[at]);
+  }
 };
 
 /// One step of a flow with one value of hyperparameters per group. `Lanes` keeps apart what was compiled with other

@@ -11,6 +11,7 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // From a list of stages to passes over memory. The chain is cut where a stage needs sums: the pass before it reads what
@@ -147,9 +148,10 @@ struct flow {
   static constexpr std::size_t slots = (std::size_t{0} + ... + stage_traits<Stages>::slots);
   static constexpr std::size_t factors = (std::size_t{0} + ... + stage_traits<Stages>::factors);
   static constexpr std::size_t rates = (std::size_t{0} + ... + stage_traits<Stages>::has_rate);
-  static constexpr bool whole_tensors = (stage_traits<Stages>::is_tensorwise || ...);
-  static constexpr bool observes = (stage_traits<Stages>::collects || ...);
-  static constexpr bool needs_loss = (stage_traits<Stages>::wants_loss || ...);
+  static constexpr rule_needs needs{.layers = (stage_traits<Stages>::collects || ...),
+                                    .loss = (stage_traits<Stages>::wants_loss || ...),
+                                    .curvature = (stage_traits<Stages>::observes_curvature || ...),
+                                    .whole_tensors = (stage_traits<Stages>::is_tensorwise || ...)};
   using kernels = std::tuple<kernel_of<Stages>...>;
   template <std::size_t I>
   using stage = std::tuple_element_t<I, std::tuple<Stages...>>;

@@ -32,6 +32,7 @@ DOVETAIL_MEMBER_FUNCTION(learning_rate)
 DOVETAIL_MEMBER_FUNCTION(initial_value)
 DOVETAIL_MEMBER_FUNCTION(initial_scalar)
 DOVETAIL_MEMBER_FUNCTION(check)
+DOVETAIL_MEMBER_FUNCTION(observed)
 DOVETAIL_MEMBER_FUNCTION(arrays)
 DOVETAIL_MEMBER_FUNCTION(apply)
 DOVETAIL_MEMBER_FUNCTION(observe)
@@ -84,7 +85,7 @@ consteval std::size_t first_idle_slot() {
   }
   (upto<traits::slots>{}, gradient_argument<S>{});
   for (std::size_t i = 0; i < traits::slots; ++i) {
-    if constexpr (requires { S::curvature_slot; })
+    if constexpr (traits::observes_curvature)
       if (i == S::curvature_slot) continue;
     if (slot[i].untouched && slot[i].inputs == simd::tracer::input(static_cast<int>(i) + 2).inputs) return i;
   }
@@ -134,6 +135,7 @@ enum class stage_fault {
   initial_value,
   initial_scalar,
   check,
+  curvature,
   whole_arrays,
   whole_apply,
   whole_observe,
@@ -221,6 +223,7 @@ consteval stage_fault fault_of_stage() {
     if (has_initial_value<S> && !traits::sets_initial_values) return initial_value;
     if (has_initial_scalar<S> && !(traits::sets_initial_scalars && traits::scalars)) return initial_scalar;
     if (has_check<S> && !requires(S const& s) { s.check(); }) return check;
+    if ((has_observed<S> || requires { S::curvature_slot; }) && !traits::observes_curvature) return curvature;
     if constexpr (traits::is_tensorwise) {
       return fault_of_whole<S>();
     } else if constexpr (std::is_void_v<kernel_of<S>>) {
@@ -289,6 +292,9 @@ struct check_stage {
                   "`initial_scalar` cannot be called as `double initial_scalar(std::size_t scalar) "
                   "const`, or the stage has no `scalars`");
   DOVETAIL_BREACH(check, "`check` cannot be called as `check() const`");
+  DOVETAIL_BREACH(curvature,
+                  "a stage that divides by the Hessian's diagonal has `static constexpr std::size_t curvature_slot`, the "
+                  "number of one of its slots, and `float observed(float slot, float estimate) const`");
   DOVETAIL_BREACH(whole_arrays, "`arrays` cannot be called as `std::vector<named_shape> arrays(shape const&) const`");
   DOVETAIL_BREACH(whole_apply, "`apply` cannot be called as `apply(tensor_update const&) const`");
   DOVETAIL_BREACH(whole_observe, "`observe` cannot be called as `observe(tensor_update const&) const`");

@@ -204,6 +204,12 @@ struct stage_traits {
     { s.initial_scalar(std::size_t{0}) } -> std::convertible_to<double>;
   };
 
+  /// It divides by the diagonal of the Hessian, of which it is given estimates between steps.
+  static constexpr bool observes_curvature = requires(S const& s) {
+    requires(S::curvature_slot < slots);
+    { s.observed(1.0f, 1.0f) } -> std::convertible_to<float>;
+  };
+
   // Of a tensorwise stage (optim/tensorwise.hpp).
   static constexpr bool has_arrays = requires(S const& s, shape const& x) { s.arrays(x); };
   /// Work that ranks can divide.

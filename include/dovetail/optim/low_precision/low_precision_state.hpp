@@ -223,6 +223,26 @@ struct packed_store {
     return total;
   }
 
+  /// f(its place in the tensor, value) for each value of a slot, which is packed again.
+  template <class F>
+  void each_of_slot(optim::state const& base, std::size_t s, parameter_list const& parameters, std::size_t tensor,
+                    F const& f) const {
+    random_stream const random{slots.seed, static_cast<std::uint32_t>(tensor)};
+    for (std::size_t at = 0; at < parameters[tensor].size(); at += storage_block) {
+      float values[storage_block];
+      std::size_t const n = std::min(storage_block, parameters[tensor].size() - at);
+      auto* const codes = state.codes(s) + parameters.offset(tensor) + at;
+      slots.decode(codes, scale(s, tensor, at), std::span(values, n));
+      for (std::size_t i = 0; i < n; ++i) f(at + i, values[i]);
+      // The word of a step that would write this slot.
+      auto const word =
+          random.word(block_word((parameters[tensor].first + at) / storage_block, base.slots() + 1) + s);
+      float const scale = slots.encode(std::span<float const>(values, n), codes,
+                                       codes::word_of_step(word, static_cast<std::uint64_t>(state.steps())));
+      if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;
+    }
+  }
+
  private:
   std::uint16_t* low(std::size_t flat) const { return Weights::needs_low ? state.low() + flat : nullptr; }
   float scale(std::size_t s, std::size_t tensor, std::size_t at) const {
@@ -262,7 +282,7 @@ class low_precision_state {
   using state_type = stored_state<kept_slots>;
   using slots_type = kept_slots;
   static constexpr int passes = Rule::passes;
-  static constexpr bool whole_tensors = optimizer_traits<Rule>::whole_tensors;
+  static constexpr rule_needs needs = optimizer_traits<Rule>::needs;
   static constexpr std::size_t division_block = storage_block;
 
   low_precision_state(Rule rule, Slots slots = {}, Weights weights = {})
@@ -298,17 +318,21 @@ class low_precision_state {
     s.check_low(parameters, Weights::needs_low);
   }
 
-  /// Of a rule that learns from layers (see chain::observe).
-  static constexpr bool observes = optimizer_traits<Rule>::observes;
-  static constexpr bool needs_loss = optimizer_traits<Rule>::needs_loss;
+  /// See chain::observe.
   void observe(parameter_list const& parameters, state_type& s, kfac_statistics const& f) const {
     rule_.observe(parameters, s.base(), f);
   }
-  auto unreduced_statistics(parameter_list const& parameters, state_type& s) const {
+  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state_type& s) const {
     return rule_.unreduced_statistics(parameters, s.base());
   }
-  void forget_observed(parameter_list const& parameters, state_type& s) const {
-    rule_.forget_observed(parameters, s.base());
+  bool observe(parameter_list const& parameters, state_type& s, hessian_diagonal const& d) const {
+    check(parameters);
+    check_state(parameters, s);
+    detail::packed_store<kept_slots, Weights> const store{slots_, weights_, s};
+    if constexpr (requires { rule_.groups_of(parameters); })
+      return rule_.observe_stored(parameters, s.base(), d, store);
+    else
+      return as_chain().template observe_groups<1>({as_chain()}, parameters, s.base(), d, store);
   }
 
   step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {

@@ -17,7 +17,7 @@
 #include <dovetail/optim/stages/moments.hpp>
 
 // u is the update that arrives, t the step from 1. The slot `hessian_diagonal` is fed outside of the step, every few
-// steps, by observe_curvature: a step stays one pass over memory.
+// steps, by observations (optim::hessian_diagonal): a step stays one pass over memory.
 
 namespace dovetail::optim {
 
@@ -76,7 +76,7 @@ struct scale_by_adahessian {
 /// gradient; weight decay is decoupled. Until a diagonal is observed, SGD with momentum. 1 pass, 32 bytes.
 ///
 ///     optim::hutchinson_diagonal(product, {.seed = 1, .step = step}, estimate);
-///     optim::observe_curvature(rule, parameters, state, estimate);
+///     rule.observe(parameters, state, optim::hessian_diagonal{estimate});
 struct adahessian {
   schedule lr = 0.15f;
   float beta1 = 0.9f, beta2 = 0.999f;

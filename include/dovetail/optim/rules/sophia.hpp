@@ -14,7 +14,7 @@
 #include <dovetail/optim/stages/moments.hpp>
 
 // u is the update that arrives, t the step from 1. The slot `hessian_diagonal` is fed outside of the step, every few
-// steps, by observe_curvature: a step stays one pass over memory.
+// steps, by observations (optim::hessian_diagonal): a step stays one pass over memory.
 
 namespace dovetail::optim {
 
@@ -52,7 +52,7 @@ struct scale_by_sophia {
     return {beta1, detail::complement(beta1), gamma, detail::least_epsilon(epsilon), clipping};
   }
   static constexpr std::size_t curvature_slot = 1;
-  float observed(float h, float estimate) const { return beta2 * h + detail::complement(beta2) * estimate; }
+  DOVETAIL_HD float observed(float h, float estimate) const { return beta2 * h + detail::complement(beta2) * estimate; }
 };
 
 /// Sophia (Liu et al., ICLR 2024): momentum over the moving average of the Hessian's diagonal, clipped; weight decay is

@@ -60,7 +60,7 @@ struct stochastic_lbfgs {
   }
 
   /// Elementwise but for sums: ranks may divide tensors.
-  static constexpr bool whole_tensors = false;
+  static constexpr rule_needs needs{.whole_tensors = false};
 
   /// Pairs, the means of the interval before and the sums of this one. Copyable, comparable, saved by name.
   class state_type {
