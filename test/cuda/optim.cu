@@ -292,13 +292,16 @@ void check_context(gpu::device d) {
     return t.weights();
   };
   auto const plain = weights(1, [](auto& p, auto& s) { optim::cuda::step(test::clipped(), p, s); });
-  report(same_bits(weights(4, [](auto& p, auto& s) {
-                     optim::cuda::step(test::clipped(), p, s, {.gradient_factor = 0.25f});
-                   }), plain),
+  report(same_bits(
+             weights(4, [](auto& p, auto& s) { optim::cuda::step(test::clipped(), p, s, {.gradient_factor = 0.25f}); }),
+             plain),
          "a factor of gradients gives the bits of gradients that were multiplied");
-  report(same_bits(weights(4, [](auto& p, auto& s) {
-                     optim::cuda::step(test::clipped(), p, s, optim::gradient::scaled{0.5f}, {.gradient_factor = 0.5f});
-                   }), plain),
+  report(same_bits(weights(4,
+                           [](auto& p, auto& s) {
+                             optim::cuda::step(test::clipped(), p, s, optim::gradient::scaled{0.5f},
+                                               {.gradient_factor = 0.5f});
+                           }),
+                   plain),
          "the source's factor and the step's are multiplied");
   training t(d);
   auto state = optim::cuda::init(test::adamw(), t.parameters, d);
@@ -322,14 +325,14 @@ void check_curvature(gpu::device d) {
     auto estimate = test::values(77);
     std::vector<float> expected(estimate.size());
     for (int turn = 0; turn < 2; ++turn) {
-      gpu::device_buffer<float> const there(estimate, d);
+      gpu::device_buffer<float> there(estimate, d);
       optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
       for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = observed(expected[i], estimate[i]);
       d.wait();
     }
     report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in the diagonal");
     estimate[estimate.size() / 3] = std::numeric_limits<float>::quiet_NaN();
-    gpu::device_buffer<float> const there(estimate, d);
+    gpu::device_buffer<float> there(estimate, d);
     optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
     report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in no NaN");
   };

@@ -103,7 +103,8 @@ TEST_CASE("an observation that is not finite or does not fit changes nothing; ex
   estimate[3] = std::numeric_limits<float>::quiet_NaN();
   CHECK(!rule.observe(a.parameters(), state, optim::hessian_diagonal{estimate}));
   CHECK(state == before);
-  CHECK_THROWS_AS(rule.observe(a.parameters(), state, optim::hessian_diagonal{std::span(estimate).first(3)}), argument_error);
+  CHECK_THROWS_AS(rule.observe(a.parameters(), state, optim::hessian_diagonal{std::span(estimate).first(3)}),
+                  argument_error);
   auto in_chain = guarded.init(a.parameters());
   estimate[3] = 1;
   CHECK(guarded.observe(a.parameters(), in_chain, optim::hessian_diagonal{estimate}));

@@ -277,7 +277,8 @@ class chain {
     (std::make_index_sequence<flow::stages>{});
     return true;
   }
-  /// What `observe` has gathered of layers since the last step: sums that ranks add before it. Empty spans are left out.
+  /// What `observe` has gathered of layers since the last step: sums that ranks add before it. Empty spans are left
+  /// out.
   std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
     std::vector<std::span<float>> all;
     if constexpr (!needs.layers) return all;
@@ -299,8 +300,8 @@ class chain {
 
  private:
   template <std::size_t S, class Groups, class Store>
-  static void observe_stage(Groups const& groups, parameter_list const& parameters, state& s,
-                            hessian_diagonal const& d, Store const& store) {
+  static void observe_stage(Groups const& groups, parameter_list const& parameters, state& s, hessian_diagonal const& d,
+                            Store const& store) {
     using stage_type = typename flow::template stage<S>;
     if constexpr (stage_traits<stage_type>::observes_curvature)
       for (std::size_t i = 0; i < parameters.size(); ++i) {

@@ -36,47 +36,47 @@ struct plan_of {
 
 /// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`. All members are
 /// templates, so that a program compiles the rules that it uses.
-#define DOVETAIL_OPTIMIZER                                                                                       \
-  using state_type = ::dovetail::optim::state;                                                                   \
-  static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                              \
-  static constexpr ::dovetail::optim::detail::passes_of<rule> passes{};                                          \
-  static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                              \
-  template <class Source>                                                                                        \
-  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
-    return rule::bytes_per_parameter_with(source);                                                               \
-  }                                                                                                              \
-  static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                       \
-  template <std::same_as<::dovetail::kfac_statistics> Layer>                                                     \
-  void observe(::dovetail::parameter_list const& parameters, state_type& state, Layer const& layer) const {      \
-    stages().observe(parameters, state, layer);                                                                  \
-  }                                                                                                              \
-  template <std::same_as<::dovetail::optim::hessian_diagonal> Diagonal>                                          \
-  bool observe(::dovetail::parameter_list const& parameters, state_type& state, Diagonal const& diagonal) const {\
-    return stages().observe(parameters, state, diagonal);                                                        \
-  }                                                                                                              \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  std::vector<std::span<float>> unreduced_statistics(List const& parameters, state_type& state) const {                            \
-    return stages().unreduced_statistics(parameters, state);                                                     \
-  }                                                                                                              \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  state_type init(List const& parameters) const {                                                                \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().init(parameters);                                                                            \
-  }                                                                                                              \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  void check_state(List const& parameters, state_type const& state) const {                                      \
-    stages().check_state(parameters, state);                                                                     \
-  }                                                                                                              \
-  template <std::same_as<::dovetail::optim::step_context> Context = ::dovetail::optim::step_context>             \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
-                                      Context const& context = {}) const {                                       \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, context);                                                            \
-  }                                                                                                              \
-  template <::dovetail::optim::gradient_source Source>                                                           \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
-                                      Source const& source, ::dovetail::optim::step_context const& context = {}) \
-      const {                                                                                                    \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, source, context);                                                    \
+#define DOVETAIL_OPTIMIZER                                                                                        \
+  using state_type = ::dovetail::optim::state;                                                                    \
+  static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                               \
+  static constexpr ::dovetail::optim::detail::passes_of<rule> passes{};                                           \
+  static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                               \
+  template <class Source>                                                                                         \
+  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                   \
+    return rule::bytes_per_parameter_with(source);                                                                \
+  }                                                                                                               \
+  static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                        \
+  template <std::same_as<::dovetail::kfac_statistics> Layer>                                                      \
+  void observe(::dovetail::parameter_list const& parameters, state_type& state, Layer const& layer) const {       \
+    stages().observe(parameters, state, layer);                                                                   \
+  }                                                                                                               \
+  template <std::same_as<::dovetail::optim::hessian_diagonal> Diagonal>                                           \
+  bool observe(::dovetail::parameter_list const& parameters, state_type& state, Diagonal const& diagonal) const { \
+    return stages().observe(parameters, state, diagonal);                                                         \
+  }                                                                                                               \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
+  std::vector<std::span<float>> unreduced_statistics(List const& parameters, state_type& state) const {           \
+    return stages().unreduced_statistics(parameters, state);                                                      \
+  }                                                                                                               \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
+  state_type init(List const& parameters) const {                                                                 \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
+    return stages().init(parameters);                                                                             \
+  }                                                                                                               \
+  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
+  void check_state(List const& parameters, state_type const& state) const {                                       \
+    stages().check_state(parameters, state);                                                                      \
+  }                                                                                                               \
+  template <std::same_as<::dovetail::optim::step_context> Context = ::dovetail::optim::step_context>              \
+  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
+                                      Context const& context = {}) const {                                        \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
+    return stages().step(parameters, state, context);                                                             \
+  }                                                                                                               \
+  template <::dovetail::optim::gradient_source Source>                                                            \
+  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
+                                      Source const& source, ::dovetail::optim::step_context const& context = {})  \
+      const {                                                                                                     \
+    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
+    return stages().step(parameters, state, source, context);                                                     \
   }

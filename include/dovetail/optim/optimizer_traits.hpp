@@ -117,7 +117,8 @@ struct must_be_an_optimizer {
     { o.observe(p, s, h) } -> std::convertible_to<bool>;
   };
   static constexpr bool said = requires { typename constant<static_cast<rule_needs>(O::needs)>; };
-  static constexpr bool says_else = requires { O::needs; } && !said;
+  static constexpr bool says_else = requires { O::needs; }
+  &&!said;
   DOVETAIL_REQUIRE(!says_else, "its `needs` is not `static constexpr optim::rule_needs needs{...}`", O);
   DOVETAIL_REQUIRE(!traits::needs.layers || layers,
                    "says that it needs layers, and has not observe(parameters, state, kfac_statistics const&) and "

@@ -139,8 +139,7 @@ class sharded {
             d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
     if (!all_finite(d.estimate)) return false;  // in any part: the ranks' states stay of one step
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
-    return rule_.observe(s.list, s.inner,
-                         optim::hessian_diagonal{d.estimate.subspan(own(s).begin, own(s).size())});
+    return rule_.observe(s.list, s.inner, optim::hessian_diagonal{d.estimate.subspan(own(s).begin, own(s).size())});
   }
 
   /// The state of the undivided optimizer, on every rank: what a checkpoint keeps, whatever the number of ranks.

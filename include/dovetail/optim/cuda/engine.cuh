@@ -391,8 +391,8 @@ void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
   s.observed = true;
 }
 
-/// Takes in an estimate of the Hessian's diagonal in device memory, which is read on the state's stream: queued, it does
-/// not wait. One that is not finite changes nothing. Throws argument_error when sizes do not fit.
+/// Takes in an estimate of the Hessian's diagonal in device memory, which is read on the state's stream: queued, it
+/// does not wait. One that is not finite changes nothing. Throws argument_error when sizes do not fit.
 template <class Optimizer>
 void observe(Optimizer const& optimizer, state& s, hessian_diagonal const& d) {
   using flow = detail::flow_of<Optimizer>;

@@ -324,8 +324,8 @@ __global__ __launch_bounds__(threads) void find_non_finite(T const* x, std::size
   if (threadIdx.x == 0) *flag = found;
 }
 
-/// What `stage` makes of an estimate of the Hessian's diagonal of a tensor, unless the flag is set: of its averages over
-/// `block` elements, one behind the other or, in a column-major tensor, `blocks` apart.
+/// What `stage` makes of an estimate of the Hessian's diagonal of a tensor, unless the flag is set: of its averages
+/// over `block` elements, one behind the other or, in a column-major tensor, `blocks` apart.
 template <class Stage>
 __global__ __launch_bounds__(threads) void take_in_estimate(Stage stage, std::int32_t const* flag,
                                                             float const* estimate, float* slot, std::size_t blocks,

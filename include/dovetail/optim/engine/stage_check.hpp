@@ -292,9 +292,10 @@ struct check_stage {
                   "`initial_scalar` cannot be called as `double initial_scalar(std::size_t scalar) "
                   "const`, or the stage has no `scalars`");
   DOVETAIL_BREACH(check, "`check` cannot be called as `check() const`");
-  DOVETAIL_BREACH(curvature,
-                  "a stage that divides by the Hessian's diagonal has `static constexpr std::size_t curvature_slot`, the "
-                  "number of one of its slots, and `float observed(float slot, float estimate) const`");
+  DOVETAIL_BREACH(
+      curvature,
+      "a stage that divides by the Hessian's diagonal has `static constexpr std::size_t curvature_slot`, the "
+      "number of one of its slots, and `float observed(float slot, float estimate) const`");
   DOVETAIL_BREACH(whole_arrays, "`arrays` cannot be called as `std::vector<named_shape> arrays(shape const&) const`");
   DOVETAIL_BREACH(whole_apply, "`apply` cannot be called as `apply(tensor_update const&) const`");
   DOVETAIL_BREACH(whole_observe, "`observe` cannot be called as `observe(tensor_update const&) const`");

@@ -235,8 +235,7 @@ struct packed_store {
       slots.decode(codes, scale(s, tensor, at), std::span(values, n));
       for (std::size_t i = 0; i < n; ++i) f(at + i, values[i]);
       // The word of a step that would write this slot.
-      auto const word =
-          random.word(block_word((parameters[tensor].first + at) / storage_block, base.slots() + 1) + s);
+      auto const word = random.word(block_word((parameters[tensor].first + at) / storage_block, base.slots() + 1) + s);
       float const scale = slots.encode(std::span<float const>(values, n), codes,
                                        codes::word_of_step(word, static_cast<std::uint64_t>(state.steps())));
       if constexpr (Slots::scaled) state.scales(s)[state.block(tensor, at)] = scale;

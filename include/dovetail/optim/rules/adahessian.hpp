@@ -67,7 +67,7 @@ struct scale_by_adahessian {
   }
   /// The slot behind an observation.
   static constexpr std::size_t curvature_slot = 2;
-  static float observed(float, float estimate) {
+  DOVETAIL_HD static float observed(float, float estimate) {
     return std::clamp(estimate, -1e18f, 1e18f);
   }  // whose square is finite
 };

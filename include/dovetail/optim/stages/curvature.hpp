@@ -35,7 +35,8 @@ std::span<float const> averaged_estimate([[maybe_unused]] Stage const& stage, [[
   if constexpr (requires { stage.average; }) {
     auto const block = block_of(stage.average, p.logical_whole());
     if (block == 1 || estimate.empty()) return estimate;
-    require(p.first % block == 0 && estimate.size() % block == 0 && (!p.transposed || p.size() == static_cast<std::size_t>(p.whole.size())),
+    require(p.first % block == 0 && estimate.size() % block == 0 &&
+                (!p.transposed || p.size() == static_cast<std::size_t>(p.whole.size())),
             "optimizer: the estimate of '", p.name, "' is averaged over ", block, " elements, and this rank has ",
             estimate.size(), " from ", p.first, " on: give sync::shard bounds at multiples of ", block);
     room.resize(estimate.size());
