@@ -293,6 +293,13 @@ std::vector<float> after_an_estimate(Rule const& rule, Observe const& observe) {
     r.step(a.parameters(), state);
   });
 }
+template <class Session, class Communicator>
+void estimate_not_finite(Session& session, arena& a, Communicator& c) {
+  std::vector<float> estimate(a.parameters().flat_size(), 1);
+  if (c.rank() == c.size() - 1) estimate.back() = std::numeric_limits<float>::infinity();
+  CHECK(!session.observe(optim::hessian_diagonal{estimate}));
+  CHECK_THROWS_AS(session.observe(optim::hessian_diagonal{std::span(estimate).first(3)}), argument_error);
+}
 auto const observing = [](auto const& r, auto& p, auto& state, optim::hessian_diagonal d) {
   return r.observe(p, state, d);
 };
@@ -336,6 +343,25 @@ TEST_CASE("an estimate of the curvature reaches the rule through groups, formats
     });
     CHECK(weights == plain);
   }
+  // A session of two ranks, whose mean of estimates it is: exact, as one is twice the other.
+  std::vector<float> one, two;
+  for (int const ranks : {1, 2})
+    comm::threads{ranks}.run([&](auto& c) {
+      arena a(awkward_sizes());
+      fill(a.weights(), 1);
+      auto session = sync::all_reduce{}.join(a.parameters(), sophia, c);
+      for (int t = 0; t < 2; ++t) {
+        session.begin();
+        std::vector<float> estimate(a.parameters().flat_size(), 0.75f);
+        if (ranks == 2) estimate.assign(estimate.size(), c.rank() ? 1 : 0.5f);
+        CHECK(session.observe(optim::hessian_diagonal{estimate}));
+        fill(a.gradients(), static_cast<std::uint32_t>(t), c.rank() ? 0 : 1);
+        session.step();
+      }
+      estimate_not_finite(session, a, c);
+      if (c.rank() == 0) (ranks == 1 ? one : two).assign(a.weights().begin(), a.weights().end());
+    });
+  CHECK(one == two);
   // Averages over rows that are cut: refused, with the way out.
   comm::threads{2}.run([&](auto& c) {
     arena a({{"w", {2, 5}}});

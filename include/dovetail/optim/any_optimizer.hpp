@@ -15,6 +15,7 @@
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/state.hpp>

@@ -15,6 +15,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/engine/engine.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>
@@ -24,7 +25,6 @@
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
-#include <dovetail/optim/stages/curvature.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/optim/tensorwise.hpp>

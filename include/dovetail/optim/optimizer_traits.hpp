@@ -9,6 +9,7 @@
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/step.hpp>
@@ -48,7 +49,11 @@ inline constexpr std::size_t undivided = static_cast<std::size_t>(-1);
 namespace detail {
 template <rule_needs>
 struct constant;
-}
+template <class O>
+concept says_needs = requires {
+  typename constant<static_cast<rule_needs>(O::needs)>;
+};
+}  // namespace detail
 
 template <class O>
 struct optimizer_traits {
@@ -66,7 +71,7 @@ struct optimizer_traits {
   };
   /// What it needs, or may need if it is chosen when the program runs.
   static constexpr rule_needs needs = [] {
-    if constexpr (requires { typename detail::constant<static_cast<rule_needs>(O::needs)>; })
+    if constexpr (detail::says_needs<O>)
       return static_cast<rule_needs>(O::needs);
     else
       return rule_needs{};
@@ -116,7 +121,7 @@ struct must_be_an_optimizer {
   static constexpr bool curvature = requires(O const& o, parameter_list& p, S& s, hessian_diagonal const& h) {
     { o.observe(p, s, h) } -> std::convertible_to<bool>;
   };
-  static constexpr bool said = requires { typename constant<static_cast<rule_needs>(O::needs)>; };
+  static constexpr bool said = says_needs<O>;
   static constexpr bool says_else = requires { O::needs; }
   &&!said;
   DOVETAIL_REQUIRE(!says_else, "its `needs` is not `static constexpr optim::rule_needs needs{...}`", O);

@@ -17,6 +17,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/param_groups.hpp>

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <span>
-
 namespace dovetail::optim {
 
 /// What a rule's steps need besides gradients: an optimizer says it once, `static constexpr rule_needs needs{…}`.
@@ -15,13 +13,6 @@ struct rule_needs {
   friend constexpr rule_needs operator|(rule_needs const& a, rule_needs const& b) {
     return {a.layers || b.layers, a.loss || b.loss, a.curvature || b.curvature, a.whole_tensors || b.whole_tensors};
   }
-};
-
-/// An observation: an estimate of the diagonal of the Hessian, in the flat index space of the parameters
-/// (hutchinson_diagonal, bartlett_diagonal); on a device, of its memory. Given to a rule every few steps, between
-/// steps, the same on all ranks.
-struct hessian_diagonal {
-  std::span<float const> estimate;
 };
 
 }  // namespace dovetail::optim

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The stages that chains are made of, beyond the directions of rules/.
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/stages/averaging.hpp>
-#include <dovetail/optim/stages/curvature.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/stages/gradient_sign.hpp>
 #include <dovetail/optim/stages/moments.hpp>

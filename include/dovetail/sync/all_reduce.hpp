@@ -18,6 +18,7 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step.hpp>
@@ -146,6 +147,24 @@ class all_reduce_session {
           optimizer_.observe(*parameters_, state_, f);
         };
     return {};
+  }
+
+  /// Collective, between two steps: gives the mean of the ranks' estimates of the Hessian's diagonal (each that of the
+  /// mean loss of its own samples, or all the same one) to the optimizer. False, on all ranks, if it is not finite.
+  bool observe(optim::hessian_diagonal const& d) requires(optim::optimizer_traits<Optimizer>::needs.curvature) {
+    begin();
+    require(d.estimate.size() == parameters_->flat_size(),
+            "sync::all_reduce: an estimate of the Hessian's diagonal has ", d.estimate.size(), " elements, there are ",
+            parameters_->flat_size(), " parameters");
+    std::vector<float> mean(d.estimate.begin(), d.estimate.end());
+    auto done = owner_->submit([this, &mean](Communicator& c) {
+      trace_span const adding(trace_, "sum estimates of curvature", "comm", rank_);
+      detail::with_subject(c, behind_buckets(), [&] { c.all_reduce(std::span(mean), comm::reduction::sum); });
+    });
+    done.wait();
+    ++attempt_;
+    for (float& x : mean) x /= static_cast<float>(ranks_);
+    return optimizer_.observe(*parameters_, state_, optim::hessian_diagonal{mean});
   }
 
   /// Squared norms of the last step's gradient: this rank's own, and that of all ranks.

@@ -17,6 +17,7 @@
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
@@ -127,6 +128,12 @@ class local_sgd_session {
           optimizer_.observe(*parameters_, state_, f);
         };
     return {};
+  }
+
+  /// Between two steps: gives an estimate of the Hessian's diagonal to this rank's optimizer. False if it is not
+  /// finite.
+  bool observe(optim::hessian_diagonal const& d) requires(optim::optimizer_traits<Optimizer>::needs.curvature) {
+    return optimizer_.observe(*parameters_, state_, d);
   }
 
   /// Applies the optimizer to this rank's gradients; collective in every `every`-th call.

@@ -283,9 +283,11 @@ struct check_stage {
   DOVETAIL_BREACH(step,
                   "the kernel's `step` cannot be called as `T step(w, u, slots&...) const`, with one argument for "
                   "each name in `slots`, or the stage is not elementwise");
-  DOVETAIL_BREACH(emit,
-                  "the kernel's `emit` cannot be called as `T emit(w, u, slots..., factors...) const`, with one "
-                  "argument for each name in `slots` and each number that `factor` makes");
+  DOVETAIL_BREACH(
+      emit,
+      "the kernel's `emit` cannot be called as `T emit(w, u, slots..., factors...) const`, with one "
+      "argument for each name in `slots` and each number that `factor` makes (and the gradient behind u, in all "
+      "functions, if the stage says reads_gradient)");
   DOVETAIL_BREACH(evaluated, "the kernel's `evaluated` cannot be called as `evaluated(double loss)`");
   DOVETAIL_BREACH(initial_value, "`initial_value` cannot be called as `float initial_value(std::size_t slot) const`");
   DOVETAIL_BREACH(initial_scalar,

@@ -12,7 +12,7 @@
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
-#include <dovetail/optim/stages/curvature.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/stages/moments.hpp>
 

@@ -14,6 +14,13 @@
 
 namespace dovetail::optim {
 
+/// An observation: an estimate of the diagonal of the Hessian, in the flat index space of the parameters
+/// (hutchinson_diagonal, bartlett_diagonal); on a device, of its memory. Given to a rule every few steps, between
+/// steps, the same on all ranks.
+struct hessian_diagonal {
+  std::span<float const> estimate;
+};
+
 /// What an estimate of a diagonal is averaged over: nothing; the inner extents of a tensor of rank 3 or more (the
 /// kernel of a convolution); all extents but the first (a row: what belongs to one output).
 enum class spatial : std::uint8_t { none, kernel, row };
