@@ -50,7 +50,11 @@ namespace detail {
 template <rule_needs>
 struct constant;
 template <class O>
-concept says_needs = requires {
+concept has_static_needs = requires {
+  requires !std::is_member_object_pointer_v<decltype(&O::needs)>;
+};
+template <class O>
+concept says_needs = has_static_needs<O> && requires {
   typename constant<static_cast<rule_needs>(O::needs)>;
 };
 }  // namespace detail
