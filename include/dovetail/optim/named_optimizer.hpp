@@ -38,10 +38,30 @@ struct plan_of {
   constexpr optim::plan const* operator->() const { return &Rule::plan; }
   friend std::ostream& operator<<(std::ostream& out, plan_of const&) { return out << Rule::plan; }
 };
+template <class, class T>
+struct later_type {
+  using type = T;
+};
+/// T, but not looked at before Later is known: what a template says of it is compiled only if the template is used.
+template <class Later, class T>
+using later = typename later_type<Later, T>::type;
+
+/// The chain of a named optimizer, looked at when Later is known.
+template <class Later, class Named>
+constexpr auto stages_later(Named const& rule) {
+  return rule.stages();
+}
+/// The same of hyperparameters that are checked.
+template <class Later, class Named>
+constexpr auto checked_stages(Named const& rule) {
+  check_hyperparameters(rule);
+  return rule.stages();
+}
 }  // namespace dovetail::optim::detail
 
 /// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`. All members are
-/// templates, so that a program compiles the rules that it uses.
+/// templates in which the chain is looked at late, so that a program compiles the rules that it uses. A header of many
+/// rules says `template <class Rule = rule> Rule stages() const` for the same reason.
 #define DOVETAIL_OPTIMIZER                                                                                       \
   using state_type = ::dovetail::optim::state;                                                                   \
   static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                              \
@@ -49,42 +69,39 @@ struct plan_of {
   static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                              \
   template <class Source>                                                                                        \
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                  \
-    return rule::bytes_per_parameter_with(source);                                                               \
+    return ::dovetail::optim::detail::later<Source, rule>::bytes_per_parameter_with(source);                     \
   }                                                                                                              \
   static constexpr ::dovetail::optim::detail::whole_tensors_of<rule> whole_tensors{};                            \
   static constexpr ::dovetail::optim::detail::observes_of<rule> observes{};                                      \
   static constexpr ::dovetail::optim::detail::needs_loss_of<rule> needs_loss{};                                  \
   template <std::same_as<::dovetail::kfac_statistics> Factors>                                                   \
   void observe(::dovetail::parameter_list const& parameters, state_type& state, Factors const& factors) const {  \
-    stages().observe(parameters, state, factors);                                                                \
+    ::dovetail::optim::detail::stages_later<Factors>(*this).observe(parameters, state, factors);                 \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   auto unreduced_statistics(List const& parameters, state_type& state) const {                                   \
-    return stages().unreduced_statistics(parameters, state);                                                     \
+    return ::dovetail::optim::detail::stages_later<List>(*this).unreduced_statistics(parameters, state);         \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   void forget_observed(List const& parameters, state_type& state) const {                                        \
-    stages().forget_observed(parameters, state);                                                                 \
+    ::dovetail::optim::detail::stages_later<List>(*this).forget_observed(parameters, state);                     \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   state_type init(List const& parameters) const {                                                                \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().init(parameters);                                                                            \
+    return ::dovetail::optim::detail::checked_stages<List>(*this).init(parameters);                              \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
   void check_state(List const& parameters, state_type const& state) const {                                      \
-    stages().check_state(parameters, state);                                                                     \
+    ::dovetail::optim::detail::stages_later<List>(*this).check_state(parameters, state);                         \
   }                                                                                                              \
   template <std::same_as<::dovetail::optim::step_options> Options = ::dovetail::optim::step_options>             \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
                                       Options const& options = {}) const {                                       \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, options);                                                            \
+    return ::dovetail::optim::detail::checked_stages<Options>(*this).step(parameters, state, options);           \
   }                                                                                                              \
   template <::dovetail::optim::gradient_source Source>                                                           \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
                                       Source const& source, ::dovetail::optim::step_options const& options = {}) \
       const {                                                                                                    \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
-    return stages().step(parameters, state, source, options);                                                    \
+    return ::dovetail::optim::detail::checked_stages<Source>(*this).step(parameters, state, source, options);    \
   }
