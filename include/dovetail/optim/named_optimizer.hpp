@@ -2,7 +2,7 @@
 #pragma once
 #include <concepts>
 #include <cstddef>
-#include <ostream>
+#include <iosfwd>
 
 #include <dovetail/optim/chain.hpp>
 
@@ -36,7 +36,10 @@ template <class Rule>
 struct plan_of {
   constexpr operator optim::plan const&() const { return Rule::plan; }
   constexpr optim::plan const* operator->() const { return &Rule::plan; }
-  friend std::ostream& operator<<(std::ostream& out, plan_of const&) { return out << Rule::plan; }
+  template <class Traits>
+  friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, plan_of const&) {
+    return out << Rule::plan;
+  }
 };
 template <class, class T>
 struct later_type {
