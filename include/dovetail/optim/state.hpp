@@ -62,7 +62,7 @@ class state {
   state() = default;
 
   /// Zero slots for a parameter list; `group_of` says to which group of hyperparameters each tensor belongs.
-  state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
+  DOVETAIL_COLD state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
       : tensors_(parameters), group_(std::move(group_of)) {
     require(group_.size() == parameters.size(), "optimizer: ", group_.size(), " groups were given for ",
             parameters.size(), " parameters: give one per parameter, in the list's order");
@@ -99,7 +99,7 @@ class state {
   std::span<tensor_array const> arrays(std::size_t stage, std::size_t i) const {
     return arrays_[stage * tensors_.size() + i];
   }
-  void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
+  DOVETAIL_COLD void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
     auto& list = arrays_[stage * tensors_.size() + i];
     for (auto const& a : layout) {
       auto name = unused_name(a.name);
@@ -110,7 +110,7 @@ class state {
     }
   }
   /// All of the value (optim/sharding.hpp). Scalars come from sums over all ranks.
-  std::vector<divisible_array> divisible_arrays() {
+  DOVETAIL_COLD std::vector<divisible_array> divisible_arrays() {
     std::vector<divisible_array> all{equal_everywhere(step_)};
     for (auto& s : scalars_) all.push_back(equal_everywhere(s.values.span()));
     std::size_t at = 0;
@@ -134,7 +134,7 @@ class state {
     slots_elsewhere_ = true;
   }
   /// Room for blocks, also for a rule without sums.
-  void make_blocks(parameter_list const& parameters) {
+  DOVETAIL_COLD void make_blocks(parameter_list const& parameters) {
     if (scratch_.first_block.size() > 1) return;
     for (auto const& x : parameters)
       scratch_.first_block.push_back(scratch_.first_block.back() + (x.size() + reduction_block - 1) / reduction_block);
@@ -152,7 +152,7 @@ class state {
 
   /// "<prefix><parameter>.<slot>" with the parameter's shape, or that of an array or a scalar; "<prefix><scalar>" of
   /// all tensors, and "<prefix>step".
-  std::vector<named_tensor> tensors(std::string const& prefix) {
+  DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
     list.push_back(make_named_count(prefix + "step", step_));
     for (auto& s : scalars_)
@@ -252,13 +252,13 @@ class state {
   }
 
   /// Two stages with the same name in one chain.
-  std::string unused_name(std::string name) const {
+  DOVETAIL_COLD std::string unused_name(std::string name) const {
     auto const taken = [&](auto const& before) { return before.name == name; };
     if (std::ranges::any_of(slots_, taken) || std::ranges::any_of(scalars_, taken))
       return name + message('_', slots_.size() + scalars_.size());
     return name;
   }
-  void make_room(parameter_list const& parameters, plan const& p) {
+  DOVETAIL_COLD void make_room(parameter_list const& parameters, plan const& p) {
     scratch_.first_block.push_back(0);
     if (p.reduces()) {
       make_blocks(parameters);
