@@ -23,7 +23,7 @@ struct loop_part {
   part_function part;
   void const* body;
   std::size_t n;
-  int parts, i;
+  int parts, i = 0;
   std::exception_ptr failure{};
   pthread_t thread{};
 
@@ -38,9 +38,8 @@ struct loop_part {
 
 /// part(body, 0) … part(body, parts - 1), one thread each. One function for all bodies: threads are slow to compile.
 DOVETAIL_COLD inline void run_parts(int parts, part_function part, void const* body, std::size_t n) {
-  std::vector<loop_part> all;
-  all.reserve(static_cast<std::size_t>(parts));
-  for (int i = 0; i < parts; ++i) all.push_back({part, body, n, parts, i});
+  std::vector<loop_part> all(static_cast<std::size_t>(parts), loop_part{part, body, n, parts});
+  for (int i = 0; i < parts; ++i) all[static_cast<std::size_t>(i)].i = i;
   int started = 1, refused = 0;  // the first part is the caller's
   for (; started < parts && !refused; started += !refused)
     refused = pthread_create(
@@ -52,7 +51,7 @@ DOVETAIL_COLD inline void run_parts(int parts, part_function part, void const* b
         &all[static_cast<std::size_t>(started)]);
   if (!refused) all[0].run();
   for (int i = 1; i < started; ++i) pthread_join(all[static_cast<std::size_t>(i)].thread, nullptr);
-  if (refused) throw std::system_error(refused, std::generic_category(), "pthread_create");
+  if (refused) throw std::system_error(std::error_code(refused, std::generic_category()));
   for (auto const& p : all)
     if (p.failure) std::rethrow_exception(p.failure);
 }

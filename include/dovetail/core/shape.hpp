@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <string>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail {
@@ -36,7 +37,7 @@ struct shape {
     extents[rank++] = e;
   }
   friend constexpr bool operator==(shape const&, shape const&) = default;
-  friend void append_text(std::string& out, shape const& s) {
+  DOVETAIL_COLD friend void append_text(std::string& out, shape const& s) {
     out += '{';
     for (int i = 0; i < s.rank; ++i) {
       if (i) out += ", ";

@@ -36,7 +36,7 @@ struct loader_options {
 
 /// What next() gives: this rank's share of one step's samples.
 struct loaded_batch {
-  dovetail::batch view;                 ///< valid until the following next(); may be empty at the end of an epoch
+  dovetail::data::batch view;           ///< valid until the following next(); may be empty at the end of an epoch
   std::int64_t global_predictions = 0;  ///< of this step over all ranks: what a mean divides by
   std::int64_t epoch = 0;
   std::int64_t position = 0;  ///< samples of the order, of all epochs, that come before it

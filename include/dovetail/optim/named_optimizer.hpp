@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <iosfwd>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/optim/chain.hpp>
 
 // What makes an optimizer with a name of an aggregate of hyperparameters that stands for a chain. No base class: it
@@ -90,7 +91,7 @@ constexpr auto checked_stages(Named const& rule) {
     ::dovetail::optim::detail::stages_later<List>(*this).forget_observed(parameters, state);                     \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \
-  state_type init(List const& parameters) const {                                                                \
+  DOVETAIL_COLD state_type init(List const& parameters) const {                                                  \
     return ::dovetail::optim::detail::checked_stages<List>(*this).init(parameters);                              \
   }                                                                                                              \
   template <std::derived_from<::dovetail::parameter_list> List>                                                  \

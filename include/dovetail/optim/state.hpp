@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
@@ -221,6 +222,14 @@ class state {
 
  private:
   void check_rule(plan const& p) const {
+    bool same = slots() == p.slots && scalars() == p.scalars;
+    for (std::size_t s = 0; same && s < p.slots; ++s) same = detail::is_called(slots_[s].name, p.slot_names[s]);
+    for (std::size_t s = 0; same && s < p.scalars; ++s)
+      same = detail::is_called(scalars_[s].name, p.scalar_names[s]) && scalars_[s].per_tensor == p.scalar_per_tensor[s];
+    if (!same) [[unlikely]]
+      refuse_rule(p);
+  }
+  DOVETAIL_COLD void refuse_rule(plan const& p) const {
     require(slots() == p.slots, "optimizer state has ", slots(), " slots, the rule needs ", p.slots,
             ": make the state with this optimizer's init()");
     require(scalars() == p.scalars, "optimizer state has ", scalars(), " scalars, the rule needs ", p.scalars,
