@@ -55,7 +55,7 @@ struct distance {
   std::string tensor;  ///< the worst
 };
 template <class Model>
-distance from_reference(Model m, data::batch const& b, gradient_pass const& pass = {}, std::size_t most = 150) {
+distance from_reference(Model m, batch const& b, gradient_pass const& pass = {}, std::size_t most = 150) {
   using network = decltype(m.network);
   auto& list = m.parameters();
   auto const before = std::vector<float>(list.flat_gradients().begin(), list.flat_gradients().end());
