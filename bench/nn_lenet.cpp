@@ -22,7 +22,7 @@ struct data {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = random_stream{1}.uniform(i);
     for (std::size_t i = 0; i < targets.size(); ++i) targets[i] = static_cast<std::int32_t>(i % 10);
   }
-  operator batch() const { return {images, values, {}, targets}; }
+  operator dovetail::data::batch() const { return {images, values, {}, targets}; }
 };
 
 void rate(benchmark::State& state) {

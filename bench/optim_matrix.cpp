@@ -110,7 +110,7 @@ struct samples {
       targets.push_back(random() % 10 == 0 ? static_cast<std::int32_t>(random() % classes) : best);
     }
   }
-  batch view(std::int64_t from, std::int64_t n) const {
+  data::batch view(std::int64_t from, std::int64_t n) const {
     auto const f = static_cast<std::size_t>(from), c = static_cast<std::size_t>(n);
     return {n, std::span(values).subspan(f * features, c * features), {}, std::span(targets).subspan(f, c)};
   }

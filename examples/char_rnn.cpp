@@ -200,7 +200,7 @@ std::string write_passage(network& net, data::text_corpus const& corpus, std::ui
   std::vector<std::int32_t> tokens(corpus.tokens().begin(), corpus.tokens().begin() + window);
   random_stream const random{seed, 1000};
   for (std::size_t i = 0; i < length; ++i) {
-    batch const last{.size = 1, .values = {}, .tokens = std::span(tokens).last(window), .targets = {}};
+    data::batch const last{.size = 1, .values = {}, .tokens = std::span(tokens).last(window), .targets = {}};
     // The text may have fewer characters than the network has room for.
     auto const logits =
         net.predict(last, 1).last(vocabulary).first(static_cast<std::size_t>(corpus.vocabulary().size()));

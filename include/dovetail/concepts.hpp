@@ -39,14 +39,14 @@ concept listable_state = requires(S& state, std::string const& prefix) {
 /// pass.accumulate, adds) pass.scale × d(sum of losses)/dw and may call pass.ready while it goes.
 /// Copyable, because every rank of `comm::threads` trains its own replica; train::trainer also assigns to it.
 /// Parameters are listed in forward order, so that backward finishes them from the end.
-template <class M, class Batch = batch>
+template <class M, class Batch = data::batch>
 concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gradient_pass const& pass) {
   { m.parameters() } -> std::convertible_to<parameter_list&>;
   { m.gradients(b, pass) } -> std::convertible_to<loss_sums>;
 };
 
 /// The same without gradients and without noise, on `threads` cores: what evaluation needs.
-template <class M, class Batch = batch>
+template <class M, class Batch = data::batch>
 concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int threads) {
   { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
 };

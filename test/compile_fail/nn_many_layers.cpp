@@ -24,7 +24,7 @@ auto stack(std::index_sequence<I...>)
 using network = decltype(stack(std::make_index_sequence<300>{}));
 static_assert(network::depth == 301);
 
-inline void learn(network& n, batch const& b) {
+inline void learn(network& n, data::batch const& b) {
   n.forward(b, {}, true);
   n.backward(b, {});
 }

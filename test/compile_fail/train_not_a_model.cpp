@@ -12,9 +12,9 @@ struct spreadsheet {
   parameter_list list;
   parameter_list& parameters() { return list; }
 #ifdef FAIL
-  loss_sums gradient(batch const&, gradient_pass const&) { return {}; }
+  loss_sums gradient(data::batch const&, gradient_pass const&) { return {}; }
 #else
-  loss_sums gradients(batch const&, gradient_pass const&) { return {}; }
+  loss_sums gradients(data::batch const&, gradient_pass const&) { return {}; }
 #endif
 };
 static_assert(sizeof(train::trainer<spreadsheet, optim::sgd, sync::all_reduce<>, comm::threads>) > 0);

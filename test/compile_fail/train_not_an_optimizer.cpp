@@ -11,7 +11,7 @@ using namespace dovetail;
 struct model_type {
   parameter_list list;
   parameter_list& parameters() { return list; }
-  loss_sums gradients(batch const&, gradient_pass const&) { return {}; }
+  loss_sums gradients(data::batch const&, gradient_pass const&) { return {}; }
 };
 #ifdef FAIL
 struct rule {

@@ -228,7 +228,7 @@ TEST_CASE("dropout drops its share, keeps the mean, and repeats its mask in the 
   passing net;
   std::vector<float> const ones(n, 1.f);
   std::vector<std::int32_t> const target(1);
-  batch const b{1, ones, {}, target};
+  data::batch const b{1, ones, {}, target};
   auto const mask = [&](gradient_pass const& pass) {
     auto const p = net.forward(b, pass, true);
     return std::vector<float>(p.logits, p.logits + n);

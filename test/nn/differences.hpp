@@ -16,7 +16,7 @@
 // Batches of noise, and gradients by central differences of the reference in double precision.
 namespace differences {
 
-using dovetail::batch;
+using dovetail::data::batch;
 using dovetail::gradient_pass;
 using dovetail::random_stream;
 

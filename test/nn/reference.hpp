@@ -159,7 +159,7 @@ values outputs(std::type_identity<nn::basic_network<Backend, Input, Layers...>>,
 
 /// Sum of the cross-entropies of a batch.
 template <class Network>
-double loss(values const& weights, dovetail::batch const& b) {
+double loss(values const& weights, dovetail::data::batch const& b) {
   auto const n = Network::input_shape.size(), classes = nn::width(Network::output_shape);
   double sum = 0;
   for (std::int64_t s = 0; s < b.size; ++s) {

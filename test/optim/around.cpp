@@ -28,7 +28,7 @@ struct bowl {
 
   parameter_list& parameters() { return a.parameters(); }
   static float curvature(std::size_t i) { return 1.0f + static_cast<float>(i); }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     if (++evaluations % 2 == 0 && fails) throw input_error("the second evaluation fails");
     loss_sums sums{.count = b.size};
     for (std::size_t i = 0; i < a.weights().size(); ++i) {
@@ -40,7 +40,7 @@ struct bowl {
     return sums;
   }
 };
-batch samples(std::int64_t n) { return {n, {}, {}, {}}; }
+data::batch samples(std::int64_t n) { return {n, {}, {}, {}}; }
 static_assert(model<optim::sam<bowl>>);
 
 }  // namespace
@@ -52,7 +52,7 @@ TEST_CASE("sharpness-aware gradients are those of the place that is rho further 
     auto const w = sam.model.a.weights();
     for (std::size_t i = 0; i < 8; ++i) w[i] = 0.3f * static_cast<float>(i) - 1;
     std::vector<float> const before(w.begin(), w.end());
-    batch const b = samples(4);
+    data::batch const b = samples(4);
     double plain = 0;
     for (std::size_t i = 0; i < 8; ++i) plain += 2 * static_cast<double>(bowl::curvature(i) * w[i] * w[i]);
     std::size_t ready = 0;

@@ -137,7 +137,7 @@ struct quarters {
       targets.push_back(target);
     }
   }
-  batch view() const { return {static_cast<std::int64_t>(targets.size()), values, {}, targets}; }
+  data::batch view() const { return {static_cast<std::int64_t>(targets.size()), values, {}, targets}; }
 };
 
 }  // namespace
@@ -280,7 +280,7 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
         quarters const all(48, static_cast<std::uint32_t>(100 + t % 8));
         auto const part = dovetail::shard(48, ranks, c.rank());
         auto const whole = all.view();
-        batch const own{static_cast<std::int64_t>(part.size()),
+        data::batch const own{static_cast<std::int64_t>(part.size()),
                         whole.values.subspan(part.begin * 72, part.size() * 72),
                         {},
                         whole.targets.subspan(part.begin, part.size())};

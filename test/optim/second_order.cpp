@@ -200,7 +200,7 @@ struct tiny_case {
   nn::with_loss<tiny, nn::softmax_cross_entropy> model{};
   std::vector<float> values = random_vector(15, 8);
   std::vector<std::int32_t> targets{0, 2, 1, 1, 0};
-  batch data{5, values, {}, targets};
+  data::batch data{5, values, {}, targets};
   std::size_t const n = tiny::parameter_count;
   dense g{n, vec(n*n)}, fisher{n, vec(n*n)};  // of the mean loss
 
@@ -556,7 +556,7 @@ struct autoencoder_case {
   std::vector<float> values = surface(200);
   std::vector<std::int32_t> targets = std::vector<std::int32_t>(200);
   nn::with_loss<Net, squared_error> model{{}, {values}};
-  batch data{200, values, {}, targets};
+  data::batch data{200, values, {}, targets};
   autoencoder_case() { model.network.initialize(2); }
 };
 
@@ -605,7 +605,7 @@ TEST_CASE("ranks with parts of the data take the same steps, those of one rank w
       auto const n = static_cast<std::int64_t>(part.size());
       auto const own = std::span<float const>(t.values).subspan(24 * part.begin, 24 * part.size());
       t.model.loss.values = own;
-      batch const data{n, own, {}, std::span<std::int32_t const>(t.targets).first(part.size())};
+      data::batch const data{n, own, {}, std::span<std::int32_t const>(t.targets).first(part.size())};
       auto loss = sync::summed(optim::batch_objective{t.model, data, std::int64_t{200}}, c);
       auto product = sync::summed(nn::gauss_newton(t.model, data, {.scale = 1.f / 200}), c);
       optim::hessian_free const hf{};

@@ -33,7 +33,7 @@ struct least_model {
   least_model() { list.add("line", w, g); }
   least_model(least_model const& o) : w(o.w), g(o.g) { list.add("line", w, g); }
   parameter_list& parameters() { return list; }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     loss_sums sums;
     if (!pass.accumulate) g.assign(2, 0.f);
     for (std::size_t i = 0; i < static_cast<std::size_t>(b.size); ++i) {

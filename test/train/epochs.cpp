@@ -58,7 +58,7 @@ struct mean_of_values {
     return *this;
   }
   parameter_list& parameters() { return list; }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     if (!pass.accumulate) g[0] = 0;
     loss_sums sums = evaluate(b, 1);
     for (float const x : b.values) g[0] += pass.scale * (w[0] - x);
@@ -66,7 +66,7 @@ struct mean_of_values {
     for (auto const t : b.targets) ++seen->seen[t];
     return sums;
   }
-  loss_sums evaluate(batch const& b, int) {
+  loss_sums evaluate(data::batch const& b, int) {
     loss_sums sums;
     for (float const x : b.values) {
       sums.loss += static_cast<double>((w[0] - x) * (w[0] - x)) / 2;
@@ -326,7 +326,7 @@ TEST_CASE("a rank of a process that may use one core computes on one") {
   REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
   struct counts_threads : mean_of_values {
     std::shared_ptr<int> most = std::make_shared<int>(0);
-    loss_sums gradients(batch const& b, gradient_pass const& pass) {
+    loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
       *most = std::max(*most, pass.threads);
       return mean_of_values::gradients(b, pass);
     }

@@ -23,14 +23,14 @@ struct watched {
   std::shared_ptr<diary> seen = std::make_shared<diary>();
 
   parameter_list& parameters() { return inner.parameters(); }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     {
       std::lock_guard const lock(seen->mutex);
       seen->digests[pass.step][pass.rank] = test::digest(inner.parameters());
     }
     return inner.gradients(b, pass);
   }
-  loss_sums evaluate(batch const& b, int threads) { return inner.evaluate(b, threads); }
+  loss_sums evaluate(data::batch const& b, int threads) { return inner.evaluate(b, threads); }
 };
 
 template <class Net>

@@ -76,7 +76,7 @@ struct poisoned {
   std::uint64_t from = 0, to = 0;
 
   parameter_list& parameters() { return inner.parameters(); }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     auto const sums = inner.gradients(b, pass);
     if (pass.rank == rank && pass.step >= from && pass.step < to) parameters()[0].gradient[0] = NAN;
     return sums;

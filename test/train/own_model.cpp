@@ -25,7 +25,7 @@ struct line {
   line() { bind(); }
   line(line const& o) : w(o.w), g(o.g), fails_on_rank(o.fails_on_rank), loses_on_rank(o.loses_on_rank) { bind(); }
   parameter_list& parameters() { return list; }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     if (static_cast<int>(pass.rank) == fails_on_rank && pass.step == 2) throw std::runtime_error("no license left");
     loss_sums sums;
     if (!pass.accumulate) g.assign(2, 0.f);

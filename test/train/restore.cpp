@@ -32,7 +32,7 @@ struct pulled {
   arena memory;
   explicit pulled(tensors const& l) : memory(l) {}
   parameter_list& parameters() { return memory.parameters(); }
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     if (!pass.accumulate) std::fill(memory.gradients().begin(), memory.gradients().end(), 0.f);
     for (float const x : b.values)
       for (std::size_t i = 0; i < memory.gradients().size(); ++i)

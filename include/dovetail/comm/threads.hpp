@@ -16,6 +16,7 @@
 
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/threads/engine.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm {
@@ -32,7 +33,7 @@ class threads {
   /// One rank's end. Movable, not copyable; its end of life is this rank's farewell to the others.
   using communicator = endpoint<detail::thread_engine>;
 
-  explicit threads(int ranks, threads_options options = {}) : state_(std::make_shared<state>()) {
+  DOVETAIL_COLD explicit threads(int ranks, threads_options options = {}) : state_(std::make_shared<state>()) {
     require(ranks >= 1, ranks, " ranks: a world of threads has at least one");
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
     require(options.mailbox.messages > 0 && options.mailbox.bytes > 0, "mailbox of ", options.mailbox.messages,
@@ -49,6 +50,21 @@ class threads {
   /// ranks throw, rethrows the root cause: what the first rank threw that did not merely miss another one.
   template <class F>
   void run(F&& f) const {
+    auto const one_rank = [&](communicator& c) { f(c); };
+    run_ranks([](void const* body, communicator& c) { (*static_cast<decltype(one_rank)*>(body))(c); }, &one_rank);
+  }
+
+  /// Rank r's communicator, for callers who have their own threads. The n-th call for a rank joins the n-th group, so
+  /// once each rank has been handed out again, a world that broke works again.
+  communicator rank(int r) const {
+    require(r >= 0 && r < size(), "rank ", r, ": there are ranks 0 to ", size() - 1);
+    auto const n = state_->handed_out[static_cast<std::size_t>(r)]++;
+    return communicator(detail::thread_engine(state_->groups.join(n, 0, size(), state_->options), r));
+  }
+
+ private:
+  /// run() of `call(body, communicator)`: one function for all bodies, because threads are slow to compile.
+  DOVETAIL_COLD void run_ranks(void (*call)(void const* body, communicator&), void const* body) const {
     auto const group = std::make_shared<detail::thread_group>(size(), state_->options);
     failures found;
     auto const lost = [&](int r, char const* how, char const* what) {
@@ -63,7 +79,7 @@ class threads {
       std::optional<communicator> c;  // its end is after the failure is known to the others
       try {
         c.emplace(detail::thread_engine(group, r));
-        f(*c);
+        call(body, *c);
       } catch (comm_error const& e) {
         found.add(std::current_exception(), true);
         // A rank that missed another one in a part of the world must not be named in its stead: that one is on its way.
@@ -90,15 +106,6 @@ class threads {
     if (auto const e = found.root_cause()) std::rethrow_exception(e);
   }
 
-  /// Rank r's communicator, for callers who have their own threads. The n-th call for a rank joins the n-th group, so
-  /// once each rank has been handed out again, a world that broke works again.
-  communicator rank(int r) const {
-    require(r >= 0 && r < size(), "rank ", r, ": there are ranks 0 to ", size() - 1);
-    auto const n = state_->handed_out[static_cast<std::size_t>(r)]++;
-    return communicator(detail::thread_engine(state_->groups.join(n, 0, size(), state_->options), r));
-  }
-
- private:
   struct state {
     int ranks = 0;
     threads_options options;

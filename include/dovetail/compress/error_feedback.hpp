@@ -9,6 +9,7 @@
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 
@@ -52,7 +53,7 @@ struct error_feedback {
     inner_state inner;
     bucket_layout layout;  ///< of the bucket that it was made for
 
-    std::vector<named_tensor> tensors(std::string const& prefix) {
+    DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
       std::vector<named_tensor> all{make_named_tensor(prefix + "residual", residual.span())};
       all.back().summed = true;
       for (auto& t : inner.tensors(prefix + "inner.")) all.push_back(std::move(t));

@@ -32,13 +32,19 @@ struct half {
     std::size_t const bytes = wire_size(b.size());
     require_room(name(), b.size(), bytes, out);
     auto const& kernel = kernels::best();
-    (is_fp16 ? kernel.to_fp16 : kernel.to_bf16)(b.values.data(), b.size(), out.data());
+    if constexpr (is_fp16)
+      kernel.to_fp16(b.values.data(), b.size(), out.data());
+    else
+      kernel.to_bf16(b.values.data(), b.size(), out.data());
     return bytes;
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
     require_payload(name(), out.size(), wire_size(out.size()), payload);
     auto const& kernel = kernels::best();
-    (is_fp16 ? kernel.add_fp16 : kernel.add_bf16)(payload.data(), out.size(), weight, out.data());
+    if constexpr (is_fp16)
+      kernel.add_fp16(payload.data(), out.size(), weight, out.data());
+    else
+      kernel.add_bf16(payload.data(), out.size(), weight, out.data());
   }
 
  private:

@@ -9,25 +9,6 @@
 // The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
 namespace dovetail::compress::kernels {
 
-/// One level's loops. Payload bytes need no alignment; n may be anything.
-struct kernel_set {
-  void (*to_fp16)(float const* x, std::size_t n, std::byte* out);
-  void (*add_fp16)(std::byte const* in, std::size_t n, float weight, float* out);
-  void (*to_bf16)(float const* x, std::size_t n, std::byte* out);
-  void (*add_bf16)(std::byte const* in, std::size_t n, float weight, float* out);
-  void (*add_float)(std::byte const* in, std::size_t n, float weight, float* out);
-  bool (*all_finite)(float const* x, std::size_t n);
-  /// ceil(n/8) bytes of signs; returns the sum of magnitudes.
-  double (*to_signs)(float const* x, std::size_t n, std::byte* bits);
-  void (*add_signs)(std::byte const* bits, std::size_t n, float value, float* out);
-  /// Appends index and bits of every element whose magnitude, as an integer, is at least `least`; room for n + 16.
-  std::size_t (*compact)(float const* x, std::size_t n, std::int32_t least, std::uint32_t first, std::uint32_t* indices,
-                         std::uint32_t* values);
-  /// The same for gradient + residual, which stays in residual.
-  std::size_t (*add_compact)(float const* gradient, float* residual, std::size_t n, std::int32_t least,
-                             std::uint32_t first, std::uint32_t* indices, std::uint32_t* values);
-};
-
 namespace baseline {
 #define DOVETAIL_KERNEL_LEVEL 0
 #include <dovetail/compress/kernels.inc.hpp>
@@ -52,17 +33,54 @@ namespace avx512 {
 DOVETAIL_TARGET_END
 #endif
 
-/// The loops compiled for `level`, which the processor must support.
-inline kernel_set const& at(cpu_level level) {
+// A function that asks for the level, and no table of pointers: a program compiles the loops that it calls.
 #if DOVETAIL_X86_LEVELS
-  if (level == cpu_level::avx512) return avx512::set;
-  if (level == cpu_level::avx2) return avx2::set;
+#define DOVETAIL_BY_LEVEL(call)                        \
+  if (level == cpu_level::avx512) return avx512::call; \
+  if (level == cpu_level::avx2) return avx2::call;     \
+  return baseline::call
+#else
+#define DOVETAIL_BY_LEVEL(call) return baseline::call
 #endif
-  (void)level;
-  return baseline::set;
-}
+
+/// One level's loops. Payload bytes need no alignment; n may be anything.
+struct kernel_set {
+  cpu_level level;
+
+  void to_fp16(float const* x, std::size_t n, std::byte* out) const { DOVETAIL_BY_LEVEL(to_fp16(x, n, out)); }
+  void add_fp16(std::byte const* in, std::size_t n, float weight, float* out) const {
+    DOVETAIL_BY_LEVEL(add_fp16(in, n, weight, out));
+  }
+  void to_bf16(float const* x, std::size_t n, std::byte* out) const { DOVETAIL_BY_LEVEL(to_bf16(x, n, out)); }
+  void add_bf16(std::byte const* in, std::size_t n, float weight, float* out) const {
+    DOVETAIL_BY_LEVEL(add_bf16(in, n, weight, out));
+  }
+  void add_float(std::byte const* in, std::size_t n, float weight, float* out) const {
+    DOVETAIL_BY_LEVEL(add_float(in, n, weight, out));
+  }
+  bool all_finite(float const* x, std::size_t n) const { DOVETAIL_BY_LEVEL(all_finite(x, n)); }
+  /// ceil(n/8) bytes of signs; returns the sum of magnitudes.
+  double to_signs(float const* x, std::size_t n, std::byte* bits) const { DOVETAIL_BY_LEVEL(to_signs(x, n, bits)); }
+  void add_signs(std::byte const* bits, std::size_t n, float value, float* out) const {
+    DOVETAIL_BY_LEVEL(add_signs(bits, n, value, out));
+  }
+  /// Appends index and bits of every element whose magnitude, as an integer, is at least `least`; room for n + 16.
+  DOVETAIL_NOINLINE std::size_t compact(float const* x, std::size_t n, std::int32_t least, std::uint32_t first,
+                                        std::uint32_t* indices, std::uint32_t* values) const {
+    DOVETAIL_BY_LEVEL(compact(x, n, least, first, indices, values));
+  }
+  /// The same for gradient + residual, which stays in residual.
+  DOVETAIL_NOINLINE std::size_t add_compact(float const* gradient, float* residual, std::size_t n, std::int32_t least,
+                                            std::uint32_t first, std::uint32_t* indices, std::uint32_t* values) const {
+    DOVETAIL_BY_LEVEL(add_compact(gradient, residual, n, least, first, indices, values));
+  }
+};
+#undef DOVETAIL_BY_LEVEL
+
+/// The loops compiled for `level`, which the processor must support.
+inline kernel_set at(cpu_level level) { return {level}; }
 
 /// The loops for this processor.
-inline kernel_set const& best() { return at(supported_cpu_level()); }
+inline kernel_set best() { return at(supported_cpu_level()); }
 
 }  // namespace dovetail::compress::kernels

@@ -326,7 +326,4 @@ inline std::size_t add_compact(float const* gradient, float* residual, std::size
   return compact_any(gradient, residual, true, n, least, first, indices, values);
 }
 
-inline constexpr kernel_set set{to_fp16,    add_fp16, to_bf16,   add_bf16, add_float,
-                                all_finite, to_signs, add_signs, compact,  add_compact};
-
 #endif

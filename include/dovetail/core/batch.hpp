@@ -7,7 +7,9 @@
 
 #include <dovetail/core/philox.hpp>
 
-namespace dovetail {
+/// What of data all folders know: a name of data/ that core has, because `batch` is what a program that says
+/// `using namespace dovetail` calls a variable of its own.
+namespace dovetail::data {
 
 /// A view of one rank's share of a batch: `size` samples, row-major. Images and features come as `values`
 /// (size × elements per sample), tokens as `tokens` (size × positions); `targets` holds one class per
@@ -18,6 +20,10 @@ struct batch {
   std::span<std::int32_t const> tokens;
   std::span<std::int32_t const> targets;
 };
+
+}  // namespace dovetail::data
+
+namespace dovetail {
 
 /// What backward knows of a layer y = x W^T + b beyond its gradients: from these, second-order rules learn how weights
 /// interact. `rows` pairs of an input and the gradient of the output; a convolution's inputs are its patches.

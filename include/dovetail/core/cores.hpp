@@ -7,6 +7,8 @@
 #include <string>
 #include <thread>
 
+#include <dovetail/core/config.hpp>
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -16,7 +18,7 @@ namespace dovetail {
 namespace detail {
 
 /// The first line of a small file of the system; empty when it cannot be read.
-inline std::string first_line(std::string const& path) {
+DOVETAIL_COLD inline std::string first_line(std::string const& path) {
   std::FILE* const f = std::fopen(path.c_str(), "r");
   if (!f) return {};
   char text[512]{};
@@ -26,7 +28,7 @@ inline std::string first_line(std::string const& path) {
 }
 
 /// Cores that one control group grants: quota / period, as "max 100000" or "50000 100000"; 0: no limit known.
-inline double quota_of(std::string const& line) {
+DOVETAIL_COLD inline double quota_of(std::string const& line) {
   char* end = nullptr;
   double const quota = std::strtod(line.c_str(), &end);
   if (end == line.c_str() || quota <= 0) return 0;
@@ -35,7 +37,7 @@ inline double quota_of(std::string const& line) {
 }
 
 /// The smallest quota of the control groups that this process is in (version 2, or the cpu controller of version 1).
-inline double cgroup_cores() {
+DOVETAIL_COLD inline double cgroup_cores() {
   double least = 0;
   auto const take = [&](double cores) {
     if (cores > 0 && (least <= 0 || cores < least)) least = cores;
@@ -70,7 +72,7 @@ inline double cgroup_cores() {
 
 /// How many cores this process may keep busy at once: what its affinity allows and its control group's quota pays for,
 /// at least 1. Asks the system; keep the answer where it is needed often.
-inline int usable_cores() {
+DOVETAIL_COLD inline int usable_cores() {
   int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 #if defined(__linux__)
   cpu_set_t mine;

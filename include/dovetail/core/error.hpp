@@ -5,8 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
-#include <locale>
-#include <sstream>
+#include <iosfwd>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -19,6 +18,45 @@
 namespace dovetail {
 
 namespace detail {
+
+/// Appends what is streamed to a string. The standard's string stream would cost every program its compile time, and
+/// this one's base class is looked at where something is streamed only: <ostream> is included there.
+template <class Char>
+class string_sink : public std::basic_streambuf<Char> {
+  using base = std::basic_streambuf<Char>;
+
+ public:
+  explicit string_sink(std::string& to) : to_(to) {}
+
+ protected:
+  typename base::int_type overflow(typename base::int_type c) override {
+    if (base::traits_type::eq_int_type(c, base::traits_type::eof())) return base::traits_type::not_eof(c);
+    to_ += base::traits_type::to_char_type(c);
+    return c;
+  }
+  std::streamsize xsputn(Char const* text, std::streamsize n) override {
+    to_.append(text, static_cast<std::size_t>(n));
+    return n;
+  }
+
+ private:
+  std::string& to_;
+};
+template <class T>
+concept has_text = requires(T const& x, std::string& out) {
+  append_text(out, x);
+};
+template <class T, class Char = char>
+DOVETAIL_COLD void append_value(std::string& to, void const* value) {
+  if constexpr (has_text<T>) {
+    append_text(to, *static_cast<T const*>(value));
+  } else {
+    string_sink<Char> sink(to);
+    std::basic_ostream<Char> out(&sink);
+    out.imbue(out.getloc().classic());
+    out << *static_cast<T const*>(value);
+  }
+}
 
 /// A part of a message: refers to a value, so it lives as long as the call only. One type for all values, because a
 /// function per combination of types would cost every program its compile time.
@@ -34,12 +72,10 @@ class part {
   part(char c) : how_(character), integer_(static_cast<unsigned char>(c)) {}
   part(double x) : how_(real), real_(x) {}
   part(float x) : part(static_cast<double>(x)) {}
-  /// Anything else that can be streamed.
+  /// Anything else that can be streamed, or of which append_text(std::string&, x) adds the words.
   template <class T>
   requires(!std::convertible_to<T const&, std::string_view> && !std::is_arithmetic_v<T>) part(T const& x)
-      : value_(&x),
-        how_(streamed),
-        stream_([](std::ostream& out, void const* p) { out << *static_cast<T const*>(p); }) {}
+      : value_(&x), how_(other), append_(append_value<T>) {}
 
   DOVETAIL_COLD void append_to(std::string& out) const {
     char digits[32];
@@ -60,24 +96,20 @@ class part {
       case real:
         put(std::to_chars(digits, digits + sizeof digits, real_, std::chars_format::general, 6));
         break;
-      case streamed: {
-        std::ostringstream s;
-        s.imbue(std::locale::classic());
-        stream_(s, value_);
-        out += s.str();
-      }
+      case other:
+        append_(out, value_);
     }
   }
 
  private:
-  enum : std::uint8_t { words, signed_number, unsigned_number, character, real, streamed };
+  enum : std::uint8_t { words, signed_number, unsigned_number, character, real, other };
   void const* value_ = nullptr;
   std::size_t length_ = 0;
   decltype(words) how_ = words;
   union {
     std::uint64_t integer_ = 0;
     double real_;
-    void (*stream_)(std::ostream&, void const*);
+    void (*append_)(std::string&, void const*);
   };
 };
 

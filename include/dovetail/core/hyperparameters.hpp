@@ -61,7 +61,7 @@ consteval bool has_choices() {
 }
 
 template <class T>
-void add_hyperparameters(std::vector<hyperparameter>& to, T const& x) {
+DOVETAIL_COLD void add_hyperparameters(std::vector<hyperparameter>& to, T const& x) {
   if constexpr (described<T>) {
     auto const add = [&](auto const& description) {
       for (auto const& f : description)

@@ -1,44 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <exception>
-#include <mutex>
-#include <thread>
+#include <system_error>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/shard.hpp>
 
-// A loop on several cores, for threads that exist as long as the call.
+// A loop on several cores, for threads that exist as long as the call. They are POSIX threads, which the standard's are
+// made of: <thread> and <mutex> are a fifth of what the rest of optim.hpp takes to compile.
 namespace dovetail {
 
 namespace detail {
-/// part(body, 0) … part(body, parts - 1), one thread each. One function for all bodies: threads are slow to compile.
-inline void run_parts(int parts, void (*part)(void const* body, std::size_t n, int parts, int i), void const* body,
-                      std::size_t n) {
-  std::exception_ptr failure;
-  std::mutex guard;
-  auto const guarded = [&](int i) {
+using part_function = void (*)(void const* body, std::size_t n, int parts, int i);
+
+/// One part of a loop, and its thread.
+struct loop_part {
+  part_function part;
+  void const* body;
+  std::size_t n;
+  int parts, i = 0;
+  std::exception_ptr failure{};
+  pthread_t thread{};
+
+  void run() noexcept {
     try {
       part(body, n, parts, i);
     } catch (...) {
-      std::lock_guard const lock(guard);
-      if (!failure) failure = std::current_exception();
+      failure = std::current_exception();
     }
-  };
-  {
-    std::vector<std::jthread> others;  // joined at the end of this block, whatever happens in it
-    others.reserve(static_cast<std::size_t>(parts - 1));
-    for (int i = 1; i < parts; ++i) others.emplace_back(guarded, i);
-    guarded(0);
   }
-  if (failure) std::rethrow_exception(failure);
+};
+
+/// part(body, 0) … part(body, parts - 1), one thread each. One function for all bodies: threads are slow to compile.
+DOVETAIL_COLD inline void run_parts(int parts, part_function part, void const* body, std::size_t n) {
+  std::vector<loop_part> all(static_cast<std::size_t>(parts), loop_part{part, body, n, parts});
+  for (int i = 0; i < parts; ++i) all[static_cast<std::size_t>(i)].i = i;
+  int started = 1, refused = 0;  // the first part is the caller's
+  for (; started < parts && !refused; started += !refused)
+    refused = pthread_create(
+        &all[static_cast<std::size_t>(started)].thread, nullptr,
+        [](void* of) -> void* {
+          static_cast<loop_part*>(of)->run();
+          return nullptr;
+        },
+        &all[static_cast<std::size_t>(started)]);
+  if (!refused) all[0].run();
+  for (int i = 1; i < started; ++i) pthread_join(all[static_cast<std::size_t>(i)].thread, nullptr);
+  if (refused) throw std::system_error(std::error_code(refused, std::generic_category()));
+  for (auto const& p : all)
+    if (p.failure) std::rethrow_exception(p.failure);
 }
 }  // namespace detail
 
 /// Calls `body(range)` for contiguous parts of [0, n) on up to `threads` threads, the caller's included, and returns
 /// when all are done. No part is smaller than `grain`: starting a thread costs tens of microseconds, so small work
-/// stays on the caller's thread. The first exception of a part is rethrown here.
+/// stays on the caller's thread. The exception of the first part that threw is rethrown here.
 template <class Body>
 void parallel_for(int threads, std::size_t n, std::size_t grain, Body const& body) {
   std::size_t const most = std::max<std::size_t>(1, n / std::max<std::size_t>(1, grain));

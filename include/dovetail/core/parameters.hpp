@@ -16,6 +16,7 @@
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
@@ -245,7 +246,7 @@ class parameter_list {
       throw;
     }
   }
-  void claim(std::size_t i, std::span<float const> memory, bool weight) {
+  DOVETAIL_COLD void claim(std::size_t i, std::span<float const> memory, bool weight) {
     if (memory.empty()) return;
     auto const& name = items_[i].name;
     char const* const what = weight ? "weight" : "gradient";

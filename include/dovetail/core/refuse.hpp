@@ -14,11 +14,11 @@ struct fixed_string {
   }
 };
 
+namespace detail {
 /// Never defined: its name in a compiler's first error line says which policies do not fit, and why.
 template <fixed_string Reason, class... Policies>
 struct refused;
 
-namespace detail {
 template <bool Fits, fixed_string Reason, class... Policies>
 struct fits_or_refused {};
 template <fixed_string Reason, class... Policies>

@@ -2,9 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <ostream>
+#include <iosfwd>
 #include <string>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail {
@@ -36,10 +37,19 @@ struct shape {
     extents[rank++] = e;
   }
   friend constexpr bool operator==(shape const&, shape const&) = default;
-  friend std::ostream& operator<<(std::ostream& out, shape const& s) {
-    out << '{';
-    for (int i = 0; i < s.rank; ++i) out << (i ? ", " : "") << s.extents[i];
-    return out << '}';
+  DOVETAIL_COLD friend void append_text(std::string& out, shape const& s) {
+    out += '{';
+    for (int i = 0; i < s.rank; ++i) {
+      if (i) out += ", ";
+      detail::part(s.extents[i]).append_to(out);
+    }
+    out += '}';
+  }
+  template <class Traits>  // so that <ostream> is needed where a shape is printed only
+  friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, shape const& s) {
+    std::string text;
+    append_text(text, s);
+    return out << text;
   }
 };
 

@@ -27,31 +27,36 @@ class tensor_layout {
   /// Throws argument_error unless `list` has the same tensors: their number, order, names and shapes. `whose` begins
   /// the message: "optimizer state".
   void check(parameter_list const& list, char const* whose) const {
-    check_size(list, whose);
+    if (tensors_.size() != list.size()) [[unlikely]]
+      refuse_size(list, whose);
     for (std::size_t i = 0; i < tensors_.size(); ++i) check_tensor(list, i, whose);
   }
   /// The same of one tensor.
   void check(parameter_list const& list, std::size_t i, char const* whose) const {
-    check_size(list, whose);
+    if (tensors_.size() != list.size()) [[unlikely]]
+      refuse_size(list, whose);
     if (i < tensors_.size()) check_tensor(list, i, whose);
   }
 
   friend bool operator==(tensor_layout const&, tensor_layout const&) = default;
 
  private:
-  void check_size(parameter_list const& list, char const* whose) const {
-    require(tensors_.size() == list.size(), whose, " was made for ", tensors_.size(), " parameters, the list has ",
-            list.size(), ": call init() again");
+  [[noreturn]] DOVETAIL_COLD void refuse_size(parameter_list const& list, char const* whose) const {
+    throw argument_error(message(whose, " was made for ", tensors_.size(), " parameters, the list has ", list.size(),
+                                 ": call init() again"));
   }
   void check_tensor(parameter_list const& list, std::size_t i, char const* whose) const {
     auto const& was = tensors_[i];
     auto const& now = list[i];
-    if (was.name == now.name && was.shape == now.shape) [[likely]]
-      return;
+    if (was.name != now.name || was.shape != now.shape) [[unlikely]]
+      refuse_tensor(was, now, i, whose);
+  }
+  [[noreturn]] DOVETAIL_COLD static void refuse_tensor(named_shape const& was, parameter const& now, std::size_t i,
+                                                       char const* whose) {
     require(was.name == now.name, whose, ": parameter ", i, " was '", was.name, "' at init() and is '", now.name,
             "' now: state is kept by name and order, call init() again");
-    require(false, whose, ": parameter '", now.name, "' had shape ", was.shape, " at init() and has ", now.shape,
-            " now: state is sized by shapes, call init() again");
+    throw argument_error(message(whose, ": parameter '", now.name, "' had shape ", was.shape, " at init() and has ",
+                                 now.shape, " now: state is sized by shapes, call init() again"));
   }
 
   std::vector<named_shape> tensors_;

@@ -26,7 +26,7 @@ struct batch_buffer {
     targets.resize(samples * targets_each);
   }
   /// Valid until the buffer is changed or destroyed.
-  dovetail::batch view() const { return {size, values, tokens, targets}; }
+  dovetail::data::batch view() const { return {size, values, tokens, targets}; }
 };
 
 /// Where samples come from. `load` fills `out` with the samples of `indices` (each in [0, size())), in their order; it

@@ -15,8 +15,8 @@
 namespace dovetail::data {
 
 /// The bytes of a file, at most `limit` of them. Throws input_error with the system's reason.
-inline std::vector<std::uint8_t> read_bytes(std::filesystem::path const& path,
-                                            std::size_t limit = std::numeric_limits<std::size_t>::max()) {
+DOVETAIL_COLD inline std::vector<std::uint8_t> read_bytes(std::filesystem::path const& path,
+                                                          std::size_t limit = std::numeric_limits<std::size_t>::max()) {
   std::error_code failed;
   require<input_error>(!std::filesystem::is_directory(path, failed), path, " is a folder where a file is expected");
   errno = 0;

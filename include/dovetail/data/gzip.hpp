@@ -18,8 +18,9 @@ namespace dovetail::data {
 /// The contents of a gzip file (RFC 1952) whose bytes are given, of all its members, or their first `limit` bytes: a
 /// file can unpack to a thousand times its size. Throws input_error, with `path`, when the bytes are damaged or end in
 /// the middle. Needs zlib (dovetail::gzip); made for idx_options::unpack.
-inline std::vector<std::uint8_t> gunzip(std::span<std::uint8_t const> bytes, std::filesystem::path const& path,
-                                        std::size_t limit = std::numeric_limits<std::size_t>::max()) {
+DOVETAIL_COLD inline std::vector<std::uint8_t> gunzip(std::span<std::uint8_t const> bytes,
+                                                      std::filesystem::path const& path,
+                                                      std::size_t limit = std::numeric_limits<std::size_t>::max()) {
   auto const fail = [&](char const* why) {
     throw input_error(message(path, " cannot be unpacked: ", why, ": download it again"));
   };

@@ -44,7 +44,7 @@ struct idx_file {
 
 /// The bytes of an IDX file, which may be compressed. No more is unpacked than the file's own header announces, and one
 /// block to see whether there is more.
-inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& path, unpacker unpack) {
+DOVETAIL_COLD inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& path, unpacker unpack) {
   auto bytes = read_bytes(path);
   if (bytes.size() < 2 || bytes[0] != 0x1f || bytes[1] != 0x8b) return bytes;  // as every gzip file begins
   require<input_error>(unpack, path,
@@ -62,8 +62,8 @@ inline std::vector<std::uint8_t> read_idx_bytes(std::filesystem::path const& pat
 }
 
 /// Reads an IDX file of unsigned bytes with `least` to `most` dimensions; everything is checked against its length.
-inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most, char const* what,
-                         unpacker unpack) {
+DOVETAIL_COLD inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, std::size_t most,
+                                       char const* what, unpacker unpack) {
   idx_file f{read_idx_bytes(path, unpack), {}, 0, 1};
   auto const word = [&](std::size_t at) {
     return std::uint32_t{f.bytes[at]} << 24 | std::uint32_t{f.bytes[at + 1]} << 16 |
@@ -95,8 +95,8 @@ inline idx_file read_idx(std::filesystem::path const& path, std::size_t least, s
   return f;
 }
 
-inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::string const& split, char const* what,
-                                      int dimensions) {
+DOVETAIL_COLD inline std::filesystem::path find_idx(std::filesystem::path const& folder, std::string const& split,
+                                                    char const* what, int dimensions) {
   std::string const prefix = (split == "test" ? "t10k" : split) + "-" + what;
   std::string const kind = message("idx", dimensions, "-ubyte");
   std::error_code failed;
@@ -117,7 +117,7 @@ class idx_images {
  public:
   /// Reads <split>-images-idx3-ubyte and <split>-labels-idx1-ubyte (or with a dot before "idx") from `folder`,
   /// or where they are missing the same with .gz behind.
-  explicit idx_images(std::filesystem::path const& folder, idx_options const& options = {})
+  DOVETAIL_COLD explicit idx_images(std::filesystem::path const& folder, idx_options const& options = {})
       : idx_images(files{detail::find_idx(folder, options.split, "images", 3),
                          detail::find_idx(folder, options.split, "labels", 1)},
                    options) {}
@@ -156,7 +156,7 @@ class idx_images {
     std::array<float, 256> value_of;  // pixels stay bytes in memory: a quarter of the floats
   };
 
-  idx_images(files const& from, idx_options const& options) {
+  DOVETAIL_COLD idx_images(files const& from, idx_options const& options) {
     auto const& [images, labels] = from;
     require(is_finite(options.mean) && is_finite(options.scale) && options.scale != 0, "idx_images: mean is ",
             options.mean, " and scale ", options.scale, ": both must be finite, and scale not 0");

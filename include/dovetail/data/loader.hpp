@@ -36,7 +36,7 @@ struct loader_options {
 
 /// What next() gives: this rank's share of one step's samples.
 struct loaded_batch {
-  dovetail::batch view;                 ///< valid until the following next(); may be empty at the end of an epoch
+  dovetail::data::batch view;           ///< valid until the following next(); may be empty at the end of an epoch
   std::int64_t global_predictions = 0;  ///< of this step over all ranks: what a mean divides by
   std::int64_t epoch = 0;
   std::int64_t position = 0;  ///< samples of the order, of all epochs, that come before it
@@ -107,7 +107,7 @@ class loader {
     std::exception_ptr failure;
     std::thread thread;
 
-    shared(Dataset&& d, loader_options const& o) : source(std::move(d)), options(o) {
+    DOVETAIL_COLD shared(Dataset&& d, loader_options const& o) : source(std::move(d)), options(o) {
       samples = static_cast<std::int64_t>(source.size());
       require(samples >= 1, "loader: the dataset is empty: there is nothing to load");
       require(o.batch >= 1, "loader: batch is ", o.batch, ": it must be at least 1 sample per rank");
@@ -126,7 +126,7 @@ class loader {
       steps_per_epoch = (samples + slice - 1) / slice;
       position = fill_position = o.start;
     }
-    ~shared() {
+    DOVETAIL_COLD ~shared() {
       {
         std::lock_guard const lock(mutex);
         stop = true;

@@ -41,7 +41,7 @@ class gauss_newton {
                    decltype(Model::loss));
 
  public:
-  gauss_newton(Model& model, batch const& b, gradient_pass pass = {})
+  gauss_newton(Model& model, data::batch const& b, gradient_pass pass = {})
       : model_(&model), batch_(b), pass_(std::move(pass)), weights_(model.parameters().flat_size()) {
     pass_.accumulate = false;
     pass_.ready = {};
@@ -75,7 +75,7 @@ class gauss_newton {
 
  private:
   Model* model_;
-  batch batch_;
+  data::batch batch_;
   gradient_pass pass_;
   buffer<float> weights_;
   std::vector<float> change_;
@@ -102,15 +102,15 @@ class fisher : public gauss_newton<Model> {
   using gauss_newton<Model>::gauss_newton;
 };
 template <class Model>
-fisher(Model&, batch const&, gradient_pass) -> fisher<Model>;
+fisher(Model&, data::batch const&, gradient_pass) -> fisher<Model>;
 template <class Model>
-fisher(Model&, batch const&) -> fisher<Model>;
+fisher(Model&, data::batch const&) -> fisher<Model>;
 
 /// Gradients of the loss for targets drawn from the model's own softmax, into the parameters: pass.scale × their sum.
 /// Their squares estimate the diagonal of the Gauss-Newton matrix (optim::bartlett_diagonal). Target of row r comes
 /// from element r of `draw`, which must differ from step to step and, for other data, from rank to rank.
 template <class Model>
-void sampled_gradients(Model& model, batch const& b, gradient_pass const& pass, random_stream const& draw) {
+void sampled_gradients(Model& model, data::batch const& b, gradient_pass const& pass, random_stream const& draw) {
   auto p = model.network.forward(b, pass, true);
   std::vector<std::int32_t> targets(static_cast<std::size_t>(p.rows()));
   for (std::int64_t r = 0; r < p.rows(); ++r) {

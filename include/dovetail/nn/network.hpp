@@ -105,7 +105,7 @@ class basic_network {
 
   /// The network's outputs for a batch, without noise, sample by sample in row-major order; valid until the next call.
   /// Throws argument_error when the batch does not have the network's input shape.
-  std::span<float const> predict(batch const& b, int threads = 1) {
+  std::span<float const> predict(data::batch const& b, int threads = 1) {
     gradient_pass pass;
     pass.threads = threads;
     auto const p = forward(b, pass, false);
@@ -117,7 +117,7 @@ class basic_network {
   }
 
   /// Forward pass with a view for a loss, which writes p.gradients (null unless `training`). Then comes `backward`.
-  predictions forward(batch const& b, gradient_pass const& pass, bool training) {
+  predictions forward(data::batch const& b, gradient_pass const& pass, bool training) {
     check(b);
     scratch_.lay_out(b.size);
     auto const threads = scratch_.backend.use(pass.threads);
@@ -128,7 +128,7 @@ class basic_network {
   }
 
   /// Gradients of all weights from what the loss wrote; the batch and the pass are those of the last `forward`.
-  void backward(batch const& b, gradient_pass const& pass) {
+  void backward(data::batch const& b, gradient_pass const& pass) {
     auto const threads = scratch_.backend.use(pass.threads);
     backward_all(indices{}, b, pass);
   }
@@ -173,20 +173,20 @@ class basic_network {
   };
 
   template <std::size_t... I>
-  void forward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass, bool training) {
+  void forward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass, bool training) {
     detail::in_order({(Layers::forward(call<I>(b, pass, training)), 0)...});
   }
   /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
   /// that of its input.
   template <std::size_t... I>
-  void backward_all(std::index_sequence<I...>, batch const& b, gradient_pass const& pass) {
-    using one = void (basic_network::*)(batch const&, gradient_pass const&, std::array<float*, 2>&);
+  void backward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass) {
+    using one = void (basic_network::*)(data::batch const&, gradient_pass const&, std::array<float*, 2>&);
     static constexpr std::array<one, depth> layer{&basic_network::template backward_one<Layers, I>...};
     std::array<float*, 2> flow = scratch_.gradients;
     for (std::size_t i = depth; i-- > 0;) (this->*layer[i])(b, pass, flow);
   }
   template <class Layer, std::size_t I>
-  void backward_one(batch const& b, gradient_pass const& pass, std::array<float*, 2>& flow) {
+  void backward_one(data::batch const& b, gradient_pass const& pass, std::array<float*, 2>& flow) {
     if constexpr (I >= plan::first_trained) {
       auto c = call<I>(b, pass, true);
       c.dy = flow[0];
@@ -210,7 +210,7 @@ class basic_network {
   }
 
   template <std::size_t I>
-  layer_call<Backend> call(batch const& b, gradient_pass const& pass, bool training) {
+  layer_call<Backend> call(data::batch const& b, gradient_pass const& pass, bool training) {
     float const* const first = scratch_.incoming ? scratch_.incoming : b.values.data();
     return {.backend = scratch_.backend,
             .batch = b.size,
@@ -231,7 +231,7 @@ class basic_network {
     return tensors;
   }
 
-  static void check(batch const& b) {
+  static void check(data::batch const& b) {
     require(b.size >= 0, "network: a batch of ", b.size, " samples");
     auto const given = input_is_tokens ? b.tokens.size() : b.values.size();
     require(given == static_cast<std::size_t>(b.size * Input.size()), "network: a batch of ", b.size,

@@ -34,7 +34,7 @@ struct with_loss {
 
   /// pass.scale × d(sum of losses)/dw into the gradients; pass.ready after each layer's. A batch of 0 samples gives
   /// gradients of zero, so that a rank that ran out of data can still take part.
-  loss_sums gradients(batch const& b, gradient_pass const& pass) {
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
     check(b);
     auto const p = network.forward(b, pass, true);
     auto const sums = loss(p, pass.scale);
@@ -42,17 +42,17 @@ struct with_loss {
     return sums;
   }
   /// The losses alone, without noise.
-  loss_sums evaluate(batch const& b, int threads = 1) {
+  loss_sums evaluate(data::batch const& b, int threads = 1) {
     check(b);
     gradient_pass pass;
     pass.threads = threads;
     return loss(network.forward(b, pass, false), 1.f);
   }
   /// The network's outputs without noise; valid until the next call.
-  std::span<float const> predict(batch const& b, int threads = 1) { return network.predict(b, threads); }
+  std::span<float const> predict(data::batch const& b, int threads = 1) { return network.predict(b, threads); }
 
  private:
-  static void check(batch const& b) {
+  static void check(data::batch const& b) {
     require(b.targets.size() == static_cast<std::size_t>(b.size * Network::positions), "with_loss: a batch of ", b.size,
             " samples needs ", b.size * Network::positions, " targets, it has ", b.targets.size(), ": ",
             Network::positions == 1 ? "one per sample" : "one per position of the sequence");

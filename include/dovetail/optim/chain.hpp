@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -158,8 +159,8 @@ class chain {
   }
   /// State for several values of hyperparameters: what a tensor's state is, its own group says.
   template <std::size_t Groups>
-  static state init_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
-                           std::vector<std::uint32_t> group_of) {
+  DOVETAIL_COLD static state init_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
+                                         std::vector<std::uint32_t> group_of) {
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
     for (auto const& g : groups) g.check();
     state s(parameters, plan, std::move(group_of));

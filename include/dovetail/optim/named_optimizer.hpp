@@ -2,10 +2,11 @@
 #pragma once
 #include <concepts>
 #include <cstddef>
-#include <ostream>
+#include <iosfwd>
 #include <span>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/optim/chain.hpp>
 
 // What makes an optimizer with a name of an aggregate of hyperparameters that stands for a chain. No base class: it
@@ -30,12 +31,35 @@ template <class Rule>
 struct plan_of {
   constexpr operator optim::plan const&() const { return Rule::plan; }
   constexpr optim::plan const* operator->() const { return &Rule::plan; }
-  friend std::ostream& operator<<(std::ostream& out, plan_of const&) { return out << Rule::plan; }
+  template <class Traits>
+  friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, plan_of const&) {
+    return out << Rule::plan;
+  }
 };
+template <class, class T>
+struct later_type {
+  using type = T;
+};
+/// T, but not looked at before Later is known: what a template says of it is compiled only if the template is used.
+template <class Later, class T>
+using later = typename later_type<Later, T>::type;
+
+/// The chain of a named optimizer, looked at when Later is known.
+template <class Later, class Named>
+constexpr auto stages_later(Named const& rule) {
+  return rule.stages();
+}
+/// The same of hyperparameters that are checked.
+template <class Later, class Named>
+constexpr auto checked_stages(Named const& rule) {
+  check_hyperparameters(rule);
+  return rule.stages();
+}
 }  // namespace dovetail::optim::detail
 
 /// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`. All members are
-/// templates, so that a program compiles the rules that it uses.
+/// templates in which the chain is looked at late, so that a program compiles the rules that it uses. A header of many
+/// rules says `template <class Rule = rule> Rule stages() const` for the same reason.
 #define DOVETAIL_OPTIMIZER                                                                                        \
   using state_type = ::dovetail::optim::state;                                                                    \
   static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                               \
@@ -43,40 +67,37 @@ struct plan_of {
   static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                               \
   template <class Source>                                                                                         \
   static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                   \
-    return rule::bytes_per_parameter_with(source);                                                                \
+    return ::dovetail::optim::detail::later<Source, rule>::bytes_per_parameter_with(source);                      \
   }                                                                                                               \
   static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                        \
   template <std::same_as<::dovetail::kfac_statistics> Layer>                                                      \
   void observe(::dovetail::parameter_list const& parameters, state_type& state, Layer const& layer) const {       \
-    stages().observe(parameters, state, layer);                                                                   \
+    ::dovetail::optim::detail::stages_later<Layer>(*this).observe(parameters, state, layer);                      \
   }                                                                                                               \
   template <std::same_as<::dovetail::optim::hessian_diagonal> Diagonal>                                           \
   bool observe(::dovetail::parameter_list const& parameters, state_type& state, Diagonal const& diagonal) const { \
-    return stages().observe(parameters, state, diagonal);                                                         \
+    return ::dovetail::optim::detail::stages_later<Diagonal>(*this).observe(parameters, state, diagonal);         \
   }                                                                                                               \
   template <std::derived_from<::dovetail::parameter_list> List>                                                   \
   std::vector<std::span<float>> unreduced_statistics(List const& parameters, state_type& state) const {           \
-    return stages().unreduced_statistics(parameters, state);                                                      \
+    return ::dovetail::optim::detail::stages_later<List>(*this).unreduced_statistics(parameters, state);          \
   }                                                                                                               \
   template <std::derived_from<::dovetail::parameter_list> List>                                                   \
-  state_type init(List const& parameters) const {                                                                 \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
-    return stages().init(parameters);                                                                             \
+  DOVETAIL_COLD state_type init(List const& parameters) const {                                                   \
+    return ::dovetail::optim::detail::checked_stages<List>(*this).init(parameters);                               \
   }                                                                                                               \
   template <std::derived_from<::dovetail::parameter_list> List>                                                   \
   void check_state(List const& parameters, state_type const& state) const {                                       \
-    stages().check_state(parameters, state);                                                                      \
+    ::dovetail::optim::detail::stages_later<List>(*this).check_state(parameters, state);                          \
   }                                                                                                               \
   template <std::same_as<::dovetail::optim::step_context> Context = ::dovetail::optim::step_context>              \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
                                       Context const& context = {}) const {                                        \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
-    return stages().step(parameters, state, context);                                                             \
+    return ::dovetail::optim::detail::checked_stages<Context>(*this).step(parameters, state, context);            \
   }                                                                                                               \
   template <::dovetail::optim::gradient_source Source>                                                            \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
                                       Source const& source, ::dovetail::optim::step_context const& context = {})  \
       const {                                                                                                     \
-    ::dovetail::optim::detail::check_hyperparameters(*this);                                                      \
-    return stages().step(parameters, state, source, context);                                                     \
+    return ::dovetail::optim::detail::checked_stages<Source>(*this).step(parameters, state, source, context);     \
   }

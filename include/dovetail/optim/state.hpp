@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
@@ -62,7 +63,7 @@ class state {
   state() = default;
 
   /// Zero slots for a parameter list; `group_of` says to which group of hyperparameters each tensor belongs.
-  state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
+  DOVETAIL_COLD state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
       : tensors_(parameters), group_(std::move(group_of)) {
     require(group_.size() == parameters.size(), "optimizer: ", group_.size(), " groups were given for ",
             parameters.size(), " parameters: give one per parameter, in the list's order");
@@ -99,7 +100,7 @@ class state {
   std::span<tensor_array const> arrays(std::size_t stage, std::size_t i) const {
     return arrays_[stage * tensors_.size() + i];
   }
-  void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
+  DOVETAIL_COLD void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
     auto& list = arrays_[stage * tensors_.size() + i];
     for (auto const& a : layout) {
       auto name = unused_name(a.name);
@@ -110,7 +111,7 @@ class state {
     }
   }
   /// All of the value (optim/sharding.hpp). Scalars come from sums over all ranks.
-  std::vector<divisible_array> divisible_arrays() {
+  DOVETAIL_COLD std::vector<divisible_array> divisible_arrays() {
     std::vector<divisible_array> all{equal_everywhere(step_)};
     for (auto& s : scalars_) all.push_back(equal_everywhere(s.values.span()));
     std::size_t at = 0;
@@ -134,7 +135,7 @@ class state {
     slots_elsewhere_ = true;
   }
   /// Room for blocks, also for a rule without sums.
-  void make_blocks(parameter_list const& parameters) {
+  DOVETAIL_COLD void make_blocks(parameter_list const& parameters) {
     if (scratch_.first_block.size() > 1) return;
     for (auto const& x : parameters)
       scratch_.first_block.push_back(scratch_.first_block.back() + (x.size() + reduction_block - 1) / reduction_block);
@@ -152,7 +153,7 @@ class state {
 
   /// "<prefix><parameter>.<slot>" with the parameter's shape, or that of an array or a scalar; "<prefix><scalar>" of
   /// all tensors, and "<prefix>step".
-  std::vector<named_tensor> tensors(std::string const& prefix) {
+  DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> list;
     list.push_back(make_named_count(prefix + "step", step_));
     for (auto& s : scalars_)
@@ -221,6 +222,14 @@ class state {
 
  private:
   void check_rule(plan const& p) const {
+    bool same = slots() == p.slots && scalars() == p.scalars;
+    for (std::size_t s = 0; same && s < p.slots; ++s) same = detail::is_called(slots_[s].name, p.slot_names[s]);
+    for (std::size_t s = 0; same && s < p.scalars; ++s)
+      same = detail::is_called(scalars_[s].name, p.scalar_names[s]) && scalars_[s].per_tensor == p.scalar_per_tensor[s];
+    if (!same) [[unlikely]]
+      refuse_rule(p);
+  }
+  DOVETAIL_COLD void refuse_rule(plan const& p) const {
     require(slots() == p.slots, "optimizer state has ", slots(), " slots, the rule needs ", p.slots,
             ": make the state with this optimizer's init()");
     require(scalars() == p.scalars, "optimizer state has ", scalars(), " scalars, the rule needs ", p.scalars,
@@ -252,13 +261,13 @@ class state {
   }
 
   /// Two stages with the same name in one chain.
-  std::string unused_name(std::string name) const {
+  DOVETAIL_COLD std::string unused_name(std::string name) const {
     auto const taken = [&](auto const& before) { return before.name == name; };
     if (std::ranges::any_of(slots_, taken) || std::ranges::any_of(scalars_, taken))
       return name + message('_', slots_.size() + scalars_.size());
     return name;
   }
-  void make_room(parameter_list const& parameters, plan const& p) {
+  DOVETAIL_COLD void make_room(parameter_list const& parameters, plan const& p) {
     scratch_.first_block.push_back(0);
     if (p.reduces()) {
       make_blocks(parameters);

@@ -10,6 +10,7 @@
 #include <ostream>
 #include <string>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/train/options.hpp>
 
 namespace dovetail::train {
@@ -39,7 +40,7 @@ inline std::string to_clock(double seconds) {
 
 /// One line without its end: [#####.....] 120/400, epoch, loss, throughput and time left; `bar` columns wide inside its
 /// brackets, none if 0.
-inline std::string progress_line(progress_state const& s, int bar = 24) {
+DOVETAIL_COLD inline std::string progress_line(progress_state const& s, int bar = 24) {
   std::string line;
   double const done =
       s.steps > 0 ? std::clamp(static_cast<double>(s.step) / static_cast<double>(s.steps), 0.0, 1.0) : 0;

@@ -17,7 +17,7 @@
 namespace dovetail::train {
 
 /// The prefix of state that rank `rank` has of its own.
-inline std::string own_prefix(std::int64_t rank) { return "rank" + std::to_string(rank) + "."; }
+DOVETAIL_COLD inline std::string own_prefix(std::int64_t rank) { return "rank" + std::to_string(rank) + "."; }
 
 /// Compares a saved state with those who are about to take it up, so that everything that does not fit is said at once,
 /// by name, before the first byte changes.
@@ -59,7 +59,7 @@ class state_match {
   }
 
  private:
-  static void list(std::string& to, std::string const& name, std::string const& what = "") {
+  DOVETAIL_COLD static void list(std::string& to, std::string const& name, std::string const& what = "") {
     to += (to.empty() ? "'" : ", '") + name + "'" + what;
   }
   io::saved_state const* saved_;

@@ -16,6 +16,7 @@
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/threads/group.hpp>
+#include <dovetail/core/config.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -185,7 +186,7 @@ class thread_engine {
     thread_group::seat& seat;
   };
 
-  void put_when_there_is_room(call const& c, std::byte const* data, int tag) {
+  DOVETAIL_COLD void put_when_there_is_room(call const& c, std::byte const* data, int tag) {
     auto& to = group_->at(c.root);
     auto const full = [&] {
       return message("the mailbox of rank ", c.root, " is full: it has not received ", to.mail.size(),
@@ -227,7 +228,11 @@ class thread_engine {
   /// Posts, meets, checks that all ranks ask for the same, works, meets. Nobody leaves this function, by whatever
   /// way, while a peer may still be at work on this rank's arrays.
   template <class Work>
-  void together(posting const& mine, Work work) {
+  void together(posting const& mine, Work const& work) {
+    together(
+        mine, [](void const* of) { (*static_cast<Work const*>(of))(); }, &work);
+  }
+  void together(posting const& mine, void (*work)(void const*), void const* of) {
     publish(mine);
     try {
       meet(mine.call);
@@ -239,7 +244,7 @@ class thread_engine {
         group_->rethrow(where(mine.call));
       }
       try {
-        work();
+        work(of);
       } catch (...) {
         reading.store(0, std::memory_order_release);
         throw;
@@ -306,16 +311,18 @@ class thread_engine {
     diverged(static_cast<int>(odd), where(c), message("rank ", odd, " called ", calls[odd]));
   }
 
-  std::string where(call const& c) const { return message(c, ", operation ", sequence_, " of ", size(), " ranks"); }
-  std::string late() const {
+  DOVETAIL_COLD std::string where(call const& c) const {
+    return message(c, ", operation ", sequence_, " of ", size(), " ranks");
+  }
+  DOVETAIL_COLD std::string late() const {
     return message(group_->options.deadline.count(),
                    " ms, the deadline: it is blocked or slow (threads_options::deadline can be raised)");
   }
-  [[noreturn]] void lost(int r, std::string const& where, std::string const& reason) {
+  [[noreturn]] DOVETAIL_COLD void lost(int r, std::string const& where, std::string const& reason) {
     group_->fail(r, false, reason);
     group_->rethrow(where);
   }
-  [[noreturn]] void diverged(int r, std::string const& where, std::string const& reason) {
+  [[noreturn]] DOVETAIL_COLD void diverged(int r, std::string const& where, std::string const& reason) {
     group_->fail(r, true, reason + ": every rank must call the same operations with the same sizes, in the same order");
     group_->rethrow(where);
   }

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <ostream>
+#include <iosfwd>
 #include <tuple>
 #include <utility>
 
@@ -102,7 +102,8 @@ struct plan {
     return sum;
   }
 
-  friend std::ostream& operator<<(std::ostream& out, plan const& p) {
+  template <class Traits>  // so that <ostream> is needed where a plan is printed only
+  friend std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, plan const& p) {
     auto const list = [&](std::uint64_t mask) {
       if (mask & weight_bit) out << " weight";
       if (mask & gradient_bit) out << " gradient";

@@ -350,7 +350,8 @@ struct kfac {
   }
 
   using rule = chain<scale_by_kfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_kfac{decay, damping, interval}, accumulate_momentum{momentum}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }
@@ -378,7 +379,8 @@ struct ekfac {
   }
 
   using rule = chain<scale_by_ekfac, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_ekfac{decay, damping, interval}, accumulate_momentum{momentum}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

@@ -95,7 +95,8 @@ struct muon {
   }
 
   using rule = chain<scale_by_qhm, orthogonalize, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_qhm{nesterov ? momentum : 1, momentum}, orthogonalize{.iterations = iterations},
             add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }

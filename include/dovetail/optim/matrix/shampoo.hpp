@@ -207,7 +207,8 @@ struct shampoo {
   }
 
   using rule = chain<scale_by_shampoo, accumulate_momentum, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_shampoo{beta2, epsilon, interval, block, grafting}, accumulate_momentum{momentum},
             add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }

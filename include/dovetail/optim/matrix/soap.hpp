@@ -190,7 +190,8 @@ struct soap {
   }
 
   using rule = chain<scale_by_soap, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_soap{.beta1 = beta1, .beta2 = beta2, .epsilon = epsilon, .interval = interval, .largest = largest},
             add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }

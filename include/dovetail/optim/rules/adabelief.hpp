@@ -72,7 +72,8 @@ struct adabelief {
   }
 
   using rule = chain<scale_by_adabelief, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_adabelief{beta1, beta2, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -73,7 +73,8 @@ struct adabound {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adabound, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adabound{beta1, beta2, epsilon, final_ratio, gamma},
             scale_by_learning_rate{lr}};
   }
@@ -135,7 +136,8 @@ struct amsbound {
   }
 
   using rule = chain<add_decayed_weights, scale_by_amsbound, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_amsbound{beta1, beta2, epsilon, final_ratio, gamma},
             scale_by_learning_rate{lr}};
   }

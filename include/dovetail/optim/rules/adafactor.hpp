@@ -157,7 +157,8 @@ struct adafactor {
   }
 
   using rule = chain<scale_by_adafactor, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_adafactor{decay, epsilon, smallest_rms, clipping}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

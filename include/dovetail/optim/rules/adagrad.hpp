@@ -59,7 +59,8 @@ struct adagrad {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adagrad, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adagrad{initial_accumulator, epsilon},
             scale_by_learning_rate{lr}};
   }

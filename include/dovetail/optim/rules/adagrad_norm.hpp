@@ -56,7 +56,8 @@ struct adagrad_norm {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adagrad_norm, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adagrad_norm{initial}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

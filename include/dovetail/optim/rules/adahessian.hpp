@@ -96,7 +96,8 @@ struct adahessian {
   }
 
   using rule = chain<scale_by_adahessian, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_adahessian{beta1, beta2, epsilon, average, power}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

@@ -72,7 +72,8 @@ struct adam {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adam, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adam{beta1, beta2, epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -95,7 +96,8 @@ struct adamw {
   }
 
   using rule = chain<scale_by_adam, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_adam{beta1, beta2, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -63,7 +63,8 @@ struct adamax {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adamax, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adamax{beta1, beta2, epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -82,7 +82,8 @@ struct adan {
   }
 
   using rule = chain<scale_by_adan, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_adan{beta1, beta2, beta3, epsilon}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -93,7 +93,8 @@ struct ademamix {
   }
 
   using rule = chain<scale_by_ademamix, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_ademamix{beta1, beta2, beta3, alpha, warmup, epsilon}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }
@@ -157,7 +158,8 @@ struct simplified_ademamix {
   }
 
   using rule = chain<scale_by_simplified_ademamix, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_simplified_ademamix{beta1, beta2, alpha, epsilon}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

@@ -63,7 +63,8 @@ struct cocob {
   }
 
   using rule = chain<add_decayed_weights, bet_coins>;
-  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, bet_coins{alpha, epsilon}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {add_decayed_weights{weight_decay}, bet_coins{alpha, epsilon}}; }
   DOVETAIL_OPTIMIZER
 };
 

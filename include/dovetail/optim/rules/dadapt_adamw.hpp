@@ -107,7 +107,8 @@ struct dadapt_adamw {
   }
 
   using rule = chain<scale_by_dadapt_adam, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_dadapt_adam{beta1, beta2, epsilon, weight_decay, initial_d}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -59,7 +59,8 @@ struct demon {
   }
 
   using rule = chain<add_decayed_weights, accumulate_decaying_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, accumulate_decaying_momentum{momentum, steps},
             scale_by_learning_rate{lr}};
   }

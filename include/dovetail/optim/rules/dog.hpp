@@ -80,7 +80,8 @@ struct dog {
   }
 
   using rule = chain<add_decayed_weights, scale_by_dog, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_dog{reach, epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -128,7 +129,8 @@ struct dowg {
   }
 
   using rule = chain<add_decayed_weights, scale_by_dowg, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_dowg{initial_square, epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

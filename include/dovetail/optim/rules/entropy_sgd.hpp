@@ -93,7 +93,8 @@ struct entropy_sgd {
   }
 
   using rule = chain<add_decayed_weights, entropy_sgd_step>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, entropy_sgd_step{lr, outer_lr, steps, scope, scope_growth, alpha}};
   }
   DOVETAIL_OPTIMIZER

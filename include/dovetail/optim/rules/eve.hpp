@@ -82,7 +82,8 @@ struct eve {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adam, scale_by_loss_change, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adam{beta1, beta2, epsilon},
             scale_by_loss_change{beta3, clipping, lower_bound}, scale_by_learning_rate{lr}};
   }

@@ -48,7 +48,8 @@ struct fromage {
   static constexpr auto describe() { return policy{"fromage", field{"lr", &fromage::lr, ranges::not_negative}}; }
 
   using rule = chain<descend_by_relative_distance>;
-  constexpr rule stages() const { return {descend_by_relative_distance{lr}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {descend_by_relative_distance{lr}}; }
   DOVETAIL_OPTIMIZER
 };
 

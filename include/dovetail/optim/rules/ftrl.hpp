@@ -65,7 +65,8 @@ struct ftrl {
   }
 
   using rule = chain<follow_regularized_leader>;
-  constexpr rule stages() const { return {follow_regularized_leader{lr, beta, l1, l2}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {follow_regularized_leader{lr, beta, l1, l2}}; }
   DOVETAIL_OPTIMIZER
 };
 

@@ -30,7 +30,8 @@ struct lamb {
   }
 
   using rule = chain<scale_by_adam, add_decayed_weights, scale_by_trust_ratio, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_adam{beta1, beta2, epsilon}, add_decayed_weights{weight_decay},
             scale_by_trust_ratio{min_norm, max_norm}, scale_by_learning_rate{lr}};
   }

@@ -95,7 +95,8 @@ struct lans {
   }
 
   using rule = chain<normalize_per_tensor, scale_by_lans, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {normalize_per_tensor{}, scale_by_lans{beta1, beta2, epsilon, weight_decay, min_norm, max_norm},
             scale_by_learning_rate{lr}};
   }

@@ -63,7 +63,8 @@ struct lars {
   }
 
   using rule = chain<scale_by_lars_trust_ratio, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_lars_trust_ratio{trust_coefficient, weight_decay, epsilon}, accumulate_momentum{momentum},
             scale_by_learning_rate{lr}};
   }

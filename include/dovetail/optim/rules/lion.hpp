@@ -54,7 +54,8 @@ struct lion {
   }
 
   using rule = chain<scale_by_lion, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_lion{beta1, beta2}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

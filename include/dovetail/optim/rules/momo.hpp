@@ -104,7 +104,8 @@ struct momo {
   }
 
   using rule = chain<descend_by_momo>;
-  constexpr rule stages() const { return {descend_by_momo{lr, beta, lower_bound, weight_decay}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {descend_by_momo{lr, beta, lower_bound, weight_decay}}; }
   DOVETAIL_OPTIMIZER
 };
 
@@ -191,7 +192,8 @@ struct momo_adam {
   }
 
   using rule = chain<descend_by_momo_adam>;
-  constexpr rule stages() const { return {descend_by_momo_adam{lr, beta1, beta2, epsilon, lower_bound, weight_decay}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {descend_by_momo_adam{lr, beta1, beta2, epsilon, lower_bound, weight_decay}}; }
   DOVETAIL_OPTIMIZER
 };
 

@@ -65,7 +65,8 @@ struct nadam {
   }
 
   using rule = chain<add_decayed_weights, scale_by_nadam, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_nadam{beta1, beta2, epsilon, momentum_decay},
             scale_by_learning_rate{lr}};
   }

@@ -63,7 +63,8 @@ struct novograd {
   }
 
   using rule = chain<scale_by_layer_rms, add_decayed_weights, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_layer_rms{beta2, epsilon}, add_decayed_weights{weight_decay}, accumulate_momentum{beta1},
             scale_by_learning_rate{lr}};
   }

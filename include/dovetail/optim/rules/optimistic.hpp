@@ -24,7 +24,8 @@ struct optimistic_sgd {
   }
 
   using rule = chain<add_decayed_weights, extrapolate_from_past, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, extrapolate_from_past{alpha, beta}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -49,7 +50,8 @@ struct optimistic_adam {
   }
 
   using rule = chain<add_decayed_weights, scale_by_adam, extrapolate_from_past, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_adam{beta1, beta2, epsilon}, extrapolate_from_past{1, optimism},
             scale_by_learning_rate{lr}};
   }

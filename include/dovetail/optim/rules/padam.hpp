@@ -68,7 +68,8 @@ struct padam {
   }
 
   using rule = chain<add_decayed_weights, scale_by_padam, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_padam{power, beta1, beta2, epsilon},
             scale_by_learning_rate{lr}};
   }

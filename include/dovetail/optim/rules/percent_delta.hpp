@@ -58,7 +58,8 @@ struct percent_delta {
   }
 
   using rule = chain<add_decayed_weights, scale_by_percent_delta, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_percent_delta{epsilon}, accumulate_momentum{momentum},
             scale_by_learning_rate{lr}};
   }

@@ -63,7 +63,8 @@ struct polyak_sgd {
   }
 
   using rule = chain<add_decayed_weights, scale_by_polyak, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_polyak{lower_bound, largest, epsilon},
             scale_by_learning_rate{lr}};
   }

@@ -118,7 +118,8 @@ struct prodigy {
   }
 
   using rule = chain<scale_by_prodigy, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_prodigy{beta1, beta2, 0, epsilon, weight_decay, initial_d, coefficient, bias_correction},
             scale_by_learning_rate{lr}};
   }

@@ -54,7 +54,8 @@ struct qhm {
   }
 
   using rule = chain<add_decayed_weights, scale_by_qhm, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_qhm{nu, beta}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -11,6 +11,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/any_optimizer.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/rules.hpp>
 #include <dovetail/optim/settings.hpp>
 
@@ -80,16 +81,6 @@ class registry {
   };
   std::map<std::string, entry, std::less<>> rules_;
 };
-
-namespace detail {
-template <class, class T>
-struct later_type {
-  using type = T;
-};
-/// T, but not looked at before Later is known: what a function registers is compiled only if it is called.
-template <class Later, class T>
-using later = typename later_type<Later, T>::type;
-}  // namespace detail
 
 /// All rules of optim/rules.hpp. To call it compiles all of them, in this source file.
 template <class Later = void>

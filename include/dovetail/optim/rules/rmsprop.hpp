@@ -57,7 +57,8 @@ struct rmsprop {
   }
 
   using rule = chain<add_decayed_weights, scale_by_rms, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_rms{alpha, epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -82,7 +83,8 @@ struct rmsprop_momentum {
   }
 
   using rule = chain<add_decayed_weights, scale_by_rms, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_rms{alpha, epsilon}, accumulate_momentum{momentum},
             scale_by_learning_rate{lr}};
   }
@@ -138,7 +140,8 @@ struct rmsprop_centered {
   }
 
   using rule = chain<add_decayed_weights, scale_by_centered_rms, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_centered_rms{alpha, epsilon}, accumulate_momentum{momentum},
             scale_by_learning_rate{lr}};
   }

@@ -63,7 +63,8 @@ struct row_wise_adagrad {
   }
 
   using rule = chain<add_decayed_weights, scale_by_row_wise_adagrad, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_row_wise_adagrad{epsilon}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -75,7 +75,8 @@ struct rprop {
   }
 
   using rule = chain<scale_by_rprop, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_rprop{initial_step, shrink, grow, smallest_step, largest_step}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -58,7 +58,8 @@ struct schedule_free_sgd {
   }
 
   using rule = chain<add_decayed_weights, schedule_free>;
-  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, schedule_free{lr, beta, warmup}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {add_decayed_weights{weight_decay}, schedule_free{lr, beta, warmup}}; }
   DOVETAIL_OPTIMIZER
 };
 
@@ -82,7 +83,8 @@ struct schedule_free_adamw {
   }
 
   using rule = chain<scale_by_corrected_rms, add_decayed_weights, schedule_free>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_corrected_rms{beta2, epsilon}, add_decayed_weights{weight_decay},
             schedule_free{lr, beta1, warmup}};
   }

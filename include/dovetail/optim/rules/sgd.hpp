@@ -18,7 +18,8 @@ struct sgd {
   }
 
   using rule = chain<add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}}; }
   DOVETAIL_OPTIMIZER
 };
 
@@ -36,7 +37,8 @@ struct momentum {
   }
 
   using rule = chain<add_decayed_weights, accumulate_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, accumulate_momentum{momentum, dampening}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -55,7 +57,8 @@ struct nesterov {
   }
 
   using rule = chain<add_decayed_weights, accumulate_nesterov_momentum, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, accumulate_nesterov_momentum{momentum}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

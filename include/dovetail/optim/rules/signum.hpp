@@ -37,7 +37,8 @@ struct sign_sgd {
   }
 
   using rule = chain<scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_sign{}, add_decayed_weights{weight_decay}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER
@@ -55,7 +56,8 @@ struct signum {
   }
 
   using rule = chain<accumulate_average, scale_by_sign, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {accumulate_average{momentum}, scale_by_sign{}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

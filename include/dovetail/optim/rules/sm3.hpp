@@ -112,7 +112,8 @@ struct sm3 {
   }
 
   using rule = chain<scale_by_sm3, accumulate_average, add_decayed_weights, scale_by_learning_rate>;
-  rule stages() const {
+  template <class Rule = rule>
+  Rule stages() const {
     return {scale_by_sm3{epsilon}, accumulate_average{momentum}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

@@ -61,7 +61,8 @@ struct smorms3 {
   }
 
   using rule = chain<add_decayed_weights, descend_by_smorms3>;
-  constexpr rule stages() const { return {add_decayed_weights{weight_decay}, descend_by_smorms3{lr, epsilon}}; }
+  template <class Rule = rule>
+  constexpr Rule stages() const { return {add_decayed_weights{weight_decay}, descend_by_smorms3{lr, epsilon}}; }
   DOVETAIL_OPTIMIZER
 };
 

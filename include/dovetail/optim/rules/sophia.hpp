@@ -78,7 +78,8 @@ struct sophia {
   }
 
   using rule = chain<scale_by_sophia, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_sophia{beta1, beta2, gamma, epsilon, clipping}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

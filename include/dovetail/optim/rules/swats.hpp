@@ -117,7 +117,8 @@ struct swats {
   }
 
   using rule = chain<add_decayed_weights, switch_adam_to_sgd>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, switch_adam_to_sgd{lr, beta1, beta2, epsilon, tolerance}};
   }
   DOVETAIL_OPTIMIZER

@@ -51,7 +51,8 @@ struct wngrad {
   }
 
   using rule = chain<add_decayed_weights, scale_by_wngrad, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {add_decayed_weights{weight_decay}, scale_by_wngrad{initial}, scale_by_learning_rate{lr}};
   }
   DOVETAIL_OPTIMIZER

@@ -74,7 +74,8 @@ struct yogi {
   }
 
   using rule = chain<scale_by_yogi, add_decayed_weights, scale_by_learning_rate>;
-  constexpr rule stages() const {
+  template <class Rule = rule>
+  constexpr Rule stages() const {
     return {scale_by_yogi{beta1, beta2, epsilon, initial_accumulator}, add_decayed_weights{weight_decay},
             scale_by_learning_rate{lr}};
   }

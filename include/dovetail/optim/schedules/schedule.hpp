@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -57,7 +56,7 @@ class schedule {
 
  private:
   struct holder_base {
-    std::atomic<long> owners{1};
+    long owners = 1;  // changed by the compilers' atomic functions: <atomic> would cost every program its compile time
     virtual ~holder_base() = default;
   };
   template <class F>
@@ -71,10 +70,10 @@ class schedule {
     call_ = other.call_;
     shared_ = other.shared_;
     for (std::size_t i = 0; i < sizeof(inside_); ++i) inside_[i] = other.inside_[i];
-    if (shared_) shared_->owners.fetch_add(1, std::memory_order_relaxed);
+    if (shared_) __atomic_fetch_add(&shared_->owners, 1, __ATOMIC_RELAXED);
   }
   constexpr void release() {
-    if (shared_ && shared_->owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete shared_;
+    if (shared_ && __atomic_fetch_sub(&shared_->owners, 1, __ATOMIC_ACQ_REL) == 1) delete shared_;
     shared_ = nullptr;
   }
 

@@ -16,7 +16,7 @@ namespace dovetail::optim {
 template <class Model>
 struct batch_objective {
   Model& model;
-  batch data;
+  dovetail::data::batch data;
   std::int64_t count = 0;  ///< 0: as many as the batch has targets
   gradient_pass pass = {};
 
