@@ -11,6 +11,7 @@
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/philox.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/nn/loss.hpp>
@@ -52,15 +53,14 @@ class gauss_newton {
     require(v.size() == list.flat_size() && out.size() == v.size(), "gauss_newton: vectors of ", v.size(), " and ",
             out.size(), " elements for ", list.flat_size(), " parameters");
     auto& network = model_->network;
-    double const step =
-        optim::detail::move_both_ways(list, v, weights_.span(), {.threads = pass_.threads}, [&](double way) {
-          auto const p = network.forward(batch_, pass_, true);
-          auto const n = static_cast<std::size_t>(p.rows() * p.classes);
-          if (way > 0)
-            change_.assign(p.logits, p.logits + n);
-          else
-            for (std::size_t i = 0; i < n; ++i) change_[i] -= p.logits[i];
-        });
+    double const step = optim::move_both_ways(list, v, weights_.span(), {.threads = pass_.threads}, [&](double way) {
+      auto const p = network.forward(batch_, pass_, true);
+      auto const n = static_cast<std::size_t>(p.rows() * p.classes);
+      if (way > 0)
+        change_.assign(p.logits, p.logits + n);
+      else
+        for (std::size_t i = 0; i < n; ++i) change_[i] -= p.logits[i];
+    });
     if (step == 0) {
       std::fill(out.begin(), out.end(), 0.0f);
       return;
@@ -70,7 +70,7 @@ class gauss_newton {
     model_->loss.curvature(p, static_cast<float>(static_cast<double>(pass_.scale) * 0.5 / step), change_.data(),
                            p.gradients);
     network.backward(batch_, pass_);
-    optim::detail::gather(list, &parameter::gradient, out);
+    copy_to_flat(list, &parameter::gradient, out);
   }
 
  private:

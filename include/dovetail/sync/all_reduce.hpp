@@ -16,6 +16,7 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/curvature.hpp>
@@ -27,6 +28,7 @@
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
+#include <dovetail/sync/replica.hpp>
 
 namespace dovetail::sync {
 
@@ -96,13 +98,7 @@ class all_reduce_session {
  public:
   DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters,
                                    Optimizer const& opt, Communicator& comm)
-      : parameters_(&parameters),
-        optimizer_(opt),
-        state_(opt.init(parameters)),
-        needs_(optim::needs_of(opt)),
-        rank_(comm.rank()),
-        ranks_(comm.size()),
-        measures_(policy.measure_noise) {
+      : replica_(parameters, opt), rank_(comm.rank()), ranks_(comm.size()), measures_(policy.measure_noise) {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
@@ -123,7 +119,7 @@ class all_reduce_session {
     if (launched_ > 0) ++attempt_;
     for (std::size_t i = 0; i < launched_; ++i) buckets_[i].done.wait();
     launched_ = 0;
-    forget_observed();
+    replica_.forget_observed();
   }
 
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
@@ -139,32 +135,21 @@ class all_reduce_session {
   }
 
   /// For gradient_pass::observe: empty unless the optimizer learns from layers' inputs and output gradients.
-  std::function<void(kfac_statistics const&)> observer() {
-    if constexpr (observes)
-      if (needs_.layers)
-        return [this](kfac_statistics const& f) {
-          observed_ = true;
-          optimizer_.observe(*parameters_, state_, f);
-        };
-    return {};
-  }
+  std::function<void(kfac_statistics const&)> observer() { return replica_.observer(); }
 
   /// Collective, between two steps: gives the mean of the ranks' estimates of the Hessian's diagonal (each that of the
   /// mean loss of its own samples, or all the same one) to the optimizer. False, on all ranks, if it is not finite.
   bool observe(optim::hessian_diagonal const& d) requires(optim::optimizer_traits<Optimizer>::needs.curvature) {
     begin();
-    require(d.estimate.size() == parameters_->flat_size(),
-            "sync::all_reduce: an estimate of the Hessian's diagonal has ", d.estimate.size(), " elements, there are ",
-            parameters_->flat_size(), " parameters");
+    auto const size = replica_.parameters().flat_size();
+    require(d.estimate.size() == size, "sync::all_reduce: an estimate of the Hessian's diagonal has ",
+            d.estimate.size(), " elements, there are ", size, " parameters");
     std::vector<float> mean(d.estimate.begin(), d.estimate.end());
-    auto done = owner_->submit([this, &mean](Communicator& c) {
-      trace_span const adding(trace_, "sum estimates of curvature", "comm", rank_);
-      detail::with_subject(c, behind_buckets(), [&] { c.all_reduce(std::span(mean), comm::reduction::sum); });
-    });
-    done.wait();
+    behind_buckets("sum estimates of curvature",
+                   [&mean](Communicator& c) { c.all_reduce(std::span(mean), comm::reduction::sum); });
     ++attempt_;
     for (float& x : mean) x /= static_cast<float>(ranks_);
-    return optimizer_.observe(*parameters_, state_, optim::hessian_diagonal{mean});
+    return replica_.observe(optim::hessian_diagonal{mean});
   }
 
   /// Squared norms of the last step's gradient: this rank's own, and that of all ranks.
@@ -191,23 +176,19 @@ class all_reduce_session {
       std::int64_t& n;
       ~next_attempt() { ++n; }
     } const next{attempt_};
-    if (!finite) forget_observed();
-    if (!finite) return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
-    if (!staging_.empty()) unstage();
-    if constexpr (observes)
-      if (needs_.layers) add_observed();
-    if constexpr (needs_loss)
-      if (needs_.loss) add_losses(context);
-    trace_span const stepping(trace_, "optimizer step", "optim", rank_);
+    if (!finite) return replica_.skip();
+    if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
+    auto const& needs = replica_.needs();
+    if constexpr (may_need.layers)
+      if (needs.layers) add_observed();
+    if constexpr (may_need.loss)
+      if (needs.loss) add_losses(context);
     // Replicas are equal: what tensorwise stages have to work out, each does a part of.
-    if constexpr (optim::optimizer_traits<Optimizer>::needs.whole_tensors)
-      if (needs_.whole_tensors)
+    if constexpr (may_need.whole_tensors)
+      if (needs.whole_tensors)
         context.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
-    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
-    if (last_.skipped) forget_observed();
-    observed_ = false;
-    return last_;
+    return replica_.step(context, trace_, rank_);
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
@@ -215,7 +196,7 @@ class all_reduce_session {
                      "has its state divided among ranks, so it is not what every rank would save: step it in a loop "
                      "of your own, and save what its gathered() returns",
                      Optimizer);
-    return state_.tensors(prefix + "optimizer.");
+    return replica_.state().tensors(prefix + "optimizer.");
   }
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     std::vector<named_tensor> all;
@@ -240,11 +221,12 @@ class all_reduce_session {
 
   /// Where the gradients are now: the list may have been given other memory (parameter_list::rebind) between two steps.
   void follow_memory() {
-    gradients_ = parameters_->flat_gradients();
+    auto const& parameters = replica_.parameters();
+    gradients_ = parameters.flat_gradients();
     if (!gradients_.empty()) {
       staging_ = {};
     } else {  // scattered tensors are exchanged through a copy
-      if (staging_.size() != parameters_->flat_size()) staging_ = buffer<float>(parameters_->flat_size());
+      if (staging_.size() != parameters.flat_size()) staging_ = buffer<float>(parameters.flat_size());
       gradients_ = staging_.span();
     }
   }
@@ -256,92 +238,68 @@ class all_reduce_session {
     auto const bucket = static_cast<std::int64_t>(launched_);
     auto& slot = buckets_[launched_++];
     auto const part = slot.exchange.part();
-    if (!staging_.empty()) stage(part);
-    if (measures_) squares_.own += optim::detail::sum_of_squares(gradients_.subspan(part.begin, part.size()));
+    if (!staging_.empty()) copy_to_flat(replica_.parameters(), &parameter::gradient, staging_.span(), part);
+    if (measures_) squares_.own += optim::sum_of_squares(gradients_.subspan(part.begin, part.size()));
     slot.done = owner_->submit([this, &slot, part, about = comm::subject{attempt_, bucket}](Communicator& c) {
       trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
       detail::with_subject(c, about, [&] { slot.exchange.run(c, values); });
       slot.finite = all_finite(values);
-      if (measures_) slot.squares = optim::detail::sum_of_squares(values);
+      if (measures_) slot.squares = optim::sum_of_squares(values);
     });
   }
-  static constexpr bool observes = optim::optimizer_traits<Optimizer>::needs.layers;
-  static constexpr bool needs_loss = optim::optimizer_traits<Optimizer>::needs.loss;
-  void forget_observed() {
-    if constexpr (observes)
-      if (observed_) optim::forget_observed(optimizer_, *parameters_, state_);
-    observed_ = false;
-  }
-  /// Adds up what the ranks have observed.
-  void add_observed() requires(observes) {
-    auto sums = optimizer_.unreduced_statistics(*parameters_, state_);
-    auto done = owner_->submit([this, &sums](Communicator& c) {
-      trace_span const adding(trace_, "sum what layers showed", "comm", rank_);
-      detail::with_subject(c, behind_buckets(), [&] {
-        for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
-      });
+  static constexpr optim::rule_needs may_need = optim::optimizer_traits<Optimizer>::needs;
+  /// f(communicator) on the owner's thread, as what a step exchanges when its buckets are through. Waits.
+  template <class F>
+  void behind_buckets(char const* what, F const& f, std::uint64_t bytes = 0) {
+    auto done = owner_->submit([this, what, &f, bytes](Communicator& c) {
+      trace_span const exchanging(trace_, what, "comm", rank_, bytes);
+      detail::with_subject(c, {attempt_, static_cast<std::int64_t>(buckets_.size())}, [&] { f(c); });
     });
     done.wait();
   }
+  /// Adds up what the ranks have observed.
+  void add_observed() requires(may_need.layers) {
+    auto sums = replica_.unreduced_statistics();
+    behind_buckets("sum what layers showed", [&sums](Communicator& c) {
+      for (auto const s : sums) c.all_reduce(s, comm::reduction::sum);
+    });
+  }
   /// Makes of this rank's share of the loss that of all ranks.
-  void add_losses(optim::step_context& context) requires(needs_loss) {
+  void add_losses(optim::step_context& context) requires(may_need.loss) {
     require(context.loss.has_value(),
             "sync::all_reduce: the optimizer needs the loss, and none was given: call step with step_context{.loss = "
             "this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
-    auto done = owner_->submit([this, &context](Communicator& c) {
-      trace_span const adding(trace_, "sum losses", "comm", rank_);
-      detail::with_subject(c, behind_buckets(),
-                           [&] { c.all_reduce(std::span<double>(&*context.loss, 1), comm::reduction::sum); });
+    behind_buckets("sum losses", [&context](Communicator& c) {
+      c.all_reduce(std::span<double>(&*context.loss, 1), comm::reduction::sum);
     });
-    done.wait();
   }
   /// What one rank has of `all`, for all of them (optim::distributed_preconditioning).
-  void gather(std::span<float> all,
-              std::span<std::size_t const> first) requires(optim::optimizer_traits<Optimizer>::needs.whole_tensors) {
+  void gather(std::span<float> all, std::span<std::size_t const> first) requires(may_need.whole_tensors) {
     auto const r = static_cast<std::size_t>(rank_);
     auto const own = std::as_bytes(std::span<float const>(all).subspan(first[r], first[r + 1] - first[r]));
-    auto done = owner_->submit([this, own, all](Communicator& c) {
-      trace_span const gathering(trace_, "gather optimizer's work", "comm", rank_, own.size());
-      std::vector<std::byte> parts;
-      detail::with_subject(c, behind_buckets(), [&] { c.all_gather_v(own, parts); });
-      require(parts.size() == all.size_bytes(),
-              "sync::all_reduce: the ranks divided the optimizer's work differently: ",
-              "their parameters or hyperparameters are not the same");
-      std::copy(parts.begin(), parts.end(), std::as_writable_bytes(all).begin());
-    });
-    done.wait();
-  }
-  /// What a step exchanges when its buckets are through.
-  comm::subject behind_buckets() const { return {attempt_, static_cast<std::int64_t>(buckets_.size())}; }
-  void stage(range part) {
-    for (std::size_t i = 0; i < parameters_->size(); ++i)
-      if (parameters_->offset(i) >= part.begin && parameters_->offset(i) < part.end) {
-        auto const g = (*parameters_)[i].gradient;
-        std::copy(g.begin(), g.end(), staging_.begin() + static_cast<std::ptrdiff_t>(parameters_->offset(i)));
-      }
-  }
-  void unstage() {
-    for (std::size_t i = 0; i < parameters_->size(); ++i) {
-      auto const g = (*parameters_)[i].gradient;
-      std::copy_n(staging_.data() + parameters_->offset(i), g.size(), g.data());
-    }
+    behind_buckets(
+        "gather optimizer's work",
+        [&](Communicator& c) {
+          std::vector<std::byte> parts;
+          c.all_gather_v(own, parts);
+          require(parts.size() == all.size_bytes(),
+                  "sync::all_reduce: the ranks divided the optimizer's work differently: ",
+                  "their parameters or hyperparameters are not the same");
+          std::copy(parts.begin(), parts.end(), std::as_writable_bytes(all).begin());
+        },
+        own.size());
   }
 
-  parameter_list* parameters_;
-  Optimizer optimizer_;
-  decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
-  optim::rule_needs needs_;
+  replica<Optimizer> replica_;
   std::span<float> gradients_;
   buffer<float> staging_;
   std::vector<bucket_slot> buckets_;
   std::size_t launched_ = 0;
   std::int64_t attempt_ = 0;  ///< steps that were made or abandoned: what exchanges say that they are of
-  optim::step_result last_;
   int rank_ = 0, ranks_ = 1;
   bool measures_ = false;
   squares squares_;
-  bool observed_ = false;  ///< since the last step
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.
   std::optional<comm::async<Communicator>> owner_;

@@ -14,14 +14,15 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
-#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
+#include <dovetail/sync/replica.hpp>
 
 namespace dovetail::sync {
 
@@ -99,7 +100,7 @@ class local_sgd_session {
 
   DOVETAIL_COLD local_sgd_session(local_sgd const& policy, parameter_list& parameters, Optimizer const& opt,
                                   Communicator& comm)
-      : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), comm_(&comm), every_(policy.every) {
+      : replica_(parameters, opt), comm_(&comm), every_(policy.every) {
     require(every_ >= 0, "sync::local_sgd: every is ", every_, ": it is a number of steps, or 0 for the end alone");
     require(!parameters.has_opaque(),
             "sync::local_sgd: some weights are not in the list but elsewhere, where it cannot average them: "
@@ -112,7 +113,7 @@ class local_sgd_session {
   void begin() {
     if (now_ != weights::own) put_back();
     now_ = weights::own;
-    forget_observed();
+    replica_.forget_observed();
   }
   /// Each rank's loss is a mean over its own predictions.
   float gradient_scale(std::int64_t local, std::int64_t /*global*/) const {
@@ -120,20 +121,12 @@ class local_sgd_session {
   }
   void ready(std::size_t /*first*/) {}
   /// For gradient_pass::observe: empty unless the optimizer learns from layers, here from this rank's alone.
-  std::function<void(kfac_statistics const&)> observer() {
-    if constexpr (observes)
-      if (optim::needs_of(optimizer_).layers)
-        return [this](kfac_statistics const& f) {
-          observed_ = true;
-          optimizer_.observe(*parameters_, state_, f);
-        };
-    return {};
-  }
+  std::function<void(kfac_statistics const&)> observer() { return replica_.observer(); }
 
   /// Between two steps: gives an estimate of the Hessian's diagonal to this rank's optimizer. False if it is not
   /// finite.
   bool observe(optim::hessian_diagonal const& d) requires(optim::optimizer_traits<Optimizer>::needs.curvature) {
-    return optimizer_.observe(*parameters_, state_, d);
+    return replica_.observe(d);
   }
 
   /// Applies the optimizer to this rank's gradients; collective in every `every`-th call.
@@ -162,12 +155,13 @@ class local_sgd_session {
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     if (now_ == weights::own) keep();
     now_ = weights::kept;
-    auto all = state_.tensors(prefix + "optimizer.");
+    auto all = replica_.state().tensors(prefix + "optimizer.");
     all.push_back(make_named_count(prefix + "steps", tried_));
-    for (std::size_t i = 0; i < parameters_->size(); ++i) {
-      auto const& p = (*parameters_)[i];
+    auto const& parameters = replica_.parameters();
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      auto const& p = parameters[i];
       all.push_back(make_named_tensor(prefix + "weights." + p.name,
-                                      kept_.span().subspan(parameters_->offset(i), p.size()), p.shape));
+                                      kept_.span().subspan(parameters.offset(i), p.size()), p.shape));
     }
     return all;
   }
@@ -178,56 +172,35 @@ class local_sgd_session {
  private:
   /// What the parameters hold: this rank's weights; those, or others to be put back, are kept; the mean, and they are.
   enum class weights { own, kept, mean };
-  static constexpr bool observes = optim::optimizer_traits<Optimizer>::needs.layers;
 
   optim::step_result own_step(optim::step_context const& context) {
-    bool const finite = std::all_of(parameters_->begin(), parameters_->end(),
+    bool const finite = std::all_of(replica_.parameters().begin(), replica_.parameters().end(),
                                     [](parameter const& p) { return all_finite(p.gradient); });
-    if (!finite) {
-      forget_observed();
-      return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
-    }
-    trace_span const stepping(trace_, "optimizer step", "optim", comm_->rank());
-    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
-    if (last_.skipped) forget_observed();
-    observed_ = false;
-    return last_;
-  }
-  void forget_observed() {
-    if constexpr (observes)
-      if (observed_) optim::forget_observed(optimizer_, *parameters_, state_);
-    observed_ = false;
+    return finite ? replica_.step(context, trace_, comm_->rank()) : replica_.skip();
   }
   /// Sums run in rank order and are divided once: the same bits on every rank and every backend.
   DOVETAIL_COLD void average() {
     trace_span const averaging(trace_, "average weights", "comm", comm_->rank());
     auto const ranks = static_cast<float>(comm_->size());
     comm::subject about{tried_, 0};
-    detail::each_piece(*parameters_, [&](std::span<float> w) {
+    detail::each_piece(replica_.parameters(), [&](std::span<float> w) {
       detail::with_subject(*comm_, about, [&] { comm_->all_reduce(w, comm::reduction::sum); });
       ++about.bucket;
       for (float& x : w) x /= ranks;
     });
   }
   DOVETAIL_COLD void keep() {
-    if (kept_.size() != parameters_->flat_size()) kept_ = buffer<float>(parameters_->flat_size());
-    for (std::size_t i = 0; i < parameters_->size(); ++i)
-      std::copy_n((*parameters_)[i].weight.data(), (*parameters_)[i].size(), kept_.data() + parameters_->offset(i));
+    auto const& parameters = replica_.parameters();
+    if (kept_.size() != parameters.flat_size()) kept_ = buffer<float>(parameters.flat_size());
+    copy_to_flat(parameters, &parameter::weight, kept_.span());
   }
-  DOVETAIL_COLD void put_back() {
-    for (std::size_t i = 0; i < parameters_->size(); ++i)
-      std::copy_n(kept_.data() + parameters_->offset(i), (*parameters_)[i].size(), (*parameters_)[i].weight.data());
-  }
+  DOVETAIL_COLD void put_back() { copy_from_flat(kept_.span(), replica_.parameters(), &parameter::weight); }
 
-  parameter_list* parameters_;
-  Optimizer optimizer_;
-  decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>())) state_;
+  replica<Optimizer> replica_;
   Communicator* comm_;
   std::int64_t every_ = 0, tried_ = 0;
   weights now_ = weights::own;
   buffer<float> kept_;  ///< this rank's weights, while the parameters hold others
-  optim::step_result last_;
-  bool observed_ = false;  ///< since the last step
   trace* trace_ = nullptr;
 };
 

@@ -14,6 +14,7 @@
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -331,11 +332,9 @@ class sharded {
   /// The same as all_gather over weights that lie in one piece.
   void gather_apart(parameter_list const& parameters, state_type& s) const {
     s.flat.resize(parameters.flat_size());
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      std::copy(parameters[i].weight.begin(), parameters[i].weight.end(), s.flat.data() + parameters.offset(i));
+    copy_to_flat(parameters, &parameter::weight, s.flat);
     comm_->all_gather(std::span(s.flat));
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      std::copy_n(s.flat.data() + parameters.offset(i), parameters[i].size(), parameters[i].weight.data());
+    copy_from_flat(s.flat, parameters, &parameter::weight);
   }
 
   /// Bytes of arrays that are exchanged at once, about: they are copied for that.

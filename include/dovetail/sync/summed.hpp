@@ -10,6 +10,7 @@
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/sync/agreement.hpp>
 
@@ -61,12 +62,9 @@ class summed_function {
             "sync::summed: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
             "list with their memory");
     staging_.resize(p.flat_size());  // tensors that lie apart from each other
-    for (std::size_t i = 0; i < p.size(); ++i)
-      std::copy(p[i].gradient.begin(), p[i].gradient.end(),
-                staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)));
+    copy_to_flat(p, &parameter::gradient, staging_);
     comm_->all_reduce(std::span<float>(staging_), comm::reduction::sum);
-    for (std::size_t i = 0; i < p.size(); ++i)
-      std::copy_n(staging_.begin() + static_cast<std::ptrdiff_t>(p.offset(i)), p[i].size(), p[i].gradient.begin());
+    copy_from_flat(staging_, p, &parameter::gradient);
   }
 
   Function f_;

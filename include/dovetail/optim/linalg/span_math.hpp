@@ -78,3 +78,8 @@ inline float largest_of(F const& f, std::span<float const> first, In const&... i
 }
 
 }  // namespace dovetail::optim::detail
+
+namespace dovetail::optim {
+/// The sum of x[i]^2, in double precision.
+using detail::sum_of_squares;
+}  // namespace dovetail::optim

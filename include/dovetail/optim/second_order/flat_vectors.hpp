@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
@@ -72,12 +73,10 @@ inline void gather(parameter_list const& p, std::span<float> parameter::*member,
   require(!p.has_opaque(),
           "optim: some tensors of this parameter list are elsewhere, where a method that sees all parameters as one "
           "vector cannot read them: give it a list with their memory");
-  for (std::size_t i = 0; i < p.size(); ++i)
-    std::copy_n((p[i].*member).begin(), p[i].size(), to.begin() + static_cast<std::ptrdiff_t>(p.offset(i)));
+  copy_to_flat(p, member, to);
 }
 inline void scatter(std::span<float const> from, parameter_list const& p, std::span<float> parameter::*member) {
-  for (std::size_t i = 0; i < p.size(); ++i)
-    std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(p.offset(i)), p[i].size(), (p[i].*member).begin());
+  copy_from_flat(from, p, member);
 }
 /// The weights of a list become x + step d.
 inline void move_to(parameter_list const& p, std::span<float const> x, double step, std::span<float const> d,

@@ -54,13 +54,18 @@ double move_along(parameter_list const& p, std::span<float const> v, std::span<f
   }
   return step;
 }
-/// Both ways, for a central difference. The step balances what float loses in it, eps |f| / step, with step^2 times the
-/// third derivative: cbrt(eps).
+}  // namespace detail
+
+/// Calls f(1) and f(-1) with the weights moved by a step along v and against it, for a central difference, and puts
+/// them back from `w`, which is room for them. Returns the step, 0 if there is none to be made. The step balances what
+/// float loses in it, eps |f| / step, with step^2 times the third derivative: cbrt(eps).
 template <class F>
 double move_both_ways(parameter_list const& p, std::span<float const> v, std::span<float> w,
                       step_context const& options, F const& f) {
-  return move_along(p, v, w, 0.00492156660115, {1, -1}, options, f);
+  return detail::move_along(p, v, w, 0.00492156660115, {1, -1}, options, f);
 }
+
+namespace detail {
 
 /// While it lives, a product that has `hold_gradient` knows the gradient of the present weights, which must stay.
 template <class Product>
@@ -106,7 +111,7 @@ class hessian_product {
     };
     constexpr double root = 3.4526698e-4;  // of float's epsilon
     double const step = held_ ? detail::move_along(*p_, v, weights_.span(), root, {1}, options_, evaluate)
-                              : detail::move_both_ways(*p_, v, weights_.span(), options_, evaluate);
+                              : move_both_ways(*p_, v, weights_.span(), options_, evaluate);
     auto const factor = static_cast<float>(step > 0 ? (held_ ? 1 : 0.5) / step : 0);
     if (step == 0) return std::fill(out.begin(), out.end(), 0.0f);
     detail::map_vectors(

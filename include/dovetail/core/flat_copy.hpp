@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <span>
+
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/shard.hpp>
+
+// Tensors that may lie anywhere, as one vector over the flat index space of their list.
+
+namespace dovetail {
+
+/// All flat indices.
+inline constexpr range everything{0, std::numeric_limits<std::size_t>::max()};
+
+/// Copies weights or gradients (`&parameter::weight`, `&parameter::gradient`) to their places in `flat`, which is as
+/// long as the list's flat index space: of the tensors that begin in `part`. None of them may be opaque.
+inline void copy_to_flat(parameter_list const& p, std::span<float> parameter::*member, std::span<float> flat,
+                         range part = everything) {
+  for (std::size_t i = 0; i < p.size(); ++i)
+    if (p.offset(i) >= part.begin && p.offset(i) < part.end)
+      std::copy((p[i].*member).begin(), (p[i].*member).end(), flat.data() + p.offset(i));
+}
+/// The other way, all tensors.
+inline void copy_from_flat(std::span<float const> flat, parameter_list const& p, std::span<float> parameter::*member) {
+  for (std::size_t i = 0; i < p.size(); ++i)
+    std::copy_n(flat.data() + p.offset(i), p[i].size(), (p[i].*member).begin());
+}
+
+}  // namespace dovetail

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/core/batch.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/core/trace.hpp>
+#include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
+#include <dovetail/optim/step.hpp>
+
+namespace dovetail::sync {
+
+/// What every session has, one of a program's own as well: a rank's parameters, the optimizer that steps them, and its
+/// state. Knows what has been observed of layers since the last step, and forgets it when a step is not made. Refers to
+/// the parameters. Not thread-safe.
+template <class Optimizer>
+class replica {
+ public:
+  using traits = optim::optimizer_traits<Optimizer>;
+  using state_type = typename traits::state_type;
+
+  replica(parameter_list& parameters, Optimizer const& opt)
+      : parameters_(&parameters), optimizer_(opt), state_(opt.init(parameters)), needs_(optim::needs_of(opt)) {}
+
+  parameter_list& parameters() const { return *parameters_; }
+  Optimizer const& optimizer() const { return optimizer_; }
+  state_type& state() { return state_; }
+  /// What the optimizer does need, also one that is chosen when the program runs.
+  optim::rule_needs const& needs() const { return needs_; }
+
+  /// For gradient_pass::observe: empty unless the optimizer learns from layers. Valid as long as the replica.
+  std::function<void(kfac_statistics const&)> observer() {
+    if constexpr (traits::needs.layers)
+      if (needs_.layers)
+        return [this](kfac_statistics const& f) {
+          observed_ = true;
+          optimizer_.observe(*parameters_, state_, f);
+        };
+    return {};
+  }
+  void forget_observed() {
+    if constexpr (traits::needs.layers)
+      if (observed_) optim::forget_observed(optimizer_, *parameters_, state_);
+    observed_ = false;
+  }
+  /// What layers have shown since the last step, to be added up over ranks.
+  std::vector<std::span<float>> unreduced_statistics() requires(traits::needs.layers) {
+    return optimizer_.unreduced_statistics(*parameters_, state_);
+  }
+  /// Gives an estimate of the Hessian's diagonal to the optimizer; false if it is not finite.
+  bool observe(optim::hessian_diagonal const& d) requires(traits::needs.curvature) {
+    return optimizer_.observe(*parameters_, state_, d);
+  }
+
+  /// One step with the gradients of the parameters.
+  optim::step_result step(optim::step_context const& context, trace* to, int rank) {
+    trace_span const stepping(to, "optimizer step", "optim", rank);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
+    if (last_.skipped) forget_observed();
+    observed_ = false;
+    return last_;
+  }
+  /// No step: the gradients are not finite.
+  optim::step_result skip() {
+    forget_observed();
+    return {.skipped = true, .step = last_.step, .lr = last_.lr, .gradient_norm = -1};
+  }
+
+ private:
+  parameter_list* parameters_;
+  Optimizer optimizer_;
+  state_type state_;
+  optim::rule_needs needs_;
+  optim::step_result last_;
+  bool observed_ = false;  ///< since the last step
+};
+
+}  // namespace dovetail::sync
