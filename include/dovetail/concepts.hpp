@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/comm/operation.hpp>
@@ -79,10 +80,10 @@ template <class C>
 concept codec = std::copyable<C> &&
     requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,
              std::span<std::byte const> payload, std::span<float> values, float weight) {
-  { C::summable } -> std::convertible_to<bool>;
-  { C::fixed_size } -> std::convertible_to<bool>;
-  { C::unbiased } -> std::convertible_to<bool>;
-  { C::wants_error_feedback } -> std::convertible_to<bool>;
+  typename std::bool_constant<bool{C::summable}>;
+  typename std::bool_constant<bool{C::fixed_size}>;
+  typename std::bool_constant<bool{C::unbiased}>;
+  typename std::bool_constant<bool{C::wants_error_feedback}>;
   { c.wire_size(n) } -> std::same_as<std::size_t>;
   { c.init(b) } -> std::copyable;
   requires requires(decltype(c.init(b))& state) {

@@ -187,9 +187,10 @@ class chain {
   step_result step(parameter_list const& parameters, state& s, step_options const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
                    step_options const& options = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     return step_groups<1>({*this}, parameters, s, source, options);
   }
 

@@ -81,10 +81,11 @@ struct plan_of {
     ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
     return stages().step(parameters, state, options);                                                            \
   }                                                                                                              \
-  template <::dovetail::optim::gradient_source Source>                                                           \
+  template <::dovetail::optim::detail::source_argument Source>                                                   \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,           \
                                       Source const& source, ::dovetail::optim::step_options const& options = {}) \
       const {                                                                                                    \
+    static_assert(::dovetail::optim::detail::must_be_a_source<Source>::holds);                                   \
     ::dovetail::optim::detail::check_hyperparameters(*this);                                                     \
     return stages().step(parameters, state, source, options);                                                    \
   }

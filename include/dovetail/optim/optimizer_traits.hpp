@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -51,6 +52,15 @@ struct rule_needs {
   friend constexpr bool operator==(rule_needs const&, rule_needs const&) = default;
 };
 
+namespace detail::optimizer_members {
+DOVETAIL_MEMBER_FUNCTION(check_state)
+DOVETAIL_MEMBER_CONSTANT(observes)
+DOVETAIL_MEMBER_CONSTANT(needs_loss)
+DOVETAIL_MEMBER_CONSTANT(whole_tensors)
+DOVETAIL_MEMBER_CONSTANT(division_block)
+DOVETAIL_MEMBER_CONSTANT(steps_together)
+}  // namespace detail::optimizer_members
+
 template <class O>
 struct optimizer_traits {
   using state_type =
@@ -65,23 +75,28 @@ struct optimizer_traits {
                                                 Source const& source, step_options const& x) {
     { o.step(p, s, source, x) } -> std::convertible_to<step_result>;
   };
-  static constexpr bool observes = requires { requires static_cast<bool>(O::observes); };
-  static constexpr bool needs_loss = requires { requires static_cast<bool>(O::needs_loss); };
-  static constexpr bool says_whole_tensors = requires { static_cast<bool>(O::whole_tensors); };
-  static constexpr bool whole_tensors = !requires { requires !static_cast<bool>(O::whole_tensors); };
+  static constexpr bool observes = detail::optimizer_members::observes_or<O>(false);
+  static constexpr bool needs_loss = detail::optimizer_members::needs_loss_or<O>(false);
+  static constexpr bool says_whole_tensors = detail::optimizer_members::whole_tensors_fits<O, bool>;
+  static constexpr bool whole_tensors = detail::optimizer_members::whole_tensors_or<O>(true);
   /// Elements of a tensor between which bounds of its parts cannot lie (optim/sharding.hpp); `undivided`: all of them.
   static constexpr std::size_t division_block = [] {
     if constexpr (whole_tensors)
       return undivided;
-    else if constexpr (requires { O::division_block; })
-      return static_cast<std::size_t>(O::division_block);
     else
-      return std::size_t{1};
+      return detail::optimizer_members::division_block_or<O>(std::size_t{1});
   }();
   /// A step is itself an exchange between ranks, as that of sync::shard is.
-  static constexpr bool steps_together = requires { requires static_cast<bool>(O::steps_together); };
+  static constexpr bool steps_together = detail::optimizer_members::steps_together_or<O>(false);
   static constexpr bool chosen_when_run = requires(O const& o) {
     { o.needs() } -> std::convertible_to<rule_needs>;
+  };
+  static constexpr bool checks_states =
+      requires(O const& o, parameter_list const& p, state_type const& s) { o.check_state(p, s); };
+  /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
+  template <class Exchange>
+  static constexpr bool shares = requires(O const& o, parameter_list const& p, state_type& s, Exchange const& e) {
+    o.share(p, s, e);
   };
 };
 
@@ -97,10 +112,6 @@ constexpr rule_needs needs_of(O const& o) {
 
 namespace detail {
 
-namespace optimizer_members {
-DOVETAIL_MEMBER_FUNCTION(check_state)
-}  // namespace optimizer_members
-
 /// Refuses an optimizer with a member that would be left out.
 template <class O>
 struct must_be_an_optimizer {
@@ -115,7 +126,16 @@ struct must_be_an_optimizer {
                    "says that it observes, and has not observe(parameters, state, kfac_statistics const&), "
                    "unreduced_statistics(parameters, state) and forget_observed(parameters, state), all const",
                    O);
-  static constexpr bool unsaid = layers && !requires { O::observes; };
+  static constexpr bool constants = !optimizer_members::observes_misfits<O, bool>() &&
+                                    !optimizer_members::needs_loss_misfits<O, bool>() &&
+                                    !optimizer_members::whole_tensors_misfits<O, bool>() &&
+                                    !optimizer_members::steps_together_misfits<O, bool>() &&
+                                    !optimizer_members::division_block_misfits<O, std::size_t>();
+  DOVETAIL_REQUIRE(constants,
+                   "what it says of itself is not `static constexpr bool observes`, `needs_loss`, `whole_tensors`, "
+                   "`steps_together`, or `static constexpr std::size_t division_block`",
+                   O);
+  static constexpr bool unsaid = layers && !optimizer_members::observes_fits<O, bool>;
   DOVETAIL_REQUIRE(!unsaid,
                    "has observe, and does not say `static constexpr bool observes = true`: it would never be "
                    "called",
@@ -124,12 +144,11 @@ struct must_be_an_optimizer {
                    "says that it needs the loss, and its step does not take it: step(parameters, state, step_options "
                    "const&) const",
                    O);
-  static constexpr bool checks = requires(O const& o, parameter_list const& p, S const& s) { o.check_state(p, s); };
-  DOVETAIL_REQUIRE(!optimizer_members::has_check_state<O> || checks,
+  static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
+  DOVETAIL_REQUIRE(checks,
                    "its check_state cannot be called as check_state(parameter_list const&, state const&) const", O);
-  static constexpr bool holds = (!traits::observes || layers) && !unsaid &&
-                                (!traits::needs_loss || traits::takes_options) &&
-                                (!optimizer_members::has_check_state<O> || checks);
+  static constexpr bool holds = (!traits::observes || layers) && constants && !unsaid &&
+                                (!traits::needs_loss || traits::takes_options) && checks;
 };
 
 }  // namespace detail

@@ -43,8 +43,9 @@ struct frozen {
     check_state(p, s);
     return {.step = ++s.steps};
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& p, state_type& s, Source const&, step_options const& = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     return step(p, s);
   }
 };
@@ -163,9 +164,10 @@ class partition {
   step_result step(parameter_list const& parameters, state_type& s, step_options const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_options const& options = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     source.check(parameters);
     check(parameters, s, options);
     step_result all;
