@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a model that a trainer would leave out, or could not use, is refused.
-// mistakes: 4
+// mistakes: 6
 // first error 1 gcc: `loss_sums evaluate\(batch const&, int threads\)`.*line
 // first error 1 clang: line.*`loss_sums evaluate\(batch const&, int threads\)`
 // first error 2 gcc: `loss_sums evaluate\(batch const&, int threads\)`.*line
@@ -9,6 +9,10 @@
 // first error 3 clang: line.*`loss_sums evaluate\(batch const&, int threads\)`
 // first error 4 gcc: cannot be assigned.*line
 // first error 4 clang: line.*cannot be assigned
+// first error 5 gcc: `static constexpr bool evaluates = ...`.*line
+// first error 5 clang: line.*`static constexpr bool evaluates = ...`
+// first error 6 gcc: `loss_sums evaluate\(batch const&, int threads\)`.*line
+// first error 6 clang: line.*`loss_sums evaluate\(batch const&, int threads\)`
 #include <dovetail/comm/threads.hpp>
 #include <dovetail/optim/rules/sgd.hpp>
 #include <dovetail/sync/all_reduce.hpp>
@@ -26,6 +30,10 @@ struct line {
 #elif FAIL == 3
  private:
   loss_sums evaluate(batch const&, int) { return {}; }
+#elif FAIL == 5
+  bool evaluates = false;
+#elif FAIL == 6  // there is none
+  static constexpr bool evaluates = true;
 #elif FAIL == 4
   int const width = 1;
 #endif

@@ -20,6 +20,7 @@
 #include <dovetail/data/memory.hpp>
 #include <dovetail/io/run_state.hpp>
 #include <dovetail/optim.hpp>
+#include <dovetail/optim/sam.hpp>
 #include <dovetail/sync.hpp>
 #include <dovetail/train/trainer.hpp>
 #include <dovetail/train/training_loop.hpp>
@@ -57,7 +58,7 @@ struct least_model {
     return sums;
   }
 };
-static_assert(model<least_model> && !train::model_traits<least_model>::evaluates);
+static_assert(model<least_model> && !model_traits<least_model>::evaluates);
 
 /// The same, which can be evaluated as well.
 struct least_evaluable : least_model {
@@ -70,7 +71,7 @@ struct least_evaluable : least_model {
   }
   inline static gradient_pass no_gradients{};
 };
-static_assert(train::model_traits<least_evaluable>::evaluates);
+static_assert(model_traits<least_evaluable>::evaluates);
 
 /// Steps with a rate that falls, so that its state matters.
 struct least_optimizer {
@@ -386,6 +387,19 @@ TEST_CASE("the least model that can be evaluated is, on the least dataset") {
     CHECK(after.count == 40);
     CHECK(after.loss < before.loss / 10);
   }
+}
+
+TEST_CASE("a model around the least one trains as it does, and can be evaluated if that one can") {
+  static_assert(!evaluable<optim::sam<least_model>> && evaluable<optim::sam<least_evaluable>>);
+  train::trainer around{optim::sam{.model = least_model{}, .rho = 0}, least_optimizer{}, sync::all_reduce{},
+                        comm::threads{2}};
+  train::trainer itself{least_model{}, least_optimizer{}, sync::all_reduce{}, comm::threads{2}};
+  around.fit(least_dataset{}, {.batch = 4, .steps = 9});
+  itself.fit(least_dataset{}, {.batch = 4, .steps = 9});
+  CHECK(around.model().model.w == itself.model().w);
+  train::trainer evaluated{optim::sam{.model = least_evaluable{}}, least_optimizer{}, sync::all_reduce{},
+                           comm::threads{2}};
+  CHECK(evaluated.evaluate(least_dataset{}).count == 40);
 }
 
 TEST_CASE("a dataset that says what is in it is compared when a training goes on; one that does not by its size") {

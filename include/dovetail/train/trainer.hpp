@@ -16,11 +16,11 @@
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/cores.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/io/saved_state.hpp>
 #include <dovetail/nn/with_loss.hpp>
-#include <dovetail/train/model_traits.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/restore.hpp>
@@ -43,7 +43,12 @@ namespace dovetail::train {
 /// all call the same, restore included. Callbacks of fit may not call the trainer: it throws argument_error.
 template <class Model, class Optimizer, class Sync, class World>
 class trainer {
-  static_assert(detail::must_be_a_model<Model>::holds);
+  DOVETAIL_REQUIRE(model<Model>,
+                   "is no model: it needs parameters() -> parameter_list& and gradients(batch, gradient_pass) -> "
+                   "loss_sums (see concepts.hpp); a network is followed by its loss: trainer{network, loss, optimizer, "
+                   "synchronizer, world}",
+                   Model);
+  static_assert(dovetail::detail::must_be_a_model<Model>::holds);
   DOVETAIL_REQUIRE(std::is_move_assignable_v<Model>,
                    "cannot be assigned: fit assigns what it trained to the trainer's model", Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",

@@ -16,6 +16,7 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/io/saved_state.hpp>
@@ -23,7 +24,6 @@
 #include <dovetail/optim/step_options.hpp>
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/session_traits.hpp>
-#include <dovetail/train/model_traits.hpp>
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/preconditions.hpp>
@@ -46,7 +46,7 @@ class training_loop {
       std::declval<parameter_list&>(), std::declval<Optimizer const&>(), std::declval<Communicator&>()));
   using session_traits = sync::session_traits<session>;
   static_assert(sync::detail::must_be_a_session<session>::holds);
-  static_assert(detail::must_be_a_model<Model>::holds);
+  static_assert(dovetail::detail::must_be_a_model<Model>::holds);
   static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
 
  public:
