@@ -90,8 +90,9 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   name()                     for messages and tables                     default: "codec"
 ///   encode_with_residual(…)    error feedback in passes of its own         default: encode, then decode_add
 ///   decode_add(…, state)       after several rounds                        default: decode_add as above
-/// Of several rounds encode takes the round last, with a default (`int round = 0`); between them `absorb(payload, state,
-/// round)` takes in what the ranks' payloads of that round added up to. Only exchange::all_reduce makes more than one.
+/// Of several rounds encode takes the round last, with a default (`int round = 0`); between them `absorb(payload,
+/// state, round)` takes in what the ranks' payloads of that round added up to. Only exchange::all_reduce makes more
+/// than one.
 template <class C>
 concept codec = std::copyable<C> &&
     requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,

@@ -70,18 +70,18 @@ struct doubled : base {
 #elif FAIL == 2
   static nn::shape output(nn::shape const& in) { return in; }
 #else
-  static constexpr nn::shape output(nn::shape const& in) { return in; }
+static constexpr nn::shape output(nn::shape const& in) { return in; }
 #endif
 #if FAIL == 3
   static constexpr nn::scratch_plan scratch() { return {1, 0}; }
 #elif FAIL == 4
   static constexpr nn::scratch_plan scratch{1, 0};
 #elif FAIL == 5
-  static constexpr nn::scratch_plan scratch(nn::shape const& in) { return in.rank == 1 ? throw 1 : nn::scratch_plan{}; }
+static constexpr nn::scratch_plan scratch(nn::shape const& in) { return in.rank == 1 ? throw 1 : nn::scratch_plan{}; }
 #elif FAIL == 21
-  static nn::scratch_plan scratch(nn::shape const&) = delete;
+static nn::scratch_plan scratch(nn::shape const&) = delete;
 #elif FAIL != 20
-  static constexpr nn::scratch_plan scratch(nn::shape const&, int = 0) { return {1, 0}; }
+static constexpr nn::scratch_plan scratch(nn::shape const&, int = 0) { return {1, 0}; }
 #endif
 #if FAIL == 6
   static constexpr void flops(nn::shape const&) {}
@@ -99,7 +99,7 @@ struct doubled : base {
 #elif FAIL == 22
   static bool in_place;
 #else
-  static constexpr std::false_type in_place{};
+static constexpr std::false_type in_place{};
 #endif
 #if FAIL == 11  // whose address would be true
   static constexpr bool keeps_output() { return false; }
@@ -130,9 +130,9 @@ struct doubled : base {
 #elif FAIL == 17
   static void backward(nn::layer_call<nn::plain>&) {}
 #else
-  static void backward(auto const& c) {
-    for (std::int64_t i = 0; c.dx && i < c.out_size(); ++i) c.dx[i] = 2 * c.dy[i];
-  }
+static void backward(auto const& c) {
+  for (std::int64_t i = 0; c.dx && i < c.out_size(); ++i) c.dx[i] = 2 * c.dy[i];
+}
 #endif
 #if FAIL == 18
   static void factors(auto const&) {}

@@ -44,7 +44,7 @@ inline optim::step_result step(optim::adamw const& rule, parameter_list const& p
 #if FAIL == 1
   return rule.step(p, s, 0.5f);
 #elif FAIL == 2
-  return rule.step(p, s, std::vector<std::span<fp16 const>>{}, {});
+  return rule.step(p, s, std::vector<std::span<fp16 const> >{}, {});
 #else
   return rule.step(p, s, negated{});
 #endif

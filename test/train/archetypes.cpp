@@ -138,7 +138,9 @@ struct least_of_two_rounds {
   using wire_type = float;
   struct state_type {
     float ranks = 0;
-    std::vector<named_tensor> tensors(std::string const& prefix) { return {make_named_tensor(prefix + "ranks", ranks)}; }
+    std::vector<named_tensor> tensors(std::string const& prefix) {
+      return {make_named_tensor(prefix + "ranks", ranks)};
+    }
   };
   static std::size_t wire_size(std::size_t n) { return (n ? n : 1) * sizeof(float); }
   static state_type init(compress::bucket const&) { return {}; }
@@ -370,7 +372,8 @@ TEST_CASE("what the least codec moves is predicted, and its name is for tables")
 TEST_CASE("the least model, dataset, optimizer and codec are trained by a trainer, saved and go on, bit for bit") {
   for (int ranks : {1, 2}) {
     check_resumed<least_model>(sync::all_reduce{}, least_dataset{}, ranks);
-    check_resumed<least_model>(sync::all_reduce{compress::error_feedback{least_divided{}}}, least_known_dataset{}, ranks);
+    check_resumed<least_model>(sync::all_reduce{compress::error_feedback{least_divided{}}}, least_known_dataset{},
+                               ranks);
     check_resumed<least_evaluable>(sync::all_reduce{least_of_two_rounds{}}, least_dataset{}, ranks);
     check_resumed<least_model>(least_synchronizer{}, least_dataset{}, ranks);
     check_resumed<least_model>(sync::local_sgd{}, least_dataset{}, ranks);

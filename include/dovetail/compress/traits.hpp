@@ -28,10 +28,11 @@
 //   name() const                                        for messages and tables: converts to std::string; "codec"
 //   decode_add(payload, out, weight, state&) const      after several rounds; default: decode_add(payload, out, weight)
 //   std::size_t encode_with_residual(bucket, std::span<float> residual, state&, out) const
-//                                                       error feedback in passes of its own; default: encode, decode_add
+//                                                       error feedback in passes of its own; default: encode,
+//                                                       decode_add
 //
-// A member of these names that cannot be used so is refused. Of wire_size and decode_add, which have several forms, that
-// is seen where no form fits.
+// A member of these names that cannot be used so is refused. Of wire_size and decode_add, which have several forms,
+// that is seen where no form fits.
 namespace dovetail::compress {
 
 /// State of a codec that remembers nothing.
@@ -84,7 +85,9 @@ concept encodes_rounds = requires(C const& c, bucket const& b, State& s, bytes_o
   { c.encode(b, s, out, round) } -> std::same_as<std::size_t>;
 };
 template <class C, class State>
-concept absorbs = requires(C const& c, bytes_in payload, State& s, int round) { c.absorb(payload, s, round); };
+concept absorbs = requires(C const& c, bytes_in payload, State& s, int round) {
+  c.absorb(payload, s, round);
+};
 template <class C, class State>
 concept decodes_with_state = requires(C const& c, bytes_in payload, std::span<float> out, float weight, State& s) {
   c.decode_add(payload, out, weight, s);

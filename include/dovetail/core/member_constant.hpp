@@ -16,28 +16,28 @@ template <class T>
 concept no_address = !std::is_pointer_v<std::decay_t<T>> && !std::is_member_pointer_v<std::decay_t<T>>;
 }  // namespace dovetail::detail
 
-#define DOVETAIL_MEMBER_CONSTANT(name)                                                                    \
-  DOVETAIL_MEMBER(name)                                                                                   \
-  template <class T>                                                                                      \
-  concept name##_of_objects = requires {                                                                  \
-    requires std::is_member_pointer_v<decltype(&T::name)>;                                                \
-  };                                                                                                      \
-  template <class T, class As>                                                                            \
-  concept name##_fits = !name##_of_objects<T> && requires {                                               \
-    requires ::dovetail::detail::no_address<decltype(T::name)>;                                           \
-    typename std::integral_constant<As, As{T::name}>;                                                     \
-  };                                                                                                      \
-  template <class T, class As>                                                                            \
-  consteval bool name##_misfits() {                                                                       \
-    if constexpr (name##_fits<T, As>)                                                                     \
-      return false;                                                                                       \
-    else                                                                                                  \
-      return has_##name<T>;                                                                               \
-  }                                                                                                       \
-  template <class T, class As>                                                                            \
-  consteval As name##_or(As otherwise) {                                                                  \
-    if constexpr (name##_fits<T, As>)                                                                     \
-      return As{T::name};                                                                                 \
-    else                                                                                                  \
-      return otherwise;                                                                                   \
+#define DOVETAIL_MEMBER_CONSTANT(name)                          \
+  DOVETAIL_MEMBER(name)                                         \
+  template <class T>                                            \
+  concept name##_of_objects = requires {                        \
+    requires std::is_member_pointer_v<decltype(&T::name)>;      \
+  };                                                            \
+  template <class T, class As>                                  \
+  concept name##_fits = !name##_of_objects<T> && requires {     \
+    requires ::dovetail::detail::no_address<decltype(T::name)>; \
+    typename std::integral_constant<As, As{T::name}>;           \
+  };                                                            \
+  template <class T, class As>                                  \
+  consteval bool name##_misfits() {                             \
+    if constexpr (name##_fits<T, As>)                           \
+      return false;                                             \
+    else                                                        \
+      return has_##name<T>;                                     \
+  }                                                             \
+  template <class T, class As>                                  \
+  consteval As name##_or(As otherwise) {                        \
+    if constexpr (name##_fits<T, As>)                           \
+      return As{T::name};                                       \
+    else                                                        \
+      return otherwise;                                         \
   }

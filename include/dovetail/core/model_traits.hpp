@@ -12,7 +12,8 @@
 //   loss_sums evaluate(batch const&, int threads)       the losses alone, without gradients and noise: what
 //                                                       trainer.evaluate needs; without it a model is trained only
 //   predict(batch const&, int threads)                  outputs without noise; optim::sam passes it on as it is
-//   static constexpr bool evaluates = ...               of a model around another one, whose `evaluate` has a constraint:
+//   static constexpr bool evaluates = ...               of a model around another one, whose `evaluate` has a
+//   constraint:
 //                                                       whether it is met; default: true if there is an `evaluate`
 
 namespace dovetail {
@@ -24,10 +25,10 @@ DOVETAIL_MEMBER_CONSTANT(evaluates)
 
 template <class Model, class Batch = batch>
 struct model_traits {
-  static constexpr bool evaluates = requires(Model& m, Batch const& b, int threads) {
+  static constexpr bool evaluates = requires(Model & m, Batch const& b, int threads) {
     { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
   };
-  static constexpr bool predicts = requires(Model& m, Batch const& b, int threads) { m.predict(b, threads); };
+  static constexpr bool predicts = requires(Model & m, Batch const& b, int threads) { m.predict(b, threads); };
 };
 
 namespace detail {

@@ -35,8 +35,8 @@ struct batch_buffer {
 /// Where samples come from. `load` fills `out` with the samples of `indices` (each in [0, size())), in their order; it
 /// may be called from several threads at once. Copies must be cheap, because every rank holds one: the datasets of
 /// this folder share their memory.
-/// A dataset may also have `std::uint64_t identity() const`, a number that is another one when its samples are others: a
-/// training that goes on compares it. Without one the size alone is compared.
+/// A dataset may also have `std::uint64_t identity() const`, a number that is another one when its samples are others:
+/// a training that goes on compares it. Without one the size alone is compared.
 template <class D>
 concept dataset = std::copy_constructible<D> &&
     requires(D const& d, std::span<std::int64_t const> indices, batch_buffer& out) {

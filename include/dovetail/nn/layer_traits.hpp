@@ -64,9 +64,13 @@ struct layer_traits {
     { L::template check<At>() } -> std::same_as<void>;
   };
   template <class Backend>
-  static constexpr bool has_forward = requires(layer_call<Backend> const& c) { L::forward(c); };
+  static constexpr bool has_forward = requires(layer_call<Backend> const& c) {
+    L::forward(c);
+  };
   template <class Backend>
-  static constexpr bool has_backward = requires(layer_call<Backend> const& c) { L::backward(c); };
+  static constexpr bool has_backward = requires(layer_call<Backend> const& c) {
+    L::backward(c);
+  };
   template <class Backend>
   static constexpr bool has_factors = requires(layer_call<Backend> const& c, detail::factors_sink const& f) {
     L::factors(c, f);
@@ -155,8 +159,7 @@ struct check_layer {
                   "the layer's `scratch` cannot be called as `static constexpr scratch_plan scratch(shape const& in)`");
   DOVETAIL_BREACH(flops,
                   "the layer's `flops` cannot be called as `static constexpr std::int64_t flops(shape const& in)`");
-  DOVETAIL_BREACH(check,
-                  "the layer's `check` cannot be called as `template <class At> static constexpr void check()`");
+  DOVETAIL_BREACH(check, "the layer's `check` cannot be called as `template <class At> static constexpr void check()`");
   DOVETAIL_BREACH(late_tokens, "this layer reads tokens and must be the first of its network");
 #undef DOVETAIL_BREACH
   static constexpr bool holds = Fault == none;

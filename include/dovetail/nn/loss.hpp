@@ -56,8 +56,8 @@ struct loss_traits {
   static constexpr bool has_fits = requires(shape const& output) {
     { L::fits(output) } -> std::same_as<bool>;
   };
-  static constexpr bool has_curvature = requires(L const& l, predictions const& p, float scale, float const* v,
-                                                 float* out) {
+  static constexpr bool has_curvature =
+      requires(L const& l, predictions const& p, float scale, float const* v, float* out) {
     l.curvature(p, scale, v, out);
   };
   static constexpr bool is_log_likelihood = detail::loss_members::is_log_likelihood_or<L>(false);
@@ -84,12 +84,13 @@ struct must_be_a_loss {
                    "const`",
                    L);
   DOVETAIL_REQUIRE(fits, "the loss's `fits` cannot be called as `static constexpr bool fits(shape const& output)`", L);
-  DOVETAIL_REQUIRE(curvature,
-                   "the loss's `curvature` cannot be called as `curvature(predictions const&, float scale, float const* "
-                   "v, float* out) const`",
+  DOVETAIL_REQUIRE(
+      curvature,
+      "the loss's `curvature` cannot be called as `curvature(predictions const&, float scale, float const* "
+      "v, float* out) const`",
+      L);
+  DOVETAIL_REQUIRE(likelihood, "the loss's `is_log_likelihood` is not `static constexpr bool is_log_likelihood = ...`",
                    L);
-  DOVETAIL_REQUIRE(likelihood,
-                   "the loss's `is_log_likelihood` is not `static constexpr bool is_log_likelihood = ...`", L);
   static constexpr bool holds = loss<L> && fits && curvature && likelihood;
 };
 

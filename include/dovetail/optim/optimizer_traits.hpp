@@ -91,8 +91,9 @@ struct optimizer_traits {
   static constexpr bool chosen_when_run = requires(O const& o) {
     { o.needs() } -> std::convertible_to<rule_needs>;
   };
-  static constexpr bool checks_states =
-      requires(O const& o, parameter_list const& p, state_type const& s) { o.check_state(p, s); };
+  static constexpr bool checks_states = requires(O const& o, parameter_list const& p, state_type const& s) {
+    o.check_state(p, s);
+  };
   /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
   template <class Exchange>
   static constexpr bool shares = requires(O const& o, parameter_list const& p, state_type& s, Exchange const& e) {
@@ -126,11 +127,10 @@ struct must_be_an_optimizer {
                    "says that it observes, and has not observe(parameters, state, kfac_statistics const&), "
                    "unreduced_statistics(parameters, state) and forget_observed(parameters, state), all const",
                    O);
-  static constexpr bool constants = !optimizer_members::observes_misfits<O, bool>() &&
-                                    !optimizer_members::needs_loss_misfits<O, bool>() &&
-                                    !optimizer_members::whole_tensors_misfits<O, bool>() &&
-                                    !optimizer_members::steps_together_misfits<O, bool>() &&
-                                    !optimizer_members::division_block_misfits<O, std::size_t>();
+  static constexpr bool constants =
+      !optimizer_members::observes_misfits<O, bool>() && !optimizer_members::needs_loss_misfits<O, bool>() &&
+      !optimizer_members::whole_tensors_misfits<O, bool>() && !optimizer_members::steps_together_misfits<O, bool>() &&
+      !optimizer_members::division_block_misfits<O, std::size_t>();
   DOVETAIL_REQUIRE(constants,
                    "what it says of itself is not `static constexpr bool observes`, `needs_loss`, `whole_tensors`, "
                    "`steps_together`, or `static constexpr std::size_t division_block`",
@@ -145,10 +145,10 @@ struct must_be_an_optimizer {
                    "const&) const",
                    O);
   static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
-  DOVETAIL_REQUIRE(checks,
-                   "its check_state cannot be called as check_state(parameter_list const&, state const&) const", O);
-  static constexpr bool holds = (!traits::observes || layers) && constants && !unsaid &&
-                                (!traits::needs_loss || traits::takes_options) && checks;
+  DOVETAIL_REQUIRE(checks, "its check_state cannot be called as check_state(parameter_list const&, state const&) const",
+                   O);
+  static constexpr bool holds =
+      (!traits::observes || layers) && constants && !unsaid && (!traits::needs_loss || traits::takes_options) && checks;
 };
 
 }  // namespace detail

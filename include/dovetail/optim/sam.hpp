@@ -69,11 +69,13 @@ struct sam {
     return losses;
   }
   template <class Batch, class M = Model>
-  requires(model_traits<M, Batch>::evaluates)
-  auto evaluate(Batch const& b, int threads = 1) { return model.evaluate(b, threads); }
+  requires(model_traits<M, Batch>::evaluates) auto evaluate(Batch const& b, int threads = 1) {
+    return model.evaluate(b, threads);
+  }
   template <class Batch, class M = Model>
-  requires(model_traits<M, Batch>::predicts)
-  auto predict(Batch const& b, int threads = 1) { return model.predict(b, threads); }
+  requires(model_traits<M, Batch>::predicts) auto predict(Batch const& b, int threads = 1) {
+    return model.predict(b, threads);
+  }
 
   // Room that grows with the model; no part of the value.
   buffer<float> weights_{}, sums_{};

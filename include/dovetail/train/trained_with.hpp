@@ -33,7 +33,8 @@ DOVETAIL_COLD inline void note_hyperparameters(std::map<std::string, std::string
 /// {"optimizer": "adamw", "synchronizer": "all_reduce", "codec": "identity", "hyperparameter.adamw.beta1": "0.9", …}.
 template <class Optimizer, class Sync>
 DOVETAIL_COLD std::map<std::string, std::string> trained_with(Optimizer const& optimizer, Sync const& policy) {
-  std::map<std::string, std::string> notes{{"optimizer", policy_name(optimizer)}, {"synchronizer", policy_name(policy)}};
+  std::map<std::string, std::string> notes{{"optimizer", policy_name(optimizer)},
+                                           {"synchronizer", policy_name(policy)}};
   if constexpr (sync::synchronizer_traits<Sync>::has_codec) notes["codec"] = compress::name_of(policy.codec);
   detail::note_hyperparameters(notes, hyperparameters_of(optimizer, policy));
   return notes;

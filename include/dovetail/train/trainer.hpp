@@ -101,7 +101,8 @@ class trainer {
   template <class Dataset>
   DOVETAIL_COLD loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
     static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
-    DOVETAIL_REQUIRE(model_traits<Model>::evaluates, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
+    DOVETAIL_REQUIRE(model_traits<Model>::evaluates,
+                     "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
     require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
     require(threads >= 0, "evaluate: threads is ", threads, ": it is a number of cores, or 0 for all of them");
     auto const samples = static_cast<std::int64_t>(data.size());
