@@ -12,14 +12,15 @@
 // What else one of them may have is listed with its default in one header, the only one that looks at its members. What
 // has a member of a name that is listed there, and cannot be used as it says, is refused with a line that names both:
 //
-//   model         core/model_traits.hpp       evaluate
-//   optimizer     optim/optimizer_traits.hpp  step with options or from a source, check_state, observe, needs_loss, …
+//   model         core/model_traits.hpp         evaluate
+//   optimizer     optim/optimizer_traits.hpp    step with options or from a source, check_state, observe, needs_loss, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
-//   codec         compress/traits.hpp         rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
-//   synchronizer  sync/session_traits.hpp     observer, finish, record, measured, independent
-//   dataset       data/dataset.hpp            identity
+//   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
+//   communicator  comm/communicator_traits.hpp  about, allow_other_thread
+//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, independent
+//   dataset       data/dataset.hpp              identity
 //   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
-//   loss          nn/loss.hpp                 fits, curvature, is_log_likelihood
+//   loss          nn/loss.hpp                   fits, curvature, is_log_likelihood
 //
 // A policy is a small value of hyperparameters; what changes during training is a second value, its state, which lists
 // its pieces by name (`tensors(prefix)`) so that it can be saved, loaded, compared and moved between world sizes.
@@ -116,8 +117,9 @@ concept codec = std::copyable<C> &&
 /// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
 /// Sums are of float, double, fp16 and bf16 (a codec with another wire_type needs its sum as well), gathers of float
 /// and bytes, broadcasts of float, chunks and messages of bytes: what every synchronizer and the trainer call, and no
-/// more. comm::endpoint has them all, of all types. A communicator may also have `about(comm::subject)`, which says of
-/// what the next operation is, so that ranks that are not in the same step notice.
+/// more. comm::endpoint has them all, of all types. A communicator may also have (comm/communicator_traits.hpp)
+///   about(comm::subject const&)     of what the next operations are, so that ranks that are not in the same step
+///   notice allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
                                 std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,
