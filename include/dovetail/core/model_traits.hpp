@@ -9,12 +9,11 @@
 
 // The only place that looks at what a model may have beside what concepts.hpp asks of it:
 //
-//   loss_sums evaluate(batch const&, int threads)       the losses alone, without gradients and noise: what
-//                                                       trainer.evaluate needs; without it a model is trained only
-//   predict(batch const&, int threads)                  outputs without noise; optim::sam passes it on as it is
-//   static constexpr bool evaluates = ...               of a model around another one, whose `evaluate` has a
-//   constraint:
-//                                                       whether it is met; default: true if there is an `evaluate`
+//   loss_sums evaluate(batch const&, int threads)    the losses alone, without gradients and noise: what
+//                                                    trainer.evaluate needs; without it a model is trained only
+//   predict(batch const&, int threads)               outputs without noise; optim::sam passes it on as it is
+//   static constexpr bool evaluates = ...            of a model around another one whose `evaluate` has a constraint:
+//                                                    whether it is met; default: true if there is an `evaluate`
 
 namespace dovetail {
 
