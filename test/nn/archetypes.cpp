@@ -1,40 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // The least layer and the least loss, through everything that takes one: networks of both backends, models, products
 // with curvature. What such a type cannot do, its concept says, and not an error somewhere inside.
-#include <algorithm>
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
-#include <dovetail/core/half.hpp>
 #include <dovetail/nn.hpp>
 #include <dovetail/nn/gauss_newton.hpp>
 
 #include <doctest/doctest.h>
 
+#include "least.hpp"
+
 using namespace dovetail;
 
 namespace {
 
-/// y = 2 x. Says nothing but what is needed, and can be called as nn/layer.hpp says only.
-struct least_layer {
-  static constexpr nn::shape output(nn::shape const& in) { return in; }
-  template <class Backend>
-  static void forward(nn::layer_call<Backend> const& c) {
-    for (std::int64_t i = 0; i < c.out_size(); ++i) c.y[i] = 2 * c.x[i];
-  }
-  template <class Backend>
-  static void forward(nn::layer_call<Backend>&) = delete;
-  template <class Backend>
-  static void backward(nn::layer_call<Backend> const& c) {
-    for (std::int64_t i = 0; c.dx && i < c.out_size(); ++i) c.dx[i] = 2 * c.dy[i];
-  }
-  template <class Backend>
-  static void backward(nn::layer_call<Backend>&) = delete;
-};
+using test::least_layer, test::least_loss;
 using least = nn::layer_traits<least_layer>;
 static_assert(nn::layer<least_layer> && !least::in_place && least::keeps_output && !least::takes_tokens);
 static_assert(least::parameters(nn::shape{3}).empty() && least::scratch(nn::shape{3}).per_sample == 0);
@@ -82,20 +65,6 @@ static_assert(odd::in_place && !odd::keeps_output && odd::flops(nn::shape{2}) ==
 static_assert(odd::parameters(nn::shape{2}).size() == 1 && odd::scratch(nn::shape{2}).fixed == 1);
 static_assert(odd::has_check<nn::at<0, nn::shape{1}>> && odd::has_factors<nn::plain> && odd::has_factors<nn::host>);
 
-/// Half the squared distance from one.
-struct least_loss {
-  template <std::same_as<nn::predictions> P, std::same_as<float> Scale>
-  loss_sums operator()(P const& p, Scale scale) const {
-    loss_sums sums;
-    for (std::int64_t i = 0; i < p.rows() * p.classes; ++i) {
-      float const error = p.logits[i] - 1;
-      sums.loss += 0.5 * static_cast<double>(error) * static_cast<double>(error);
-      if (p.gradients) p.gradients[i] = scale * error;
-    }
-    sums.count = p.rows();
-    return sums;
-  }
-};
 static_assert(nn::loss<least_loss> && !nn::curved_loss<least_loss>);
 static_assert(!nn::loss_traits<least_loss>::has_fits && !nn::loss_traits<least_loss>::is_log_likelihood);
 struct least_curved_loss : least_loss {
