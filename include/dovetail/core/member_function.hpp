@@ -21,12 +21,15 @@ inline constexpr bool points_to_data = std::is_member_object_pointer_v<Pointer> 
                                         !std::is_function_v<std::remove_pointer_t<Pointer>>);
 }  // namespace dovetail::detail
 
+#define DOVETAIL_MEMBER_PROBE(name) \
+  struct name##_probe {             \
+    int name;                       \
+  };                                \
+  template <class T>                \
+  struct name##_twice : T, name##_probe {};
+
 #define DOVETAIL_MEMBER(name)                       \
-  struct name##_probe {                             \
-    int name;                                       \
-  };                                                \
-  template <class T>                                \
-  struct name##_twice : T, name##_probe {};         \
+  DOVETAIL_MEMBER_PROBE(name)                       \
   template <class T>                                \
   inline constexpr bool has_##name = requires {     \
     &T::name;                                       \
@@ -36,11 +39,14 @@ inline constexpr bool points_to_data = std::is_member_object_pointer_v<Pointer> 
     &name##_twice<T>::name;                         \
   };
 
-#define DOVETAIL_MEMBER_FUNCTION(name)                                                \
-  namespace name##_of_any_kind {                                                      \
-    DOVETAIL_MEMBER(name)                                                             \
-  }                                                                                   \
-  template <class T>                                                                  \
-  inline constexpr bool has_##name = name##_of_any_kind::has_##name<T> && !requires { \
-    requires ::dovetail::detail::points_to_data<decltype(&T::name)>;                  \
-  };
+#define DOVETAIL_MEMBER_FUNCTION(name)                                \
+  DOVETAIL_MEMBER_PROBE(name)                                         \
+  template <class T>                                                  \
+  inline constexpr bool has_##name = requires {                       \
+    requires !::dovetail::detail::points_to_data<decltype(&T::name)>; \
+  };                                                                  \
+  template <::dovetail::detail::derivable T>                          \
+  inline constexpr bool has_##name<T> = !requires {                   \
+    &name##_twice<T>::name;                                           \
+  }                                                                   \
+  &&!requires { requires ::dovetail::detail::points_to_data<decltype(&T::name)>; };

@@ -173,10 +173,12 @@ struct check_layer<L, At, layer_fault::none> {
 /// and then an input that the layer itself refuses.
 template <class L, class At, bool Known>
 constexpr bool checked() {
-  DOVETAIL_REQUIRE(Known,
-                   "the layer's `output` is no constant for this input: it is a `static constexpr` function of a shape "
-                   "that throws nothing",
-                   L, At);
+  if constexpr (!Known)  // a message is a type: only who needs one makes it
+    DOVETAIL_REQUIRE(
+        Known,
+        "the layer's `output` is no constant for this input: it is a `static constexpr` function of a shape "
+        "that throws nothing",
+        L, At);
   constexpr auto fault = fault_of_layer<L, At>();
   static_assert(check_layer<L, At, fault>::holds);
   if constexpr (fault == layer_fault::none && layer_traits<L>::template has_check<At>) L::template check<At>();
@@ -191,10 +193,11 @@ constexpr bool planned() {
                                  static_cast<void>(layer_traits<L>::scratch(At::input)),
                                  static_cast<void>(layer_traits<L>::flops(At::input)), true)>;
   };
-  DOVETAIL_REQUIRE(fits,
-                   "the layer's `parameters`, `scratch` or `flops` is no constant for this input: they are "
-                   "`static constexpr` functions of a shape that throw nothing",
-                   L, At);
+  if constexpr (!fits)
+    DOVETAIL_REQUIRE(fits,
+                     "the layer's `parameters`, `scratch` or `flops` is no constant for this input: they are "
+                     "`static constexpr` functions of a shape that throw nothing",
+                     L, At);
   return fits;
 }
 
@@ -202,12 +205,15 @@ constexpr bool planned() {
 template <class L, class At, class Backend>
 constexpr bool computed() {
   using traits = layer_traits<L>;
-  DOVETAIL_REQUIRE(traits::template has_forward<Backend>,
-                   "the layer's `forward` cannot be called as `static void forward(layer_call<Backend> const& call)`",
-                   L, At, Backend);
-  DOVETAIL_REQUIRE(traits::template has_backward<Backend>,
-                   "the layer's `backward` cannot be called as `static void backward(layer_call<Backend> const& call)`",
-                   L, At, Backend);
+  if constexpr (!traits::template has_forward<Backend>)
+    DOVETAIL_REQUIRE(traits::template has_forward<Backend>,
+                     "the layer's `forward` cannot be called as `static void forward(layer_call<Backend> const& call)`",
+                     L, At, Backend);
+  if constexpr (!traits::template has_backward<Backend>)
+    DOVETAIL_REQUIRE(
+        traits::template has_backward<Backend>,
+        "the layer's `backward` cannot be called as `static void backward(layer_call<Backend> const& call)`", L, At,
+        Backend);
   if constexpr (!traits::template has_factors<Backend>)
     DOVETAIL_REQUIRE(!layer_members::has_factors<L>,
                      "the layer's `factors` cannot be called as `static void factors(layer_call<Backend> const& call, "
