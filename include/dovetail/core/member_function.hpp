@@ -6,7 +6,7 @@
 // arguments, a template, data, a type; private or inherited. So a policy whose member cannot be used as its contract
 // says is refused, where asking only whether it can would leave it out in silence. A class that has the name as well
 // makes it ambiguous in what is derived from both. Nothing can be derived from a final class or a union: of these the
-// members are found that have one meaning only, which are those that are no overloads, no templates and not private.
+// members are found that can be named by themselves, which are those that are no overloads, no templates, not private.
 // A function whose constraints are not met is there as well: a policy around another one that has a member only where
 // that one has it needs a specialization, or is asked for a name that is not looked for.
 //
@@ -33,7 +33,9 @@ inline constexpr bool points_to_data = std::is_member_object_pointer_v<Pointer> 
   template <class T>                                \
   inline constexpr bool has_##name = requires {     \
     &T::name;                                       \
-  };                                                \
+  }                                                 \
+  || requires { T::name; }                          \
+  || requires { typename T::name; };                \
   template <::dovetail::detail::derivable T>        \
   inline constexpr bool has_##name<T> = !requires { \
     &name##_twice<T>::name;                         \
