@@ -5,6 +5,7 @@
 #include <dovetail/comm/async.hpp>
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/mpi/options.hpp>
 #include <dovetail/comm/operation.hpp>

@@ -9,6 +9,19 @@
 //   communicator  bytes -> other ranks         comm/      collectives on spans, with a deadline and counted bytes
 //   synchronizer  when and how replicas agree  sync/      joins the four above and owns their state
 //
+// What else one of them may have is listed with its default in one header, the only one that looks at its members. What
+// has a member of a name that is listed there, and cannot be used as it says, is refused with a line that names both:
+//
+//   model         core/model_traits.hpp         evaluate
+//   optimizer     optim/optimizer_traits.hpp    step with options or from a source, check_state, observe, needs_loss, …
+//   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
+//   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
+//   communicator  comm/communicator_traits.hpp  about, allow_other_thread
+//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, independent
+//   dataset       data/dataset.hpp              identity
+//   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
+//   loss          nn/loss.hpp                   fits, curvature, is_log_likelihood
+//
 // A policy is a small value of hyperparameters; what changes during training is a second value, its state, which lists
 // its pieces by name (`tensors(prefix)`) so that it can be saved, loaded, compared and moved between world sizes.
 
@@ -16,12 +29,14 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/half.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
@@ -38,7 +53,8 @@ concept listable_state = requires(S& state, std::string const& prefix) {
 /// What is trained: names its parameters and computes loss and gradients for a batch. `gradients` writes (or, if
 /// pass.accumulate, adds) pass.scale × d(sum of losses)/dw and may call pass.ready while it goes.
 /// Copyable, because every rank of `comm::threads` trains its own replica; train::trainer also assigns to it.
-/// Parameters are listed in forward order, so that backward finishes them from the end.
+/// Parameters are listed in forward order, so that backward finishes them from the end. May also have
+///   evaluate(batch, threads)   see evaluable                       default: it is trained only
 template <class M, class Batch = data::batch>
 concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gradient_pass const& pass) {
   { m.parameters() } -> std::convertible_to<parameter_list&>;
@@ -47,9 +63,7 @@ concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gra
 
 /// The same without gradients and without noise, on `threads` cores: what evaluation needs.
 template <class M, class Batch = data::batch>
-concept evaluable = model<M, Batch> && requires(M& m, Batch const& b, int threads) {
-  { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
-};
+concept evaluable = model<M, Batch> && model_traits<M, Batch>::evaluates;
 
 /// Turns gradients into a change of the weights. A plain value; `init` makes its state, `step` changes weights and
 /// state. A step is skipped, and says so, when the rule knows before its first write that a gradient is not finite
@@ -71,18 +85,23 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   unbiased              E[decode(encode(x))] = x
 ///   wants_error_feedback  what was lost must be added to the next input, or training suffers
 /// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
-/// not write. A codec of several rounds (PowerSGD: two) says `rounds`, and its encode takes the round last, with a
-/// default (`int round = 0`); between rounds `absorb(payload, state, round)` takes in what the ranks' payloads of that
-/// round added up to. Beside decode_add as above it may have one that takes the state last. Only the exchange `sum`
-/// makes more rounds than one.
+/// not write. A codec may also have (compress/traits.hpp)
+///   rounds                     exchanges of one bucket (PowerSGD: two)     default: 1
+///   wire_size(bucket)          where shapes matter, or (bucket, round)     default: wire_size(n)
+///   name()                     for messages and tables                     default: "codec"
+///   encode_with_residual(…)    error feedback in passes of its own         default: encode, then decode_add
+///   decode_add(…, state)       after several rounds                        default: decode_add as above
+/// Of several rounds encode takes the round last, with a default (`int round = 0`); between them `absorb(payload,
+/// state, round)` takes in what the ranks' payloads of that round added up to. Only exchange::all_reduce makes more
+/// than one.
 template <class C>
 concept codec = std::copyable<C> &&
     requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,
              std::span<std::byte const> payload, std::span<float> values, float weight) {
-  { C::summable } -> std::convertible_to<bool>;
-  { C::fixed_size } -> std::convertible_to<bool>;
-  { C::unbiased } -> std::convertible_to<bool>;
-  { C::wants_error_feedback } -> std::convertible_to<bool>;
+  typename std::bool_constant<bool{C::summable}>;
+  typename std::bool_constant<bool{C::fixed_size}>;
+  typename std::bool_constant<bool{C::unbiased}>;
+  typename std::bool_constant<bool{C::wants_error_feedback}>;
   { c.wire_size(n) } -> std::same_as<std::size_t>;
   { c.init(b) } -> std::copyable;
   requires requires(decltype(c.init(b))& state) {
@@ -98,8 +117,9 @@ concept codec = std::copyable<C> &&
 /// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
 /// Sums are of float, double, fp16 and bf16 (a codec with another wire_type needs its sum as well), gathers of float
 /// and bytes, broadcasts of float, chunks and messages of bytes: what every synchronizer and the trainer call, and no
-/// more. comm::endpoint has them all, of all types. A communicator may also have `about(comm::subject)`, which says of
-/// what the next operation is, so that ranks that are not in the same step notice.
+/// more. comm::endpoint has them all, of all types. A communicator may also have (comm/communicator_traits.hpp)
+///   about(comm::subject const&)     of what the next operations are, so that ranks that are not in the same step
+///   notice allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
                                 std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,

@@ -10,6 +10,7 @@
 #include <dovetail/nn/flatten.hpp>
 #include <dovetail/nn/gru.hpp>
 #include <dovetail/nn/layer.hpp>
+#include <dovetail/nn/layer_traits.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/lstm.hpp>
 #include <dovetail/nn/max_pool.hpp>

@@ -3,8 +3,10 @@
 # check.sh REPOSITORY NAME COMPILER [FLAGS…]: what must not compile does not, and the first line of the error says why.
 # Each case is a NAME.cpp in this folder. It compiles as it is; with -DFAIL it does not, and the first line that has
 # "error:" matches the extended regular expression of the comment `// first error: …` (`// first error gcc: …` or
-# `clang:` where the compilers differ). So a case cannot fail for another reason than the one it is about. As they are,
-# all are compiled in one source, each in a namespace: reading the headers takes longer than the cases.
+# `clang:` where the compilers differ). So a case cannot fail for another reason than the one it is about. A case of
+# several mistakes says `// mistakes: N`, and is compiled with -DFAIL=1 to -DFAIL=N; what is said as `// first error 2:`
+# or `// first error 2 gcc:` is expected of that one. As they are, all are compiled in one source, each in a namespace:
+# reading the headers takes longer than the cases.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$1 name=$2 compiler=$3
@@ -13,13 +15,17 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cat > "$work/one.sh" <<'END'
-case=$1 repository=$2 name=$3 compiler=$4 work=$5
+case=${1%:*} mistake=${1##*:} repository=$2 name=$3 compiler=$4 work=$5
 shift 5
 base=$(basename "$case" .cpp)
-log=$work/$base.log
-exec > "$work/$base.report"  # not one stream: reports of cases in parallel must not mix
-expected=$(sed -n "s|^// first error $name: ||p" "$case")
+log=$work/$base.$mistake.log
+exec > "$work/$base.$mistake.report"  # not one stream: reports of cases in parallel must not mix
+expected=
+for of in "$mistake $name" "$mistake" "$name"; do
+  [ -n "$expected" ] || expected=$(sed -n "s|^// first error $of: ||p" "$case")
+done
 [ -n "$expected" ] || expected=$(sed -n 's|^// first error: ||p' "$case")
+[ "$mistake" = 1 ] || base="$base ($mistake)"
 fail() {
   echo "FAILED   $base: $1"
   sed 's/^/    /' "$log" | cut -c 1-400 | head -n 20
@@ -32,7 +38,7 @@ if [ "$base" = all ]; then
   exit 0
 fi
 [ -n "$expected" ] || fail "has no comment '// first error: …'"
-compile -DFAIL "$@" && fail "must not compile with FAIL"
+compile -DFAIL="$mistake" "$@" && fail "must not compile with FAIL=$mistake"
 first=$(grep -m 1 'error:' "$log" || true)
 printf '%s\n' "$first" | grep -Eq -e "$expected" || fail "the first error does not match '$expected'"
 echo "ok       $base: $(printf '%s' "$first" | sed 's|.*error: ||' | cut -c 1-300)"
@@ -47,7 +53,13 @@ find "$here" -name '*.cpp' | LC_ALL=C sort > "$work/cases"
     echo "}"
   done < "$work/cases"
 } > "$work/all.cpp"
-{ echo "$work/all.cpp"; cat "$work/cases"; } |
+{
+  echo "$work/all.cpp:1"
+  while read -r case; do
+    mistakes=$(sed -n 's|^// mistakes: ||p' "$case")
+    seq 1 "${mistakes:-1}" | sed "s|^|$case:|"
+  done < "$work/cases"
+} |
   xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} sh "$work/one.sh" {} "$repository" "$name" "$compiler" "$work" "$@"
 cat "$work"/*.report
 ok=$(cat "$work"/*.report | grep -c '^ok' || true)

@@ -63,6 +63,36 @@ TEST_CASE("state is a value: copies train on alone and equal the original, moves
   CHECK(moved.steps() == 3);
 }
 
+TEST_CASE("a list may be a temporary: states, and steps, keep what it views and nothing of itself") {
+  auto const check = [](auto const& rule) {
+    arena one(test::awkward_sizes()), two(test::awkward_sizes());
+    test::fill(one.weights(), 1);
+    test::fill(two.weights(), 1);
+    auto const list_of = [](arena& a) {  // another object each time
+      parameter_list list;
+      for (auto& p : a.parameters()) list.add(p.name, p.weight, p.gradient, p.shape);
+      return list;
+    };
+    auto kept = rule.init(one.parameters());
+    auto state = rule.init(list_of(two));
+    for (int i = 0; i < 4; ++i) {
+      test::make_gradients(one, static_cast<std::uint32_t>(i + 1));
+      test::make_gradients(two, static_cast<std::uint32_t>(i + 1));
+      auto const a = rule.step(one.parameters(), kept);
+      auto const b = rule.step(list_of(two), state, optim::gradient::dense{});
+      CHECK(a.step == b.step);
+    }
+    CHECK(weights_of(one) == weights_of(two));
+  };
+  check(optim::adamw{.lr = 0.01f});
+  check(optim::lamb{.lr = 0.01f});
+  check(optim::chain{optim::scale_by_adam{}, optim::scale_by_learning_rate{0.01f}});
+  check(optim::param_groups{optim::adamw{}, optim::group{optim::name_matches{"*"}, optim::adamw{.lr = 0.1f}}});
+  check(optim::partition{optim::adamw{}, optim::group{optim::name_matches{"t1*"}, optim::lamb{}}});
+  check(optim::low_precision_state{optim::adamw{}, optim::blockwise_8bit{}});
+  check(optim::stochastic_lbfgs{});
+}
+
 TEST_CASE("state is listed by parameter name, and what is saved and loaded trains on bit for bit") {
   arena a(test::awkward_sizes());
   test::fill(a.weights(), 1);

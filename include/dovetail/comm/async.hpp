@@ -15,6 +15,7 @@
 
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/fork_mark.hpp>
 #include <dovetail/core/error.hpp>
 
@@ -67,6 +68,8 @@ class ticket {
 /// what has not begun. Submission is for one thread: the order is what the ranks must have in common.
 template <class C>
 class async {
+  static_assert(detail::must_be_a_communicator<C>::holds);
+
  public:
   explicit async(C& communicator) : comm_(&communicator) { start(); }
   explicit async(C&& communicator) : owned_(std::move(communicator)), comm_(&*owned_) { start(); }
@@ -180,7 +183,7 @@ class async {
   };
 
   void start() {
-    if constexpr (requires { comm_->allow_other_thread(); }) comm_->allow_other_thread();
+    if constexpr (communicator_traits<C>::asks_for_threads) comm_->allow_other_thread();
     rank_ = comm_->rank();
     size_ = comm_->size();
     traffic_ = comm_->traffic();

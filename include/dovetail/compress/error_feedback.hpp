@@ -36,6 +36,7 @@ namespace dovetail::compress {
 /// Source: Seide et al., "1-bit Stochastic Gradient Descent", Interspeech 2014, section 3.2.
 template <class Codec>
 struct error_feedback {
+  static_assert(detail::must_be_a_codec<Codec>::holds);
   Codec codec;
 
   DOVETAIL_REQUIRE(rounds_of<Codec> == 1,
@@ -47,7 +48,7 @@ struct error_feedback {
   static constexpr bool wants_error_feedback = false;
   using wire_type = wire_type_of<Codec>;
 
-  using inner_state = decltype(std::declval<Codec const&>().init(std::declval<bucket const&>()));
+  using inner_state = typename codec_traits<Codec>::state_type;
   struct state {
     buffer<float> residual;
     inner_state inner;
@@ -75,13 +76,13 @@ struct error_feedback {
     require_room(name(), b.size(), wire_size(b), out);  // before the residual is touched
     auto const& kernel = kernels::best();
     if (!kernel.all_finite(b.values.data(), b.size())) return codec.encode(b, s.inner, out);
-    if constexpr (requires { codec.encode_with_residual(b, residual, s.inner, out); }) {
+    if constexpr (codec_traits<Codec>::encodes_residual) {
       return codec.encode_with_residual(b, residual, s.inner, out);  // the codec knows how to do this in fewer passes
     } else {
       auto const gradient = std::as_bytes(b.values);
       kernel.add_float(gradient.data(), b.size(), 1.0f, residual.data());
       std::size_t const bytes = codec.encode(bucket{residual, b.tensors}, s.inner, out);
-      codec.decode_add(out.first(bytes), residual, -1.0f);
+      codec.decode_add(std::span<std::byte const>(out.first(bytes)), residual, -1.0f);
       if (!kernel.all_finite(residual.data(), residual.size()))
         for (float& r : residual) r = is_finite(r) ? r : 0.0f;
       return bytes;

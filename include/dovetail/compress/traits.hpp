@@ -1,17 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/member_constant.hpp>
+#include <dovetail/core/member_function.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
 
-// What synchronizers, tables and other codecs ask of a codec beyond the concept, with defaults for those who say
-// nothing.
+// The only place that looks at the members of codecs: what synchronizers, tables and other codecs ask of one beyond the
+// least (dovetail::codec of concepts.hpp), with defaults for those who say nothing:
+//
+//   static constexpr int rounds = 1                     exchanges of one bucket; more than one needs a summable codec,
+//     encode(bucket, state, out, int round), and absorb(payload, state, int round) between two rounds
+//   using wire_type = void                              element of a summable codec's payload, which needs one
+//   std::size_t wire_size(bucket) const                 of a codec that needs the shapes; default: wire_size(n)
+//   std::size_t wire_size(bucket, int round) const      of one of several rounds; default: wire_size(bucket)
+//   name() const                                        for messages and tables: converts to std::string; "codec"
+//   decode_add(payload, out, weight, state&) const      after several rounds; default: decode_add(payload, out, weight)
+//   std::size_t encode_with_residual(bucket, std::span<float> residual, state&, out) const
+//                                                       error feedback in passes of its own; default: encode,
+//                                                       decode_add
+//
+// A member of these names that cannot be used so is refused. Of wire_size and decode_add, which have several forms,
+// that is seen where no form fits.
 namespace dovetail::compress {
 
 /// State of a codec that remembers nothing.
@@ -21,13 +42,28 @@ struct no_state {
 };
 
 namespace detail {
+
+namespace codec_members {
+DOVETAIL_MEMBER(wire_type)
+DOVETAIL_MEMBER(name)
+DOVETAIL_MEMBER(absorb)
+DOVETAIL_MEMBER(encode_with_residual)
+DOVETAIL_MEMBER_CONSTANT(summable)
+DOVETAIL_MEMBER_CONSTANT(fixed_size)
+DOVETAIL_MEMBER_CONSTANT(unbiased)
+DOVETAIL_MEMBER_CONSTANT(wants_error_feedback)
+DOVETAIL_MEMBER_CONSTANT(rounds)
+}  // namespace codec_members
+
 template <class C>
-constexpr int rounds() {
-  if constexpr (requires { C::rounds; })
-    return C::rounds;
-  else
-    return 1;
-}
+struct codec_state {
+  using type = void;
+};
+template <class C>
+requires requires(C const& c, bucket const& b) { c.init(b); }
+struct codec_state<C> {
+  using type = decltype(std::declval<C const&>().init(std::declval<bucket const&>()));
+};
 template <class C>
 struct wire_type {
   using type = void;
@@ -37,24 +73,194 @@ requires requires { typename C::wire_type; }
 struct wire_type<C> {
   using type = typename C::wire_type;
 };
+
+using bytes_out = std::span<std::byte>;
+using bytes_in = std::span<std::byte const>;
+template <class C, class State>
+concept encodes = requires(C const& c, bucket const& b, State& s, bytes_out out) {
+  { c.encode(b, s, out) } -> std::same_as<std::size_t>;
+};
+template <class C, class State>
+concept encodes_rounds = requires(C const& c, bucket const& b, State& s, bytes_out out, int round) {
+  { c.encode(b, s, out, round) } -> std::same_as<std::size_t>;
+};
+template <class C, class State>
+concept absorbs = requires(C const& c, bytes_in payload, State& s, int round) {
+  c.absorb(payload, s, round);
+};
+template <class C, class State>
+concept decodes_with_state = requires(C const& c, bytes_in payload, std::span<float> out, float weight, State& s) {
+  c.decode_add(payload, out, weight, s);
+};
+template <class C, class State>
+concept encodes_residual = requires(C const& c, bucket const& b, std::span<float> residual, State& s, bytes_out out) {
+  { c.encode_with_residual(b, residual, s, out) } -> std::same_as<std::size_t>;
+};
+template <class T>
+concept size_like = std::convertible_to<T, std::size_t> && !std::floating_point<std::remove_cvref_t<T>>;
+template <class State>
+concept lists_tensors = requires(State& s, std::string const& prefix) {
+  { s.tensors(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
+};
+
+}  // namespace detail
+
+/// What a codec is and has: the answers of all questions that are asked of one.
+template <class C>
+struct codec_traits {
+  using state_type = typename detail::codec_state<C>::type;  ///< what init makes
+  using wire_type = typename detail::wire_type<C>::type;
+
+  static constexpr bool summable = detail::codec_members::summable_or<C>(false);
+  static constexpr bool fixed_size = detail::codec_members::fixed_size_or<C>(false);
+  static constexpr bool unbiased = detail::codec_members::unbiased_or<C>(false);
+  static constexpr bool wants_error_feedback = detail::codec_members::wants_error_feedback_or<C>(false);
+  static constexpr int rounds = detail::codec_members::rounds_or<C>(1);
+
+  static constexpr bool has_name = requires(C const& c) { std::string(c.name()); };
+  static constexpr bool sizes_elements = requires(C const& c, std::size_t n) {
+    { c.wire_size(n) } -> std::same_as<std::size_t>;
+  };
+  static constexpr bool sizes_buckets = requires(C const& c, bucket const& b) { c.wire_size(b); };
+  static constexpr bool sizes_rounds = requires(C const& c, bucket const& b, int round) { c.wire_size(b, round); };
+  static constexpr bool encodes = detail::encodes<C, state_type>;
+  static constexpr bool encodes_rounds = detail::encodes_rounds<C, state_type>;
+  static constexpr bool absorbs = detail::absorbs<C, state_type>;
+  static constexpr bool encodes_residual = detail::encodes_residual<C, state_type>;
+  static constexpr bool decodes = requires(C const& c, detail::bytes_in payload, std::span<float> out, float weight) {
+    c.decode_add(payload, out, weight);
+  };
+  static constexpr bool decodes_with_state = detail::decodes_with_state<C, state_type>;
+};
+
+namespace detail {
+
+/// Each breach of a codec's contract, in the order in which they are looked for.
+enum class codec_fault : std::uint8_t {
+  none,
+  value,
+  algebra,
+  init,
+  size,
+  size_of_bucket,
+  encode,
+  decode,
+  wire_type,
+  rounds,
+  several,
+  absorb,
+  name,
+  residual
+};
+
+template <class C>
+consteval codec_fault fault_of_codec() {
+  using enum codec_fault;
+  using traits = codec_traits<C>;
+  using S = typename traits::state_type;
+  namespace members = codec_members;
+  if (!std::copyable<C>) return value;
+  if (!members::summable_fits<C, bool> || !members::fixed_size_fits<C, bool> || !members::unbiased_fits<C, bool> ||
+      !members::wants_error_feedback_fits<C, bool>)
+    return algebra;
+  if constexpr (!std::copyable<S> || !lists_tensors<S>) {
+    return init;
+  } else {
+    if (!traits::sizes_elements) return size;
+    if constexpr (traits::sizes_buckets)
+      if (!size_like<decltype(std::declval<C const&>().wire_size(std::declval<bucket const&>()))>)
+        return size_of_bucket;
+    if constexpr (traits::sizes_rounds)
+      if (!size_like<decltype(std::declval<C const&>().wire_size(std::declval<bucket const&>(), 0))>)
+        return size_of_bucket;
+    if (!traits::encodes) return encode;
+    if (!traits::decodes) return decode;
+    // Names are looked for where a use is not possible only: a codec that is as it should be costs no more.
+    if constexpr (std::is_void_v<typename traits::wire_type>) {
+      constexpr bool is_type = requires { typename C::wire_type; };
+      if (traits::summable || (!is_type && members::has_wire_type<C>)) return wire_type;
+    } else {
+      using wire = typename traits::wire_type;
+      if (traits::summable && (!std::is_trivially_copyable_v<wire> || std::is_const_v<wire>)) return wire_type;
+    }
+    if (members::rounds_misfits<C, int>() || traits::rounds < 1) return rounds;
+    if (traits::rounds > 1) {
+      if (!traits::summable || !traits::encodes_rounds || !traits::absorbs) return several;
+    } else {
+      if (members::has_absorb<C>) return absorb;
+    }
+    if constexpr (!traits::has_name)
+      if (members::has_name<C>) return name;
+    if constexpr (!traits::encodes_residual)
+      if (members::has_encode_with_residual<C>) return residual;
+    return none;
+  }
+}
+
+/// Refuses a codec for its first breach.
+template <class C, codec_fault Fault = fault_of_codec<C>()>
+struct must_be_a_codec {
+  using enum codec_fault;
+#define DOVETAIL_BREACH(fault, reason) DOVETAIL_REQUIRE(Fault != fault, reason, C)
+  DOVETAIL_BREACH(value, "this is not a codec: it is not a value that can be copied and assigned");
+  DOVETAIL_BREACH(algebra,
+                  "this is not a codec: it does not say `static constexpr bool summable, fixed_size, unbiased, "
+                  "wants_error_feedback`, all four");
+  DOVETAIL_BREACH(init,
+                  "the codec's `init` cannot be called as `state init(compress::bucket const&) const`, for a copyable "
+                  "state with `std::vector<named_tensor> tensors(std::string const& prefix)`");
+  DOVETAIL_BREACH(size, "the codec's `wire_size` cannot be called as `std::size_t wire_size(std::size_t n) const`");
+  DOVETAIL_BREACH(size_of_bucket,
+                  "the codec's `wire_size` of a bucket cannot be called as `std::size_t wire_size(compress::bucket "
+                  "const&) const` or `std::size_t wire_size(compress::bucket const&, int round) const`");
+  DOVETAIL_BREACH(encode,
+                  "the codec's `encode` cannot be called as `std::size_t encode(compress::bucket const&, state&, "
+                  "std::span<std::byte> out) const`");
+  DOVETAIL_BREACH(decode,
+                  "the codec's `decode_add` cannot be called as `decode_add(std::span<std::byte const> payload, "
+                  "std::span<float> out, float weight) const`");
+  DOVETAIL_BREACH(wire_type,
+                  "the codec's `wire_type` is not the type of the numbers that a summable codec's payload is an array "
+                  "of: `using wire_type = float`, say");
+  DOVETAIL_BREACH(rounds, "the codec's `rounds` is not `static constexpr int rounds = ...`, at least 1");
+  DOVETAIL_BREACH(several,
+                  "a codec of several rounds is summable, and has `std::size_t encode(compress::bucket const&, state&, "
+                  "std::span<std::byte> out, int round) const` and `absorb(std::span<std::byte const> payload, state&, "
+                  "int round) const`");
+  DOVETAIL_BREACH(absorb,
+                  "the codec has `absorb`, which is called between rounds, and does not say `static constexpr int "
+                  "rounds`: it would never be called");
+  DOVETAIL_BREACH(name, "the codec's `name` cannot be called as `name() const`, for what converts to a std::string");
+  DOVETAIL_BREACH(residual,
+                  "the codec's `encode_with_residual` cannot be called as `std::size_t "
+                  "encode_with_residual(compress::bucket const&, std::span<float> residual, state&, "
+                  "std::span<std::byte> out) const`");
+#undef DOVETAIL_BREACH
+  static constexpr bool holds = Fault == none;
+};
+template <class C>
+struct must_be_a_codec<C, codec_fault::none> {
+  static constexpr bool holds = true;
+};
+
 }  // namespace detail
 
 /// Exchanges that one bucket takes: 1 unless the codec says `rounds`.
 template <class C>
-inline constexpr int rounds_of = detail::rounds<C>();
+inline constexpr int rounds_of = codec_traits<C>::rounds;
 
 /// Element type of a summable codec's payload, void for others.
 template <class C>
-using wire_type_of = typename detail::wire_type<C>::type;
+using wire_type_of = typename codec_traits<C>::wire_type;
 
 /// Bytes of the payload of `round` for `b`: exact if the codec is of fixed size, otherwise at most. Takes the most
 /// detailed of wire_size(bucket, round), wire_size(bucket) and wire_size(n) that the codec has: a low-rank codec needs
 /// the shapes.
 template <class C>
 constexpr std::size_t wire_size(C const& codec, bucket const& b, int round = 0) {
-  if constexpr (requires { codec.wire_size(b, round); })
+  if constexpr (codec_traits<C>::sizes_rounds)
     return codec.wire_size(b, round);
-  else if constexpr (requires { codec.wire_size(b); })
+  else if constexpr (codec_traits<C>::sizes_buckets)
     return codec.wire_size(b);
   else
     return codec.wire_size(b.size());
@@ -63,7 +269,7 @@ constexpr std::size_t wire_size(C const& codec, bucket const& b, int round = 0) 
 /// The name for messages and tables: what the codec's `name()` says, otherwise "codec".
 template <class C>
 std::string name_of(C const& codec) {
-  if constexpr (requires { std::string(codec.name()); })
+  if constexpr (codec_traits<C>::has_name)
     return std::string(codec.name());
   else
     return "codec";

@@ -4,9 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/member_function.hpp>
+#include <dovetail/core/refuse.hpp>
 
 namespace dovetail::data {
 
@@ -32,8 +35,8 @@ struct batch_buffer {
 /// Where samples come from. `load` fills `out` with the samples of `indices` (each in [0, size())), in their order; it
 /// may be called from several threads at once. Copies must be cheap, because every rank holds one: the datasets of
 /// this folder share their memory.
-/// A dataset may also have `identity()`, a number that is another one when its samples are others: a training that goes
-/// on compares it. Without one the size alone is compared.
+/// A dataset may also have `std::uint64_t identity() const`, a number that is another one when its samples are others:
+/// a training that goes on compares it. Without one the size alone is compared.
 template <class D>
 concept dataset = std::copy_constructible<D> &&
     requires(D const& d, std::span<std::int64_t const> indices, batch_buffer& out) {
@@ -42,16 +45,63 @@ concept dataset = std::copy_constructible<D> &&
   d.load(indices, out);
 };
 
+/// The only place that looks at the members of datasets: what may be asked of one beyond the concept.
+template <class D>
+struct dataset_traits {
+  static constexpr bool has_identity = requires(D const& d) {
+    { d.identity() } -> std::convertible_to<std::uint64_t>;
+    requires std::is_integral_v<std::remove_cvref_t<decltype(d.identity())>>;
+  };
+};
+
+namespace detail {
+
+namespace dataset_members {
+DOVETAIL_MEMBER(identity)
+}  // namespace dataset_members
+
+/// Refuses what is no dataset, and one with a member that would be left out.
+template <class D>
+struct must_be_a_dataset {
+  static constexpr bool size = requires(D const& d) {
+    { d.size() } -> std::convertible_to<std::int64_t>;
+  };
+  static constexpr bool predictions = requires(D const& d) {
+    { d.predictions_per_sample() } -> std::convertible_to<std::int64_t>;
+  };
+  static constexpr bool load = requires(D const& d, std::span<std::int64_t const> indices, batch_buffer& out) {
+    d.load(indices, out);
+  };
+  static constexpr bool identity = [] {
+    if constexpr (dataset_traits<D>::has_identity)
+      return true;
+    else
+      return !dataset_members::has_identity<D>;
+  }();
+  DOVETAIL_REQUIRE(std::copy_constructible<D>, "this is not a dataset: it cannot be copied", D);
+  DOVETAIL_REQUIRE(size, "the dataset's `size` cannot be called as `std::int64_t size() const`", D);
+  DOVETAIL_REQUIRE(predictions,
+                   "the dataset's `predictions_per_sample` cannot be called as `std::int64_t predictions_per_sample() "
+                   "const`",
+                   D);
+  DOVETAIL_REQUIRE(load,
+                   "the dataset's `load` cannot be called as `void load(std::span<std::int64_t const> indices, "
+                   "data::batch_buffer& out) const`",
+                   D);
+  DOVETAIL_REQUIRE(identity, "the dataset's `identity` cannot be called as `std::uint64_t identity() const`", D);
+  static constexpr bool holds = std::copy_constructible<D> && size && predictions && load && identity;
+};
+
+}  // namespace detail
+
 /// What d.identity() says; 0 if it has none.
 template <dataset D>
 std::uint64_t identity_of(D const& d) {
-  if constexpr (requires { d.identity(); }) {
-    static_assert(std::convertible_to<decltype(d.identity()), std::uint64_t>,
-                  "a dataset's identity() returns a std::uint64_t, another one when its samples are others");
-    return d.identity();
-  } else {
+  static_assert(detail::must_be_a_dataset<D>::holds);
+  if constexpr (dataset_traits<D>::has_identity)
+    return static_cast<std::uint64_t>(d.identity());
+  else
     return 0;
-  }
 }
 
 }  // namespace dovetail::data

@@ -51,8 +51,10 @@ struct loaded_batch {
 ///
 /// Throws argument_error for options that do not fit; what the dataset throws while loading comes out of next(), and
 /// out of every later next(). Used by one thread.
-template <dataset Dataset>
+template <class Dataset>
 class loader {
+  static_assert(detail::must_be_a_dataset<Dataset>::holds);
+
  public:
   loader(Dataset dataset, loader_options options) : shared_(std::make_unique<shared>(std::move(dataset), options)) {
     if (options.prefetch) shared_->thread = std::thread([s = shared_.get()] { s->work(); });
@@ -120,7 +122,7 @@ class loader {
               samples, " samples of the dataset: use a batch of at most ", samples / sharers,
               samples < sharers ? " (there are fewer samples than ranks)" : "");
       slice = o.batch * sharers;
-      std::int64_t const predictions = source.predictions_per_sample();
+      auto const predictions = static_cast<std::int64_t>(source.predictions_per_sample());
       require(predictions >= 1 && predictions <= furthest / o.batch / o.ranks, "loader: the dataset says ", predictions,
               " predictions per sample: there must be at least 1, and few enough to be counted");
       steps_per_epoch = (samples + slice - 1) / slice;

@@ -25,9 +25,7 @@ namespace dovetail::nn {
 /// A loss that can multiply with its Hessian in the logits, which must be positive semi-definite: `curvature(p, scale,
 /// v, out)` writes scale H v into out, rows × classes as p.logits.
 template <class L>
-concept curved_loss = loss<L> && requires(L const l, predictions const& p, float scale, float const* v, float* out) {
-  l.curvature(p, scale, v, out);
-};
+concept curved_loss = loss<L> && loss_traits<L>::has_curvature;
 
 /// Products with the Gauss-Newton matrix G = Jᵀ H J of a batch (Schraudolph, Fast curvature matrix-vector products,
 /// Neural Computation 2002): J the derivative of all logits in the weights, H the Hessian of pass.scale × the sum of
@@ -89,14 +87,9 @@ class gauss_newton {
 /// gradient method, JMLR 2020, section 9.2). So this is gauss_newton, for losses that say so.
 template <class Model>
 class fisher : public gauss_newton<Model> {
-  DOVETAIL_REQUIRE(
-      [] {
-        if constexpr (requires { decltype(Model::loss)::is_log_likelihood; })
-          return decltype(Model::loss)::is_log_likelihood;
-        else
-          return false;
-      }(),
-      "fisher: the loss is no negative log-likelihood in natural parameters: use gauss_newton", decltype(Model::loss));
+  DOVETAIL_REQUIRE(loss_traits<decltype(Model::loss)>::is_log_likelihood,
+                   "fisher: the loss is no negative log-likelihood in natural parameters: use gauss_newton",
+                   decltype(Model::loss));
 
  public:
   using gauss_newton<Model>::gauss_newton;

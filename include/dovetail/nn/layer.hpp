@@ -71,73 +71,22 @@ struct layer_call {
 constexpr std::int64_t width(shape const& s) { return s.rank == 0 ? 1 : s.rank == 3 ? s[0] : s[s.rank - 1]; }
 constexpr std::int64_t rows(shape const& s, std::int64_t batch) { return batch * (s.size() / width(s)); }
 
-/// A layer is a type of constants and static functions; it holds nothing. Needed: `output(shape)` and, for a backend,
-/// `forward(layer_call)` and `backward(layer_call)`. Where they differ from the defaults below, it also says
-///   check<at<Index, Input>>()   refuses an input with DOVETAIL_REQUIRE
-///   parameters(shape)           std::array<tensor_plan, N>                        default: none
-///   scratch(shape)              scratch_plan                                      default: none
-///   flops(shape)                of a forward pass of one sample                   default: one per output
-///   in_place                    y may overwrite x, and backward reads y, not x    default: false
-///   keeps_output                backward reads y, so nobody may overwrite it      default: true
-///   takes_tokens                reads `tokens`; must be first                     default: false
-///   factors(layer_call, f)      before backward: calls f(kfac_statistics), core/batch.hpp     default: it has none
+/// A layer is a type of constants and static functions; it holds nothing. Needed are, for a backend,
+///   static constexpr shape output(shape const&)
+///   static void forward(layer_call<Backend> const&), static void backward(layer_call<Backend> const&)
+/// Where they differ from the defaults below, it also says, all of it static and, but for `factors`, constexpr:
+///   void check<at<Index, Input>>()                refuses an input with DOVETAIL_REQUIRE        default: takes any
+///   std::array<tensor_plan, N> parameters(shape const&)                                         default: none
+///   scratch_plan scratch(shape const&)                                                          default: none
+///   std::int64_t flops(shape const&)              of a forward pass of one sample               default: one an output
+///   bool in_place                                 y may overwrite x, and backward reads y, not x  default: false
+///   bool keeps_output                             backward reads y: nobody may overwrite it     default: true
+///   bool takes_tokens                             reads `tokens`; must be first                 default: false
+///   void factors(layer_call<Backend> const&, f)   before backward: calls f(kfac_statistics)     default: has none
+/// A member of these names that cannot be used so is refused (nn/layer_traits.hpp).
 template <class L>
 concept layer = requires(shape const& in) {
   { L::output(in) } -> std::same_as<shape>;
 };
 
-namespace detail {
-
-template <class L>
-constexpr auto parameters_of(shape const& in) {
-  if constexpr (requires { L::parameters(in); })
-    return L::parameters(in);
-  else
-    return std::array<tensor_plan, 0>{};
-}
-template <class L>
-constexpr scratch_plan scratch_of(shape const& in) {
-  if constexpr (requires { L::scratch(in); })
-    return L::scratch(in);
-  else
-    return {};
-}
-template <class L>
-constexpr std::int64_t flops_of(shape const& in) {
-  if constexpr (requires { L::flops(in); })
-    return L::flops(in);
-  else
-    return L::output(in).size();
-}
-template <class L>
-constexpr bool in_place_of() {
-  if constexpr (requires { L::in_place; })
-    return L::in_place;
-  else
-    return false;
-}
-template <class L>
-constexpr bool keeps_output_of() {
-  if constexpr (requires { L::keeps_output; })
-    return L::keeps_output;
-  else
-    return true;
-}
-template <class L>
-constexpr bool takes_tokens_of() {
-  if constexpr (requires { L::takes_tokens; })
-    return L::takes_tokens;
-  else
-    return false;
-}
-template <class L, class At>
-constexpr bool checked() {
-  DOVETAIL_REQUIRE(layer<L>, "not a layer: it needs static shape output(shape), see nn/layer.hpp", L, At);
-  if constexpr (takes_tokens_of<L>())
-    DOVETAIL_REQUIRE(At::index == 0, "this layer reads tokens and must be the first of its network", L, At);
-  if constexpr (requires { L::template check<At>(); }) L::template check<At>();
-  return true;
-}
-
-}  // namespace detail
 }  // namespace dovetail::nn

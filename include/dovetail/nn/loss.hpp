@@ -5,6 +5,9 @@
 #include <span>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/member_constant.hpp>
+#include <dovetail/core/member_function.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
 
 namespace dovetail::nn {
@@ -29,11 +32,68 @@ struct predictions {
   }
 };
 
-/// A loss is a value that sums over predictions and, where p.gradients is not null, writes scale × d(sum)/d(logits).
-/// It may also refuse an output shape at compile time: `static constexpr bool fits(shape)`.
+/// A loss is a value that sums over predictions and, where p.gradients is not null, writes scale × d(sum)/d(logits). It
+/// may also have
+///   static constexpr bool fits(shape const&)       refuses an output shape when it is compiled     default: fits any
+///   void curvature(predictions const&, float scale, float const* v, float* out) const
+///                                                  writes scale H v, see nn::curved_loss           default: none
+///   static constexpr bool is_log_likelihood        of an exponential family, see nn::fisher        default: false
+/// A member of these names that cannot be used so is refused.
 template <class L>
 concept loss = requires(L const l, predictions const& p, float scale) {
   { l(p, scale) } -> std::convertible_to<loss_sums>;
 };
+
+namespace detail::loss_members {
+DOVETAIL_MEMBER(fits)
+DOVETAIL_MEMBER(curvature)
+DOVETAIL_MEMBER_CONSTANT(is_log_likelihood)
+}  // namespace detail::loss_members
+
+/// The only place that looks at the members of losses: the answers of all questions that are asked of one.
+template <class L>
+struct loss_traits {
+  static constexpr bool has_fits = requires(shape const& output) {
+    { L::fits(output) } -> std::same_as<bool>;
+  };
+  static constexpr bool has_curvature =
+      requires(L const& l, predictions const& p, float scale, float const* v, float* out) {
+    l.curvature(p, scale, v, out);
+  };
+  static constexpr bool is_log_likelihood = detail::loss_members::is_log_likelihood_or<L>(false);
+
+  static constexpr bool fits(shape const& output) {
+    if constexpr (has_fits)
+      return L::fits(output);
+    else
+      return true;
+  }
+};
+
+namespace detail {
+
+/// Refuses what is no loss, and one with a member that would be left out.
+template <class L>
+struct must_be_a_loss {
+  using traits = loss_traits<L>;
+  static constexpr bool fits = traits::has_fits || !loss_members::has_fits<L>;
+  static constexpr bool curvature = traits::has_curvature || !loss_members::has_curvature<L>;
+  static constexpr bool likelihood = !loss_members::is_log_likelihood_misfits<L, bool>();
+  DOVETAIL_REQUIRE(loss<L>,
+                   "this is not a loss: it cannot be called as `loss_sums operator()(predictions const&, float scale) "
+                   "const`",
+                   L);
+  DOVETAIL_REQUIRE(fits, "the loss's `fits` cannot be called as `static constexpr bool fits(shape const& output)`", L);
+  DOVETAIL_REQUIRE(
+      curvature,
+      "the loss's `curvature` cannot be called as `curvature(predictions const&, float scale, float const* "
+      "v, float* out) const`",
+      L);
+  DOVETAIL_REQUIRE(likelihood, "the loss's `is_log_likelihood` is not `static constexpr bool is_log_likelihood = ...`",
+                   L);
+  static constexpr bool holds = loss<L> && fits && curvature && likelihood;
+};
+
+}  // namespace detail
 
 }  // namespace dovetail::nn

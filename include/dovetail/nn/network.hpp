@@ -16,6 +16,8 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/nn/host.hpp>
+#include <dovetail/nn/layer.hpp>
+#include <dovetail/nn/layer_traits.hpp>
 #include <dovetail/nn/layout.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/plan.hpp>
@@ -71,6 +73,7 @@ class basic_network {
       !requires { typename Backend::missing; },
       "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>", Backend);
   DOVETAIL_REQUIRE(sizeof...(Layers) > 0, "a network needs at least one layer", at<0, Input>);
+  static_assert(plan::template computed_by<Backend>);
 
  public:
   static constexpr std::size_t depth = plan::depth;
@@ -174,7 +177,8 @@ class basic_network {
 
   template <std::size_t... I>
   void forward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass, bool training) {
-    detail::in_order({(Layers::forward(call<I>(b, pass, training)), 0)...});
+    using const_call = layer_call<Backend> const&;  // as layers are asked whether they can be called
+    detail::in_order({(Layers::forward(static_cast<const_call>(call<I>(b, pass, training))), 0)...});
   }
   /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
   /// that of its input.
@@ -193,15 +197,15 @@ class basic_network {
       c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
       c.dw = arena_.gradients().data() + plan::offsets[I];
       c.accumulate = pass.accumulate;
-      if constexpr (requires { Layer::factors(c, [](kfac_statistics const&) {}); })
+      if constexpr (layer_traits<Layer>::template has_factors<Backend>)
         if (pass.observe && b.size > 0)
-          Layer::factors(c, [&](kfac_statistics f) {
+          Layer::factors(std::as_const(c), [&](kfac_statistics f) {
             f.first = plan::offsets[I];
             f.scale = pass.scale;
             pass.observe(f);
           });
       if (b.size > 0)
-        Layer::backward(c);
+        Layer::backward(std::as_const(c));
       else if (!pass.accumulate)
         std::fill_n(c.dw, plan::offsets[I + 1] - plan::offsets[I], 0.f);
       if (c.dx == flow[1]) std::swap(flow[0], flow[1]);

@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <type_traits>
 #include <utility>
 
 #include <dovetail/nn/layer.hpp>
+#include <dovetail/nn/layer_traits.hpp>
 
 namespace dovetail::nn::detail {
 
@@ -25,18 +27,41 @@ constexpr void in_order(std::initializer_list<int>) {}
 /// one mistake gives one message.
 template <class Shapes, class... Layers, std::size_t... I>
 constexpr bool check_layers(std::index_sequence<I...>) {
-  in_order({static_cast<int>(checked<Layers, at<static_cast<int>(I), Shapes::value[I]>>())...});
+  in_order({static_cast<int>(checked<Layers, at<static_cast<int>(I), Shapes::value[I]>, I != Shapes::known>())...});
+  return true;
+}
+/// The same of a layer whose plan is no constant; asked after all fit, since a layer may plan for those inputs only.
+template <class Shapes, class... Layers, std::size_t... I>
+constexpr bool check_plans(std::index_sequence<I...>) {
+  in_order({static_cast<int>(planned<Layers, at<static_cast<int>(I), Shapes::value[I]>>())...});
+  return true;
+}
+/// The same of a layer that `Backend` cannot compute.
+template <class Backend, class Shapes, class... Layers, std::size_t... I>
+constexpr bool check_calls(std::index_sequence<I...>) {
+  in_order({static_cast<int>(computed<Layers, at<static_cast<int>(I), Shapes::value[I]>, Backend>())...});
   return true;
 }
 
 template <shape Input, class... Layers>
 struct inferred_shapes {
-  static constexpr std::array<shape, sizeof...(Layers) + 1> value = [] {
+  /// Shapes behind the first `count` layers; those behind others are the last of these.
+  static constexpr auto behind(std::size_t count) {
     std::array<shape, sizeof...(Layers) + 1> s{Input};
     std::size_t i = 0;
-    in_order({(s[i + 1] = Layers::output(s[i]), ++i, 0)...});
+    in_order({(s[i + 1] = i < count ? layer_traits<Layers>::output(s[i]) : s[i], ++i, 0)...});
     return s;
-  }();
+  }
+  /// As many layers as have an output that is a constant.
+  template <std::size_t Count = sizeof...(Layers)>
+  static consteval std::size_t count_known() {
+    if constexpr (requires { typename std::bool_constant<(static_cast<void>(behind(Count)), true)>; })
+      return Count;
+    else
+      return count_known<Count - 1>();
+  }
+  static constexpr std::size_t known = count_known();
+  static constexpr auto value = behind(known);
 };
 
 constexpr bool without_empty_extents(shape const& s) {
@@ -52,10 +77,14 @@ struct plan {
   static constexpr std::size_t depth = sizeof...(Layers);
   static constexpr auto shapes = inferred_shapes<Input, Layers...>::value;
   static_assert(check_layers<inferred_shapes<Input, Layers...>, Layers...>(std::index_sequence_for<Layers...>{}));
+  static_assert(check_plans<inferred_shapes<Input, Layers...>, Layers...>(std::index_sequence_for<Layers...>{}));
+  template <class Backend>
+  static constexpr bool computed_by =
+      check_calls<Backend, inferred_shapes<Input, Layers...>, Layers...>(std::index_sequence_for<Layers...>{});
 
-  static constexpr std::array<bool, depth> takes_tokens{takes_tokens_of<Layers>()...};
-  static constexpr std::array<bool, depth> may_run_in_place{in_place_of<Layers>()...};
-  static constexpr std::array<bool, depth> keeps_output{keeps_output_of<Layers>()...};
+  static constexpr std::array<bool, depth> takes_tokens{layer_traits<Layers>::takes_tokens...};
+  static constexpr std::array<bool, depth> may_run_in_place{layer_traits<Layers>::in_place...};
+  static constexpr std::array<bool, depth> keeps_output{layer_traits<Layers>::keeps_output...};
   /// Layer i writes its output over its input. The first never does: its input is the caller's.
   static constexpr auto in_place = [] {
     std::array<bool, depth> r{};
@@ -66,7 +95,7 @@ struct plan {
   static constexpr auto tensors_per_layer = [] {
     std::array<std::size_t, depth> n{};
     std::size_t i = 0;
-    in_order({(n[i] = parameters_of<Layers>(shapes[i]).size(), ++i, 0)...});
+    in_order({(n[i] = layer_traits<Layers>::parameters(shapes[i]).size(), ++i, 0)...});
     return n;
   }();
   static constexpr std::size_t tensor_count = [] {
@@ -81,7 +110,7 @@ struct plan {
       for (auto const& t : list) r[at++] = {static_cast<int>(i), t};
       ++i;
     };
-    in_order({(place(parameters_of<Layers>(shapes[i])), 0)...});
+    in_order({(place(layer_traits<Layers>::parameters(shapes[i])), 0)...});
     return r;
   }();
   /// First flat index of layer i's weights; [depth] is their number.
@@ -102,7 +131,7 @@ struct plan {
   static constexpr std::array<scratch_plan, depth> scratch = [] {
     std::array<scratch_plan, depth> r{};
     std::size_t i = 0;
-    in_order({(r[i] = scratch_of<Layers>(shapes[i]), ++i, 0)...});
+    in_order({(r[i] = layer_traits<Layers>::scratch(shapes[i]), ++i, 0)...});
     return r;
   }();
   /// Floats per sample that live from forward to backward: outputs, in-place ones once, and what layers keep.
@@ -119,7 +148,7 @@ struct plan {
   static constexpr std::int64_t flops = [] {
     std::int64_t n = 0;
     std::size_t i = 0;
-    in_order({(n += flops_of<Layers>(shapes[i]), ++i, 0)...});
+    in_order({(n += layer_traits<Layers>::flops(shapes[i]), ++i, 0)...});
     return n;
   }();
 };

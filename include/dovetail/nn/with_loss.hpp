@@ -18,16 +18,10 @@ struct with_loss {
   Network network;
   Loss loss;
 
-  static_assert(nn::loss<Loss>, "a loss is called with (predictions, scale) and returns loss_sums, see nn/loss.hpp");
-  DOVETAIL_REQUIRE(
-      [] {
-        if constexpr (requires { Loss::fits(Network::output_shape); })
-          return Loss::fits(Network::output_shape);
-        else
-          return true;
-      }(),
-      "the loss cannot be applied to the network's output shape", Loss,
-      at<static_cast<int>(Network::depth), Network::output_shape>);
+  static_assert(detail::must_be_a_loss<Loss>::holds);
+  DOVETAIL_REQUIRE(loss_traits<Loss>::fits(Network::output_shape),
+                   "the loss cannot be applied to the network's output shape", Loss,
+                   at<static_cast<int>(Network::depth), Network::output_shape>);
 
   parameter_list& parameters() { return network.parameters(); }
   parameter_list const& parameters() const { return network.parameters(); }

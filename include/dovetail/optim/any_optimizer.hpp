@@ -55,9 +55,10 @@ class any_optimizer {
   step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
     return rule_->step(parameters, s, context);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
                    step_context const& context = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     constexpr bool dense = std::is_same_v<Source, gradient::dense>, scaled = std::is_same_v<Source, gradient::scaled>;
     DOVETAIL_REQUIRE(dense || scaled,
                      "any_optimizer reads gradients that are dense or gradient::scaled: for this source step the rule "

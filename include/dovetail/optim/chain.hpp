@@ -190,9 +190,10 @@ class chain {
   step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
                    step_context const& context = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     return step_groups<1>({*this}, parameters, s, source, context);
   }
 

@@ -12,7 +12,9 @@
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/step.hpp>
 
 // Where a step's first load comes from. Decoding and averaging happen in registers: decode, average and step are one
 // pass over memory.
@@ -38,6 +40,39 @@ concept gradient_source = std::copyable<S> &&
 };
 
 namespace detail {
+
+/// What may stand where a source is expected: what is none is refused with a reason, unless options are meant.
+template <class S>
+concept source_argument = gradient_source<S> || !std::convertible_to<S const&, step_context>;
+
+/// Refuses what is no gradient source.
+template <class S>
+struct must_be_a_source {
+  static constexpr bool bytes = requires(S const& s) {
+    { s.bytes() } -> std::convertible_to<double>;
+  };
+  static constexpr bool check = requires(S const& s, parameter_list const& p) { s.check(p); };
+  static constexpr bool load = requires(S const& s, parameter_list const& p, std::size_t i) {
+    { s.at(p, i).load(i) } -> std::same_as<simd::pack>;
+  };
+  DOVETAIL_REQUIRE(bytes,
+                   "this is not a gradient source: it has no `double bytes() const` (see optim/gradient_source.hpp: "
+                   "gradient::dense, gradient::scaled, gradient::half, gradient::summed_signs)",
+                   S);
+  DOVETAIL_REQUIRE(!bytes || check,
+                   "the gradient source's `check` cannot be called as `check(parameter_list const&) const`", S);
+  DOVETAIL_REQUIRE(!bytes || !check || load,
+                   "the gradient source's `at` cannot be called as `cursor at(parameter_list const&, std::size_t "
+                   "tensor) const`, for a cursor with `simd::pack load(std::size_t i) const`",
+                   S);
+  DOVETAIL_REQUIRE(!bytes || !check || !load || gradient_source<S>,
+                   "the gradient source's cursor, or the source, is no copyable value with `cursor "
+                   "advanced(std::size_t) const`, `cursor padded(std::size_t, std::byte*) const` and `bool "
+                   "continued_by(std::size_t, cursor) const`",
+                   S);
+  static constexpr bool holds = gradient_source<S>;
+};
+
 inline void check_factor(char const* source, float const& factor) {
   if (!ranges::finite.holds(static_cast<double>(factor)))
     dovetail::detail::refuse(source, "factor", static_cast<double>(factor), ranges::finite);

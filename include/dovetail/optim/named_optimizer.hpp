@@ -95,9 +95,10 @@ constexpr auto checked_stages(Named const& rule) {
                                       Context const& context = {}) const {                                        \
     return ::dovetail::optim::detail::checked_stages<Context>(*this).step(parameters, state, context);            \
   }                                                                                                               \
-  template <::dovetail::optim::gradient_source Source>                                                            \
+  template <::dovetail::optim::detail::source_argument Source>                                                    \
   ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
                                       Source const& source, ::dovetail::optim::step_context const& context = {})  \
       const {                                                                                                     \
+    static_assert(::dovetail::optim::detail::must_be_a_source<Source>::holds);                                    \
     return ::dovetail::optim::detail::checked_stages<Source>(*this).step(parameters, state, source, context);     \
   }

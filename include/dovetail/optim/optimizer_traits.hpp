@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -59,6 +60,13 @@ concept says_needs = has_static_needs<O> && requires {
 };
 }  // namespace detail
 
+namespace detail::optimizer_members {
+DOVETAIL_MEMBER_FUNCTION(check_state)
+DOVETAIL_MEMBER_FUNCTION(chosen_needs)
+DOVETAIL_MEMBER_CONSTANT(division_block)
+DOVETAIL_MEMBER_CONSTANT(steps_together)
+}  // namespace detail::optimizer_members
+
 template <class O>
 struct optimizer_traits {
   using state_type =
@@ -84,15 +92,21 @@ struct optimizer_traits {
   static constexpr std::size_t division_block = [] {
     if constexpr (needs.whole_tensors)
       return undivided;
-    else if constexpr (requires { O::division_block; })
-      return static_cast<std::size_t>(O::division_block);
     else
-      return std::size_t{1};
+      return detail::optimizer_members::division_block_or<O>(std::size_t{1});
   }();
   /// A step is itself an exchange between ranks, as that of sync::shard is.
-  static constexpr bool steps_together = requires { requires static_cast<bool>(O::steps_together); };
+  static constexpr bool steps_together = detail::optimizer_members::steps_together_or<O>(false);
   static constexpr bool chosen_when_run = requires(O const& o) {
     { o.chosen_needs() } -> std::convertible_to<rule_needs>;
+  };
+  static constexpr bool checks_states = requires(O const& o, parameter_list const& p, state_type const& s) {
+    o.check_state(p, s);
+  };
+  /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
+  template <class Exchange>
+  static constexpr bool shares = requires(O const& o, parameter_list const& p, state_type& s, Exchange const& e) {
+    o.share(p, s, e);
   };
 };
 
@@ -107,11 +121,6 @@ constexpr rule_needs needs_of(O const& o) {
 }
 
 namespace detail {
-
-namespace optimizer_members {
-DOVETAIL_MEMBER_FUNCTION(check_state)
-DOVETAIL_MEMBER_FUNCTION(chosen_needs)
-}  // namespace optimizer_members
 
 /// Refuses an optimizer with a member that would be left out.
 template <class O>
@@ -133,6 +142,12 @@ struct must_be_an_optimizer {
                    "says that it needs layers, and has not observe(parameters, state, kfac_statistics const&) and "
                    "unreduced_statistics(parameters, state), both const",
                    O);
+  static constexpr bool constants = !says_else && !optimizer_members::steps_together_misfits<O, bool>() &&
+                                    !optimizer_members::division_block_misfits<O, std::size_t>();
+  DOVETAIL_REQUIRE(says_else || constants,
+                   "what it says of itself is not `static constexpr bool steps_together`, or `static constexpr "
+                   "std::size_t division_block`",
+                   O);
   static constexpr bool unsaid = layers && !said;
   DOVETAIL_REQUIRE(!unsaid,
                    "has observe, and does not say `static constexpr optim::rule_needs needs{.layers = true}`: it would "
@@ -147,14 +162,13 @@ struct must_be_an_optimizer {
                    O);
   DOVETAIL_REQUIRE(!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run,
                    "its chosen_needs cannot be called as rule_needs chosen_needs() const", O);
-  static constexpr bool checks = requires(O const& o, parameter_list const& p, S const& s) { o.check_state(p, s); };
-  DOVETAIL_REQUIRE(!optimizer_members::has_check_state<O> || checks,
-                   "its check_state cannot be called as check_state(parameter_list const&, state const&) const", O);
-  static constexpr bool holds = !says_else && (!traits::needs.layers || layers) && !unsaid &&
+  static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
+  DOVETAIL_REQUIRE(checks, "its check_state cannot be called as check_state(parameter_list const&, state const&) const",
+                   O);
+  static constexpr bool holds = constants && (!traits::needs.layers || layers) && !unsaid &&
                                 (!traits::needs.curvature || curvature) &&
                                 (!traits::needs.loss || traits::takes_options) &&
-                                (!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run) &&
-                                (!optimizer_members::has_check_state<O> || checks);
+                                (!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run) && checks;
 };
 
 /// A step of an optimizer that takes no context, on gradients times the factor.

@@ -115,9 +115,10 @@ class param_groups {
   step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state& s, Source const& source,
                    step_context const& context = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     return step_stored(parameters, s, source, context, detail::plain_store{});
   }
   /// The same with slots or weights in another format: what optim::low_precision_state calls.

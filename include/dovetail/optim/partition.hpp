@@ -46,8 +46,9 @@ struct frozen {
     check_state(p, s);
     return {.step = ++s.steps};
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& p, state_type& s, Source const&, step_context const& = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     return step(p, s);
   }
 };
@@ -176,9 +177,10 @@ class partition {
   step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_context const& context = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     source.check(parameters);
     check(parameters, s, context);
     step_result all;

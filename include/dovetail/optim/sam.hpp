@@ -10,6 +10,7 @@
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
@@ -38,6 +39,9 @@ struct sam {
                   field{"adaptive", &sam::adaptive}, field{"eta", &sam::eta, ranges::not_negative}};
   }
 
+  /// Whether the model can be evaluated, and so this one.
+  static constexpr bool evaluates = model_traits<Model>::evaluates;
+
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }
 
@@ -56,7 +60,7 @@ struct sam {
     here.accumulate = false;
     here.ready = {};
     here.observe = {};
-    auto const losses = model.gradients(b, here);
+    auto const losses = model.gradients(b, std::as_const(here));
     climb(list);
     if (pass.accumulate)
       each(list, [&](parameter& p, std::size_t at) { std::copy_n(sums_.data() + at, p.size(), p.gradient.begin()); });
@@ -65,11 +69,13 @@ struct sam {
     return losses;
   }
   template <class Batch, class M = Model>
-  requires requires(M& m, Batch const& b) { m.evaluate(b, 1); }
-  auto evaluate(Batch const& b, int threads = 1) { return model.evaluate(b, threads); }
+  requires(model_traits<M, Batch>::evaluates) auto evaluate(Batch const& b, int threads = 1) {
+    return model.evaluate(b, threads);
+  }
   template <class Batch, class M = Model>
-  requires requires(M& m, Batch const& b) { m.predict(b, 1); }
-  auto predict(Batch const& b, int threads = 1) { return model.predict(b, threads); }
+  requires(model_traits<M, Batch>::predicts) auto predict(Batch const& b, int threads = 1) {
+    return model.predict(b, threads);
+  }
 
   // Room that grows with the model; no part of the value.
   buffer<float> weights_{}, sums_{};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
@@ -37,10 +38,12 @@ namespace detail {
 
 /// Runs f(), whose collectives are of this step and bucket, on a communicator that can say so to the other ranks.
 template <class C, class F>
-void with_subject(C& comm, comm::subject const& about, F const& f) {
-  if constexpr (requires { comm.about(about); }) comm.about(about);
+void with_subject(C& group, comm::subject const& about, F const& f) {
+  static_assert(comm::detail::must_be_a_communicator<C>::holds);
+  constexpr bool says = comm::communicator_traits<C>::has_about;
+  if constexpr (says) group.about(about);
   f();
-  if constexpr (requires { comm.about(about); }) comm.about({});
+  if constexpr (says) group.about(comm::subject{});
 }
 
 /// Collective: what each rank has, at most a few of them for each tensor.

@@ -12,6 +12,7 @@
 
 #include <dovetail/comm/async.hpp>
 #include <dovetail/compress/identity.hpp>
+#include <dovetail/compress/traits.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
@@ -50,8 +51,9 @@ class all_reduce_session;
 /// both; initial weights must be equal on all ranks (sync::make_equal), which `check_equal` makes it compare as well.
 /// Every exchange says of which step and bucket it is: a rank whose step was abandoned and begun anew, while the others
 /// are still in it, makes all throw rank_diverged.
-template <codec Codec = compress::identity, class Exchange = exchange::automatic>
+template <class Codec = compress::identity, class Exchange = exchange::automatic>
 struct all_reduce {
+  static_assert(compress::detail::must_be_a_codec<Codec>::holds);
   Codec codec{};
   Exchange plan{};
   std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least

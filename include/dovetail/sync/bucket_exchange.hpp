@@ -24,8 +24,11 @@ namespace dovetail::sync {
 /// codecs of variable size.
 template <codec Codec>
 class bucket_exchange {
+  using traits = compress::codec_traits<Codec>;
+  static_assert(compress::detail::must_be_a_codec<Codec>::holds);
+
  public:
-  using state_type = decltype(std::declval<Codec const&>().init(std::declval<compress::bucket const&>()));
+  using state_type = typename traits::state_type;
 
   /// `values` is the memory of the flat range `part`; codecs may look at its size only.
   DOVETAIL_COLD bucket_exchange(Codec const& codec, exchange::plan plan, parameter_list const& parameters, range part,
@@ -40,13 +43,13 @@ class bucket_exchange {
     for (int i = 0; i < pieces; ++i) {
       auto const r = each ? dovetail::shard(part.size(), ranks, i < ranks ? i : rank) : range{0, part.size()};
       auto tensors = tensors_in(parameters, {part.begin + r.begin, part.begin + r.end});
-      auto state = codec_.init({values.subspan(r.begin, r.size()), tensors});
+      auto state = codec_.init(compress::bucket{values.subspan(r.begin, r.size()), tensors});
       pieces_.push_back({r, std::move(tensors), std::move(state)});
     }
     if (each)
       chunk_ = codec_.wire_size(pieces_.front().at.size());
     else
-      for (int round = 0; round < compress::rounds_of<Codec>; ++round)
+      for (int round = 0; round < traits::rounds; ++round)
         chunk_ = std::max(chunk_, compress::wire_size(codec_, compress::bucket{values, whole_}, round));
     auto const p = static_cast<std::size_t>(ranks);
     send_ = buffer<std::byte>(each ? p * chunk_ : chunk_);
@@ -91,7 +94,7 @@ class bucket_exchange {
   /// Nothing to encode: the gradients themselves are summed, in place.
   bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::all_reduce; }
   std::size_t encode(std::span<float const> values, std::size_t which, std::span<std::byte> out) {
-    return codec_.encode({values, pieces_[which].tensors}, pieces_[which].state, out);
+    return codec_.encode(compress::bucket{values, pieces_[which].tensors}, pieces_[which].state, out);
   }
   static void clear(std::span<float> values) {
     if (!values.empty()) std::memset(values.data(), 0, values.size_bytes());
@@ -99,24 +102,25 @@ class bucket_exchange {
 
   template <class C>
   void run_sum(C& c, std::span<float> values) {
-    using wire = typename Codec::wire_type;
+    using wire = typename traits::wire_type;
     std::size_t bytes = 0;
     auto const add_up = [&] {
       c.all_reduce(std::span<wire>(reinterpret_cast<wire*>(send_.data()), bytes / sizeof(wire)), comm::reduction::sum);
     };
-    if constexpr (compress::rounds_of<Codec> == 1) {
+    if constexpr (traits::rounds == 1) {
       bytes = encode(values, 0, send_.span());
       add_up();
     } else {
-      for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
-        bytes = codec_.encode({values, pieces_[0].tensors}, pieces_[0].state, send_.span(), round);
+      for (int round = 0; round < traits::rounds; ++round) {
+        bytes = codec_.encode(compress::bucket{values, pieces_[0].tensors}, pieces_[0].state, send_.span(), round);
         add_up();
-        if (round + 1 < compress::rounds_of<Codec>) codec_.absorb(send_.span().first(bytes), pieces_[0].state, round);
+        if (round + 1 < traits::rounds)
+          codec_.absorb(std::span<std::byte const>(send_.span().first(bytes)), pieces_[0].state, round);
       }
     }
     clear(values);
     auto const payload = std::span<std::byte const>(send_.span().first(bytes));
-    if constexpr (requires { codec_.decode_add(payload, values, 1.f, pieces_[0].state); })
+    if constexpr (traits::decodes_with_state)
       codec_.decode_add(payload, values, 1.f, pieces_[0].state);  // what earlier rounds agreed on lies in the state
     else
       codec_.decode_add(payload, values, 1.f);
@@ -127,7 +131,7 @@ class bucket_exchange {
     std::size_t const bytes = encode(values, 0, send_.span());
     auto const mine = std::span<std::byte const>(send_.span().first(bytes));
     std::vector<std::size_t> offsets;
-    if constexpr (Codec::fixed_size) {
+    if constexpr (traits::fixed_size) {
       c.all_gather(mine, std::span<std::byte>(receive_));
       for (std::size_t r = 0; r <= static_cast<std::size_t>(ranks_); ++r) offsets.push_back(r * chunk_);
     } else {

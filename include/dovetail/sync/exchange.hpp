@@ -30,9 +30,10 @@ constexpr char const* name_of(plan p) {
 }
 
 template <class Codec>
-inline constexpr bool all_reduce_is_legal = Codec::summable;
+inline constexpr bool all_reduce_is_legal = compress::codec_traits<Codec>::summable;
 template <class Codec>
-inline constexpr bool reduce_scatter_is_legal = !Codec::summable && Codec::fixed_size;
+inline constexpr bool reduce_scatter_is_legal =
+    !compress::codec_traits<Codec>::summable && compress::codec_traits<Codec>::fixed_size;
 
 /// What one bucket costs rank `rank` of `ranks` under plan `p`, in bytes: equal to what the communicator counts. For
 /// codecs of variable size it is an upper bound. The values are not read.
@@ -43,7 +44,7 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
   if (ranks == 1 || b.size() == 0) return {};
   if (p == plan::all_reduce) {
     if constexpr (all_reduce_is_legal<Codec>) {
-      constexpr std::size_t element = sizeof(typename Codec::wire_type);
+      constexpr std::size_t element = sizeof(compress::wire_type_of<Codec>);
       operations = static_cast<std::uint64_t>(compress::rounds_of<Codec>);
       for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
         std::uint64_t const total = compress::wire_size(codec, b, round);

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
@@ -17,8 +18,21 @@
 //                                  `own` and `summed`
 //   static constexpr bool independent = true    ranks train apart: each has all data in an order of its own, and may
 //                                  skip a step alone
+//
+// and at what a synchronizer may have beside join:
+//
+//   codec                          data: what its gradients are exchanged by, named in logs and checkpoints
 
 namespace dovetail::sync {
+
+namespace detail::session_members {
+DOVETAIL_MEMBER_FUNCTION(observer)
+DOVETAIL_MEMBER_FUNCTION(finish)
+DOVETAIL_MEMBER_FUNCTION(record)
+DOVETAIL_MEMBER_FUNCTION(measures_noise)
+DOVETAIL_MEMBER_FUNCTION(measured)
+DOVETAIL_MEMBER_CONSTANT(independent)
+}  // namespace detail::session_members
 
 template <class Session>
 struct session_traits {
@@ -32,18 +46,15 @@ struct session_traits {
     { s.measured().own } -> std::convertible_to<double>;
     { s.measured().summed } -> std::convertible_to<double>;
   };
-  static constexpr bool independent = requires { requires static_cast<bool>(Session::independent); };
+  static constexpr bool independent = detail::session_members::independent_or<Session>(false);
+};
+
+template <class Sync>
+struct synchronizer_traits {
+  static constexpr bool has_codec = requires(Sync const& s) { s.codec; };
 };
 
 namespace detail {
-
-namespace session_members {
-DOVETAIL_MEMBER_FUNCTION(observer)
-DOVETAIL_MEMBER_FUNCTION(finish)
-DOVETAIL_MEMBER_FUNCTION(record)
-DOVETAIL_MEMBER_FUNCTION(measures_noise)
-DOVETAIL_MEMBER_FUNCTION(measured)
-}  // namespace session_members
 
 /// Refuses a session with a member that would be left out.
 template <class Session>
@@ -54,6 +65,7 @@ struct must_be_a_session {
   static constexpr bool record = !session_members::has_record<Session> || traits::records;
   static constexpr bool noise =
       !(session_members::has_measures_noise<Session> || session_members::has_measured<Session>) || traits::measures;
+  static constexpr bool apart = !session_members::independent_misfits<Session, bool>();
   DOVETAIL_REQUIRE(observer,
                    "the session's observer cannot be called as observer(), for a "
                    "std::function<void(kfac_statistics const&)>",
@@ -64,7 +76,8 @@ struct must_be_a_session {
                    "a session that measures noise has bool measures_noise(), and measured() with the numbers "
                    "`own` and `summed`",
                    Session);
-  static constexpr bool holds = observer && finish && record && noise;
+  DOVETAIL_REQUIRE(apart, "the session's independent is not `static constexpr bool independent = ...`", Session);
+  static constexpr bool holds = observer && finish && record && noise && apart;
 };
 
 }  // namespace detail

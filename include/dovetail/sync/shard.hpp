@@ -115,9 +115,10 @@ class sharded {
                           optim::step_context const& context = {}) const {
     return step(parameters, s, optim::gradient::dense{}, context);
   }
-  template <optim::gradient_source Source>
+  template <optim::detail::source_argument Source>
   optim::step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                           optim::step_context context = {}) const {
+    static_assert(optim::detail::must_be_a_source<Source>::holds);
     source.check(parameters);
     check(parameters, s);
     if (moved(parameters, s)) s.list = part_of(parameters, own(s));
@@ -154,7 +155,7 @@ class sharded {
   }
   /// This rank's part of an undivided state. Sends nothing. Throws argument_error if it is of another rule or list.
   state_type part_of_state(parameter_list const& parameters, inner_state whole) const {
-    if constexpr (requires { rule_.check_state(parameters, whole); }) rule_.check_state(parameters, whole);
+    if constexpr (optim::optimizer_traits<Optimizer>::checks_states) rule_.check_state(parameters, whole);
     auto s = own_state(parameters);
     auto const from = arrays_of(whole), to = arrays_of(s.inner);
     each_own(parameters, s, from, to, [](std::span<std::byte> all, std::span<std::byte> own) { copy(all, own); });
@@ -326,7 +327,8 @@ class sharded {
       exchange(parameters, s, weights);
     }
     auto const others = [&](std::vector<optim::divisible_array> const& arrays) { exchange(parameters, s, arrays); };
-    if constexpr (requires { rule_.share(parameters, s.inner, others); }) rule_.share(parameters, s.inner, others);
+    if constexpr (optim::optimizer_traits<Optimizer>::template shares<decltype(others)>)
+      rule_.share(parameters, s.inner, others);
   }
 
   /// The same as all_gather over weights that lie in one piece.

@@ -9,6 +9,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/hyperparameters.hpp>
+#include <dovetail/sync/session_traits.hpp>
 
 // What a run trained with, as words: in its checkpoints, in its logs, and compared when it goes on.
 namespace dovetail::train {
@@ -31,10 +32,11 @@ DOVETAIL_COLD inline void note_hyperparameters(std::map<std::string, std::string
 /// Names of optimizer, synchronizer and codec, and all hyperparameters that they describe (core/ranges.hpp):
 /// {"optimizer": "adamw", "synchronizer": "all_reduce", "codec": "identity", "hyperparameter.adamw.beta1": "0.9", …}.
 template <class Optimizer, class Sync>
-DOVETAIL_COLD std::map<std::string, std::string> trained_with(Optimizer const& optimizer, Sync const& sync) {
-  std::map<std::string, std::string> notes{{"optimizer", policy_name(optimizer)}, {"synchronizer", policy_name(sync)}};
-  if constexpr (requires { compress::name_of(sync.codec); }) notes["codec"] = compress::name_of(sync.codec);
-  detail::note_hyperparameters(notes, hyperparameters_of(optimizer, sync));
+DOVETAIL_COLD std::map<std::string, std::string> trained_with(Optimizer const& optimizer, Sync const& policy) {
+  std::map<std::string, std::string> notes{{"optimizer", policy_name(optimizer)},
+                                           {"synchronizer", policy_name(policy)}};
+  if constexpr (sync::synchronizer_traits<Sync>::has_codec) notes["codec"] = compress::name_of(policy.codec);
+  detail::note_hyperparameters(notes, hyperparameters_of(optimizer, policy));
   return notes;
 }
 

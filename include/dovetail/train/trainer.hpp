@@ -16,6 +16,7 @@
 
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/cores.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/io/saved_state.hpp>
@@ -47,6 +48,9 @@ class trainer {
                    "loss_sums (see concepts.hpp); a network is followed by its loss: trainer{network, loss, optimizer, "
                    "synchronizer, world}",
                    Model);
+  static_assert(dovetail::detail::must_be_a_model<Model>::holds);
+  DOVETAIL_REQUIRE(std::is_move_assignable_v<Model>,
+                   "cannot be assigned: fit assigns what it trained to the trainer's model", Model);
   DOVETAIL_REQUIRE(optimizer<Optimizer>, "is no optimizer: it needs init(parameters) and step(parameters, state)",
                    Optimizer);
   DOVETAIL_REQUIRE(world<std::remove_reference_t<World>>,
@@ -62,8 +66,9 @@ class trainer {
   /// Trains until options.epochs or options.steps have been made since the beginning, and goes on from where an
   /// earlier fit or restore left off. Throws what a rank threw first (over MPI in that rank's process; in the others
   /// rank_lost with its text); numeric_error when the training diverges.
-  template <data::dataset Dataset>
+  template <class Dataset>
   DOVETAIL_COLD fit_report fit(Dataset const& data, fit_options const& options = {}) {
+    static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
     checked(options);
     auto const running = start("fit");
     std::mutex mutex;
@@ -93,19 +98,21 @@ class trainer {
   }
 
   /// Sums of losses over all samples of `data`, without noise. Every rank takes its shard.
-  template <data::dataset Dataset>
+  template <class Dataset>
   DOVETAIL_COLD loss_sums evaluate(Dataset const& data, std::int64_t batch = 32, int threads = 0) {
-    DOVETAIL_REQUIRE(evaluable<Model>, "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
+    static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
+    DOVETAIL_REQUIRE(model_traits<Model>::evaluates,
+                     "cannot be evaluated: it needs evaluate(batch, threads) -> loss_sums", Model);
     require(batch >= 1, "evaluate: batch is ", batch, ": it must be at least 1 sample");
     require(threads >= 0, "evaluate: threads is ", threads, ": it is a number of cores, or 0 for all of them");
-    require(data.size() >= 0, "evaluate: data.size() is ", static_cast<std::int64_t>(data.size()),
-            ": it is a number of samples");
+    auto const samples = static_cast<std::int64_t>(data.size());
+    require(samples >= 0, "evaluate: data.size() is ", samples, ": it is a number of samples");
     auto const running = start("evaluate");
     std::mutex mutex;
     loss_sums total;
     world_.run([&](auto& comm) {
       Model replica(model_);
-      auto const part = shard(static_cast<std::size_t>(data.size()), comm.size(), comm.rank());
+      auto const part = shard(static_cast<std::size_t>(samples), comm.size(), comm.rank());
       data::batch_buffer buffer;
       loss_sums sums;
       int const cores = threads_per_rank(threads, comm.size());
@@ -113,8 +120,9 @@ class trainer {
       for (auto i = part.begin; i < part.end; i += indices.size()) {
         indices.resize(std::min<std::size_t>(static_cast<std::size_t>(batch), part.end - i));
         std::iota(indices.begin(), indices.end(), static_cast<std::int64_t>(i));
-        data.load(indices, buffer);
-        sums += replica.evaluate(buffer.view(), cores);
+        data.load(std::span<std::int64_t const>(indices), buffer);
+        auto const view = buffer.view();
+        sums += replica.evaluate(view, cores);
       }
       std::array<double, 3> all{sums.loss, static_cast<double>(sums.count), static_cast<double>(sums.correct)};
       comm.all_reduce(std::span<double>(all), comm::reduction::sum);

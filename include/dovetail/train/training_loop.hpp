@@ -16,6 +16,7 @@
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/io/saved_state.hpp>
@@ -45,6 +46,8 @@ class training_loop {
       std::declval<parameter_list&>(), std::declval<Optimizer const&>(), std::declval<Communicator&>()));
   using session_traits = sync::session_traits<session>;
   static_assert(sync::detail::must_be_a_session<session>::holds);
+  static_assert(dovetail::detail::must_be_a_model<Model>::holds);
+  static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
 
  public:
   DOVETAIL_COLD training_loop(Model& model, Optimizer const& opt, Sync const& sync, Dataset const& data,
@@ -211,7 +214,7 @@ class training_loop {
       samples += n.all;
       at += n.positions;
     }
-    auto const predictions = data_.predictions_per_sample();
+    auto const predictions = static_cast<std::int64_t>(data_.predictions_per_sample());
     float const scale = session_.gradient_scale(own * predictions, samples * predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
       auto const share = next_batch(loader, comm_);
@@ -224,7 +227,7 @@ class training_loop {
       if constexpr (session_traits::observes) pass.observe = session_.observer();
       if (m + 1 == micro_batches) pass.ready = [this](std::size_t first) { session_.ready(first); };
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());
-      sums += model_.gradients(share.view, pass);
+      sums += model_.gradients(std::as_const(share.view), std::as_const(pass));
       ++at_.batches;
       epoch = share.epoch;
     }

@@ -337,9 +337,10 @@ class low_precision_state {
   step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_context const& context = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     check(parameters);
     check_state(parameters, s);
     static_assert(Weights::in_parameters || static_cast<optim::plan const&>(Rule::plan).tensorwise == 0,

@@ -157,9 +157,10 @@ struct stochastic_lbfgs {
   step_result step(parameter_list const& parameters, state_type& s, step_context const& options = {}) const {
     return step(parameters, s, gradient::dense{}, options);
   }
-  template <gradient_source Source>
+  template <detail::source_argument Source>
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_context const& options = {}) const {
+    static_assert(detail::must_be_a_source<Source>::holds);
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// What an optimizer says of itself is a constant, and its members can be called.
+// mistakes: 4
+// first error 1 gcc: `static constexpr bool steps_together`.*rule
+// first error 1 clang: rule.*`static constexpr bool steps_together`
+// first error 2 gcc: its `needs` is not `static constexpr optim::rule_needs.*rule
+// first error 2 clang: rule.*its `needs` is not `static constexpr optim::rule_needs
+// first error 3 gcc: `static constexpr bool steps_together`.*rule
+// first error 3 clang: rule.*`static constexpr bool steps_together`
+// first error 4 gcc: check_state\(parameter_list const&, state const&\) const.*rule
+// first error 4 clang: rule.*check_state\(parameter_list const&, state const&\) const
+#include <string>
+#include <vector>
+
+#include <dovetail/core/state.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
+
+using namespace dovetail;
+struct rule {
+  struct state {
+    static std::vector<named_tensor> tensors(std::string const&) { return {}; }
+  };
+#if FAIL == 1
+  bool steps_together = true;
+#elif FAIL == 2
+  static constexpr optim::rule_needs needs() { return {}; }
+#elif FAIL == 3
+  static constexpr optim::rule_needs needs{.whole_tensors = false};
+  static constexpr double division_block = 1.5;
+#else
+  static constexpr optim::rule_needs needs{.whole_tensors = false};
+#endif
+#if FAIL == 4
+  void check_state(state const&) const {}
+#endif
+  state init(parameter_list const&) const { return {}; }
+  optim::step_result step(parameter_list const&, state&) const { return {}; }
+};
+inline optim::step_result step(rule const& r, parameter_list const& p, rule::state& s) {
+  return optim::step_optimizer(r, p, s, {});
+}
