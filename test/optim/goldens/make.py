@@ -166,6 +166,8 @@ RULES = {
         "weight_decay=0.03",
     "shampoo_plain": "shampoo lr=0.02 momentum=0 epsilon=1e-3 interval=1 grafting=none weight_decay=0.03",
     "soap": "soap lr=0.02 beta1=0.9 beta2=0.95 epsilon=1e-3 interval=5 largest=5 weight_decay=0.03",
+    "madgrad": "madgrad lr=0.02 momentum=0.8 epsilon=1e-3 weight_decay=0.03",
+    "madgrad_default": "madgrad",
 }
 
 
@@ -727,6 +729,18 @@ def paper_cases():
         return update
     from_paper("smorms3", smorms3(f(0.05), f(1e-3), decay), "Funk-2015")
     from_paper("smorms3_default", smorms3(f(1e-3), f(1e-16), 0), "Funk-2015")
+
+    def madgrad(rate, momentum, eps, wd):
+        def update(w, g, t, memory):
+            s, v, first = *zeros(memory, w, "s", "v"), memory.setdefault("x", w)
+            d, weight = g + wd * w, rate * np.sqrt(t)
+            memory["s"], memory["v"] = s, v = s + weight * d, v + weight * d * d
+            z = first - s / (np.cbrt(v) + eps)
+            return momentum * w + (1 - momentum) * z
+        return update
+    paper = "Defazio-Jelassi-2022-algorithm-1"
+    from_paper("madgrad", madgrad(lr, f(0.8), f(1e-3), decay), paper)
+    from_paper("madgrad_default", madgrad(f(1e-2), f(0.9), f(1e-6), 0), paper)
 
     def percent_delta(rate, momentum, eps, wd):
         def update(w, g, t, memory):
