@@ -33,6 +33,7 @@ struct my_sgd {
   }
   DOVETAIL_OPTIMIZER
 };
+static_assert(my_sgd::passes == 1 && my_sgd::bytes_per_parameter == 12);
 
 std::string refusal(std::string const& name, optim::settings const& given = {}) {
   try {
