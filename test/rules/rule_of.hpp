@@ -50,7 +50,7 @@ template <class Rule>
 class rule_of final : public rule {
   static constexpr optim::plan const& its_plan = Rule::plan;
   using can = abilities<std::remove_cvref_t<decltype(optim::detail::stages_of(std::declval<Rule const&>()))>>;
-  static constexpr bool can_pack = its_plan.slots > 0 && !its_plan.slots_hold_weights && !its_plan.exact_slots;
+  static constexpr bool can_pack = !its_plan.slots_hold_weights && !its_plan.exact_slots;
 
  public:
   explicit rule_of(std::string its_family) {
