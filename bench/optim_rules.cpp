@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// Every elementwise rule of the library, built with plain -O2, against copying as many bytes, and against a loop that
+// Every rule of the library's list, built with plain -O2, against copying as many bytes, and against a loop that
 // does no more than touch the same arrays; long chains; and AdamW over one tensor and over 1000 against PyTorch's,
 // fused (its best setting) and foreach, on one thread and on two, which take turns in this run (bench/optim_adamw.py,
 // with the python that DOVETAIL_PEER_PYTHON names).
@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,6 +67,8 @@ void add(std::string const& name, double bytes, std::function<std::function<void
 
 std::vector<bench::claim> claims;
 
+/// Of what takes one pass, claims; beyond, with whole tensors, or with powers that are no square roots, which cost more
+/// than the memory, no claim, but the figures.
 template <class Rule>
 void add_rule(char const* name, parameter_list const& p, Rule rule = {}) {
   auto const& plan = static_cast<optim::plan const&>(Rule::plan);
@@ -73,7 +76,8 @@ void add_rule(char const* name, parameter_list const& p, Rule rule = {}) {
     auto state = std::make_shared<optim::state>(rule.init(p));
     return [&p, rule, state] { rule.step(p, *state, {.loss = 1.0}); };
   });
-  if (plan.passes > 1) return;
+  std::set<std::string> const with_powers{"madgrad"};
+  if (plan.passes > 1 || plan.tensorwise > 0 || with_powers.contains(name)) return;
   claims.push_back({message(name, " takes at most 10 % more than copying its ", plan.bytes(), " bytes"), name, "copy",
                     1.1 * plan.bytes() / 16});
   auto const slots = static_cast<std::size_t>((plan.bytes() - 12) / 8);
@@ -103,85 +107,24 @@ int main(int argc, char** argv) {
       return [&, slots] { touch(a.weights().data(), a.gradients().data(), *slots); };
     });
 
-#define RULE(rule) add_rule(#rule, p, optim::rule{});
-  RULE(sgd)
-  RULE(momentum)
-  RULE(nesterov)
-  RULE(sign_sgd)
-  RULE(signum)
-  RULE(lion)
-  RULE(qhm)
-  RULE(adagrad)
-  RULE(adadelta)
-  RULE(rmsprop)
-  RULE(rmsprop_momentum)
-  RULE(rmsprop_centered)
-  RULE(rprop)
-  RULE(adam)
-  RULE(adamw)
-  RULE(adamax)
-  RULE(nadam)
-  RULE(amsgrad)
-  RULE(radam)
-  RULE(adabound)
-  RULE(adabelief)
-  RULE(yogi)
-  RULE(qhadam)
-  RULE(ademamix)
-  RULE(adopt)
-  RULE(adan)
-  RULE(schedule_free_sgd)
-  RULE(schedule_free_adamw)
-  RULE(optimistic_sgd)
-  RULE(demon)
-  RULE(ftml)
-  RULE(ftrl)
-  RULE(entropy_sgd)
-  RULE(smorms3)
-  RULE(nadamax)
-  RULE(simplified_ademamix)
-  RULE(acprop)
-  RULE(optimistic_adam)
-  RULE(padam)
-  RULE(amsbound)
-  RULE(cocob)
-#undef RULE
-  add_rule("six_stages", p,
-           optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
-                        optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}});
-  claims.push_back({"a chain of six stages, built with -O2, costs no more than Adam", "six_stages", "adam", 1.05});
-  // Beyond one pass: no claim, but the figures.
-  add_rule("lars", p, optim::lars{});
-  add_rule("larc", p, optim::larc{});
-  add_rule("novograd", p, optim::novograd{});
-  add_rule("lamb", p, optim::lamb{});
-  add_rule("lans", p, optim::lans{});
-  add_rule("prodigy", p, optim::prodigy{});
-  add_rule("fromage", p, optim::fromage{});
-  add_rule("percent_delta", p, optim::percent_delta{});
-  add_rule("wngrad", p, optim::wngrad{});
-  add_rule("adagrad_norm", p, optim::adagrad_norm{});
-  add_rule("dog", p, optim::dog{});
-  add_rule("dowg", p, optim::dowg{});
-  add_rule("dadapt_adamw", p, optim::dadapt_adamw{});
-  add("padam/any_power", 36, [&] {  // beyond roots: no claim
-    optim::padam const rule{.power = 0.1f};
-    auto state = std::make_shared<optim::state>(rule.init(p));
-    return [&p, rule, state] { rule.step(p, *state); };
-  });
-  add_rule("swats", p, optim::swats{});
-  add_rule("polyak_sgd", p, optim::polyak_sgd{});
-  add_rule("eve", p, optim::eve{});
-  add_rule("momo", p, optim::momo{});
-  add_rule("momo_adam", p, optim::momo_adam{});
   arena matrix({{"w", {4096, 4096}}});
   static_assert(parameters == std::size_t{4096} * 4096);
   bench::fill(matrix.weights(), 1);
   bench::fill(matrix.gradients(), 2);
   auto const& m = matrix.parameters();
-  add_rule("row_wise_adagrad", m, optim::row_wise_adagrad{});
-  add_rule("adafactor", m, optim::adafactor{});
-  add_rule("sm3", m, optim::sm3{});
+  // What maps whole tensors is given a matrix.
+#define DOVETAIL_RULE(family, name) \
+  add_rule(#name, static_cast<optim::plan const&>(optim::name::plan).tensorwise > 0 ? m : p, optim::name{});
+#include <dovetail/optim/rules/list.inc.hpp>
+  add_rule("six_stages", p,
+           optim::chain{optim::scale{0.5f}, optim::clip_by_value{1}, optim::add_decayed_weights{1e-4f},
+                        optim::scale_by_adam{}, optim::clip_by_value{1}, optim::scale_by_learning_rate{1e-3f}});
+  claims.push_back({"a chain of six stages, built with -O2, costs no more than Adam", "six_stages", "adam", 1.05});
+  add("padam/any_power", 36, [&] {  // beyond roots: no claim
+    optim::padam const rule{.power = 0.1f};
+    auto state = std::make_shared<optim::state>(rule.init(p));
+    return [&p, rule, state] { rule.step(p, *state); };
+  });
 
   optim::adamw const adamw{};
   // Slots in other formats: no claim, but the figures.

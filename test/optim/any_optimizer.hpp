@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // What a rule that is chosen by name must do: the same as the rule that is chosen by type.
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -9,7 +10,9 @@
 
 #include <doctest/doctest.h>
 
-#include "conformance.hpp"
+#include "ranges.hpp"
+#include "rules/known.hpp"
+#include "training.hpp"
 
 namespace by_name {
 
@@ -28,39 +31,29 @@ inline void save_and_load(optim::state& from, optim::state& to) {
   }
 }
 
-/// A number in the field's range that is not its default.
-template <class Rule>
-double another(field<Rule> const& f, Rule const& rule) {
-  double const now = f.value(rule);
-  if (f.whole()) return now + 1;
-  for (double const x : {now * 0.5, now * 0.5 + 0.01, now + 0.25})
-    if (f.range().holds(x) && static_cast<double>(static_cast<float>(x)) != now) return x;
-  return now;
-}
-
 /// 20 steps by name are those by type, to the bit, with other hyperparameters than the defaults; the state of one goes
 /// on in the other.
-template <class Rule>
-void check_steps(optim::registry const& known, std::string const& name) {
-  CAPTURE(name);
-  Rule rule{};
+inline void check_steps(optim::registry const& registry, known::rule const& r) {
+  CAPTURE(r.name);
+  known::recipe recipe;
   optim::settings given;
-  if constexpr (requires { rule.weight_decay; }) {
-    rule.weight_decay = 0.02f;
+  if (r.field("weight_decay")) {
+    recipe.unchecked.push_back({"weight_decay", 0.02f});
     given.push_back({"weight_decay", 0.02});
   }
-  if constexpr (requires { rule.lr = optim::cosine{}; }) {
+  if (r.has_schedule()) {
     optim::cosine const rate{.initial = 3e-3f, .steps = 25};
-    rule.lr = rate;
+    recipe.unchecked.push_back({"lr", rate});
     given.push_back({"lr", rate});
   }
-  auto const any = known.make(name, given);
-  CHECK(any.name() == name);
-  CHECK(any.hyperparameters() == hyperparameters_of(rule));
-  CHECK(any.learning_rate(3) == rule.stages().learning_rate(3));
-  CHECK(any.chosen_needs() == optim::needs_of(rule));
+  auto const any = registry.make(r.name, given);
+  auto const rule = r.typed(recipe);
+  CHECK(any.name() == r.name);
+  CHECK(any.hyperparameters() == r.hyperparameters(recipe));
+  CHECK(any.learning_rate(3) == r.learning_rate(recipe, 3));
+  CHECK(any.chosen_needs() == r.needs);
 
-  training<Rule> typed(rule);
+  training typed(rule);
   training<optim::any_optimizer> named(any);
   CHECK(named.state == typed.state);
   typed.run(1, 20);
@@ -79,48 +72,43 @@ void check_steps(optim::registry const& known, std::string const& name) {
   conformance::fill(loaded.a.gradients(), 7);
   conformance::show_layers(rule, typed.a.parameters(), typed.state, 21);
   conformance::show_layers(any, loaded.a.parameters(), loaded.state, 21);
-  rule.step(typed.a.parameters(), typed.state, s, conformance::with_loss(21));
+  r.step_scaled(recipe, typed.a.parameters(), typed.state, s, conformance::with_loss(21));
   any.step(loaded.a.parameters(), loaded.state, s, conformance::with_loss(21));
   CHECK(same_bits(loaded.a.weights(), typed.a.weights()));
 }
 
 /// Every field can be set by its name, and is then what it is when it is set by type.
-template <class Rule>
-void check_fields(optim::registry const& known, std::string const& name) {
-  CAPTURE(name);
-  for (auto const& f : Rule::describe()) {
-    std::string const field = f.name();
+inline void check_fields(optim::registry const& registry, known::rule const& r) {
+  CAPTURE(r.name);
+  for (auto const& f : r.fields) {
+    std::string const field = f.says.name();
     CAPTURE(field);
-    Rule rule{};
-    auto const set = [&](optim::setting_value const& v) { return known.make(name, {{field, v}}).hyperparameters(); };
-    if (f.is_flag()) {
-      bool const other = f.value(rule) < 1;
-      f.set(rule, other ? 1 : 0);
-      CHECK(set(other) == hyperparameters_of(rule));
-      CHECK(set(other ? "true" : "false") == hyperparameters_of(rule));
+    auto const set = [&](optim::setting_value const& v) {
+      return registry.make(r.name, {{field, v}}).hyperparameters();
+    };
+    auto const by_type = [&](double x) { return r.hyperparameters({{}, {{field, x}}}); };
+    if (f.says.is_flag()) {
+      bool const other = f.value < 1;
+      CHECK(set(other) == by_type(other ? 1 : 0));
+      CHECK(set(other ? "true" : "false") == by_type(other ? 1 : 0));
       CHECK_THROWS_WITH_AS(set(2), doctest::Contains("true or false"), argument_error);
-    } else if (f.has_range()) {
-      double const x = another(f, rule);
-      CHECK(x != f.value(rule));
-      f.set(rule, x);
-      CHECK(set(x) == hyperparameters_of(rule));
-      CHECK(set(dovetail::detail::number_text(x)) == hyperparameters_of(rule));
+    } else if (f.says.has_range()) {
+      double const x = f.another();
+      CHECK(x != f.value);
+      CHECK(set(x) == by_type(x));
+      CHECK(set(dovetail::detail::number_text(x)) == by_type(x));
       CHECK_THROWS_WITH_AS(set("many"), doctest::Contains((field + " cannot be set to 'many'").c_str()),
                            argument_error);
-      for (double const bad : outside::of(f))
+      for (double const bad : outside::of(f.says))
         CHECK_THROWS_WITH_AS(set(bad), doctest::Contains((field + " is ").c_str()), argument_error);
-      if (f.whole()) CHECK_THROWS_WITH_AS(set(2.5), doctest::Contains("whole number"), argument_error);
-    } else if (f.choices()) {
-      long const last = 2;
-      f.choose(rule, last);
-      CHECK(set(std::string(dovetail::detail::word_of(f.choices(), last))) == hyperparameters_of(rule));
-      CHECK_THROWS_WITH_AS(set(1), doctest::Contains(message("one of these: none").c_str()), argument_error);
+      if (f.says.whole()) CHECK_THROWS_WITH_AS(set(2.5), doctest::Contains("whole number"), argument_error);
+    } else if (f.says.choices()) {
+      CHECK(set(std::string(dovetail::detail::word_of(f.says.choices(), 2))) == by_type(2));
+      CHECK_THROWS_WITH_AS(set(1), doctest::Contains("one of these: none"), argument_error);
     } else {
-      auto* const rate = f.template as<optim::schedule>(rule);
-      REQUIRE(rate);  // otherwise there is a field that nobody can set
-      *rate = 0.0625f;
-      CHECK(set(0.0625) == hyperparameters_of(rule));
-      CHECK(set("0.0625") == hyperparameters_of(rule));
+      REQUIRE(f.is_rate);  // otherwise there is a field that nobody can set
+      CHECK(set(0.0625) == by_type(0.0625));
+      CHECK(set("0.0625") == by_type(0.0625));
     }
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // Problems whose minimum is known, in double precision with gradients by hand, and a table of how many steps each rule
-// may take to it. A rule enters by one line per problem.
+// may take to it.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,17 +9,21 @@
 #include <cstdint>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <numbers>
 #include <set>
 #include <span>
+#include <sstream>
 #include <string>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
-#include <dovetail/optim.hpp>
 
 #include <doctest/doctest.h>
+
+#include "rules/known.hpp"
 
 namespace convergence {
 
@@ -298,15 +302,41 @@ inline std::vector<problem const*> const all_problems{&rosenbrock,          &bea
 
 // ---- The table.
 
-/// initial × factor^step.
-inline optim::exponential fading(float initial, float factor) { return {.initial = initial, .factor = factor}; }
+struct line {
+  std::string rule;
+  problem const* on;
+  double tolerance;  ///< of the value
+  int most;          ///< steps
+  std::string settings;
+};
+
+/// The lines of a file (convergence.txt).
+inline std::vector<line> lines_of(char const* path) {
+  std::ifstream in(path);
+  REQUIRE(in.is_open());
+  std::vector<line> all;
+  for (std::string text; std::getline(in, text);) {
+    if (text.empty() || text.starts_with('#')) continue;
+    CAPTURE(text);
+    line l;
+    std::istringstream words(text);
+    std::string on, name, to, within, with;
+    words >> l.rule >> on >> name >> to >> l.tolerance >> within >> l.most >> with >> std::ws;
+    std::getline(words, l.settings);
+    REQUIRE(on + to + within + with == "ontoinwith");
+    auto const p = std::find_if(all_problems.begin(), all_problems.end(), [&](auto* x) { return x->name == name; });
+    REQUIRE(p != all_problems.end());
+    l.on = *p;
+    all.push_back(l);
+  }
+  return all;
+}
 
 /// The step from which on ten values in a row are within `tolerance` of the minimum; -1 if there is none up to `most`.
 /// Schedule-free rules are judged by the weights that they give out.
-template <class Rule>
-int steps_to(problem const& p, double tolerance, int most, Rule const& rule) {
-  constexpr bool averages =
-      std::is_same_v<Rule, optim::schedule_free_sgd> || std::is_same_v<Rule, optim::schedule_free_adamw>;
+inline int steps_to(problem const& p, double tolerance, int most, known::rule const& r, known::recipe const& recipe) {
+  bool const averages = r.averages && r.family == "schedule_free";
+  auto const rule = r.any(recipe);
   arena a(p.tensors);
   std::copy(p.start.begin(), p.start.end(), a.weights().begin());
   auto state = rule.init(a.parameters());
@@ -318,8 +348,8 @@ int steps_to(problem const& p, double tolerance, int most, Rule const& rule) {
     rule.step(a.parameters(), state, {.loss = loss});
     w.assign(a.weights().begin(), a.weights().end());
     double value = 0;
-    if constexpr (averages) {
-      optim::averaged_weights(rule, a.parameters(), state, average);
+    if (averages) {
+      r.averaged_weights(recipe, a.parameters(), state, average);
       value = p.evaluate(std::vector<double>(average.begin(), average.end()), unused);
     } else {
       value = p.evaluate(w, unused);
@@ -331,24 +361,14 @@ int steps_to(problem const& p, double tolerance, int most, Rule const& rule) {
   return -1;
 }
 
-struct line {
-  std::string rule;
-  problem const* on;
-  double tolerance;  ///< of the value
-  int most;          ///< steps: at most twice as many as it takes, so that getting slower shows
-  std::function<int()> steps;
-};
+using rules = std::vector<std::unique_ptr<known::rule const>>;
 
-#define CONVERGES(problem, tolerance, most, rule, ...)                                                                  \
-  convergence::line {                                                                                                   \
-#rule, &convergence::problem, tolerance, most,                                                                      \
-        [] { return convergence::steps_to(convergence::problem, tolerance, most, dovetail::optim::rule{__VA_ARGS__}); } \
-  }
-
-inline void check(std::vector<line> const& table, problem const& on) {
+inline void check(std::vector<line> const& table, rules const& all, problem const& on) {
   for (auto const& l : table) {
     if (l.on != &on) continue;
-    int const steps = l.steps();
+    auto const r = std::find_if(all.begin(), all.end(), [&](auto const& x) { return x->name == l.rule; });
+    REQUIRE_MESSAGE(r != all.end(), "there is no rule ", l.rule);
+    int const steps = steps_to(on, l.tolerance, l.most, **r, {known::settings_of(l.settings)});
     CHECK_MESSAGE(steps > 0, l.rule, " on ", on.name, ": not within ", l.tolerance, " after ", l.most, " steps");
     if (steps > 0)
       CHECK_MESSAGE(2 * steps >= l.most, l.rule, " on ", on.name, ": there after ", steps,
@@ -356,24 +376,34 @@ inline void check(std::vector<line> const& table, problem const& on) {
   }
 }
 
-/// Every rule that `suite` lists with CONFORMANCE learns from samples, and takes the valley unless it is `layer_wise`:
-/// its steps are shared by the numbers of a tensor, of which functions of two numbers have one.
-inline void check_complete(std::vector<line> const& table, std::string const& suite,
-                           std::set<std::string> const& layer_wise) {
-  std::set<std::string> listed;
-  for (auto const& l : table) listed.insert(l.rule + " on " + l.on->name);
-  std::ifstream in(suite);
-  std::string text;
-  int rules = 0;
-  for (std::string const begin = "CONFORMANCE("; std::getline(in, text);) {
-    if (!text.starts_with(begin)) continue;
-    auto const rule = text.substr(begin.size(), text.find(',') - begin.size());
-    ++rules;
-    for (auto const* on : {&logistic_regression, &network, &rosenbrock})
-      if (on != &rosenbrock || !layer_wise.contains(rule))
-        CHECK_MESSAGE(listed.contains(rule + " on " + on->name), rule, " has no line for ", on->name);
+/// Every rule that steps by gradients alone learns from samples, and takes the valley unless it is `layer_wise`: its
+/// steps are shared by the numbers of a tensor, of which functions of two numbers have one. A rule that has no line at
+/// all gets there at one of a few rates.
+inline void check_complete(std::vector<line> const& table, rules const& all, std::set<std::string> const& layer_wise) {
+  std::set<std::string> listed, with_lines;
+  for (auto const& l : table) {
+    listed.insert(l.rule + " on " + l.on->name);
+    with_lines.insert(l.rule);
   }
-  CHECK(rules > 0);
+  for (auto const& r : all) {
+    if (r->needs.layers || r->needs.curvature) continue;  // kfac.cpp, curvature.cpp
+    if (with_lines.contains(r->name)) {
+      for (auto const* on : {&logistic_regression, &network, &rosenbrock})
+        if (on != &rosenbrock || !layer_wise.contains(r->name))
+          CHECK_MESSAGE(listed.contains(r->name + " on " + on->name), r->name, " has no line for ", on->name);
+      continue;
+    }
+    for (auto const& [on, tolerance] : {std::pair{&logistic_regression, 1e-3}, {&network, 0.1}}) {
+      bool there = false;
+      for (float const rate : {1e-3f, 1e-2f, 0.1f, 1.0f, 10.0f}) {
+        known::recipe recipe;
+        if (r->field("lr")) recipe.unchecked.push_back({"lr", rate});
+        if (r->field("weight_decay")) recipe.unchecked.push_back({"weight_decay", 0});
+        there = there || steps_to(*on, tolerance, 1000, *r, recipe) > 0;
+      }
+      CHECK_MESSAGE(there, r->name, " on ", on->name, ": not within ", tolerance, " after 1000 steps at any rate");
+    }
+  }
 }
 
 }  // namespace convergence

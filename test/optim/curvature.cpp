@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Rules that divide by the Hessian's diagonal: against transcriptions of their papers (goldens/make.py), as rules among
 // others, and with estimates of real curvature.
-#include "conformance.hpp"
-#include "goldens.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
 #include <vector>
 
+#include <dovetail/concepts.hpp>
 #include <dovetail/nn.hpp>
 #include <dovetail/nn/gauss_newton.hpp>
+#include <dovetail/optim.hpp>
 #include <dovetail/optim/rules.hpp>
 #include <dovetail/optim/second_order/batch_objective.hpp>
 #include <dovetail/optim/second_order/hvp.hpp>
 
+#include <doctest/doctest.h>
+
 #include "functions.hpp"
+#include "goldens.hpp"
+#include "training.hpp"
 
 using namespace golden;
 
@@ -161,6 +164,3 @@ TEST_CASE("with the curvature of a badly scaled bowl, both rules go down where m
   CHECK(ada < 0.01 * momentum);
   CHECK(sophia < 0.01 * momentum);
 }
-
-CONFORMANCE(adahessian, 0.05f)
-CONFORMANCE(sophia, 0.02f)

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <functional>
 #include <map>
+#include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
-#include <dovetail/optim.hpp>
+#include <dovetail/optim/stages.hpp>
 
 #include <doctest/doctest.h>
+
+#include "rules/known.hpp"
 
 // Rules against the trajectories of a file that goldens/make.py wrote: same weights, same gradients, same
 // hyperparameters.
 namespace golden {
 
 using namespace dovetail;
+using known_rules = std::vector<std::unique_ptr<known::rule const>>;
 
 constexpr int steps = 40;
 constexpr float decay = 0.03f;
@@ -75,21 +81,46 @@ run average_of(Optimizer opt) {
   });
 }
 
-/// Every case of the file must be known here and every rule here must be in the file.
-inline void compare(char const* path, std::vector<arena::tensor> const& tensors,
-                    std::map<std::string, run> const& rules, double tolerance) {
+/// What a case's line says behind its source: a rule with its hyperparameters, or "average of" one.
+inline run by_name(std::string text, known_rules const& all, std::set<std::string>& seen) {
+  std::string const of = "average of ";
+  bool const average = text.starts_with(of);
+  if (average) text = text.substr(of.size());
+  auto const name = text.substr(0, text.find(' '));
+  auto const found = std::find_if(all.begin(), all.end(), [&](auto const& r) { return r->name == name; });
+  REQUIRE_MESSAGE(found != all.end(), name, " is in the file, but no rule");
+  seen.insert(name);
+  auto const& r = **found;
+  known::recipe const recipe{known::settings_of(text.substr(name.size()))};
+  if (!average) return with(r.any(recipe));
+  return follow(r.any(recipe), [&r, recipe](parameter_list const& p, auto const& state) {
+    std::vector<float> out(p.flat_size());
+    r.averaged_weights(recipe, p, state, out);
+    return out;
+  });
+}
+
+/// A case of the file is one of `all` rules by name, or known here; every one here must be in the file. The rules that
+/// the file has.
+inline std::set<std::string> compare(char const* path, std::vector<arena::tensor> const& tensors,
+                                     std::map<std::string, run> const& rules, double tolerance,
+                                     known_rules const& all = {}) {
   std::ifstream file(path);
   REQUIRE(file.is_open());
   std::map<std::string, int> rows;
+  std::set<std::string> seen;
   std::string name, source;
   trajectory ours;
   for (std::string line; std::getline(file, line);) {
     std::istringstream words(line);
     if (line.starts_with("#") || line.starts_with("schedule ")) continue;
     if (line.starts_with("case ")) {
-      words.ignore(5) >> name >> source;
-      REQUIRE_MESSAGE(rules.contains(name), name, " is in the file, but not here");
-      ours = rules.at(name)(tensors);
+      std::string rule;
+      words.ignore(5) >> name >> source >> std::ws;
+      std::getline(words, rule);
+      REQUIRE_MESSAGE(rules.contains(name) == rule.empty(), name, " is in the file, but not here");
+      rows[name] = 0;
+      ours = (rule.empty() ? rules.at(name) : by_name(rule, all, seen))(tensors);
       continue;
     }
     CAPTURE(name);
@@ -104,7 +135,9 @@ inline void compare(char const* path, std::vector<arena::tensor> const& tensors,
     CHECK(worst <= tolerance);
     ++rows[name];
   }
-  for (auto const& [rule, way] : rules) CHECK_MESSAGE(rows[rule] == 5, rule, " is here, but not in the file");
+  for (auto const& [rule, way] : rules) rows.try_emplace(rule, 0);
+  for (auto const& [rule, found] : rows) CHECK_MESSAGE(found == 5, rule, " is here, but not in the file");
+  return seen;
 }
 
 }  // namespace golden

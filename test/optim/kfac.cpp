@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // K-FAC and EKFAC: what layers show, and what is made of it, against dense algebra in double precision.
-#include "conformance.hpp"
-
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
+#include <dovetail/comm.hpp>
 #include <dovetail/nn/activation.hpp>
 #include <dovetail/nn/conv.hpp>
 #include <dovetail/nn/dense.hpp>
@@ -15,9 +14,14 @@
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
 #include <dovetail/nn/with_loss.hpp>
+#include <dovetail/optim.hpp>
 #include <dovetail/optim/low_precision/low_precision_state.hpp>
 #include <dovetail/optim/matrix/kfac.hpp>
 #include <dovetail/sync.hpp>
+
+#include <doctest/doctest.h>
+
+#include "training.hpp"
 
 using namespace conformance;
 
@@ -410,6 +414,3 @@ TEST_CASE("defaults: layers") {
   CHECK((k.decay == 0.95f && k.damping == 1e-3f && k.momentum == 0.9f && k.interval == 10));
   CHECK((optim::ekfac{}.decay == 0.95f));
 }
-
-CONFORMANCE_UNDIVIDED(kfac, 0.02f)
-CONFORMANCE_UNDIVIDED(ekfac, 0.02f)

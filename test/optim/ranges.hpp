@@ -11,8 +11,7 @@
 namespace outside {
 
 /// NaN, both infinities, and the next number beyond each end of the field's range.
-template <class T>
-std::vector<double> of(dovetail::field<T> const& f) {
+inline std::vector<double> of(dovetail::detail::field_base const& f) {
   auto const& r = f.range();
   std::vector<double> all;
   bool const low = r.low > std::numeric_limits<double>::lowest(), high = r.high < std::numeric_limits<double>::max();

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Slots and weights in other formats than fp32.
-#include "conformance.hpp"
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -10,9 +8,14 @@
 #include <vector>
 
 #include <dovetail/core/half.hpp>
+#include <dovetail/optim.hpp>
 #include <dovetail/optim/low_precision/loss_scale.hpp>
 #include <dovetail/optim/low_precision/low_precision_state.hpp>
 #include <dovetail/optim/low_precision/storage_codes.hpp>
+
+#include <doctest/doctest.h>
+
+#include "training.hpp"
 
 using namespace conformance;
 

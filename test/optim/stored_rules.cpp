@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Every rule whose slots may be stored in 8 bits, on blocks whose gradients are far apart; and with a gradient whose
 // square overflows.
-#include "conformance.hpp"
-
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
+#include <set>
+#include <string>
 
-#include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <doctest/doctest.h>
+
+#include "rules/known.hpp"
+#include "training.hpp"
 
 using namespace conformance;
 
@@ -46,8 +48,7 @@ double largest_step(Optimizer const& opt, float spread, gradients of) {
 
 /// One gradient whose square overflows a float, among ordinary ones: no slot is infinite, as none of PyTorch's is,
 /// which multiplies ((1 - beta2) g) g. Sums of squares overflow there, too.
-template <class Rule>
-void check_square(Rule const& rule) {
+void check_square(optim::any_optimizer const& rule) {
   arena a({{"w", {2, 16}}, {"b", {3}}});
   fill(a.weights(), 1);
   auto state = rule.init(a.parameters());
@@ -63,73 +64,28 @@ void check_square(Rule const& rule) {
   }
 }
 
-template <class Rule>
-void check(char const* name) {
-  CAPTURE(name);
-  constexpr bool sums =
-      std::is_same_v<Rule, optim::adagrad> || std::is_same_v<Rule, optim::wngrad> || std::is_same_v<Rule, optim::ftrl>;
-  if constexpr (!sums) check_square(Rule{});
+void check(known::rule const& r) {
+  CAPTURE(r.name);
+  std::set<std::string> const sums{"adagrad", "wngrad", "ftrl"};
+  if (!sums.contains(r.name)) check_square(r.any());
   double worst = 0;
   for (auto const of : {gradients::any_sign, gradients::one_sign})
     for (float const spread : {1e2f, 1e3f, 1e4f, 1e5f, 1e6f, 1e7f, 1e8f}) {
-      double const exact = largest_step(Rule{}, spread, of);
+      double const exact = largest_step(r.any(), spread, of);
       for (std::uint64_t const seed : {0u, 1u, 2u}) {
-        double const packed = largest_step(optim::low_precision_state{Rule{}, optim::blockwise_8bit{seed}}, spread, of);
+        double const packed = largest_step(r.packed({}, seed), spread, of);
         worst = std::max(worst, packed / exact);
         CHECK_MESSAGE(packed <= 2 * exact, "spread ", spread, of == gradients::one_sign ? ", one sign: " : ": ", packed,
                       " instead of ", exact);
       }
     }
-  MESSAGE(std::string(name), ": the largest step in 8 bits is ", worst, " times fp32's");
+  MESSAGE(r.name, ": the largest step in 8 bits is ", worst, " times fp32's");
 }
 
 }  // namespace
 
-#define RULE(name) \
-  TEST_CASE("8 bits do not lengthen steps: " #name) { check<optim::name>(#name); }
-
-RULE(momentum)
-RULE(nesterov)
-RULE(adam)
-RULE(adamw)
-RULE(lars)
-RULE(lamb)
-RULE(signum)
-RULE(lion)
-RULE(qhm)
-RULE(adagrad)
-RULE(adadelta)
-RULE(rmsprop)
-RULE(rmsprop_momentum)
-RULE(rprop)
-RULE(adamax)
-RULE(nadam)
-RULE(amsgrad)
-RULE(radam)
-RULE(adabound)
-RULE(adabelief)
-RULE(yogi)
-RULE(qhadam)
-RULE(ademamix)
-RULE(adopt)
-RULE(adan)
-RULE(novograd)
-RULE(lans)
-RULE(padam)
-RULE(amsbound)
-RULE(nadamax)
-RULE(simplified_ademamix)
-RULE(acprop)
-RULE(optimistic_adam)
-RULE(ftml)
-RULE(swats)
-RULE(optimistic_sgd)
-RULE(demon)
-RULE(ftrl)
-RULE(wngrad)
-RULE(smorms3)
-RULE(momo)
-RULE(momo_adam)
-RULE(eve)
-RULE(adahessian)
-RULE(sophia)
+#define DOVETAIL_RULE(family, name)                                                             \
+  TEST_CASE("8 bits do not lengthen steps: " #name* doctest::skip(!known::find(#name).packs)) { \
+    check(known::find(#name));                                                                  \
+  }
+#include <dovetail/optim/rules/list.inc.hpp>

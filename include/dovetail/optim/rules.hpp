@@ -30,6 +30,7 @@
 #include <dovetail/optim/rules/larc.hpp>
 #include <dovetail/optim/rules/lars.hpp>
 #include <dovetail/optim/rules/lion.hpp>
+#include <dovetail/optim/rules/madgrad.hpp>
 #include <dovetail/optim/rules/momo.hpp>
 #include <dovetail/optim/rules/nadam.hpp>
 #include <dovetail/optim/rules/nadamax.hpp>

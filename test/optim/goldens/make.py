@@ -10,26 +10,165 @@ is added:
 
 Weights and gradients are a hash of (step, element), exact in single precision, which goldens.cpp computes again; so is
 the loss, a hash of the step.
-Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE",
-then the weights after some steps, one line each; a schedule is a line "schedule NAME SOURCE" with the rate of every
-step. NAME is what goldens.cpp calls the same rule.
+Hyperparameters are rounded to single precision first, as the library holds them. A case is a line "case NAME SOURCE
+RULE HYPERPARAMETERS", then the weights after some steps, one line each; a schedule is a line "schedule NAME SOURCE" with
+the rate of every step. Of a chain, NAME is what goldens.cpp calls it.
+
+    python3 make.py --only NAME…     the cases of these names, if they are from papers: for a rule that is added; needs numpy
 """
 import sys
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-import optax.contrib
-import schedulefree
-import torch
 
-jax.config.update("jax_enable_x64", True)
+ONLY = sys.argv[2:] if sys.argv[1:2] == ["--only"] else []
+if not ONLY:
+    import jax
+    import jax.numpy as jnp
+    import optax
+    import optax.contrib
+    import schedulefree
+    import torch
+    jax.config.update("jax_enable_x64", True)
 
 MATRIX, CURVATURE = sys.argv[1:] == ["matrix"], sys.argv[1:] == ["curvature"]
 SHAPES = [(4, 4), (6, 3), (7,)] if MATRIX else [(2, 3, 2, 2), (3, 5), (7,)] if CURVATURE else [(3, 5), (7,), (1,)]
 STEPS, SHOWN = 40, (1, 2, 5, 12, 40)
 SIZE = sum(int(np.prod(s)) for s in SHAPES)
+
+# What a case is for the test: a rule of the library with its hyperparameters, or an average of its weights. A case
+# that is not here is a chain of goldens.cpp or matrix.cpp.
+RULES = {
+    "schedule_free_sgd": "schedule_free_sgd lr=0.1 beta=0.8 warmup=6 weight_decay=0.03",
+    "schedule_free_sgd_x": "average of schedule_free_sgd lr=0.1 beta=0.8 warmup=6 weight_decay=0.03",
+    "schedule_free_adamw": "schedule_free_adamw lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 warmup=6 weight_decay=0.03",
+    "schedule_free_adamw_x":
+        "average of schedule_free_adamw lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 warmup=6 weight_decay=0.03",
+    "schedule_free_adamw_default": "schedule_free_adamw",
+    "schedule_free_adamw_default_x": "average of schedule_free_adamw",
+    "sgd": "sgd lr=0.05 weight_decay=0.03",
+    "momentum": "momentum lr=0.05 momentum=0.8 dampening=0.25 weight_decay=0.03",
+    "nesterov": "nesterov lr=0.05 momentum=0.8 weight_decay=0.03",
+    "adam": "adam lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-4 weight_decay=0.03",
+    "adam_default": "adam",
+    "adamw": "adamw lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-4 weight_decay=0.03",
+    "adamw_default": "adamw",
+    "adagrad": "adagrad lr=0.05 initial_accumulator=0.1 epsilon=1e-3 weight_decay=0.03",
+    "adagrad_default": "adagrad",
+    "adadelta": "adadelta lr=0.7 rho=0.85 epsilon=1e-3 weight_decay=0.03",
+    "adadelta_default": "adadelta",
+    "rmsprop": "rmsprop lr=0.02 alpha=0.9 epsilon=1e-3 weight_decay=0.03",
+    "rmsprop_default": "rmsprop",
+    "rmsprop_momentum": "rmsprop_momentum lr=0.01 alpha=0.9 momentum=0.7 epsilon=1e-3 weight_decay=0.03",
+    "rmsprop_centered": "rmsprop_centered lr=0.01 alpha=0.9 momentum=0.7 epsilon=1e-2 weight_decay=0.03",
+    "rprop": "rprop initial_step=0.03 shrink=0.4 grow=1.3 smallest_step=1e-3 largest_step=0.1",
+    "rprop_default": "rprop",
+    "adamax": "adamax lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "adamax_default": "adamax",
+    "nadam": "nadam lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 momentum_decay=0.05 weight_decay=0.03",
+    "nadam_default": "nadam",
+    "amsgrad": "amsgrad lr=0.02 beta1=0.8 beta2=0.9 epsilon=1e-3 weight_decay=0.03",
+    "radam": "radam lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "radam_default": "radam",
+    "sign_sgd": "sign_sgd lr=0.02 weight_decay=0.03",
+    "signum": "signum lr=0.02 momentum=0.8 weight_decay=0.03",
+    "lion": "lion lr=0.02 beta1=0.85 beta2=0.97 weight_decay=0.03",
+    "lion_default": "lion",
+    "yogi": "yogi lr=0.02 beta1=0.8 beta2=0.95 initial_accumulator=0 weight_decay=0.03",
+    "adabelief": "adabelief lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "adabelief_default": "adabelief",
+    "adan": "adan lr=0.02 beta1=0.9 beta2=0.8 beta3=0.95 epsilon=1e-3 weight_decay=0.03",
+    "ademamix": "ademamix lr=0.02 beta1=0.8 beta2=0.95 beta3=0.99 alpha=3 epsilon=1e-3 weight_decay=0.03",
+    "ademamix_warm_up":
+        "ademamix lr=0.02 beta1=0.8 beta2=0.95 beta3=0.99 alpha=3 warmup=25 epsilon=1e-3 weight_decay=0.03",
+    "lamb": "lamb lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "qhm": "qhm lr=0.02 nu=0.6 beta=0.9 weight_decay=0.03",
+    "qhadam": "qhadam lr=0.02 nu1=0.6 nu2=0.8 beta1=0.9 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "adabound": "adabound lr=0.02 final_ratio=2 gamma=0.1 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "adopt": "adopt lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "adafactor": "adafactor lr=0.02 decay=-0.7 smallest_rms=0.01 clipping=1.25 weight_decay=0.03",
+    "adafactor_relative_step": "adafactor lr=relative_step(0.3)",
+    "adafactor_default": "adafactor",
+    "novograd": "novograd lr=0.02 beta1=0.8 beta2=0.7 epsilon=1e-3 weight_decay=0.03",
+    "novograd_default": "novograd",
+    "prodigy": "prodigy lr=0.9 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03 initial_d=0.01 coefficient=1.5",
+    "prodigy_corrected":
+        "prodigy lr=0.9 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03 initial_d=0.01 coefficient=1.5 "
+        "bias_correction=true",
+    "sm3": "sm3 lr=0.05 momentum=0.8 epsilon=1e-4 weight_decay=0.03",
+    "sm3_default": "sm3",
+    "larc": "larc lr=0.05 momentum=0.8 weight_decay=0.03 trust_coefficient=0.05",
+    "lans": "lans lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "row_wise_adagrad": "row_wise_adagrad lr=0.02 epsilon=1e-3 weight_decay=0.03",
+    "lars": "lars lr=0.5 momentum=0.8 weight_decay=0.03 trust_coefficient=0.02",
+    "padam": "padam lr=0.02 power=0.2 beta1=0.8 beta2=0.9 epsilon=1e-3 weight_decay=0.03",
+    "padam_default": "padam",
+    "amsbound": "amsbound lr=0.02 final_ratio=2 gamma=0.1 beta1=0.8 beta2=0.9 epsilon=1e-3 weight_decay=0.03",
+    "amsbound_default": "amsbound",
+    "nadamax": "nadamax lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 momentum_decay=0.05 weight_decay=0.03",
+    "nadamax_default": "nadamax",
+    "simplified_ademamix": "simplified_ademamix lr=5e-3 beta1=0.9 beta2=0.8 alpha=1.5 epsilon=1e-3 weight_decay=0.03",
+    "simplified_ademamix_default": "simplified_ademamix",
+    "acprop": "acprop lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "acprop_default": "acprop",
+    "optimistic_adam": "optimistic_adam lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 optimism=0.6 weight_decay=0.03",
+    "optimistic_adam_default": "optimistic_adam",
+    "ftml": "ftml lr=0.02 beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03",
+    "ftml_default": "ftml",
+    "swats": "swats lr=0.02 beta1=0.7 beta2=0.8 epsilon=1e-3 tolerance=7e-4 weight_decay=0.03",
+    "swats_default": "swats",
+    "optimistic_sgd": "optimistic_sgd lr=0.05 alpha=0.7 beta=1.4 weight_decay=0.03",
+    "optimistic_sgd_default": "optimistic_sgd",
+    "demon": "demon lr=0.02 momentum=0.8 steps=30 weight_decay=0.03",
+    "demon_default": "demon",
+    "entropy_sgd": "entropy_sgd lr=0.05 outer_lr=0.8 steps=6 scope=0.5 scope_growth=0.25 alpha=0.6 weight_decay=0.03",
+    "entropy_sgd_x":
+        "average of entropy_sgd lr=0.05 outer_lr=0.8 steps=6 scope=0.5 scope_growth=0.25 alpha=0.6 "
+        "weight_decay=0.03",
+    "entropy_sgd_default": "entropy_sgd",
+    "ftrl": "ftrl lr=0.3 beta=0.5 l1=0.4 l2=0.2",
+    "ftrl_default": "ftrl",
+    "wngrad": "wngrad lr=0.7 initial=2.5 weight_decay=0.03",
+    "wngrad_default": "wngrad",
+    "adagrad_norm": "adagrad_norm lr=0.7 initial=2.5 weight_decay=0.03",
+    "adagrad_norm_default": "adagrad_norm",
+    "dadapt_adamw": "dadapt_adamw beta1=0.8 beta2=0.95 epsilon=1e-3 weight_decay=0.03 initial_d=0.01",
+    "dadapt_adamw_default": "dadapt_adamw",
+    "dog": "dog lr=0.7 reach=0.03 epsilon=0.5 weight_decay=0.03",
+    "dog_default": "dog",
+    "dowg": "dowg lr=0.7 initial_square=0.05 epsilon=0.1 weight_decay=0.03",
+    "dowg_default": "dowg",
+    "cocob": "cocob alpha=7 epsilon=0.2 weight_decay=0.03",
+    "cocob_default": "cocob",
+    "smorms3": "smorms3 lr=0.05 epsilon=1e-3 weight_decay=0.03",
+    "smorms3_default": "smorms3",
+    "fromage": "fromage lr=0.1",
+    "fromage_default": "fromage",
+    "percent_delta": "percent_delta lr=0.02 momentum=0.8 epsilon=0.1 weight_decay=0.03",
+    "percent_delta_default": "percent_delta",
+    "polyak_sgd": "polyak_sgd lr=0.5 lower_bound=0.5 largest=0.2 epsilon=0.3 weight_decay=0.03",
+    "polyak_sgd_default": "polyak_sgd",
+    "momo": "momo lr=0.3 beta=0.8 lower_bound=1.5",
+    "momo_decay": "momo lr=0.3 beta=0.8 lower_bound=1.5 weight_decay=0.3",
+    "momo_default": "momo",
+    "momo_adam": "momo_adam lr=0.1 beta1=0.8 beta2=0.95 epsilon=1e-3 lower_bound=1.5",
+    "momo_adam_decay": "momo_adam lr=0.1 beta1=0.8 beta2=0.95 epsilon=1e-3 lower_bound=1.5 weight_decay=0.3",
+    "momo_adam_default": "momo_adam",
+    "eve": "eve lr=0.02 beta1=0.8 beta2=0.95 beta3=0.7 epsilon=1e-3 clipping=2 lower_bound=0.5 weight_decay=0.03",
+    "eve_default": "eve",
+    "muon": "muon lr=0.02 momentum=0.9 weight_decay=0.03",
+    "muon_3": "muon lr=0.02 momentum=0.9 iterations=3 weight_decay=0.03",
+    "shampoo": "shampoo lr=0.02 epsilon=1e-3 interval=4 weight_decay=0.03",
+    "shampoo_blocks":
+        "shampoo lr=0.02 momentum=0.5 beta2=0.95 epsilon=1e-3 interval=3 block=3 grafting=rmsprop "
+        "weight_decay=0.03",
+    "shampoo_sgd":
+        "shampoo lr=0.02 momentum=0.5 beta2=0.95 epsilon=1e-3 interval=1 block=4 grafting=sgd "
+        "weight_decay=0.03",
+    "shampoo_plain": "shampoo lr=0.02 momentum=0 epsilon=1e-3 interval=1 grafting=none weight_decay=0.03",
+    "soap": "soap lr=0.02 beta1=0.9 beta2=0.95 epsilon=1e-3 interval=5 largest=5 weight_decay=0.03",
+    "madgrad": "madgrad lr=0.02 momentum=0.8 epsilon=1e-3 weight_decay=0.03",
+    "madgrad_default": "madgrad",
+}
 
 
 def f(x):
@@ -62,7 +201,9 @@ def flat(params):
 
 
 def show(name, source, rows):
-    print("case", name, source)
+    if ONLY and name not in ONLY:
+        return
+    print("case", name, source, *([RULES[name]] if name in RULES else []))
     for step, w in rows:
         print(step, *(f"{x:.10g}" for x in w))
 
@@ -589,6 +730,18 @@ def paper_cases():
     from_paper("smorms3", smorms3(f(0.05), f(1e-3), decay), "Funk-2015")
     from_paper("smorms3_default", smorms3(f(1e-3), f(1e-16), 0), "Funk-2015")
 
+    def madgrad(rate, momentum, eps, wd):
+        def update(w, g, t, memory):
+            s, v, first = *zeros(memory, w, "s", "v"), memory.setdefault("x", w)
+            d, weight = g + wd * w, rate * np.sqrt(t)
+            memory["s"], memory["v"] = s, v = s + weight * d, v + weight * d * d
+            z = first - s / (np.cbrt(v) + eps)
+            return momentum * w + (1 - momentum) * z
+        return update
+    paper = "Defazio-Jelassi-2022-algorithm-1"
+    from_paper("madgrad", madgrad(lr, f(0.8), f(1e-3), decay), paper)
+    from_paper("madgrad_default", madgrad(f(1e-2), f(0.9), f(1e-6), 0), paper)
+
     def percent_delta(rate, momentum, eps, wd):
         def update(w, g, t, memory):
             d = g + wd * w
@@ -849,6 +1002,9 @@ def schedule_cases():
         print("schedule", name, "formula", *(f"{x:.9g}" for x in rates))
 
 
+if ONLY:
+    paper_cases()
+    sys.exit()
 print("# make.py:", "weights after steps", *SHOWN, "of", STEPS, "in tensors of shapes", *SHAPES)
 if MATRIX:
     matrix_cases()

@@ -38,6 +38,7 @@ DOVETAIL_RULE(adaptive, rmsprop_momentum)
 DOVETAIL_RULE(adaptive, rmsprop_centered)
 DOVETAIL_RULE(adaptive, rprop)
 DOVETAIL_RULE(adaptive, smorms3)
+DOVETAIL_RULE(adaptive, madgrad)
 
 DOVETAIL_RULE(curvature, adahessian)
 DOVETAIL_RULE(curvature, sophia)

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
@@ -82,13 +83,38 @@ class registry {
   std::map<std::string, entry, std::less<>> rules_;
 };
 
-/// All rules of optim/rules.hpp. To call it compiles all of them, in this source file.
+namespace detail {
+/// A number for each rule of the list.
+enum class listed_rule {
+#define DOVETAIL_RULE(family, name) name,
+#include <dovetail/optim/rules/list.inc.hpp>
+};
+}  // namespace detail
+
+/// How many parts the rules of optim/rules.hpp come in, for programs that need them all (add_rules).
+inline constexpr int rule_parts = 4;
+
+/// Registers one part of the rules of optim/rules.hpp. rules() calls it for all parts, and so compiles all of them in
+/// one source file: a minute. A program may compile each part in a source file of its own, several at a time:
+///
+///     template void dovetail::optim::add_rules<0>(dovetail::optim::registry&);          // in rules_0.cpp
+///     extern template void dovetail::optim::add_rules<0>(dovetail::optim::registry&);   // before rules() is called
+template <int Part, class Later = void>
+void add_rules(registry& r) {
+#define DOVETAIL_RULE(family, name)                                               \
+  if constexpr (static_cast<int>(detail::listed_rule::name) % rule_parts == Part) \
+    r.add<detail::later<Later, optim::name>>();
+#include <dovetail/optim/rules/list.inc.hpp>
+}
+
+/// All rules of optim/rules.hpp. To call it compiles all of them, in this source file, but for parts that are compiled
+/// elsewhere (add_rules).
 template <class Later = void>
 DOVETAIL_COLD registry const& rules() {
   static registry const all = [] {
     registry r;
-#define DOVETAIL_RULE(family, name) r.add<detail::later<Later, optim::name>>();
-#include <dovetail/optim/rules/list.inc.hpp>
+    [&r]<int... Part>(std::integer_sequence<int, Part...>) { (add_rules<Part, Later>(r), ...); }
+    (std::make_integer_sequence<int, rule_parts>{});
     return r;
   }();
   return all;

@@ -17,7 +17,7 @@ namespace dovetail::optim {
 
 /// Drops the elements of an update that point away from the descent direction, and scales the others up:
 /// u <- u [u g > 0] n / (1 + number of elements with u g > 0), of each tensor of n elements (Liang, Chen, Liu and Liu,
-/// Cautious Optimizers, 2024, algorithm 2).
+/// Cautious Optimizers: Improving Training with One Line of Code, 2024).
 struct cautious {
   using kind = reducing;
   static constexpr reduction needs{.per_tensor = true};
@@ -44,7 +44,7 @@ struct cautious {
 };
 
 /// Takes the size of an update from the direction and its sign from the gradient: u <- |u| sign(g) (Cao, Li and Song,
-/// Grams: Gradient Descent with Adaptive Momentum Scaling, 2024, definition 4.1).
+/// Grams: Gradient Descent with Adaptive Momentum Scaling, 2024).
 struct grams {
   using kind = elementwise;
   static constexpr bool reads_gradient = true;
