@@ -13,7 +13,7 @@
 // has a member of a name that is listed there, and cannot be used as it says, is refused with a line that names both:
 //
 //   model         core/model_traits.hpp         evaluate
-//   optimizer     optim/optimizer_traits.hpp    step with options or from a source, check_state, observe, needs_loss, …
+//   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
 //   communicator  comm/communicator_traits.hpp  about, allow_other_thread
@@ -119,7 +119,8 @@ concept codec = std::copyable<C> &&
 /// and bytes, broadcasts of float, chunks and messages of bytes: what every synchronizer and the trainer call, and no
 /// more. comm::endpoint has them all, of all types. A communicator may also have (comm/communicator_traits.hpp)
 ///   about(comm::subject const&)     of what the next operations are, so that ranks that are not in the same step
-///   notice allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
+///                                   notice
+///   allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
                                 std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,
@@ -162,7 +163,7 @@ concept world = requires(W& w, void (*f)(int)) {
 ///   observer()                     what gradient_pass::observe must be; may be missing
 ///   ready(first)                   gradients with flat index >= first are final: exchange them while backward goes on;
 ///                                  nobody else touches them until step() returns
-///   step(options)                  completes the exchange and applies the optimizer, in this policy's own order; says
+///   step(context)                  completes the exchange and applies the optimizer, in this policy's own order; says
 ///                                  `skipped`, and changes nothing, if a gradient of any rank is not finite
 ///   replicated(prefix)             state that is equal on all ranks (here: the optimizer's), by name
 ///   own(prefix)                    state that only this rank has (here: residuals), by name
@@ -175,11 +176,11 @@ template <class S, class Optimizer, class Communicator>
 concept synchronizer = std::copyable<S> && requires(S const s, parameter_list& p, Optimizer const& o, Communicator& c) {
   s.join(p, o, c);
   requires requires(decltype(s.join(p, o, c))& session, std::int64_t n, std::size_t first, std::string const& prefix,
-                    optim::step_context const& options) {
+                    optim::step_context const& context) {
     session.begin();
     { session.gradient_scale(n, n) } -> std::convertible_to<float>;
     session.ready(first);
-    { session.step(options) } -> std::convertible_to<optim::step_result>;
+    { session.step(context) } -> std::convertible_to<optim::step_result>;
     { session.replicated(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
     { session.own(prefix) } -> std::convertible_to<std::vector<named_tensor>>;
   };

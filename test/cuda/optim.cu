@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <dovetail/optim/cuda/engine.cuh>
+#include <dovetail/optim/cuda/partition.cuh>
 
 // One line per case; exit code 1 if one fails, 77 if there is no device.
 
@@ -347,11 +348,31 @@ void check_curvature(gpu::device d) {
     auto state = optim::cuda::init(rule, p, d);
     optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
     d.wait();
-    auto const h = state.to_host().slot(2);
+    auto own = state.to_host();
+    auto const h = own.slot(2);
     auto const mean = [&](std::size_t i) { return turned ? (i % 2 ? 5.0f : 4.0f) : (i < 4 ? 2.5f : 6.5f); };
     bool right = true;
     for (std::size_t i = 0; i < 8; ++i) right = right && h[i] == optim::scale_by_adahessian{}.observed(0, mean(i));
     report(right, turned ? "averages of a column-major kernel" : "averages of a kernel");
+    // Of a rule among others, that of its own tensors; another rule's state is refused.
+    gpu::device_buffer<float> other_weight(zeros, d), other_gradient(zeros, d), both(std::vector<float>(16, 0.5f), d);
+    parameter_list two;
+    two.add("v", other_weight.span(), other_gradient.span(), {8});
+    two.add("w", weight.span(), gradient.span(), {2, 1, 2, 2}, turned ? layout::column_major : layout::row_major);
+    both.queue_upload(d, estimate, 8);
+    optim::partition const parts{optim::adamw{}, optim::group{optim::name_matches{"w"}, rule}};
+    auto divided = optim::cuda::init(parts, two, d);
+    optim::cuda::observe(parts, divided, optim::hessian_diagonal{both.span()});
+    d.wait();
+    auto all = divided.to_host();
+    report(same_bits(std::get<1>(all.parts).state.slot(2), h), "a rule among others takes in its own");
+    bool refused = false;
+    try {
+      optim::cuda::observe(optim::sophia{}, state, optim::hessian_diagonal{there.span()});
+    } catch (argument_error const&) {
+      refused = true;
+    }
+    report(refused, "the state of another rule is refused");
   }
 }
 

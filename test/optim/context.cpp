@@ -2,9 +2,13 @@
 // What a step is told (optim/step.hpp) reaches the rule, through all that lies around it; and what it tells.
 #include "reference.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -12,6 +16,7 @@
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/any_optimizer.hpp>
 #include <dovetail/optim/low_precision.hpp>
+#include <dovetail/optim/second_order.hpp>
 #include <dovetail/sync.hpp>
 
 using namespace dovetail;
@@ -197,6 +202,7 @@ TEST_CASE("a factor of gradients is that of gradients in memory, for all that st
   check_factor(optim::partition{optim::adamw{}, optim::group{optim::name_matches{"*.bias"}, optim::lion{}}});
   check_factor(optim::low_precision_state{optim::adamw{}, optim::bf16_slots{}});
   check_factor(optim::any_optimizer(optim::nadam{}));
+  check_factor(optim::stochastic_lbfgs{.lr = 0.01f, .weight_decay = 0.1f});
   // Both factors: the source's and the step's.
   auto const both = [](auto const& r, arena& a, auto& state, int) {
     for (float& g : a.gradients()) g *= 4;
@@ -378,4 +384,103 @@ TEST_CASE("an estimate of the curvature reaches the rule through groups, formats
   std::vector<float> const estimate(3, 1);
   CHECK_THROWS_WITH_AS(chosen.observe(a.parameters(), state, optim::hessian_diagonal{estimate}),
                        doctest::Contains("adamw"), argument_error);
+}
+
+namespace {
+/// Without the weight, and what it measures has slots and the gradient in it: u <- u s, with s the sum of u g slot.
+struct scale_by_agreement {
+  using kind = optim::reducing;
+  static constexpr optim::reduction needs{.per_tensor = true};
+  static constexpr bool reads_gradient = true;
+  static constexpr std::array slots{"both"};
+  struct kernel {
+    template <class T>
+    DOVETAIL_INLINE constexpr void advance(T u, T g, T& both) const {
+      both = both + u + g;
+    }
+    template <class T>
+    DOVETAIL_INLINE constexpr std::array<optim::product<T>, 1> measure(T, T u, T g, T both) const {
+      return {{{u * g, both}}};
+    }
+    DOVETAIL_HD float factor(std::array<double, 1> sum) const { return static_cast<float>(sum[0]); }
+    template <class T>
+    DOVETAIL_INLINE constexpr T emit(T, T u, T, T, T factor) const {
+      return factor * u;
+    }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
+};
+}  // namespace
+
+TEST_CASE("a reduction behind a stored update measures gradient and slots, too") {
+  arena a({{"w", {5}}});
+  for (float& w : a.weights()) w = 0;
+  for (float& g : a.gradients()) g = 1;
+  optim::chain const opt{times_two{}, scale_by_agreement{}, optim::scale_by_learning_rate{1}};
+  auto state = opt.init(a.parameters());
+  opt.step(a.parameters(), state);
+  for (float const x : state.slot(0)) CHECK(x == 3);  // 2 + 1
+  for (float const w : a.weights()) CHECK(w == -60);  // 5 times 2 * 1 * 3, times 2
+  auto const after = [](auto const& rule) {
+    return weights_after(rule, 2, [](auto const& r, arena& b, auto& s, int) { r.step(b.parameters(), s); });
+  };
+  // Twice the update agrees where the update does.
+  CHECK(after(optim::chain{times_two{}, optim::cautious{}, optim::scale_by_learning_rate{0.5f}}) ==
+        after(optim::chain{optim::scale{2}, optim::cautious{}, optim::scale_by_learning_rate{0.5f}}));
+}
+
+TEST_CASE("a session steps a divided optimizer that is chosen when the program runs, and refuses memory elsewhere") {
+  std::vector<float> one, two;
+  for (int const ranks : {1, 2})
+    comm::threads{ranks}.run([&](auto& c) {
+      arena a(awkward_sizes());
+      fill(a.weights(), 1);
+      auto session = sync::all_reduce{}.join(a.parameters(), sync::shard(optim::any_optimizer(optim::adamw{}), c), c);
+      for (int t = 0; t < 3; ++t) {
+        session.begin();
+        fill(a.gradients(), static_cast<std::uint32_t>(t), c.rank() ? 0 : 1);
+        session.step();
+      }
+      if (c.rank() == 0) (ranks == 1 ? one : two).assign(a.weights().begin(), a.weights().end());
+    });
+  CHECK(one == two);
+  comm::threads{2}.run([&](auto& c) {
+    parameter_list p;
+    p.add_opaque("w", {4});
+    CHECK_THROWS_WITH_AS(static_cast<void>(sync::all_reduce{}.join(p, optim::adamw{}, c)),
+                         doctest::Contains("elsewhere"), argument_error);
+  });
+  // An estimate while gradients are exchanged would mix two steps.
+  comm::threads{2}.run([&](auto& c) {
+    arena a({{"w", {4}}});
+    auto session = sync::all_reduce{}.join(a.parameters(), optim::sophia{}, c);
+    session.begin();
+    fill(a.gradients(), 1);
+    session.ready(0);
+    std::vector<float> const estimate(4, 1);
+    CHECK_THROWS_WITH_AS(session.observe(optim::hessian_diagonal{estimate}), doctest::Contains("behind step"),
+                         argument_error);
+    session.step();
+    CHECK(session.observe(optim::hessian_diagonal{estimate}));
+    auto apart = sync::local_sgd{}.join(a.parameters(), optim::sophia{}, c);
+    CHECK(apart.observe(optim::hessian_diagonal{estimate}));
+  });
+}
+
+TEST_CASE("a partition checks all of its rules before one of them changes anything") {
+  arena a({{"w", {3}}, {"b", {2}}}), other({{"b", {2}}, {"w", {3}}});
+  optim::partition const opt{optim::frozen{}, optim::group{optim::name_matches{"w"}, optim::sophia{}}};
+  auto state = opt.init(a.parameters());
+  auto const before = state;
+  CHECK_THROWS_AS(
+      opt.step(a.parameters(), state, optim::step_context{.gradient_factor = std::numeric_limits<float>::quiet_NaN()}),
+      argument_error);
+  std::vector<float> const estimate(5, 1);
+  CHECK_THROWS_AS(opt.observe(other.parameters(), state, optim::hessian_diagonal{estimate}), argument_error);
+  CHECK(state == before);
+  optim::partition const none{optim::any_optimizer(optim::adamw{}),
+                              optim::group{optim::name_matches{"w"}, optim::frozen{}}};
+  auto no_curvature = none.init(a.parameters());
+  CHECK_THROWS_WITH_AS(none.observe(a.parameters(), no_curvature, optim::hessian_diagonal{estimate}),
+                       doctest::Contains("none of its rules"), argument_error);
 }

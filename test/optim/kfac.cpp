@@ -285,9 +285,9 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
         auto const part = dovetail::shard(48, ranks, c.rank());
         auto const whole = all.view();
         data::batch const own{static_cast<std::int64_t>(part.size()),
-                        whole.values.subspan(part.begin * 72, part.size() * 72),
-                        {},
-                        whole.targets.subspan(part.begin, part.size())};
+                              whole.values.subspan(part.begin * 72, part.size() * 72),
+                              {},
+                              whole.targets.subspan(part.begin, part.size())};
         gradient_pass pass{.scale = session.gradient_scale(own.size, 48)};
         pass.observe = session.observer();
         pass.ready = [&](std::size_t first) { session.ready(first); };

@@ -116,6 +116,8 @@ TEST_CASE("every stage that is in no rule refuses what it cannot work with") {
   one<optim::skip_non_finite>("skip_non_finite");
   one<optim::clip_by_value>("clip_by_value");
   one<optim::scale>("scale");
+  one<optim::cautious>("cautious");
+  one<optim::grams>("grams");
 }
 TEST_CASE("every rule and every stage of one refuses what it cannot work with") {
 #define DOVETAIL_RULE(family, name) \

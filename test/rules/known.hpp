@@ -36,7 +36,8 @@ optim::settings settings_of(std::string_view text);
 template <class State>
 class optimizer {
  public:
-  static constexpr optim::rule_needs needs{.layers = true};  // what it may need; chosen_needs() says what it does
+  /// What it may need; chosen_needs() says what it does.
+  static constexpr optim::rule_needs needs{.layers = true, .loss = true, .curvature = true, .whole_tensors = true};
 
   template <class O>
   requires(!std::is_same_v<O, optimizer>) explicit optimizer(O o)
@@ -50,6 +51,9 @@ class optimizer {
   }
   /// Of a rule that does not learn from layers, nothing.
   void observe(parameter_list const& p, State& s, kfac_statistics const& f) const { held_->observe(p, s, f); }
+  bool observe(parameter_list const& p, State& s, optim::hessian_diagonal const& d) const {
+    return held_->observe(p, s, d);
+  }
   std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, State& s) const {
     return held_->unreduced_statistics(p, s);
   }
@@ -62,6 +66,7 @@ class optimizer {
     virtual State init(parameter_list const&) const = 0;
     virtual optim::step_result step(parameter_list const&, State&, optim::step_context const&) const = 0;
     virtual void observe(parameter_list const&, State&, kfac_statistics const&) const = 0;
+    virtual bool observe(parameter_list const&, State&, optim::hessian_diagonal const&) const = 0;
     virtual std::vector<std::span<float>> unreduced_statistics(parameter_list const&, State&) const = 0;
   };
   template <class O>
@@ -73,6 +78,11 @@ class optimizer {
     }
     void observe(parameter_list const& p, State& s, kfac_statistics const& f) const override {
       if constexpr (optim::optimizer_traits<O>::needs.layers) of.observe(p, s, f);
+    }
+    bool observe([[maybe_unused]] parameter_list const& p, [[maybe_unused]] State& s,
+                 [[maybe_unused]] optim::hessian_diagonal const& d) const override {
+      if constexpr (optim::optimizer_traits<O>::needs.curvature) return of.observe(p, s, d);
+      throw argument_error("known::optimizer: this rule takes no curvature");
     }
     std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, State& s) const override {
       if constexpr (optim::optimizer_traits<O>::needs.layers) return of.unreduced_statistics(p, s);

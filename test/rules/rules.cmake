@@ -19,5 +19,5 @@ foreach(library IN LISTS libraries)
   target_link_libraries(${library} PUBLIC dovetail::dovetail PRIVATE dovetail_options)
   target_include_directories(${library} PUBLIC ${PROJECT_SOURCE_DIR}/test)
   target_compile_options(${library} PRIVATE -O1)
-  target_compile_definitions(${library} PRIVATE DOVETAIL_X86_LEVELS=0)
+  target_compile_definitions(${library} PUBLIC DOVETAIL_X86_LEVELS=0)  # one kind of loops in a program
 endforeach()

@@ -12,13 +12,10 @@
 
 namespace dovetail {
 
-/// All flat indices.
-inline constexpr range everything{0, std::numeric_limits<std::size_t>::max()};
-
 /// Copies weights or gradients (`&parameter::weight`, `&parameter::gradient`) to their places in `flat`, which is as
-/// long as the list's flat index space: of the tensors that begin in `part`. None of them may be opaque.
+/// long as the list's flat index space: of the tensors that begin in `part`. Those that are elsewhere are left out.
 inline void copy_to_flat(parameter_list const& p, std::span<float> parameter::*member, std::span<float> flat,
-                         range part = everything) {
+                         range part = {0, std::numeric_limits<std::size_t>::max()}) {
   for (std::size_t i = 0; i < p.size(); ++i)
     if (p.offset(i) >= part.begin && p.offset(i) < part.end)
       std::copy((p[i].*member).begin(), (p[i].*member).end(), flat.data() + p.offset(i));
@@ -26,7 +23,7 @@ inline void copy_to_flat(parameter_list const& p, std::span<float> parameter::*m
 /// The other way, all tensors.
 inline void copy_from_flat(std::span<float const> flat, parameter_list const& p, std::span<float> parameter::*member) {
   for (std::size_t i = 0; i < p.size(); ++i)
-    std::copy_n(flat.data() + p.offset(i), p[i].size(), (p[i].*member).begin());
+    std::copy_n(flat.data() + p.offset(i), (p[i].*member).size(), (p[i].*member).begin());
 }
 
 }  // namespace dovetail

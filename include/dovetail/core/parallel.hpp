@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <exception>
-#include <system_error>
 #include <vector>
 
 #include <dovetail/core/config.hpp>
@@ -40,18 +39,21 @@ struct loop_part {
 DOVETAIL_COLD inline void run_parts(int parts, part_function part, void const* body, std::size_t n) {
   std::vector<loop_part> all(static_cast<std::size_t>(parts), loop_part{part, body, n, parts});
   for (int i = 0; i < parts; ++i) all[static_cast<std::size_t>(i)].i = i;
-  int started = 1, refused = 0;  // the first part is the caller's
-  for (; started < parts && !refused; started += !refused)
-    refused = pthread_create(
-        &all[static_cast<std::size_t>(started)].thread, nullptr,
+  auto const part_at = [&](int i) -> loop_part& { return all[static_cast<std::size_t>(i)]; };
+  auto const start = [&](int i) {
+    return pthread_create(
+        &part_at(i).thread, nullptr,
         [](void* of) -> void* {
           static_cast<loop_part*>(of)->run();
           return nullptr;
         },
-        &all[static_cast<std::size_t>(started)]);
-  if (!refused) all[0].run();
-  for (int i = 1; i < started; ++i) pthread_join(all[static_cast<std::size_t>(i)].thread, nullptr);
-  if (refused) throw std::system_error(std::error_code(refused, std::generic_category()));
+        &part_at(i));
+  };
+  int started = 1;  // the first part is the caller's, and those that the system gives no thread for
+  while (started < parts && start(started) == 0) ++started;
+  part_at(0).run();
+  for (int i = started; i < parts; ++i) part_at(i).run();
+  for (int i = 1; i < started; ++i) pthread_join(part_at(i).thread, nullptr);
   for (auto const& p : all)
     if (p.failure) std::rethrow_exception(p.failure);
 }

@@ -12,12 +12,14 @@
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step.hpp>
 

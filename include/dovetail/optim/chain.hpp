@@ -15,7 +15,9 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shape.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/engine/engine.hpp>
 #include <dovetail/optim/engine/plan.hpp>
@@ -274,6 +276,8 @@ class chain {
     check_state(groups, parameters, s, Store::plain);
     require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
             d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
+    [&]<std::size_t... S>(std::index_sequence<S...>) { (check_averages<S>(groups, parameters, s), ...); }
+    (std::make_index_sequence<flow::stages>{});
     if (!all_finite(d.estimate)) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (observe_stage<S>(groups, parameters, s, d, store), ...); }
     (std::make_index_sequence<flow::stages>{});
@@ -301,6 +305,12 @@ class chain {
   }
 
  private:
+  template <std::size_t S, class Groups>
+  static void check_averages(Groups const& groups, parameter_list const& parameters, state const& s) {
+    if constexpr (stage_traits<typename flow::template stage<S>>::observes_curvature)
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        detail::averaged_over(std::get<S>(groups[s.group(i)].stages_), parameters[i]);
+  }
   template <std::size_t S, class Groups, class Store>
   static void observe_stage(Groups const& groups, parameter_list const& parameters, state& s, hessian_diagonal const& d,
                             Store const& store) {

@@ -35,17 +35,30 @@ inline std::size_t block_of(spatial average, shape const& s) {
   for (int d = first; d < s.rank; ++d) n *= static_cast<std::size_t>(s[d]);
   return n;
 }
+/// Elements that a stage's estimate of tensor p is averaged over. Throws argument_error if this rank has a part of the
+/// tensor that divides them.
+template <class Stage>
+std::size_t averaged_over([[maybe_unused]] Stage const& stage, [[maybe_unused]] parameter const& p) {
+  if constexpr (requires { stage.average; }) {
+    auto const block = block_of(stage.average, p.logical_whole());
+    auto const n = static_cast<std::size_t>(p.shape.size());
+    if (n == 0) return 1;
+    require(block == 1 || (p.first % block == 0 && n % block == 0 &&
+                           (!p.transposed || n == static_cast<std::size_t>(p.whole.size()))),
+            "optimizer: the estimate of '", p.name, "' is averaged over ", block, " elements, and this rank has ", n,
+            " from ", p.first, " on: give sync::shard bounds at multiples of ", block);
+    return block;
+  } else {
+    return 1;
+  }
+}
 /// What a stage is given of tensor p's estimate: its averages, if the stage has a member `average`, in `room`.
 template <class Stage>
 std::span<float const> averaged_estimate([[maybe_unused]] Stage const& stage, [[maybe_unused]] parameter const& p,
                                          [[maybe_unused]] std::vector<float>& room, std::span<float const> estimate) {
   if constexpr (requires { stage.average; }) {
-    auto const block = block_of(stage.average, p.logical_whole());
-    if (block == 1 || estimate.empty()) return estimate;
-    require(p.first % block == 0 && estimate.size() % block == 0 &&
-                (!p.transposed || p.size() == static_cast<std::size_t>(p.whole.size())),
-            "optimizer: the estimate of '", p.name, "' is averaged over ", block, " elements, and this rank has ",
-            estimate.size(), " from ", p.first, " on: give sync::shard bounds at multiples of ", block);
+    auto const block = averaged_over(stage, p);
+    if (block == 1) return estimate;
     room.resize(estimate.size());
     std::size_t const blocks = estimate.size() / block;
     for (std::size_t b = 0; b < blocks; ++b) {

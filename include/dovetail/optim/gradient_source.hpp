@@ -41,7 +41,7 @@ concept gradient_source = std::copyable<S> &&
 
 namespace detail {
 
-/// What may stand where a source is expected: what is none is refused with a reason, unless options are meant.
+/// What may stand where a source is expected: what is none is refused with a reason, unless a step_context is meant.
 template <class S>
 concept source_argument = gradient_source<S> || !std::convertible_to<S const&, step_context>;
 

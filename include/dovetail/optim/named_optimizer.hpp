@@ -6,8 +6,14 @@
 #include <span>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/rule_needs.hpp>
+#include <dovetail/optim/step.hpp>
 
 // What makes an optimizer with a name of an aggregate of hyperparameters that stands for a chain. No base class: it
 // would make designated initializers warn.

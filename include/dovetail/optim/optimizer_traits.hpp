@@ -22,7 +22,8 @@
 //
 // and trains, is saved and goes on under every synchronizer but sync::shard. It may have more:
 //
-//   step(parameters, state, step_context const&)                  threads, loss, sums and work that ranks divide
+//   step(parameters, state, step_context const&)                  threads, loss, sums and work that ranks divide; it
+//     multiplies gradients by gradient_factor as it reads them
 //   step(parameters, state, source, step_context const&)          gradients that are not the list's own fp32
 //   void check_state(parameters, state const&) const              throws argument_error before anything changes
 //   static constexpr rule_needs needs{…}                          what its steps need (optim/rule_needs.hpp). One that
@@ -62,7 +63,6 @@ concept says_needs = has_static_needs<O> && requires {
 
 namespace detail::optimizer_members {
 DOVETAIL_MEMBER_FUNCTION(check_state)
-DOVETAIL_MEMBER_FUNCTION(chosen_needs)
 DOVETAIL_MEMBER_CONSTANT(division_block)
 DOVETAIL_MEMBER_CONSTANT(steps_together)
 }  // namespace detail::optimizer_members
@@ -72,7 +72,7 @@ struct optimizer_traits {
   using state_type =
       std::remove_cvref_t<decltype(std::declval<O const&>().init(std::declval<parameter_list const&>()))>;
 
-  static constexpr bool takes_options =
+  static constexpr bool takes_context =
       requires(O const& o, parameter_list const& p, state_type& s, step_context const& x) {
     { o.step(p, s, x) } -> std::convertible_to<step_result>;
   };
@@ -148,32 +148,31 @@ struct must_be_an_optimizer {
                    "what it says of itself is not `static constexpr bool steps_together`, or `static constexpr "
                    "std::size_t division_block`",
                    O);
-  static constexpr bool unsaid = layers && !said;
-  DOVETAIL_REQUIRE(!unsaid,
-                   "has observe, and does not say `static constexpr optim::rule_needs needs{.layers = true}`: it would "
-                   "never be called",
-                   O);
+  static constexpr bool unsaid = (layers || curvature) && !said;
+  DOVETAIL_REQUIRE(
+      !unsaid,
+      "has observe, and does not say `static constexpr optim::rule_needs needs{.layers = true}` (or .curvature): it "
+      "would never be called",
+      O);
   DOVETAIL_REQUIRE(!traits::needs.curvature || curvature,
                    "says that it needs curvature, and has not bool observe(parameters, state, hessian_diagonal) const",
                    O);
-  DOVETAIL_REQUIRE(!traits::needs.loss || traits::takes_options,
+  DOVETAIL_REQUIRE(!traits::needs.loss || traits::takes_context,
                    "says that it needs the loss, and its step does not take it: step(parameters, state, step_context "
                    "const&) const",
                    O);
-  DOVETAIL_REQUIRE(!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run,
-                   "its chosen_needs cannot be called as rule_needs chosen_needs() const", O);
   static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
   DOVETAIL_REQUIRE(checks, "its check_state cannot be called as check_state(parameter_list const&, state const&) const",
                    O);
   static constexpr bool holds = constants && (!traits::needs.layers || layers) && !unsaid &&
                                 (!traits::needs.curvature || curvature) &&
-                                (!traits::needs.loss || traits::takes_options) &&
-                                (!optimizer_members::has_chosen_needs<O> || traits::chosen_when_run) && checks;
+                                (!traits::needs.loss || traits::takes_context) && checks;
 };
 
 /// A step of an optimizer that takes no context, on gradients times the factor.
 template <class O, class State>
 step_result step_plainly(O const& o, parameter_list const& p, State& s, step_context const& context) {
+  check_factor("step_context", context.gradient_factor);
   if (context.gradient_factor != 1)
     for (auto const& x : p)
       for (float& g : x.gradient) g *= context.gradient_factor;
@@ -192,7 +191,7 @@ void forget_observed(O const& o, parameter_list const& p, State& s) {
 template <class O, class State>
 step_result step_optimizer(O const& o, parameter_list const& p, State& s, step_context const& context) {
   static_assert(detail::must_be_an_optimizer<O>::holds);
-  if constexpr (optimizer_traits<O>::takes_options)
+  if constexpr (optimizer_traits<O>::takes_context)
     return o.step(p, s, context);
   else
     return detail::step_plainly(o, p, s, context);
@@ -201,6 +200,7 @@ step_result step_optimizer(O const& o, parameter_list const& p, State& s, step_c
 template <class O, class State, class Source>
 step_result step_optimizer(O const& o, parameter_list const& p, State& s, Source const& source,
                            step_context const& context) {
+  static_assert(detail::must_be_an_optimizer<O>::holds);
   if constexpr (optimizer_traits<O>::template takes_source<Source>) {
     return o.step(p, s, source, context);
   } else {

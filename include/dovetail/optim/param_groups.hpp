@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -11,11 +12,16 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
+#include <dovetail/optim/rule_needs.hpp>
+#include <dovetail/optim/step.hpp>
 
 namespace dovetail::optim {
 

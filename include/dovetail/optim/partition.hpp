@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -15,12 +16,15 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shape.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/param_groups.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/step.hpp>
 
@@ -74,7 +78,7 @@ void check_rates(Rule const& rule, State const& s) {
 /// each knows its own.
 template <bool First>
 void join_results(step_result& all, step_result const& r) {
-  bool const known = r.gradient_norm >= 0 && (First || all.gradient_norm >= 0);
+  bool const known = r.gradient_norm != -1 && (First || all.gradient_norm != -1);
   double const norm = known ? First ? r.gradient_norm : std::hypot(all.gradient_norm, r.gradient_norm) : -1;
   bool const skipped = r.skipped || (!First && all.skipped);
   if constexpr (First) all = r;
@@ -217,16 +221,18 @@ class partition {
       (optimizer_traits<Rest>::needs | ... | optimizer_traits<decltype(Groups::rule)>::needs) |
       rule_needs{.whole_tensors = true};
   /// What its rules do need, also those that are chosen when the program runs (optim::any_optimizer).
-  rule_needs chosen_needs() const {
-    rule_needs all{.whole_tensors = true};
-    each([&]<std::size_t G>() { all = all | needs_of(rule<G>()); });
-    return all;
+  rule_needs chosen_needs() const requires(optimizer_traits<Rest>::chosen_when_run || ... ||
+                                           optimizer_traits<decltype(Groups::rule)>::chosen_when_run) {
+    return chosen_or_static();
   }
   /// Each rule that needs one takes in its own parameters' part.
   bool observe(parameter_list const& parameters, state_type& s, hessian_diagonal const& d) const {
+    s.tensors_of.check(parameters, "optim::partition: the state");
     DOVETAIL_REQUIRE(needs.curvature, "none of its rules wants the Hessian's diagonal", partition);
     require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
             d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
+    require(chosen_or_static().curvature, "optim::partition: none of its rules divides by the Hessian's diagonal");
+    each([&]<std::size_t G>() { check_rule_state<G>(s); });
     if (!all_finite(d.estimate)) return false;
     each([&]<std::size_t G>() {
       using traits = optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>;
@@ -244,6 +250,7 @@ class partition {
     return true;
   }
   void observe(parameter_list const& parameters, state_type& s, kfac_statistics f) const {
+    s.tensors_of.check(parameters, "optim::partition: the state");
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
@@ -317,13 +324,23 @@ class partition {
     if constexpr (needs.loss)
       if (needs_of(*this).loss) detail::check_loss(context);
     s.tensors_of.check(parameters, "optim::partition: the state");
+    detail::check_factor("optim::partition", context.gradient_factor);
     each([&]<std::size_t G>() {
-      auto const& mine = std::get<G>(s.parts);
-      detail::check_rule(rule<G>());
-      detail::check_rates(rule<G>(), mine.state);
-      if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
-        rule<G>().check_state(mine.list, mine.state);
+      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
+      check_rule_state<G>(s);
     });
+  }
+  template <std::size_t G>
+  void check_rule_state(state_type const& s) const {
+    auto const& mine = std::get<G>(s.parts);
+    detail::check_rule(rule<G>());
+    if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
+      rule<G>().check_state(mine.list, mine.state);
+  }
+  rule_needs chosen_or_static() const {
+    rule_needs all{.whole_tensors = true};
+    each([&]<std::size_t G>() { all = all | needs_of(rule<G>()); });
+    return all;
   }
   static divisible_array in_whole_list(divisible_array a, std::vector<std::size_t> const& index) {
     if (a.tensor != everywhere) a.tensor = index[a.tensor];

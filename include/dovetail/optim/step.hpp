@@ -28,12 +28,13 @@ struct distributed_preconditioning {
 struct step_context {
   int threads = 1;  ///< cores to use; small steps use fewer
   /// Gradients are multiplied by it as they are read: 1 / the loss scale, or 1 / the number of gradients that were
-  /// added up. An optimizer whose step takes no context has those of the parameter list multiplied in memory.
+  /// added up. An optimizer whose step takes no context has those of the parameter list multiplied in memory, where
+  /// they stay so.
   float gradient_factor = 1;
   /// What the gradients are the gradients of, for rules that need it (such as optim/rules/momo.hpp); others ignore it.
-  /// A loss that is not finite skips the step. Not scaled, also where the gradients are (gradient_factor, loss_scale).
-  /// To a synchronizer's session: this rank's share, if the session adds up gradients; of a pass, the sum of losses
-  /// times gradient_pass::scale.
+  /// A loss that is not finite skips the step of the rule that needs it. Not scaled, also where the gradients are
+  /// (gradient_factor, loss_scale). To a synchronizer's session: this rank's share, if the session adds up gradients;
+  /// of a pass, the sum of losses times gradient_pass::scale.
   std::optional<double> loss = {};
   /// Called between passes with this process's sums, so that ranks that hold parts of the parameters can add them
   /// (all_reduce) and norms stay those of the whole. Sums per tensor: some of every tensor, so every rank must list the

@@ -14,11 +14,15 @@
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/concepts.hpp>
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/flat_copy.hpp>
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/linalg/span_math.hpp>
@@ -104,6 +108,10 @@ class all_reduce_session {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
+    require(
+        !parameters.has_opaque(),
+        "sync::all_reduce: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
+        "list with their memory");
     follow_memory();
     for (auto part : cut_buckets(parameters, policy.bucket_bytes)) {
       auto const values = gradients_.subspan(part.begin, part.size());
@@ -142,14 +150,17 @@ class all_reduce_session {
   /// Collective, between two steps: gives the mean of the ranks' estimates of the Hessian's diagonal (each that of the
   /// mean loss of its own samples, or all the same one) to the optimizer. False, on all ranks, if it is not finite.
   bool observe(optim::hessian_diagonal const& d) requires(optim::optimizer_traits<Optimizer>::needs.curvature) {
-    begin();
+    require(
+        launched_ == 0,
+        "sync::all_reduce: an estimate of the Hessian's diagonal came while gradients are exchanged: give it before "
+        "the first ready, or behind step");
     auto const size = replica_.parameters().flat_size();
     require(d.estimate.size() == size, "sync::all_reduce: an estimate of the Hessian's diagonal has ",
             d.estimate.size(), " elements, there are ", size, " parameters");
     std::vector<float> mean(d.estimate.begin(), d.estimate.end());
+    next_attempt const next{attempt_};
     behind_buckets("sum estimates of curvature",
                    [&mean](Communicator& c) { c.all_reduce(std::span(mean), comm::reduction::sum); });
-    ++attempt_;
     for (float& x : mean) x /= static_cast<float>(ranks_);
     return replica_.observe(optim::hessian_diagonal{mean});
   }
@@ -161,8 +172,7 @@ class all_reduce_session {
   bool measures_noise() const { return measures_; }
   squares const& measured() const { return squares_; }
 
-  /// Waits for the exchange and applies the optimizer to the summed gradients. Options are for an optimizer that takes
-  /// them; except for `loss` they do not change its result.
+  /// Waits for the exchange and applies the optimizer to the summed gradients, with what else the context says.
   optim::step_result step(optim::step_context context = {}) {
     ready(0);
     bool finite = true;
@@ -174,10 +184,7 @@ class all_reduce_session {
       squares_.summed += buckets_[i].squares;
     }
     launched_ = 0;
-    struct next_attempt {
-      std::int64_t& n;
-      ~next_attempt() { ++n; }
-    } const next{attempt_};
+    next_attempt const next{attempt_};
     if (!finite) return replica_.skip();
     if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
     auto const& needs = replica_.needs();
@@ -190,6 +197,9 @@ class all_reduce_session {
       if (needs.whole_tensors)
         context.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
+    double const factor = static_cast<double>(context.gradient_factor);
+    squares_.own *= factor * factor;
+    squares_.summed *= factor * factor;
     return replica_.step(context, trace_, rank_);
   }
 
@@ -214,6 +224,11 @@ class all_reduce_session {
   exchange::plan plan_of(std::size_t bucket) const { return buckets_[bucket].exchange.plan(); }
 
  private:
+  /// What is exchanged from its end on is of another attempt.
+  struct next_attempt {
+    std::int64_t& n;
+    ~next_attempt() { ++n; }
+  };
   struct bucket_slot {
     bucket_exchange<Codec> exchange;
     bool finite = true;

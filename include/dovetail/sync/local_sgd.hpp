@@ -11,13 +11,18 @@
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/flat_copy.hpp>
+#include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
@@ -49,10 +54,10 @@ class local_sgd_session;
 ///     apart.fit(data, {…});                                                                 // apart.model(): the mean
 ///
 /// Any optimizer, not SGD alone. Its state stays on its rank and is never averaged, copies of weights in it included:
-/// with `every`, lookahead, schedule_free and entropy_sgd pull each rank back to its own, cocob begins each step at
-/// its own first weights, and dog, dowg and prodigy measure from theirs. A gradient that is not finite makes its rank
-/// alone skip the step. Statistics of batch normalization would have to be taken again with the mean weights; nn/ has
-/// no such layer.
+/// with `every`, lookahead, schedule_free and entropy_sgd pull each rank back to its own, cocob and madgrad begin each
+/// step at their own first weights, and dog, dowg and prodigy measure from theirs. A gradient that is not finite makes
+/// its rank alone skip the step. Statistics of batch normalization would have to be taken again with the mean weights;
+/// nn/ has no such layer.
 ///
 /// `join` is collective and checks what sync::all_reduce's does; initial weights must be equal on all ranks
 /// (sync::make_equal). A mean says after how many steps it is taken: ranks that have made another number throw
@@ -104,7 +109,7 @@ class local_sgd_session {
     require(every_ >= 0, "sync::local_sgd: every is ", every_, ": it is a number of steps, or 0 for the end alone");
     require(!parameters.has_opaque(),
             "sync::local_sgd: some weights are not in the list but elsewhere, where it cannot average them: "
-            "use sync::all_reduce");
+            "give it a list with their memory");
   }
   local_sgd_session(local_sgd_session const&) = delete;
   local_sgd_session& operator=(local_sgd_session const&) = delete;

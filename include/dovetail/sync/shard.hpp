@@ -14,12 +14,15 @@
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/sharding.hpp>
@@ -81,7 +84,12 @@ class sharded {
   };
 
   static constexpr bool steps_together = true;
-  static constexpr optim::rule_needs needs = optim::optimizer_traits<Optimizer>::needs;
+  /// Not layers: a rule that needs them was refused.
+  static constexpr optim::rule_needs needs = [] {
+    auto inner = optim::optimizer_traits<Optimizer>::needs;
+    inner.layers = false;
+    return inner;
+  }();
   /// See optim::any_optimizer.
   optim::rule_needs chosen_needs() const { return needs_; }
 

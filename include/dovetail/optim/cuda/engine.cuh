@@ -312,23 +312,49 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
   if (!capturing) s.count_call();  // a replay is not seen here
 }
 
-/// Queues what stage S makes of an estimate of the Hessian's diagonal.
-template <class Flow, std::size_t S, class Chains>
-void queue_estimate(Chains const& chains, state& s, hessian_diagonal const& d) {
-  using stage_type = typename Flow::template stage<S>;
-  if constexpr (stage_traits<stage_type>::observes_curvature)
-    for (std::size_t i = 0; i < s.parameters().size(); ++i) {
-      auto const& p = s.parameters()[i];
-      stage_type const& stage = std::get<S>(chains[s.layout().group_of[i]].parts());
-      std::size_t block = 1;
-      if constexpr (requires { stage.average; }) block = optim::detail::block_of(stage.average, p.logical_whole());
-      if (p.size())
-        dovetail::cuda::launch("an estimate of curvature", s.device(), grid(p.size() / block), threads,
-                               take_in_estimate<stage_type>, stage, s.flag(),
-                               d.estimate.data() + s.parameters().offset(i),
-                               s.slot_data(Flow::first_slot[S] + stage_type::curvature_slot) + s.begin()[i],
-                               p.size() / block, block, p.transposed);
-    }
+/// f(stage, its first slot, i) for each stage that divides by the Hessian's diagonal, and each tensor.
+template <class Flow, class Chains, class F>
+void each_observing(Chains const& chains, state const& s, F const& f) {
+  [&]<std::size_t... S>(std::index_sequence<S...>) {
+    auto const of_stage = [&](auto index) {
+      if constexpr (stage_traits<typename Flow::template stage<index>>::observes_curvature)
+        for (std::size_t i = 0; i < s.parameters().size(); ++i)
+          f(std::get<index>(chains[s.layout().group_of[i]].parts()), Flow::first_slot[index], i);
+    };
+    (of_stage(std::integral_constant<std::size_t, S>{}), ...);
+  }
+  (std::make_index_sequence<Flow::stages>{});
+}
+/// Throws argument_error, before anything is queued, for all that an observation of curvature refuses.
+template <class Optimizer>
+void check_observation(Optimizer const& optimizer, state const& s) {
+  using flow = flow_of<Optimizer>;
+  static_assert(flow::needs.curvature, "optim::cuda: this rule does not divide by the Hessian's diagonal");
+  auto const chains = chains_of(optimizer);
+  for (auto const& c : chains) c.check();
+  require(s.slots() == flow::slots && s.layout().groups == chains.size() &&
+              s.layout().kernel_bytes == sizeof(typename flow::kernels),
+          "optim::cuda: this state was made for another rule: make it with optim::cuda::init and this optimizer");
+  each_observing<flow>(chains, s, [&](auto const& stage, std::size_t, std::size_t i) {
+    optim::detail::averaged_over(stage, s.parameters()[i]);
+  });
+}
+/// Queues an observation of n numbers, those of tensor i from estimate + offset(i) on.
+template <class Optimizer, class Offset>
+void queue_observation(Optimizer const& optimizer, state& s, std::span<float const> estimate, Offset const& offset) {
+  auto const here = s.device().use();
+  dovetail::cuda::launch("a look at an estimate", s.device(), 1, threads, find_non_finite<float>, estimate.data(),
+                         estimate.size(), s.flag());
+  each_observing<flow_of<Optimizer>>(
+      chains_of(optimizer), s, [&]<class Stage>(Stage const& stage, std::size_t first_slot, std::size_t i) {
+        auto const& p = s.parameters()[i];
+        std::size_t const block = optim::detail::averaged_over(stage, p), blocks = p.size() / block;
+        if (blocks)
+          dovetail::cuda::launch("an estimate of curvature", s.device(), grid(blocks), threads, take_in_estimate<Stage>,
+                                 stage, s.flag(), estimate.data() + offset(i),
+                                 s.slot_data(first_slot + Stage::curvature_slot) + s.begin()[i], blocks, block,
+                                 p.transposed);
+      });
 }
 
 }  // namespace detail
@@ -395,18 +421,10 @@ void observe(Optimizer const& optimizer, state& s, kfac_statistics const& f) {
 /// does not wait. One that is not finite changes nothing. Throws argument_error when sizes do not fit.
 template <class Optimizer>
 void observe(Optimizer const& optimizer, state& s, hessian_diagonal const& d) {
-  using flow = detail::flow_of<Optimizer>;
-  static_assert(flow::needs.curvature, "optim::cuda: this rule does not divide by the Hessian's diagonal");
-  auto const& all = s.parameters();
-  require(d.estimate.size() == all.flat_size(), "optim::cuda: an estimate of the Hessian's diagonal has ",
-          d.estimate.size(), " elements, there are ", all.flat_size(), " parameters");
-  require(!s.layout().block, "optim::cuda: slots of optim::low_precision_state take in curvature on the host only");
-  auto const here = s.device().use();
-  auto const chains = detail::chains_of(optimizer);
-  dovetail::cuda::launch("a look at an estimate", s.device(), 1, detail::threads, detail::find_non_finite<float>,
-                         d.estimate.data(), d.estimate.size(), s.flag());
-  [&]<std::size_t... S>(std::index_sequence<S...>) { (detail::queue_estimate<flow, S>(chains, s, d), ...); }
-  (std::make_index_sequence<flow::stages>{});
+  detail::check_observation(optimizer, s);
+  require(d.estimate.size() == s.parameters().flat_size(), "optim::cuda: an estimate of the Hessian's diagonal has ",
+          d.estimate.size(), " elements, there are ", s.parameters().flat_size(), " parameters");
+  detail::queue_observation(optimizer, s, d.estimate, [&](std::size_t i) { return s.parameters().offset(i); });
 }
 
 /// What the last step did. Waits for it. Throws argument_error if replays of a graph ran out of learning rates.

@@ -231,5 +231,12 @@ void observe(optim::low_precision_state<Rule, Slots, Weights> const& optimizer,
              stored_state_of<Rule, Slots, Weights>& s, kfac_statistics const& f) {
   observe(optimizer.rule(), s.base(), f);
 }
+template <class Rule, class Slots, class Weights>
+void observe(optim::low_precision_state<Rule, Slots, Weights> const&, stored_state_of<Rule, Slots, Weights>&,
+             hessian_diagonal const&) {
+  static_assert(sizeof(Rule) == 0,
+                "optim::cuda: slots of optim::low_precision_state take in curvature on the host only: keep this rule's "
+                "in fp32");
+}
 
 }  // namespace dovetail::optim::cuda

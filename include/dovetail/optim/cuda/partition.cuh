@@ -181,6 +181,26 @@ step_result result(partition_state<Mixed>& s) {
   return all;
 }
 
+/// Each rule that divides by the Hessian's diagonal takes in its own parameters' part.
+template <class Rest, class... Groups>
+void observe(optim::partition<Rest, Groups...> const& optimizer, partition_state<optim::partition<Rest, Groups...>>& s,
+             hessian_diagonal const& d) {
+  static_assert(optim::partition<Rest, Groups...>::needs.curvature,
+                "optim::cuda: none of these rules divides by the Hessian's diagonal");
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < s.tensors_of.size(); ++i) n += static_cast<std::size_t>(s.tensors_of[i].shape.size());
+  require(d.estimate.size() == n, "optim::cuda: an estimate of the Hessian's diagonal has ", d.estimate.size(),
+          " elements, there are ", n, " parameters");
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule)>>::needs.curvature)
+      detail::check_observation(rule, own.state);
+  });
+  detail::each_rule(optimizer, s, [&](auto const& rule, auto& own) {
+    if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule)>>::needs.curvature)
+      detail::queue_observation(rule, own.state, d.estimate, [&](std::size_t i) { return own.offset[i]; });
+  });
+}
+
 template <class Rest, class... Groups>
 void observe(optim::partition<Rest, Groups...> const& optimizer, partition_state<optim::partition<Rest, Groups...>>& s,
              kfac_statistics f) {

@@ -2,14 +2,17 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/simd.hpp>
 #include <dovetail/optim/engine/pass_loop.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>

@@ -8,7 +8,9 @@
 #include <tuple>
 #include <utility>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/simd.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>
 #include <dovetail/optim/engine/stage_traits.hpp>
 #include <dovetail/optim/rule_needs.hpp>
@@ -87,7 +89,7 @@ struct plan {
     while (p < passes && !pass[p].of_gradient) ++p;
     return p;
   }
-  /// True if the passes load the stored update and the gradient beside it.
+  /// True if pass p loads the stored update and the gradient beside it.
   constexpr bool loads_both(std::size_t p) const { return pass[p].from_update && (pass[p].reads & gradient_bit); }
 
   /// Bytes that one step moves per parameter, if reading the gradient costs `gradient` bytes. What tensorwise stages

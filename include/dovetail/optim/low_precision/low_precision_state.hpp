@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
@@ -18,9 +19,11 @@
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/low_precision/storage.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
+#include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step.hpp>
@@ -266,11 +269,12 @@ template <class Rule, class Slots = fp32_slots, class Weights = fp32_weights>
 class low_precision_state {
   static_assert(!Slots::plain || !Weights::plain,
                 "optim::low_precision_state: nothing here differs from the rule itself");
-  DOVETAIL_REQUIRE(Slots::plain || !static_cast<optim::plan const&>(Rule::plan).slots_hold_weights,
-                   "keeps weights of before in its slots (averages, lookahead, schedule_free, prodigy, dog, dowg, "
-                   "cocob, entropy_sgd), which have to keep all their bits: store its weights in another format, but "
-                   "not its slots",
-                   Rule);
+  DOVETAIL_REQUIRE(
+      Slots::plain || !static_cast<optim::plan const&>(Rule::plan).slots_hold_weights,
+      "keeps weights of before in its slots (averages, lookahead, schedule_free, prodigy, dog, dowg, "
+      "cocob, madgrad, entropy_sgd), which have to keep all their bits: store its weights in another format, but "
+      "not its slots",
+      Rule);
   DOVETAIL_REQUIRE(Slots::plain || !static_cast<optim::plan const&>(Rule::plan).exact_slots,
                    "magnifies what rounding does to its slots (rmsprop_centered divides by a difference of them, "
                    "dadapt_adamw finds its rate from them): store its weights in another format, but not its slots",

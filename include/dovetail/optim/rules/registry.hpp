@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <string>
@@ -9,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/any_optimizer.hpp>
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/rules.hpp>

@@ -164,13 +164,14 @@ struct stochastic_lbfgs {
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
+    detail::check_factor("stochastic_lbfgs", options.gradient_factor);
     require(!parameters.has_opaque(),
             "stochastic_lbfgs: weights of this parameter list are elsewhere, and it keeps means of them: give it a "
             "list with their memory");
     step_result r{.step = s.step_, .lr = lr(s.step_)};
     detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();
-    read(parameters, source, g);
+    read(parameters, source, options.gradient_factor, g);
     double const norm = std::sqrt(detail::inner_product(g, g, options));
     if (!is_finite(norm)) {
       r.skipped = true;
@@ -187,18 +188,18 @@ struct stochastic_lbfgs {
  private:
   /// The gradient of the regularized loss, as a vector.
   template <gradient_source Source>
-  void read(parameter_list const& parameters, Source const& source, std::span<float> g) const {
+  void read(parameter_list const& parameters, Source const& source, float factor, std::span<float> g) const {
     constexpr std::size_t lanes = simd::pack::lanes;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       auto const cursor = source.at(parameters, i);
       auto const w = parameters[i].weight;
       float* const to = g.data() + parameters.offset(i);
       std::size_t const n = w.size(), whole = n - n % lanes;
-      for (std::size_t k = 0; k < whole; k += lanes) cursor.load(k).store(to + k);
+      for (std::size_t k = 0; k < whole; k += lanes) (factor * cursor.load(k)).store(to + k);
       if (whole < n) {
         alignas(64) std::byte room[64];
         float last[lanes];
-        cursor.advanced(whole).padded(n - whole, room).load(0).store(last);
+        (factor * cursor.advanced(whole).padded(n - whole, room).load(0)).store(last);
         std::copy_n(last, n - whole, to + whole);
       }
       if (weight_decay != 0)

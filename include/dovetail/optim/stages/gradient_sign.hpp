@@ -4,14 +4,12 @@
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/stage.hpp>
 
 // Stages that compare the update with the gradient g that the chain began with. They go behind any direction, in front
-// of decoupled decay:
-//
-//     optim::chain{optim::scale_by_adam{}, optim::cautious{}, optim::add_decayed_weights{},
-//     optim::scale_by_learning_rate{}}
+// of decoupled decay: chain{scale_by_adam{}, cautious{}, add_decayed_weights{}, scale_by_learning_rate{}}.
 
 namespace dovetail::optim {
 
@@ -20,6 +18,7 @@ namespace dovetail::optim {
 /// Cautious Optimizers: Improving Training with One Line of Code, 2024).
 struct cautious {
   using kind = reducing;
+  static constexpr auto describe() { return policy<cautious>{"cautious"}; }
   static constexpr reduction needs{.per_tensor = true};
   static constexpr bool reads_gradient = true;
 
@@ -47,6 +46,7 @@ struct cautious {
 /// Grams: Gradient Descent with Adaptive Momentum Scaling, 2024).
 struct grams {
   using kind = elementwise;
+  static constexpr auto describe() { return policy<grams>{"grams"}; }
   static constexpr bool reads_gradient = true;
 
   struct kernel {
