@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A stage that takes in curvature says into which slot.
-// first error gcc: divides by the Hessian's diagonal has.*turned>
-// first error clang: turned.*divides by the Hessian's diagonal has
+// first error gcc: divides by the Hessian.*diagonal has.*turned>
+// first error clang: turned.*divides by the Hessian.*diagonal has
 #include <array>
 #include <cstdint>
 

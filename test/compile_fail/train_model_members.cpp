@@ -22,11 +22,11 @@ using namespace dovetail;
 struct line {
   parameter_list list;
   parameter_list& parameters() { return list; }
-  loss_sums gradients(batch const&, gradient_pass const&) { return {}; }
+  loss_sums gradients(data::batch const&, gradient_pass const&) { return {}; }
 #if FAIL == 1
   loss_sums evaluate(data::batch const&) { return {}; }
 #elif FAIL == 2
-  loss_sums evaluate(batch&, int) { return {}; }
+  loss_sums evaluate(data::batch&, int) { return {}; }
 #elif FAIL == 3
  private:
   loss_sums evaluate(data::batch const&, int) { return {}; }

@@ -57,6 +57,7 @@ concept has_static_needs = requires {
 };
 template <class O>
 concept says_needs = has_static_needs<O> && requires {
+  requires std::is_convertible_v<decltype((O::needs)), rule_needs>;  // not in parentheses, which would take a bool
   typename constant<static_cast<rule_needs>(O::needs)>;
 };
 }  // namespace detail

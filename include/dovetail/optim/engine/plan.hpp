@@ -196,7 +196,7 @@ struct flow {
                    solving[] = {stage_traits<Stages>::solves..., false};
     constexpr std::size_t measures[] = {stage_traits<Stages>::measured..., 0},
                           advances[] = {stage_traits<Stages>::slots..., 0};
-    constexpr reduction needs[] = {stage_traits<Stages>::needs..., reduction{}};
+    constexpr reduction wanted[] = {stage_traits<Stages>::needs..., reduction{}};
     std::size_t begin = 0, from = 0;
     bool stored = false;
     for (std::size_t i = 0; i < stages; ++i) {
@@ -219,9 +219,9 @@ struct flow {
       for (;; ++i) {  // consecutive reductions of the same update share the pass
         p.point[i] = p.passes;
         pass.end = i;
-        pass.per_tensor |= needs[i].per_tensor;
+        pass.per_tensor |= wanted[i].per_tensor;
         pass.update_norm |= measures[i] == 0;
-        pass.weight_norm |= needs[i].weight_norm;
+        pass.weight_norm |= wanted[i].weight_norm;
         pass.measured = measures[i];
         pass.guards |= guards[i];
         if (!through[i] || !reducing[i + 1] || advances[i + 1]) break;  // slots must not change before a skip
