@@ -326,8 +326,8 @@ class partition {
     s.tensors_of.check(parameters, "optim::partition: the state");
     detail::check_factor("optim::partition", context.gradient_factor);
     each([&]<std::size_t G>() {
-      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
       check_rule_state<G>(s);
+      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
     });
   }
   template <std::size_t G>
