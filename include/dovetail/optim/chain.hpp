@@ -100,6 +100,15 @@ constexpr auto stages_of(S const& s) {
     return std::tuple<S>(s);
 }
 
+/// A rule as a chain: what a named optimizer stands for, or the chain itself.
+template <class Rule>
+constexpr auto as_chain(Rule const& r) {
+  if constexpr (requires { r.stages(); })
+    return r.stages();
+  else
+    return r;
+}
+
 /// The stages that the parts of a chain stand for.
 template <class... Parts>
 using flattened = decltype(std::tuple_cat(stages_of(std::declval<Parts const&>())...));

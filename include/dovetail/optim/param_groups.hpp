@@ -143,15 +143,19 @@ class param_groups {
   }
   /// The rule as a chain: of the rest, then of every group.
   auto chains() const {
-    return std::apply([&](auto const&... g) { return std::array{as_chain(rest_), as_chain(g.rule)...}; }, groups_);
+    return std::apply(
+        [&](auto const&... g) {
+          return std::array{detail::as_chain(rest_), detail::as_chain(g.rule)...};
+        },
+        groups_);
   }
 
   static constexpr rule_needs needs = optimizer_traits<Rule>::needs;
   void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
-    as_chain(rest_).observe(parameters, s, f);
+    detail::as_chain(rest_).observe(parameters, s, f);
   }
   std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
-    return as_chain(rest_).unreduced_statistics(parameters, s);
+    return detail::as_chain(rest_).unreduced_statistics(parameters, s);
   }
   /// What a tensor's curvature becomes, its own group says.
   bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
@@ -172,12 +176,6 @@ class param_groups {
   }
 
  private:
-  static auto as_chain(Rule const& r) {
-    if constexpr (requires { r.stages(); })
-      return r.stages();
-    else
-      return r;
-  }
   Rule rest_;
   std::tuple<Groups...> groups_;
 };

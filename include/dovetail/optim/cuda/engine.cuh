@@ -34,10 +34,8 @@ template <class Optimizer>
 auto chains_of(Optimizer const& o) {
   if constexpr (requires { o.chains(); })
     return o.chains();
-  else if constexpr (requires { o.stages(); })
-    return std::array{o.stages()};
   else
-    return std::array{o};
+    return std::array{optim::detail::as_chain(o)};
 }
 template <class Optimizer>
 using chain_of = typename decltype(chains_of(std::declval<Optimizer const&>()))::value_type;

@@ -256,10 +256,9 @@ struct packed_store {
 
 /// A rule whose slots and weights are kept in other formats than fp32; its arithmetic stays fp32:
 ///
-///     optim::low_precision_state{optim::adamw{}, optim::blockwise_8bit{}}                        // 2 bytes of slots
-///     per weight optim::low_precision_state{optim::adamw{}, optim::bf16_slots{}, optim::split_weights{{spans of the
-///     model's bf16 weights}}} optim::low_precision_state{optim::adamw{}, optim::fp32_slots{},
-///     optim::master_weights<fp16>{{spans}}}
+///     optim::low_precision_state{optim::adamw{}, optim::blockwise_8bit{}}   // 2 bytes of slots per weight
+///     optim::low_precision_state{optim::adamw{}, optim::bf16_slots{}, optim::split_weights{{spans of bf16 weights}}}
+///     optim::low_precision_state{optim::adamw{}, optim::fp32_slots{}, optim::master_weights<fp16>{{spans}}}
 ///
 /// Weights that are not in the parameter list (split, rounded) go with a list of names and shapes
 /// (parameter_list::add_opaque) and a gradient source of their own. Arrays of tensorwise stages stay fp32. init
@@ -369,12 +368,7 @@ class low_precision_state {
     else
       return s;
   }
-  auto as_chain() const {
-    if constexpr (requires { rule_.stages(); })
-      return rule_.stages();
-    else
-      return rule_;
-  }
+  auto as_chain() const { return detail::as_chain(rule_); }
   state full_state(parameter_list const& parameters) const {
     auto s = rule_.init(parameters);
     s.make_blocks(parameters);
