@@ -38,17 +38,17 @@ figure measure(std::string const& name, Rule const& rule, Renews const& renews, 
     g = static_cast<float>((random = random * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
   gpu::device_buffer<float> weight(n), gradient(n);
   gradient.upload(d, host.gradients());
-  parameter_list parameters;
+  gpu::parameter_list parameters(cuda_memory{d});
   for (std::size_t i = 0; i < block.size(); ++i) {
     auto const& p = host.parameters()[i];
     auto const at = host.parameters().offset(i);
     parameters.add(p.name, weight.span().subspan(at, p.size()), gradient.span().subspan(at, p.size()), p.shape);
   }
-  auto state = optim::cuda::init(rule, parameters, d);
+  auto state = rule.init(parameters);
   bench::stopwatch watch;
   std::vector<double> plain, renewing;
   for (int t = 1; t <= steps; ++t) {
-    double const seconds = watch.seconds(d.stream, [&] { optim::cuda::step(rule, parameters, state); });
+    double const seconds = watch.seconds(d.stream, [&] { rule.step(parameters, state); });
     if (t > 2) (renews(t) ? renewing : plain).push_back(seconds);  // the first make handles
   }
   if (optim::cuda::result(state).step != steps) throw numeric_error("a measured step was not applied");

@@ -39,11 +39,11 @@ struct figure {
 struct memory {
   gpu::device_buffer<float> weight, gradient;
   gpu::device_buffer<bf16> half, half_gradient;
-  parameter_list list;
+  gpu::parameter_list list;
   std::vector<std::span<bf16>> halves;
   std::vector<std::span<bf16 const>> half_gradients;
 
-  explicit memory(std::vector<std::size_t> const& sizes) {
+  memory(std::vector<std::size_t> const& sizes, gpu::device d) : list(cuda_memory{d}) {
     std::size_t all = 0, at = 0;
     for (auto const n : sizes) all += n;
     weight = gpu::device_buffer<float>(all);
@@ -123,11 +123,11 @@ figure measure(how const& h, std::vector<std::size_t> const& sizes, gpu::device 
   f.tensors = sizes.size();
   for (auto const n : sizes) f.parameters += n;
   f.bytes = h.bytes_per_parameter * double(f.parameters);
-  memory m(sizes);
+  memory m(sizes, d);
   auto const rule = make(m);
   auto const source = source_of(m);
-  auto state = optim::cuda::init(rule, m.list, d, source);
-  auto const queue = [&] { optim::cuda::step(rule, m.list, state, source); };
+  auto state = rule.init(m.list, source);
+  auto const queue = [&] { rule.step(m.list, state, source); };
 
   cudaGraph_t recorded{};
   cudaGraphExec_t executable{};

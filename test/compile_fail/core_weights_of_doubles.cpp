@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A weight of other numbers.
-// first error gcc: a weight is memory of floats.*std::vector<double
-// first error clang: std::vector<double.*a weight is memory of floats
+// first error gcc: a weight is memory of the list.*s numbers.*std::vector<double
+// first error clang: std::vector<double.*a weight is memory of the list.*s numbers
 #include <vector>
 
 #include <dovetail/core/parameters.hpp>

@@ -15,8 +15,8 @@ struct hinge {
 };
 using net = nn::basic_network<nn::plain, nn::shape{2}, nn::dense<2>>;
 #ifdef FAIL
-using model = nn::with_loss<net, hinge>;
+using classifier = nn::with_loss<net, hinge>;
 #else
-using model = nn::with_loss<net, nn::softmax_cross_entropy>;
+using classifier = nn::with_loss<net, nn::softmax_cross_entropy>;
 #endif
-static_assert(sizeof(nn::fisher<model>) > 0);
+static_assert(sizeof(nn::fisher<classifier>) > 0);

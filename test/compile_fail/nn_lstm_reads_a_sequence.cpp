@@ -8,8 +8,8 @@
 
 using namespace dovetail;
 #ifdef FAIL
-using read = nn::detail::plan<nn::shape{3, 8, 8}, nn::conv<4, 3>, nn::lstm<8>>;
+using reads_one = nn::detail::plan<nn::shape{3, 8, 8}, nn::conv<4, 3>, nn::lstm<8>>;
 #else
-using read = nn::detail::plan<nn::shape{8, 3}, nn::dense<4>, nn::lstm<8>>;
+using reads_one = nn::detail::plan<nn::shape{8, 3}, nn::dense<4>, nn::lstm<8>>;
 #endif
-static_assert(read::depth == 2);
+static_assert(reads_one::depth == 2);

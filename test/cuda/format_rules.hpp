@@ -135,8 +135,9 @@ DOVETAIL_FORMAT_CASE(several_formats, bf16, false, false, codes,
   CASE(16, several_rules)           \
   CASE(17, several_formats)
 
-inline parameter_list elsewhere_list() {
-  parameter_list p;
+template <class Space = host_memory>
+basic_parameter_list<float, Space> elsewhere_list(Space where = {}) {
+  basic_parameter_list<float, Space> p(where);
   for (std::size_t i = 0; i < sizes.size(); ++i)
     p.add_opaque("tensor." + std::to_string(i), shape{static_cast<std::int64_t>(sizes[i])});
   return p;

@@ -64,9 +64,9 @@ struct training {
   gpu::device_buffer<bf16> half, half_gradient;
   gpu::device_buffer<fp16> half16, half16_gradient;
   test::halves halves;
-  parameter_list parameters;
+  gpu::parameter_list parameters;
   decltype(Case::rule(test::halves{})) rule;
-  std::remove_cvref_t<decltype(optim::cuda::init(rule, parameters, device))> state;
+  std::remove_cvref_t<decltype(rule.init(parameters))> state;
 
   training(gpu::device d, std::size_t gap)
       : device(d),
@@ -78,10 +78,10 @@ struct training {
         half16(spread(test::as_halves<fp16>(test::values(1)), gap, fp16(-7.0f)), d),
         half16_gradient(weight.size(), d),
         halves(half.data(), half16.data(), half_gradient.data(), half16_gradient.data(), gap),
-        parameters(Case::elsewhere ? test::elsewhere_list() : test::list(weight.data(), gradient.data(), gap)),
+        parameters(Case::elsewhere ? test::elsewhere_list(cuda_memory{d})
+                                   : test::list(weight.data(), gradient.data(), gap, cuda_memory{d})),
         rule(Case::rule(halves)) {
-    test::with_source<Case::gradients>(
-        halves, [&](auto const& source) { state = optim::cuda::init(rule, parameters, d, source); });
+    test::with_source<Case::gradients>(halves, [&](auto const& source) { state = rule.init(parameters, source); });
   }
   void load(int i) {
     auto const g = test::gradients(i);
@@ -90,8 +90,7 @@ struct training {
     half16_gradient.upload(device, spread(test::as_halves<fp16>(g), gap, fp16(0.0f)));
   }
   void queue() {
-    test::with_source<Case::gradients>(halves,
-                                       [&](auto const& source) { optim::cuda::step(rule, parameters, state, source); });
+    test::with_source<Case::gradients>(halves, [&](auto const& source) { rule.step(parameters, state, source); });
   }
   void step(int i) {
     load(i);
@@ -297,25 +296,24 @@ void check_refusals(gpu::device d) {
   auto other = t.halves;
   other.weights[3] = other.weights[4].first(other.weights[3].size() > 4 ? 4 : other.weights[3].size());
   refused("a half of another size", [&] {
-    optim::cuda::step(test::all_small::rule(other), t.parameters, t.state,
-                      optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+    test::all_small::rule(other).step(t.parameters, t.state, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
   });
   training<test::all_small> moved(d, 1);
   refused("halves at other addresses", [&] {
-    optim::cuda::step(moved.rule, t.parameters, t.state, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+    moved.rule.step(t.parameters, t.state, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
   });
   refused("gradients at other addresses", [&] {
-    optim::cuda::step(t.rule, t.parameters, t.state, optim::gradient::half<bf16>{moved.halves.gradients, 0.5f});
+    t.rule.step(t.parameters, t.state, optim::gradient::half<bf16>{moved.halves.gradients, 0.5f});
   });
   refused("gradients in another format", [&] {
     training<test::groups> g(d, 0);
-    optim::cuda::step(g.rule, g.parameters, g.state, optim::gradient::half<bf16>{g.halves.gradients, 0.5f});
+    g.rule.step(g.parameters, g.state, optim::gradient::half<bf16>{g.halves.gradients, 0.5f});
   });
   refused("a state without lower halves, by split weights", [&] {
     training<test::rounded> r(d, 0);
     using split = optim::low_precision_state<optim::momentum, optim::fp32_slots, optim::split_weights>;
-    optim::cuda::step(split{test::momentum(), {}, {r.halves.weights}}, r.parameters, r.state,
-                      optim::gradient::half<bf16>{r.halves.gradients, 0.5f});
+    split{test::momentum(), {}, {r.halves.weights}}.step(r.parameters, r.state,
+                                                         optim::gradient::half<bf16>{r.halves.gradients, 0.5f});
   });
   refused("a rate that is no number", [&] {
     training<test::groups> g(d, 0);
@@ -323,10 +321,10 @@ void check_refusals(gpu::device d) {
         optim::adamw{},
         optim::group{optim::name_matches{"*.8"}, optim::adamw{.lr = std::numeric_limits<float>::quiet_NaN()}},
         optim::group{optim::name_matches{"*.7"}, optim::adamw{}}};
-    optim::cuda::step(bad, g.parameters, g.state);
+    bad.step(g.parameters, g.state);
   });
   refused("a rule with fp32 weights, which the list does not have", [&] {
-    optim::cuda::init(optim::sgd{}, t.parameters, d, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
+    optim::sgd{}.init(t.parameters, optim::gradient::half<bf16>{t.halves.gradients, 0.5f});
   });
 }
 
@@ -335,20 +333,20 @@ void check_all_or_none(gpu::device d) {
   training<test::several_rules> t(d, 0), moved(d, 0);
   t.step(0);
   auto const before = t.state.to_host();
-  parameter_list some = t.parameters;
+  gpu::parameter_list some = t.parameters;
   some[8].weight = moved.parameters[8].weight;  // of the frozen rule: the last of three
   t.load(1);
-  refused("a list of which one rule's tensors have moved", [&] { optim::cuda::step(t.rule, some, t.state); });
+  refused("a list of which one rule's tensors have moved", [&] { t.rule.step(some, t.state); });
   optim::partition const broken{
       test::adamw(),
       optim::group{optim::name_matches{"*.1*"}, optim::lars{.lr = std::numeric_limits<float>::quiet_NaN()}},
       optim::group{optim::name_matches{"*.8"}, optim::frozen{}}};
-  refused("a rate of one rule that is no number", [&] { optim::cuda::step(broken, t.parameters, t.state); });
+  refused("a rate of one rule that is no number", [&] { broken.step(t.parameters, t.state); });
   report(t.state.to_host() == before, "a refused step of several rules leaves all of them as they were");
   optim::cuda::rebind(t.rule, some, t.state);
-  optim::cuda::step(t.rule, some, t.state);
+  t.rule.step(some, t.state);
   report(optim::cuda::result(t.state).step == 2, "tensors that moved are stepped when they are bound again");
-  parameter_list shorter;
+  gpu::parameter_list shorter(cuda_memory{d});
   shorter.add("tensor.0", t.parameters[0].weight, t.parameters[0].gradient);
   refused("a shorter list", [&] { optim::cuda::rebind(t.rule, shorter, t.state); });
 }
@@ -357,12 +355,12 @@ template <class Case>
 test::alone alone_on_device(gpu::device d) {
   auto const rule = Case::rule();
   gpu::device_buffer<float> weight(std::vector<float>(Case::size, 1.0f)), gradient(weight.size());
-  parameter_list p;
+  gpu::parameter_list p(cuda_memory{d});
   p.add("w", weight.span(), gradient.span());
-  auto state = optim::cuda::init(rule, p, d);
+  auto state = rule.init(p);
   for (int i = 0; i < Case::steps; ++i) {
     gradient.upload(d, test::gradient_alone<Case>(i));
-    optim::cuda::step(rule, p, state);
+    rule.step(p, state);
   }
   auto host = state.to_host();
   return {weight.to_host(d), test::kept_of(host)};

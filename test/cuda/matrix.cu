@@ -36,7 +36,7 @@ struct training {
   Rule rule;
   arena host{test::tensors};
   gpu::device_buffer<float> weight, gradient;
-  parameter_list parameters;
+  gpu::parameter_list parameters{cuda_memory{device}};
   optim::cuda::state state;
 
   training(gpu::device d, Rule const& r)
@@ -48,7 +48,7 @@ struct training {
       auto const at = host.parameters().offset(i);
       parameters.add(p.name, weight.span().subspan(at, p.size()), gradient.span().subspan(at, p.size()), p.shape);
     }
-    state = optim::cuda::init(rule, parameters, d);
+    state = rule.init(parameters);
   }
   void load(int t, bool poisoned = false) {
     test::fill(host.gradients(), static_cast<std::uint64_t>(1000 + t));
@@ -63,14 +63,14 @@ struct training {
         gpu::device_buffer<float> const inputs(l.inputs), gradients(l.gradients);
         l.factors.inputs = inputs.data();
         l.factors.output_gradients = gradients.data();
-        optim::cuda::observe(rule, state, l.factors);
+        rule.observe(parameters, state, l.factors);
         device.wait();
       }
   }
   void step(int t, bool poisoned = false) {
     load(t, poisoned);
     show_layers(t);
-    optim::cuda::step(rule, parameters, state);
+    rule.step(parameters, state);
   }
   std::vector<float> weights() const { return weight.to_host(device); }
 };
@@ -125,7 +125,7 @@ void check_rule(std::string const& name, int number, Rule const& rule, gpu::devi
 
   // Its state, taken to the host and back, by way of a copy.
   auto copy = again.state;
-  again.state = optim::cuda::init(rule, again.parameters, d);
+  again.state = rule.init(again.parameters);
   again.state.from_host(copy.to_host());
   for (int i = steps; i < steps + 4; ++i) t.step(i), again.step(i);
   report(same_bits(t.weights(), again.weights()) && t.state.to_host() == again.state.to_host(),
@@ -153,21 +153,21 @@ void check_mixed(gpu::device d) {
   auto const matrices = [](std::string_view, shape const& s) { return s.rank == 2; };
   optim::partition const both{optim::adamw{.lr = 0.01f}, optim::group{matrices, test::muon()}};
   training<optim::adamw> together(d, optim::adamw{.lr = 0.01f}), apart(d, optim::adamw{.lr = 0.01f});
-  auto state = optim::cuda::init(both, together.parameters, d);
-  parameter_list large, rest;
+  auto state = both.init(together.parameters);
+  gpu::parameter_list large(cuda_memory{d}), rest(cuda_memory{d});
   for (auto const& p : apart.parameters) (p.shape.rank == 2 ? large : rest).add(p.name, p.weight, p.gradient, p.shape);
-  auto first = optim::cuda::init(test::muon(), large, d);
-  auto second = optim::cuda::init(apart.rule, rest, d);
+  auto first = test::muon().init(large);
+  auto second = apart.rule.init(rest);
   for (int i = 0; i < steps; ++i) {
     together.load(i), apart.load(i);
-    optim::cuda::step(both, together.parameters, state);
-    optim::cuda::step(test::muon(), large, first);
-    optim::cuda::step(apart.rule, rest, second);
+    both.step(together.parameters, state);
+    test::muon().step(large, first);
+    apart.rule.step(rest, second);
   }
   report(same_bits(together.weights(), apart.weights()) && optim::cuda::result(state).step == steps,
          "muon and adamw as one rule leave the bits of two");
   auto const saved = state.to_host();
-  auto again = optim::cuda::init(both, together.parameters, d);
+  auto again = both.init(together.parameters);
   again.from_host(saved);
   report(again.to_host() == saved, "the state of several rules goes to the host and back");
 }
@@ -191,7 +191,7 @@ bool capture(training<Rule>& t, cudaGraph_t& graph) {
   gpu::check(cudaStreamBeginCapture(t.device.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
   bool refused = false;
   try {
-    optim::cuda::step(t.rule, t.parameters, t.state);
+    t.rule.step(t.parameters, t.state);
   } catch (argument_error const&) {
     refused = true;
   }

@@ -27,14 +27,14 @@ struct training {
   gpu::device device;
   std::size_t gap;
   gpu::device_buffer<float> weight, gradient;
-  parameter_list parameters;
+  gpu::parameter_list parameters;
 
   explicit training(gpu::device d, std::size_t gap = 0)
       : device(d),
         gap(gap),
         weight(spread(test::values(1)), d),
         gradient(weight.size(), d),
-        parameters(test::list(weight.data(), gradient.data(), gap)) {}
+        parameters(test::list(weight.data(), gradient.data(), gap, cuda_memory{d})) {}
 
   std::vector<float> spread(std::vector<float> const& flat) const {
     std::vector<float> v(flat.size() + gap * test::sizes.size() + 1, -7.0f);
@@ -91,10 +91,10 @@ struct device_outcome {
 template <class Rule>
 device_outcome steps_of(Rule const& rule, gpu::device d, std::size_t gap) {
   training t(d, gap);
-  auto state = optim::cuda::init(rule, t.parameters, d);
+  auto state = rule.init(t.parameters);
   for (int i = 0; i < steps; ++i) {
     t.load(i);
-    optim::cuda::step(rule, t.parameters, state);
+    rule.step(t.parameters, state);
   }
   device_outcome o;
   o.weight = t.weights(&o.strays);
@@ -133,12 +133,12 @@ void check_skip(gpu::device d) {
   auto const rule = test::clipped();
   auto const host = test::on_host("clipped", steps, 5);
   training t(d);
-  auto state = optim::cuda::init(rule, t.parameters, d);
+  auto state = rule.init(t.parameters);
   for (int i = 0; i < steps; ++i) {
     auto const before = i == 5 ? t.weights() : std::vector<float>{};
     auto const slots = i == 5 ? state.to_host() : optim::state{};
     t.load(i, i == 5);
-    optim::cuda::step(rule, t.parameters, state);
+    rule.step(t.parameters, state);
     if (i != 5) continue;
     auto const r = optim::cuda::result(state);
     report(r.skipped && r.step == 5, "a non-finite gradient skips the step", said("steps", double(r.step)));
@@ -150,17 +150,17 @@ void check_skip(gpu::device d) {
 template <class Rule>
 void check_graph(char const* name, Rule const& rule, gpu::device d) {
   training plain(d), replayed(d);
-  auto a = optim::cuda::init(rule, plain.parameters, d);
-  auto b = optim::cuda::init(rule, replayed.parameters, d);
+  auto a = rule.init(plain.parameters);
+  auto b = rule.init(replayed.parameters);
   cudaGraph_t graph{};
   cudaGraphExec_t executable{};
   gpu::check(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  optim::cuda::step(rule, replayed.parameters, b);
+  rule.step(replayed.parameters, b);
   gpu::check(cudaStreamEndCapture(d.stream, &graph), "cudaStreamEndCapture");
   gpu::check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
   for (int i = 0; i < steps; ++i) {
     plain.load(i);
-    optim::cuda::step(rule, plain.parameters, a);
+    rule.step(plain.parameters, a);
     replayed.load(i);
     gpu::check(cudaGraphLaunch(executable, d.stream), "cudaGraphLaunch");
   }
@@ -174,30 +174,30 @@ void check_graph(char const* name, Rule const& rule, gpu::device d) {
 void check_state(gpu::device d) {
   auto const rule = test::adamw();
   training t(d, 1);
-  auto state = optim::cuda::init(rule, t.parameters, d);
-  for (int i = 0; i < 7; ++i) t.load(i), optim::cuda::step(rule, t.parameters, state);
+  auto state = rule.init(t.parameters);
+  for (int i = 0; i < 7; ++i) t.load(i), rule.step(t.parameters, state);
   auto host = state.to_host();
   report(host.steps() == 7 && host.tensors("optimizer/")[1].name == state.tensors("optimizer/")[0].name,
          "state has the host's names", state.tensors("optimizer/")[0].name);
 
   training moved(d);  // other addresses, another layout
   moved.weight.upload(d, t.weights());
-  auto other = optim::cuda::init(rule, moved.parameters, d);
+  auto other = rule.init(moved.parameters);
   other.from_host(host);
   for (int i = 7; i < steps; ++i) {
-    t.load(i), optim::cuda::step(rule, t.parameters, state);
-    moved.load(i), optim::cuda::step(rule, moved.parameters, other);
+    t.load(i), rule.step(t.parameters, state);
+    moved.load(i), rule.step(moved.parameters, other);
   }
   report(same_bits(t.weights(), moved.weights()) && state.to_host() == other.to_host(),
          "state saved by name and loaded elsewhere goes on bit for bit");
 
   auto copy = state;
-  t.load(0), optim::cuda::step(rule, t.parameters, state);
+  t.load(0), rule.step(t.parameters, state);
   report(copy.to_host() == other.to_host() && !(state.to_host() == copy.to_host()), "copies of a state are its own");
 
   bool refused = false;
   try {
-    optim::cuda::step(rule, moved.parameters, state);
+    rule.step(moved.parameters, state);
   } catch (argument_error const&) {
     refused = true;
   }
@@ -206,9 +206,9 @@ void check_state(gpu::device d) {
   bool faster = false;
   training s(d);
   optim::sgd opt{.lr = 0.5f};
-  auto plain = optim::cuda::init(opt, s.parameters, d);
+  auto plain = opt.init(s.parameters);
   opt.lr = 0.25f;
-  s.load(0), optim::cuda::step(opt, s.parameters, plain);
+  s.load(0), opt.step(s.parameters, plain);
   faster = optim::cuda::result(plain).lr == 0.25f;
   report(faster, "a changed learning rate holds from the next step on");
 }
@@ -227,17 +227,17 @@ void check_other_device(gpu::device d) {
   look();
   auto const rule = test::clipped();
   training here(d), there(other), moved(other, 1);
-  auto a = optim::cuda::init(rule, here.parameters, d);
-  auto b = optim::cuda::init(rule, there.parameters, other);
+  auto a = rule.init(here.parameters);
+  auto b = rule.init(there.parameters);
   look();
   for (int i = 0; i < 3; ++i) {
-    here.load(i), optim::cuda::step(rule, here.parameters, a);
-    there.load(i), optim::cuda::step(rule, there.parameters, b), look();
+    here.load(i), rule.step(here.parameters, a);
+    there.load(i), rule.step(there.parameters, b), look();
   }
   auto const copy = b;  // its memory, too, is on the other device
   look();
-  here.load(3), optim::cuda::step(rule, here.parameters, a);
-  there.load(3), optim::cuda::step(rule, there.parameters, b), look();
+  here.load(3), rule.step(here.parameters, a);
+  there.load(3), rule.step(there.parameters, b), look();
   report(same_bits(here.weights(), there.weights()) && a.to_host() == b.to_host(),
          "another device gives the same bits");
   look();
@@ -246,8 +246,8 @@ void check_other_device(gpu::device d) {
   look();
   b.from_host(a.to_host());
   look();
-  here.load(4), optim::cuda::step(rule, here.parameters, a);
-  moved.load(4), optim::cuda::step(rule, moved.parameters, b);
+  here.load(4), rule.step(here.parameters, a);
+  moved.load(4), rule.step(moved.parameters, b);
   auto again = copy;
   again = b;
   report(distance(here.weights(), moved.weights()) <= near && again.to_host() == b.to_host() &&
@@ -265,10 +265,10 @@ void check_quiet([[maybe_unused]] gpu::device d) {
   training t(d);
   auto const before = emulated::stalls();
   {
-    auto state = optim::cuda::init(rule, t.parameters, d);
-    t.load(0), optim::cuda::step(rule, t.parameters, state);
+    auto state = rule.init(t.parameters);
+    t.load(0), rule.step(t.parameters, state);
     auto copy = state;
-    copy = optim::cuda::init(rule, t.parameters, d);
+    copy = rule.init(t.parameters);
     auto copies = emulated::copies();
     copy.from_host(state.to_host());
     copies = emulated::copies() - copies;
@@ -282,7 +282,7 @@ void check_quiet([[maybe_unused]] gpu::device d) {
 void check_context(gpu::device d) {
   auto const weights = [&](float in_memory, auto const& step) {
     training t(d);
-    auto state = optim::cuda::init(test::clipped(), t.parameters, d);
+    auto state = test::clipped().init(t.parameters);
     for (int i = 0; i < 3; ++i) {
       auto g = test::gradients(i);
       for (float& x : g) x *= in_memory;
@@ -291,23 +291,20 @@ void check_context(gpu::device d) {
     }
     return t.weights();
   };
-  auto const plain = weights(1, [](auto& p, auto& s) { optim::cuda::step(test::clipped(), p, s); });
-  report(same_bits(
-             weights(4, [](auto& p, auto& s) { optim::cuda::step(test::clipped(), p, s, {.gradient_factor = 0.25f}); }),
-             plain),
+  auto const plain = weights(1, [](auto& p, auto& s) { test::clipped().step(p, s); });
+  report(same_bits(weights(4, [](auto& p, auto& s) { test::clipped().step(p, s, {.gradient_factor = 0.25f}); }), plain),
          "a factor of gradients gives the bits of gradients that were multiplied");
   report(same_bits(weights(4,
                            [](auto& p, auto& s) {
-                             optim::cuda::step(test::clipped(), p, s, optim::gradient::scaled{0.5f},
-                                               {.gradient_factor = 0.5f});
+                             test::clipped().step(p, s, optim::gradient::scaled{0.5f}, {.gradient_factor = 0.5f});
                            }),
                    plain),
          "the source's factor and the step's are multiplied");
   training t(d);
-  auto state = optim::cuda::init(test::adamw(), t.parameters, d);
+  auto state = test::adamw().init(t.parameters);
   auto const refused = [&](optim::step_context const& context) {
     try {
-      optim::cuda::step(test::adamw(), t.parameters, state, context);
+      test::adamw().step(t.parameters, state, context);
     } catch (argument_error const&) {
       return true;
     }
@@ -321,19 +318,19 @@ void check_context(gpu::device d) {
 void check_curvature(gpu::device d) {
   auto const check = [&](char const* name, auto const& rule, std::size_t slot, auto const& observed) {
     training t(d);
-    auto state = optim::cuda::init(rule, t.parameters, d);
+    auto state = rule.init(t.parameters);
     auto estimate = test::values(77);
     std::vector<float> expected(estimate.size());
     for (int turn = 0; turn < 2; ++turn) {
       gpu::device_buffer<float> there(estimate, d);
-      optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+      rule.observe(t.parameters, state, optim::hessian_diagonal{there.span()});
       for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = observed(expected[i], estimate[i]);
       d.wait();
     }
     report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in the diagonal");
     estimate[estimate.size() / 3] = std::numeric_limits<float>::quiet_NaN();
     gpu::device_buffer<float> there(estimate, d);
-    optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+    rule.observe(t.parameters, state, optim::hessian_diagonal{there.span()});
     report(same_bits(state.to_host().slot(slot), expected), std::string(name) + " takes in no NaN");
   };
   optim::scale_by_sophia const direction{.beta2 = 0.75f};
@@ -342,33 +339,33 @@ void check_curvature(gpu::device d) {
   std::vector<float> const estimate{1, 2, 3, 4, 5, 6, 7, 8}, zeros(8);
   for (bool const turned : {false, true}) {
     gpu::device_buffer<float> weight(zeros, d), gradient(zeros, d), there(estimate, d);
-    parameter_list p;
+    gpu::parameter_list p(cuda_memory{d});
     p.add("w", weight.span(), gradient.span(), {2, 1, 2, 2}, turned ? layout::column_major : layout::row_major);
     optim::adahessian const rule{};
-    auto state = optim::cuda::init(rule, p, d);
-    optim::cuda::observe(rule, state, optim::hessian_diagonal{there.span()});
+    auto state = rule.init(p);
+    rule.observe(p, state, optim::hessian_diagonal{there.span()});
     d.wait();
     auto own = state.to_host();
     auto const h = own.slot(2);
     auto const mean = [&](std::size_t i) { return turned ? (i % 2 ? 5.0f : 4.0f) : (i < 4 ? 2.5f : 6.5f); };
     bool right = true;
-    for (std::size_t i = 0; i < 8; ++i) right = right && h[i] == optim::scale_by_adahessian{}.observed(0, mean(i));
+    for (std::size_t i = 0; i < 8; ++i) right = right && h[i] == optim::scale_by_adahessian{}.observed(0.0f, mean(i));
     report(right, turned ? "averages of a column-major kernel" : "averages of a kernel");
     // Of a rule among others, that of its own tensors; another rule's state is refused.
     gpu::device_buffer<float> other_weight(zeros, d), other_gradient(zeros, d), both(std::vector<float>(16, 0.5f), d);
-    parameter_list two;
+    gpu::parameter_list two(cuda_memory{d});
     two.add("v", other_weight.span(), other_gradient.span(), {8});
     two.add("w", weight.span(), gradient.span(), {2, 1, 2, 2}, turned ? layout::column_major : layout::row_major);
     both.queue_upload(d, estimate, 8);
     optim::partition const parts{optim::adamw{}, optim::group{optim::name_matches{"w"}, rule}};
-    auto divided = optim::cuda::init(parts, two, d);
-    optim::cuda::observe(parts, divided, optim::hessian_diagonal{both.span()});
+    auto divided = parts.init(two);
+    parts.observe(two, divided, optim::hessian_diagonal{both.span()});
     d.wait();
     auto all = divided.to_host();
     report(same_bits(std::get<1>(all.parts).state.slot(2), h), "a rule among others takes in its own");
     bool refused = false;
     try {
-      optim::cuda::observe(optim::sophia{}, state, optim::hessian_diagonal{there.span()});
+      optim::sophia{}.observe(p, state, optim::hessian_diagonal{there.span()});
     } catch (argument_error const&) {
       refused = true;
     }

@@ -97,8 +97,9 @@ inline std::vector<float> values(std::uint64_t stream) {
 inline std::vector<float> gradients(int step) { return values(1000 + static_cast<std::uint64_t>(step)); }
 
 /// The tensors one after the other in one block each, or with `gap` unused elements behind each.
-inline parameter_list list(float* weight, float* gradient, std::size_t gap = 0) {
-  parameter_list p;
+template <class Space = host_memory>
+basic_parameter_list<float, Space> list(float* weight, float* gradient, std::size_t gap = 0, Space where = {}) {
+  basic_parameter_list<float, Space> p(where);
   std::size_t at = 0;
   for (std::size_t i = 0; i < sizes.size(); at += sizes[i++] + gap)
     p.add("tensor." + std::to_string(i), {weight + at, sizes[i]}, {gradient + at, sizes[i]});

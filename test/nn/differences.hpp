@@ -16,9 +16,9 @@
 // Batches of noise, and gradients by central differences of the reference in double precision.
 namespace differences {
 
-using dovetail::data::batch;
 using dovetail::gradient_pass;
 using dovetail::random_stream;
+using dovetail::data::batch;
 
 /// A batch that owns its memory.
 struct data {

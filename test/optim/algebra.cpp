@@ -105,7 +105,9 @@ struct remote_run {
             stage.collect(view(i), s.factors);
           }
       }
-      optim::detail::map_tensors([&](std::size_t) -> Stage const& { return stage; }, list, view);
+      auto const one = [&](std::size_t) -> Stage const& { return stage; };
+      optim::detail::map_tensors(one, list, view,
+                                 [&](auto const& of) { optim::detail::solve_all(of, list, view, view(0).step); });
       for (std::size_t i = 0; i < list.size(); ++i)
         for (std::size_t k = 0; k < list[i].size(); ++k) weight[i].here()[k] -= rate * update[i].here()[k];
     }

@@ -219,7 +219,7 @@ inline void check_large(known::rule const& r) {
     arena a({{"w", {1'500'001}}});
     fill(a.weights(), 1);
     auto state = rule.init(a.parameters());
-    if (r.needs.layers) state.room().observed = true;  // a vector has no layer to show
+    if (r.needs.layers) state.scratch().observed = true;  // a vector has no layer to show
     for (std::uint32_t t = 1; t <= 2; ++t) {
       fill(a.gradients(), 100 + t);
       rule.step(a.parameters(), state, with_loss(t, {.threads = threads}));
@@ -302,7 +302,7 @@ inline double left_of_bowl(known::rule const& r, float rate) {
   double const begin = loss(true);
   double now = begin;
   for (int t = 0; t < 1500; ++t) {
-    if (r.needs.layers) state.room().observed = true;  // a vector has no layer to show
+    if (r.needs.layers) state.scratch().observed = true;  // a vector has no layer to show
     rule.step(a.parameters(), state, {.loss = now});
     now = loss(true);
   }

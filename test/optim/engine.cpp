@@ -83,7 +83,7 @@ void check_passes(typename optim::detail::flow<Stages...>::kernels const& kernel
              data[a][i] = pass.reads >> a & 1 ? 0.5f + 0.01f * static_cast<float>(i + a)
                                               : std::numeric_limits<float>::quiet_NaN();
          auto const before = data;
-         using loop = optim::detail::pass_loop<flow, P, optim::gradient::dense>;
+         using loop = optim::detail::pass_loop<float, flow, P, optim::gradient::dense>;
          typename loop::view view{data[0].data(), {data[1].data()}, {}, 1, {}};
          for (std::size_t b = 2; b < arrays; ++b) view.slot[b - 2] = data[b].data();
          std::array<float, flow::factors + 1> factors;

@@ -31,14 +31,15 @@ struct as_objective {
   function f;
   int evaluations = 0;
 
-  double operator()(parameter_list& p) {
+  template <class T>
+  double operator()(dovetail::basic_parameter_list<T>& p) {
     ++evaluations;
     std::vector<double> x(p.flat_size()), g(p.flat_size());
     for (std::size_t i = 0; i < p.size(); ++i)
       for (std::size_t k = 0; k < p[i].size(); ++k) x[p.offset(i) + k] = static_cast<double>(p[i].weight[k]);
     double const loss = f(x, g);
     for (std::size_t i = 0; i < p.size(); ++i)
-      for (std::size_t k = 0; k < p[i].size(); ++k) p[i].gradient[k] = static_cast<float>(g[p.offset(i) + k]);
+      for (std::size_t k = 0; k < p[i].size(); ++k) p[i].gradient[k] = static_cast<T>(g[p.offset(i) + k]);
     return loss;
   }
 };

@@ -96,7 +96,7 @@ TEST_CASE("the direction is that of the dense inverse BFGS matrix of the same pa
   constexpr std::size_t n = 9, m = 4;
   for (std::size_t pushed : {1u, 3u, 4u, 7u}) {
     CAPTURE(pushed);
-    optim::detail::curvature_pairs pairs(n, m);
+    optim::detail::curvature_pairs<float> pairs(n, m);
     std::vector<std::vector<double>> s, y;
     for (std::size_t k = 0; k < pushed; ++k) {
       std::vector<float> sk(n), yk(n);
@@ -212,6 +212,9 @@ TEST_CASE("what cannot be minimized is refused, and a failed search says so and 
   parameter_list none;
   auto const zero = [](parameter_list&) { return 0.0; };
   CHECK_THROWS_WITH_AS(optim::minimize(zero, none, optim::lbfgs{}), doctest::Contains("no parameters"), argument_error);
+  arena one({{"w", {1}}});
+  CHECK_THROWS_WITH_AS(optim::minimize(zero, one.parameters(), optim::lbfgs{}, {}, {.gradient_factor = 0.5f}),
+                       doctest::Contains("gradient_factor is 0.5"), argument_error);
   parameter_list elsewhere;
   elsewhere.add_opaque("w", {4});
   CHECK_THROWS_WITH_AS(optim::minimize(zero, elsewhere, optim::lbfgs{}), doctest::Contains("are elsewhere"),

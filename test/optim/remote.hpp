@@ -125,6 +125,7 @@ struct row {
 
 class algebra {
  public:
+  using real = float;
   using span = remote::span;
   using const_span = remote::const_span;
   using number = remote::number;

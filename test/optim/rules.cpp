@@ -70,7 +70,7 @@ TEST_CASE("rules with a number per row and column remember a thousandth of what 
   CHECK(bytes(optim::novograd{}) == floats * weights + 2 * sizeof(double));
   // What is stored between two passes is room for the largest tensor, not for all.
   auto state = optim::adafactor{}.init(a.parameters());
-  CHECK(state.room().update.size() == 1'000'000);
+  CHECK(state.scratch().update.size() == 1'000'000);
 }
 
 TEST_CASE(

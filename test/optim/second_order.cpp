@@ -461,6 +461,8 @@ TEST_CASE("damping follows the reduction ratio; a step that finds nothing leaves
   CHECK(good.length == 1);
   CHECK(good.damping == doctest::Approx(0.2));
   CHECK(state.damping() == good.damping);
+  CHECK_THROWS_WITH_AS(hf.step(f, product, a.parameters(), state, {}, {.gradient_factor = 2}),
+                       doctest::Contains("gradient_factor is 2"), argument_error);
 
   // A loss that rises whatever its gradient promises.
   std::vector<float> const here(a.weights().begin(), a.weights().end());

@@ -33,28 +33,30 @@ struct recipe {
 optim::settings settings_of(std::string_view text);
 
 /// What a test does with an optimizer that is no any_optimizer: in groups, behind a guard, with packed slots.
-template <class State>
+template <class State, class T = float>
 class optimizer {
+  using list = basic_parameter_list<T>;
+  using layer = basic_kfac_statistics<T>;
+  using diagonal = optim::basic_hessian_diagonal<T>;
+
  public:
   /// What it may need; chosen_needs() says what it does.
   static constexpr optim::rule_needs needs{.layers = true, .loss = true, .curvature = true, .whole_tensors = true};
 
   template <class O>
   requires(!std::is_same_v<O, optimizer>) explicit optimizer(O o)
-      : needs_(optim::needs_of(o)), held_(std::make_shared<holder<O>>(std::move(o))) {}
+      : needs_(optim::needs_of<T>(o)), held_(std::make_shared<holder<O>>(std::move(o))) {}
 
   optim::rule_needs chosen_needs() const { return needs_; }
 
-  State init(parameter_list const& p) const { return held_->init(p); }
-  optim::step_result step(parameter_list const& p, State& s, optim::step_context const& options = {}) const {
-    return held_->step(p, s, options);
+  State init(list const& p) const { return held_->init(p); }
+  optim::step_result step(list const& p, State& s, optim::step_context const& context = {}) const {
+    return held_->step(p, s, context);
   }
   /// Of a rule that does not learn from layers, nothing.
-  void observe(parameter_list const& p, State& s, kfac_statistics const& f) const { held_->observe(p, s, f); }
-  bool observe(parameter_list const& p, State& s, optim::hessian_diagonal const& d) const {
-    return held_->observe(p, s, d);
-  }
-  std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, State& s) const {
+  void observe(list const& p, State& s, layer const& f) const { held_->observe(p, s, f); }
+  bool observe(list const& p, State& s, diagonal const& d) const { return held_->observe(p, s, d); }
+  std::vector<std::span<T>> unreduced_statistics(list const& p, State& s) const {
     return held_->unreduced_statistics(p, s);
   }
 
@@ -63,29 +65,29 @@ class optimizer {
     base() = default;
     base(base const&) = delete;
     virtual ~base() = default;
-    virtual State init(parameter_list const&) const = 0;
-    virtual optim::step_result step(parameter_list const&, State&, optim::step_context const&) const = 0;
-    virtual void observe(parameter_list const&, State&, kfac_statistics const&) const = 0;
-    virtual bool observe(parameter_list const&, State&, optim::hessian_diagonal const&) const = 0;
-    virtual std::vector<std::span<float>> unreduced_statistics(parameter_list const&, State&) const = 0;
+    virtual State init(list const&) const = 0;
+    virtual optim::step_result step(list const&, State&, optim::step_context const&) const = 0;
+    virtual void observe(list const&, State&, layer const&) const = 0;
+    virtual bool observe(list const&, State&, diagonal const&) const = 0;
+    virtual std::vector<std::span<T>> unreduced_statistics(list const&, State&) const = 0;
   };
   template <class O>
   struct holder final : base {
     explicit holder(O o) : of(std::move(o)) {}
-    State init(parameter_list const& p) const override { return of.init(p); }
-    optim::step_result step(parameter_list const& p, State& s, optim::step_context const& x) const override {
+    State init(list const& p) const override { return of.init(p); }
+    optim::step_result step(list const& p, State& s, optim::step_context const& x) const override {
       return of.step(p, s, x);
     }
-    void observe(parameter_list const& p, State& s, kfac_statistics const& f) const override {
-      if constexpr (optim::optimizer_traits<O>::needs.layers) of.observe(p, s, f);
+    void observe(list const& p, State& s, layer const& f) const override {
+      if constexpr (optim::optimizer_traits<O, T>::needs.layers) of.observe(p, s, f);
     }
-    bool observe([[maybe_unused]] parameter_list const& p, [[maybe_unused]] State& s,
-                 [[maybe_unused]] optim::hessian_diagonal const& d) const override {
-      if constexpr (optim::optimizer_traits<O>::needs.curvature) return of.observe(p, s, d);
+    bool observe([[maybe_unused]] list const& p, [[maybe_unused]] State& s,
+                 [[maybe_unused]] diagonal const& d) const override {
+      if constexpr (optim::optimizer_traits<O, T>::needs.curvature) return of.observe(p, s, d);
       throw argument_error("known::optimizer: this rule takes no curvature");
     }
-    std::vector<std::span<float>> unreduced_statistics(parameter_list const& p, State& s) const override {
-      if constexpr (optim::optimizer_traits<O>::needs.layers) return of.unreduced_statistics(p, s);
+    std::vector<std::span<T>> unreduced_statistics(list const& p, State& s) const override {
+      if constexpr (optim::optimizer_traits<O, T>::needs.layers) return of.unreduced_statistics(p, s);
       return {};
     }
     O of;
@@ -94,6 +96,7 @@ class optimizer {
   std::shared_ptr<base const> held_;
 };
 using plain = optimizer<optim::state>;
+using doubles = optimizer<optim::basic_state<double>, double>;
 using packed_state = optim::stored_state<optim::blockwise_8bit>;
 
 /// A hyperparameter: what the rule declares of it, and its default (of a schedule, that of the first step).
@@ -137,6 +140,8 @@ class rule {
   virtual void write(recipe const&, void* out) const = 0;
   virtual optim::any_optimizer any(recipe const& = {}) const = 0;
   virtual plain typed(recipe const& = {}) const = 0;
+  /// On parameters of doubles.
+  virtual known::doubles doubles(recipe const& = {}) const = 0;
   virtual optim::step_result step_scaled(recipe const&, parameter_list const&, optim::state&, optim::gradient::scaled,
                                          optim::step_context const&) const = 0;
   /// Behind skip_non_finite.

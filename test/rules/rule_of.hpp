@@ -68,9 +68,10 @@ class rule_of final : public rule {
   void write(recipe const& r, void* out) const override { *static_cast<Rule*>(out) = made<Rule>(r); }
   optim::any_optimizer any(recipe const& r) const override { return made<Rule>(r); }
   plain typed(recipe const& r) const override { return plain(made<Rule>(r)); }
+  known::doubles doubles(recipe const& r) const override { return known::doubles(made<Rule>(r)); }
   optim::step_result step_scaled(recipe const& r, parameter_list const& p, optim::state& s, optim::gradient::scaled g,
-                                 optim::step_context const& options) const override {
-    return made<Rule>(r).step(p, s, g, options);
+                                 optim::step_context const& context) const override {
+    return made<Rule>(r).step(p, s, g, context);
   }
   plain guarded(recipe const& r) const override { return plain(optim::chain{optim::skip_non_finite{}, made<Rule>(r)}); }
   plain groups(recipe const& rest, std::string const& pattern, recipe const& matching) const override {

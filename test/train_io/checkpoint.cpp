@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/io/checkpoint.hpp>
+#include <dovetail/optim/rules/adam.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -43,6 +44,41 @@ TEST_CASE("what was saved is loaded, of every width, and the metadata with it") 
   CHECK(!std::filesystem::exists(f / "c.safetensors.tmp"));
   io::save_checkpoint(f / "empty.safetensors", {});
   CHECK(io::load_checkpoint(f / "empty.safetensors", {}).empty());
+}
+
+TEST_CASE("weights and state of doubles are saved as doubles, and a training goes on from them to the bit") {
+  fixture::folder f;
+  optim::adamw const rule{.lr = 0.01f};
+  auto const steps = [&](auto& a, auto& s, int from, int to) {
+    for (int t = from; t < to; ++t) {
+      for (std::size_t i = 0; i < a.weights().size(); ++i) {
+        auto const x = 1.0 / (3.0 + static_cast<double>(i) + t) + 0.1 * static_cast<double>(a.weights()[i]);
+        a.gradients()[i] = static_cast<std::remove_reference_t<decltype(a.gradients()[i])>>(x);
+      }
+      rule.step(a.parameters(), s);
+    }
+  };
+  auto const all = [](auto& a, auto& s) {
+    auto list = s.tensors("optimizer.");
+    for (auto& p : a.parameters()) list.push_back(make_named_tensor(p.name, p.weight, p.shape));
+    return list;
+  };
+  std::vector<named_shape> const layout{{"w", {3, 5}}, {"b", {5}}};
+  basic_arena<double> whole(layout), half(layout), rest(layout);
+  auto a = rule.init(whole.parameters()), b = rule.init(half.parameters()), c = rule.init(rest.parameters());
+  steps(whole, a, 0, 20);
+  steps(half, b, 0, 10);
+  io::save_checkpoint(f / "doubles.safetensors", all(half, b));
+  io::load_checkpoint(f / "doubles.safetensors", all(rest, c));
+  CHECK(c == b);
+  steps(rest, c, 10, 20);
+  CHECK(c == a);
+  CHECK(std::equal(rest.weights().begin(), rest.weights().end(), whole.weights().begin()));
+  arena floats(layout);
+  auto s = rule.init(floats.parameters());
+  auto const error = thrown<checkpoint_error>([&] { io::load_checkpoint(f / "doubles.safetensors", all(floats, s)); });
+  CHECK(contains(error, "is F64"));
+  CHECK(contains(error, "expected F32"));
 }
 
 TEST_CASE("the file is laid out as the format demands: aligned, without holes, names and dtypes in JSON") {

@@ -27,14 +27,16 @@ namespace dovetail {
 
 /// What backward knows of a layer y = x W^T + b beyond its gradients: from these, second-order rules learn how weights
 /// interact. `rows` pairs of an input and the gradient of the output; a convolution's inputs are its patches.
-struct kfac_statistics {
+template <class T>
+struct basic_kfac_statistics {
   std::size_t first = 0;  ///< flat index of W {out, in}; a bias {out} may lie behind it
   std::int64_t rows = 0, in = 0, out = 0;
-  float const* inputs = nullptr;            ///< rows × in
-  float const* output_gradients = nullptr;  ///< rows × out: scale × d(loss)/dy
-  float scale = 1;                          ///< the pass's
-  std::int64_t positions = 1;               ///< rows that belong to one prediction: the pixels of a convolution
+  T const* inputs = nullptr;            ///< rows × in
+  T const* output_gradients = nullptr;  ///< rows × out: scale × d(loss)/dy
+  float scale = 1;                      ///< the pass's
+  std::int64_t positions = 1;           ///< rows that belong to one prediction: the pixels of a convolution
 };
+using kfac_statistics = basic_kfac_statistics<float>;  ///< what networks show
 
 /// What one evaluation of gradients is told by its caller.
 struct gradient_pass {

@@ -11,6 +11,7 @@
 #include <cuda_runtime_api.h>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/memory.hpp>
 
 namespace dovetail::cuda {
 
@@ -90,6 +91,18 @@ struct device {
     return status != cudaStreamCaptureStatusNone;
   }
 };
+
+}  // namespace dovetail::cuda
+
+namespace dovetail {
+/// A CUDA device's memory, and the stream on which steps of what is there are queued:
+/// cuda::parameter_list parameters{cuda_memory{device}} (optim/cuda/engine.cuh).
+struct cuda_memory {
+  cuda::device device;
+};
+}  // namespace dovetail
+
+namespace dovetail::cuda {
 
 /// A value that owns `size` trivially copyable elements of device memory, zero at first and 256-byte aligned. Copies
 /// own copies, on the same device. Whatever device is the thread's current one stays it.

@@ -67,34 +67,46 @@ DOVETAIL_HD constexpr Number not_a_number() {
     return std::bit_cast<double>(detail::bits_of<std::uint64_t>(detail::double_infinity | 0x8000000000000u));
 }
 
-/// True when no element is NaN or infinite. Tests exponent bits, so it does not depend on floating-point flags, and
-/// works on explicit vectors, so it runs at memory speed at plain -O2.
-inline bool all_finite(std::span<float const> values) {
+namespace detail {
+/// `Word` is an unsigned integer of T's size, `infinity` the bits of T's.
+template <class Word, Word infinity, class T>
+bool all_finite(std::span<T const> values) {
 #if defined(__GNUC__) || defined(__clang__)
-  using words = std::uint32_t __attribute__((vector_size(64)));
-  constexpr std::size_t width = 16;
+  typedef Word words __attribute__((vector_size(64)));
+  constexpr std::size_t width = 64 / sizeof(Word);
 #else
-  using words = std::uint32_t;
+  using words = Word;
   constexpr std::size_t width = 1;
 #endif
   // Adding one unit to the exponent carries into the sign bit exactly when the exponent is all ones.
+  constexpr Word sign = Word{1} << (8 * sizeof(Word) - 1), magnitude = sign - 1, unit = sign - infinity;
   words seen{};
   std::size_t i = 0;
   for (; i + width <= values.size(); i += width) {
     words w;
     std::memcpy(&w, values.data() + i, sizeof w);
-    seen |= (w & 0x7fffffffu) + 0x00800000u;
+    seen |= (w & magnitude) + unit;
   }
-  std::uint32_t any = 0;
-  std::uint32_t lanes[width];
+  Word any = 0;
+  Word lanes[width];
   std::memcpy(lanes, &seen, sizeof seen);
   for (auto lane : lanes) any |= lane;
   for (; i < values.size(); ++i) {
-    std::uint32_t w;
+    Word w;
     std::memcpy(&w, values.data() + i, sizeof w);
-    any |= (w & 0x7fffffffu) + 0x00800000u;
+    any |= (w & magnitude) + unit;
   }
-  return (any & 0x80000000u) == 0;
+  return (any & sign) == 0;
+}
+}  // namespace detail
+
+/// True when no element is NaN or infinite. Tests exponent bits, so it does not depend on floating-point flags, and
+/// works on explicit vectors, so it runs at memory speed at plain -O2.
+inline bool all_finite(std::span<float const> values) {
+  return detail::all_finite<std::uint32_t, detail::float_infinity>(values);
+}
+inline bool all_finite(std::span<double const> values) {
+  return detail::all_finite<std::uint64_t, detail::double_infinity>(values);
 }
 
 }  // namespace dovetail

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The number types of an elementwise rule. A rule is a template over its number type T and never branches on values:
-//   float          one element: tests, and a device's rows and columns
+//   float, double  one element: tests, and a device's rows and columns
 //   simd::element  one element of a device's pass (core/simd_element.hpp)
-//   simd::pack     one machine register of elements: the host's loops
+//   simd::pack     one machine register of elements: the host's loops. Of doubles: simd::double_pack
 //   simd::tracer   no element, but the set of inputs that a result depends on: evaluated at compile time
 // All have + - * / and unary -, comparisons, and in dovetail::simd: sqrt abs min max sign select. A float
 // converts to each of them, so constants need no ceremony. simd::pow has a header of its own, core/simd_power.hpp.
@@ -205,9 +205,25 @@ struct product_sum {
 }  // inline namespace
 #endif
 
+}  // namespace dovetail::simd
+#include <dovetail/core/simd_double.inc.hpp>
+namespace dovetail::simd {
+
+/// The pack of numbers T.
+template <class T>
+struct pack_type {
+  using type = pack;
+};
+template <>
+struct pack_type<double> {
+  using type = double_pack;
+};
+template <class T>
+using pack_of = typename pack_type<T>::type;
+
 /// How a loop uses a pack: its sums, and how many of them take turns, so that additions do not wait for each other.
-template <class Pack>
-struct loop_traits {
+template <>
+struct loop_traits<pack> {
   using sum_type = product_sum;
   using mask = pack_mask;
   static constexpr int turns = 2;

@@ -73,7 +73,7 @@ DOVETAIL_INLINE pack keep(pack_mask const& m, pack const& a) {
 }
 template <class Mask>
 DOVETAIL_INLINE void first_lanes(Mask& m, int n) {
-  for (int i = 0; i < pack_lanes; ++i) m.bits[i] = i < n ? -1 : 0;
+  for (int i = 0; i < static_cast<int>(sizeof(m.bits) / sizeof(m.bits[0])); ++i) m.bits[i] = i < n ? -1 : 0;
 }
 DOVETAIL_INLINE pack_mask is_nan(pack const& a) {
   return pack::mask([&](int i) { return dovetail::is_nan(a.v[i]); });

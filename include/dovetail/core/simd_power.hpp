@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cmath>
+
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/simd.hpp>
 
@@ -44,5 +46,16 @@ DOVETAIL_INLINE constexpr T pow(T x, float p) {
   return select(is_nan(x), x, select(x >= smallest, power, T(0.0f)));
 }
 constexpr tracer pow(tracer x, float) { return tracer(x.inputs); }
+/// Of doubles it is the C library's, element by element: to rounding, and 0 for x <= 0.
+inline double pow(double x, float p) {
+  if (p == 1.0f) return max(x, 0.0);
+  if (p == 0.5f) return sqrt(max(x, 0.0));
+  if (p == 0.25f) return sqrt(sqrt(max(x, 0.0)));
+  return x > 0 || is_nan(x) ? std::pow(x, static_cast<double>(p)) : 0.0;
+}
+inline double_pack pow(double_pack x, float p) {
+  for (int i = 0; i < double_pack::lanes; ++i) x.v[i] = pow(x.v[i], p);
+  return x;
+}
 
 }  // namespace dovetail::simd

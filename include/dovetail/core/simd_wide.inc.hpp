@@ -92,9 +92,7 @@ DOVETAIL_WIDE wide select(wide_mask const& m, wide const& a, wide const& b) {
   return wide::made((wide::bits(a) & x) | (wide::bits(b) & ~x));
 }
 DOVETAIL_WIDE wide keep(wide_mask const& m, wide const& a) { return wide::made(wide::bits(a) & wide::bits(m)); }
-DOVETAIL_WIDE wide_mask is_nan(wide const& a) {
-  return wide::mask((wide::bits(a) & 0x7fffffff) > 0x7f800000);
-}
+DOVETAIL_WIDE wide_mask is_nan(wide const& a) { return wide::mask((wide::bits(a) & 0x7fffffff) > 0x7f800000); }
 DOVETAIL_WIDE wide sqrt(wide const& a) {
 #if defined(__clang__)
   return wide::made(__builtin_elementwise_sqrt(wide::as(a)));

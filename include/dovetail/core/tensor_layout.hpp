@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include <dovetail/core/config.hpp>
@@ -14,7 +15,8 @@ namespace dovetail {
 class tensor_layout {
  public:
   tensor_layout() = default;
-  DOVETAIL_COLD explicit tensor_layout(parameter_list const& list) {
+  template <class T, class Space>
+  DOVETAIL_COLD explicit tensor_layout(basic_parameter_list<T, Space> const& list) {
     tensors_.reserve(list.size());
     for (auto const& p : list) tensors_.push_back({p.name, p.shape});
   }
@@ -26,37 +28,38 @@ class tensor_layout {
 
   /// Throws argument_error unless `list` has the same tensors: their number, order, names and shapes. `whose` begins
   /// the message: "optimizer state".
-  void check(parameter_list const& list, char const* whose) const {
+  template <class T, class Space>
+  void check(basic_parameter_list<T, Space> const& list, char const* whose) const {
     if (tensors_.size() != list.size()) [[unlikely]]
-      refuse_size(list, whose);
-    for (std::size_t i = 0; i < tensors_.size(); ++i) check_tensor(list, i, whose);
+      refuse_size(list.size(), whose);
+    for (std::size_t i = 0; i < tensors_.size(); ++i) check_tensor(list[i].name, list[i].shape, i, whose);
   }
   /// The same of one tensor.
-  void check(parameter_list const& list, std::size_t i, char const* whose) const {
+  template <class T, class Space>
+  void check(basic_parameter_list<T, Space> const& list, std::size_t i, char const* whose) const {
     if (tensors_.size() != list.size()) [[unlikely]]
-      refuse_size(list, whose);
-    if (i < tensors_.size()) check_tensor(list, i, whose);
+      refuse_size(list.size(), whose);
+    if (i < tensors_.size()) check_tensor(list[i].name, list[i].shape, i, whose);
   }
 
   friend bool operator==(tensor_layout const&, tensor_layout const&) = default;
 
  private:
-  [[noreturn]] DOVETAIL_COLD void refuse_size(parameter_list const& list, char const* whose) const {
-    throw argument_error(message(whose, " was made for ", tensors_.size(), " parameters, the list has ", list.size(),
-                                 ": call init() again"));
+  [[noreturn]] DOVETAIL_COLD void refuse_size(std::size_t now, char const* whose) const {
+    throw argument_error(
+        message(whose, " was made for ", tensors_.size(), " parameters, the list has ", now, ": call init() again"));
   }
-  void check_tensor(parameter_list const& list, std::size_t i, char const* whose) const {
+  void check_tensor(std::string const& name, dovetail::shape const& shape, std::size_t i, char const* whose) const {
     auto const& was = tensors_[i];
-    auto const& now = list[i];
-    if (was.name != now.name || was.shape != now.shape) [[unlikely]]
-      refuse_tensor(was, now, i, whose);
+    if (was.name != name || was.shape != shape) [[unlikely]]
+      refuse_tensor(was, name, shape, i, whose);
   }
-  [[noreturn]] DOVETAIL_COLD static void refuse_tensor(named_shape const& was, parameter const& now, std::size_t i,
-                                                       char const* whose) {
-    require(was.name == now.name, whose, ": parameter ", i, " was '", was.name, "' at init() and is '", now.name,
+  [[noreturn]] DOVETAIL_COLD static void refuse_tensor(named_shape const& was, std::string const& name,
+                                                       dovetail::shape const& shape, std::size_t i, char const* whose) {
+    require(was.name == name, whose, ": parameter ", i, " was '", was.name, "' at init() and is '", name,
             "' now: state is kept by name and order, call init() again");
-    throw argument_error(message(whose, ": parameter '", now.name, "' had shape ", was.shape, " at init() and has ",
-                                 now.shape, " now: state is sized by shapes, call init() again"));
+    throw argument_error(message(whose, ": parameter '", name, "' had shape ", was.shape, " at init() and has ", shape,
+                                 " now: state is sized by shapes, call init() again"));
   }
 
   std::vector<named_shape> tensors_;

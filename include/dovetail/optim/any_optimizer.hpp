@@ -52,6 +52,14 @@ class any_optimizer {
   any_optimizer& operator=(any_optimizer const&) = default;
 
   state init(parameter_list const& parameters) const { return rule_->init(parameters); }
+  template <class T, class Space>
+  requires(!std::is_same_v<basic_parameter_list<T, Space>, parameter_list>)  //
+      auto init(basic_parameter_list<T, Space> const&) const {
+    DOVETAIL_REQUIRE((std::is_same_v<basic_parameter_list<T, Space>, parameter_list>),
+                     "any_optimizer steps floats in the host's memory (dovetail::parameter_list): for other lists name "
+                     "the rule's type",
+                     basic_parameter_list<T, Space>);
+  }
   /// Throws argument_error unless the state fits the rule, its hyperparameters and these parameters.
   void check_state(parameter_list const& parameters, state const& s) const { rule_->check_state(parameters, s); }
   step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {

@@ -20,6 +20,7 @@
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/engine/engine.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>
 #include <dovetail/optim/engine/stage_check.hpp>
@@ -113,6 +114,21 @@ constexpr auto as_chain(Rule const& r) {
 template <class... Parts>
 using flattened = decltype(std::tuple_cat(stages_of(std::declval<Parts const&>())...));
 
+/// Refuses a tensorwise stage that is written for floats only where parameters are doubles.
+template <class T, class Stage>
+consteval bool check_written_for() {
+  if constexpr (stage_traits<Stage>::is_tensorwise)
+    DOVETAIL_REQUIRE((written_for<Stage, basic_tensor_update<basic_host_algebra<T>>>),
+                     "this tensorwise stage is written for floats, and the parameters are doubles: make its functions "
+                     "templates of basic_tensor_update<Algebra> (optim/tensorwise.hpp)",
+                     Stage);
+  return true;
+}
+template <class T, class Flow, std::size_t... S>
+consteval bool all_written_for(std::index_sequence<S...>) {
+  return (check_written_for<T, typename Flow::template stage<S>>() && ...);
+}
+
 template <class Tuple>
 struct stage_list;
 template <class... Stages>
@@ -162,19 +178,23 @@ class chain {
   void check() const {
     std::apply([](auto const&... stage) { (detail::check_hyperparameters(stage), ...); }, stages_);
   }
-  state init(parameter_list const& parameters) const {
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
     return init(parameters, std::vector<std::uint32_t>(parameters.size()));
   }
-  state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters, std::vector<std::uint32_t> group_of) const {
     return init_groups<1>({*this}, parameters, std::move(group_of));
   }
   /// State for several values of hyperparameters: what a tensor's state is, its own group says.
-  template <std::size_t Groups>
-  DOVETAIL_COLD static state init_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters,
-                                         std::vector<std::uint32_t> group_of) {
+  template <std::size_t Groups, class T>
+  DOVETAIL_COLD static basic_state<T> init_groups(std::array<chain, Groups> const& groups,
+                                                  basic_parameter_list<T> const& parameters,
+                                                  std::vector<std::uint32_t> group_of) {
+    [[maybe_unused]] constexpr bool fits = detail::all_written_for<T, flow>(std::make_index_sequence<flow::stages>{});
     static_assert(stages::ends, "an optimizer's chain ends with scale_by_learning_rate: without it a step would climb");
     for (auto const& g : groups) g.check();
-    state s(parameters, plan, std::move(group_of));
+    basic_state<T> s(parameters, plan, std::move(group_of));
     for (std::size_t i = 0; i < parameters.size(); ++i)
       require(s.group(i) < Groups, "optimizer: parameter '", parameters[i].name, "' belongs to group ", s.group(i),
               ", there are ", Groups);
@@ -185,10 +205,13 @@ class chain {
 
   /// Throws argument_error unless `s` was made for these parameters, this rule and hyperparameters that need the same
   /// state.
-  void check_state(parameter_list const& parameters, state const& s) const { check_state<1>({*this}, parameters, s); }
-  template <std::size_t Groups>
-  static void check_state(std::array<chain, Groups> const& groups, parameter_list const& parameters, state const& s,
-                          bool slots_here = true) {
+  template <class T>
+  void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
+    check_state<1>({*this}, parameters, s);
+  }
+  template <std::size_t Groups, class T>
+  static void check_state(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
+                          basic_state<T> const& s, bool slots_here = true) {
     for (auto const& g : groups) g.check();  // first: what a stage cannot work with, it cannot lay out either
     s.check(parameters, plan, Groups, slots_here);
     [&]<std::size_t... S>(std::index_sequence<S...>) {
@@ -198,20 +221,27 @@ class chain {
   }
 
   /// One step: weights and state change, unless a gradient is not finite and the chain can see it in time.
-  step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
+  template <class T>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
+                   step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <detail::source_argument Source>
-  step_result step(parameter_list const& parameters, state& s, Source const& source,
+  template <class T, detail::source_argument Source>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
     return step_groups<1>({*this}, parameters, s, source, context);
   }
 
   /// One step with several values of hyperparameters; state knows which tensor belongs to which.
-  template <std::size_t Groups, gradient_source Source, class Store = detail::plain_store>
-  static step_result step_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                                 Source const& source, step_context const& context, Store const& store = {}) {
+  template <std::size_t Groups, class T, gradient_source Source, class Store = detail::plain_store>
+  static step_result step_groups(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
+                                 basic_state<T>& s, Source const& source, step_context const& context,
+                                 Store const& store = {}) {
+    DOVETAIL_REQUIRE((std::is_same_v<T, float> || std::is_same_v<Source, gradient::dense> ||
+                      std::is_same_v<Source, gradient::scaled>),
+                     "this source gives floats, and the parameters are doubles: their gradients are the list's own",
+                     Source);
     source.check(parameters);
     if constexpr (std::is_same_v<Source, gradient::scaled>) {
       step_context scaled = context;
@@ -223,12 +253,15 @@ class chain {
   }
 
  private:
-  template <std::size_t Groups, class Source, class Store>
-  static step_result run_step(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                              Source const& source, step_context const& context, Store const& store) {
+  template <std::size_t Groups, class T, class Source, class Store>
+  static step_result run_step(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
+                              basic_state<T>& s, Source const& source, step_context const& context,
+                              Store const& store) {
     check_state(groups, parameters, s, Store::plain);
     detail::check_factor("optimizer", context.gradient_factor);
-    require(!needs.layers || s.room().observed,
+    require(std::is_same_v<T, float> || context.preconditioning.ranks <= 1,
+            "optimizer: ranks divide the work on parameters of floats, and these are doubles");
+    require(!needs.layers || s.scratch().observed,
             "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
             "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
     std::int64_t const t = s.steps() + 1;
@@ -247,7 +280,7 @@ class chain {
     require(!Store::plain || !parameters.has_opaque(),
             "optimizer: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
             "is told where");
-    detail::engine<flow, Groups, Source, Store> engine(kernels, parameters, s, source, context, store);
+    detail::engine<T, flow, Groups, Source, Store> engine(kernels, parameters, s, source, context, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);
     r.skipped = !engine.run();
@@ -258,26 +291,30 @@ class chain {
   }
 
  public:
+  DOVETAIL_OTHER_MEMORY
+
   /// What its stages need of a step and between steps.
   static constexpr rule_needs needs = flow::needs;
 
   /// Takes in what backward saw of one layer. Throws argument_error if it does not belong to the parameters.
-  void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
+  template <class T>
+  void observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_kfac_statistics<T> const& f) const {
     std::size_t i = 0;
     while (i < parameters.size() && (parameters.offset(i) != f.first || !parameters[i].size())) ++i;
     auto const weight = i < parameters.size() ? parameters[i].logical_shape() : shape{};
     detail::check_layer(f, i < parameters.size() ? &weight : nullptr, "optimizer");
-    s.room().observed = true;
-    each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) { stage.collect(t, f); });
+    s.scratch().observed = true;
+    each_collecting(parameters, s, i, [&](auto const& stage, auto const& t) { stage.collect(t, f); });
   }
   /// Takes in an estimate of the Hessian's diagonal. One that is not finite changes nothing, and the return value is
   /// false. Throws argument_error when sizes do not fit.
-  bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
+  template <class T>
+  bool observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_hessian_diagonal<T> const& d) const {
     return observe_groups<1>({*this}, parameters, s, d);
   }
-  template <std::size_t Groups, class Store = detail::plain_store>
-  static bool observe_groups(std::array<chain, Groups> const& groups, parameter_list const& parameters, state& s,
-                             hessian_diagonal const& d, Store const& store = {}) {
+  template <std::size_t Groups, class T, class Store = detail::plain_store>
+  static bool observe_groups(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
+                             basic_state<T>& s, basic_hessian_diagonal<T> const& d, Store const& store = {}) {
     DOVETAIL_REQUIRE(needs.curvature,
                      "no stage of this chain wants the Hessian's diagonal, as scale_by_adahessian and scale_by_sophia "
                      "do",
@@ -294,11 +331,12 @@ class chain {
   }
   /// What `observe` has gathered of layers since the last step: sums that ranks add before it. Empty spans are left
   /// out.
-  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
-    std::vector<std::span<float>> all;
+  template <class T>
+  std::vector<std::span<T>> unreduced_statistics(basic_parameter_list<T> const& parameters, basic_state<T>& s) const {
+    std::vector<std::span<T>> all;
     if constexpr (!needs.layers) return all;
     for (std::size_t i = 0; i < parameters.size(); ++i)
-      each_collecting(parameters, s, i, [&](auto const& stage, tensor_update const& t) {
+      each_collecting(parameters, s, i, [&](auto const& stage, auto const& t) {
         if (auto const p = stage.unreduced_statistics(t); !p.empty()) all.push_back(p);
       });
     return all;
@@ -314,23 +352,30 @@ class chain {
   }
 
  private:
-  template <std::size_t S, class Groups>
-  static void check_averages(Groups const& groups, parameter_list const& parameters, state const& s) {
+  template <std::size_t S, class Groups, class T>
+  static void check_averages(Groups const& groups, basic_parameter_list<T> const& parameters, basic_state<T> const& s) {
     if constexpr (stage_traits<typename flow::template stage<S>>::observes_curvature)
       for (std::size_t i = 0; i < parameters.size(); ++i)
         detail::averaged_over(std::get<S>(groups[s.group(i)].stages_), parameters[i]);
   }
-  template <std::size_t S, class Groups, class Store>
-  static void observe_stage(Groups const& groups, parameter_list const& parameters, state& s, hessian_diagonal const& d,
-                            Store const& store) {
+  template <std::size_t S, class Groups, class T, class Store>
+  static void observe_stage(Groups const& groups, basic_parameter_list<T> const& parameters, basic_state<T>& s,
+                            basic_hessian_diagonal<T> const& d, Store const& store) {
     using stage_type = typename flow::template stage<S>;
     if constexpr (stage_traits<stage_type>::observes_curvature)
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         stage_type const& stage = std::get<S>(groups[s.group(i)].stages_);
-        auto const estimate = detail::averaged_estimate(stage, parameters[i], s.room().work,
+        auto const estimate = detail::averaged_estimate(stage, parameters[i], s.scratch().work,
                                                         d.estimate.subspan(parameters.offset(i), parameters[i].size()));
         store.each_of_slot(s, flow::first_slot[S] + stage_type::curvature_slot, parameters, i,
-                           [&](std::size_t at, float& h) { h = stage.observed(h, estimate[at]); });
+                           [&](std::size_t at, T& h) {
+                             using result = decltype(stage.observed(h, estimate[at]));
+                             DOVETAIL_REQUIRE((!std::is_same_v<T, double> || std::is_same_v<result, double>),
+                                              "its `observed` gives floats, and the parameters are doubles: make it a "
+                                              "template, T observed(T slot, T estimate) const",
+                                              stage_type);
+                             h = static_cast<T>(stage.observed(h, estimate[at]));
+                           });
       }
   }
   typename flow::kernels prepare(std::int64_t t) const {
@@ -338,8 +383,8 @@ class chain {
                       stages_);
   }
   /// Tells kernels what their stages remember of all tensors together.
-  template <std::size_t... S>
-  static void begin(typename flow::kernels& k, state const& s, std::index_sequence<S...>) {
+  template <class T, std::size_t... S>
+  static void begin(typename flow::kernels& k, basic_state<T> const& s, std::index_sequence<S...>) {
     (detail::begin_stage<typename flow::template stage<S>>(
          std::get<S>(k), [&](std::size_t c) { return s.scalar(flow::first_scalar[S] + c)[0]; }),
      ...);
@@ -350,16 +395,16 @@ class chain {
     };
     std::apply([&](auto&... kernel) { (one(kernel), ...); }, k);
   }
-  template <class F>
-  void each_collecting(parameter_list const& parameters, state& s, std::size_t i, F const& f) const {
+  template <class T, class F>
+  void each_collecting(basic_parameter_list<T> const& parameters, basic_state<T>& s, std::size_t i, F const& f) const {
     s.check_tensor(parameters, plan, i);
     std::size_t index = 0;
     auto const visit = [&](auto const& stage) {
       if constexpr (stage_traits<std::remove_cvref_t<decltype(stage)>>::collects) {
         auto const& p = parameters[i];
         if constexpr (requires { stage.arrays(shape{}); }) s.check_arrays(index, i, stage.arrays(p.logical_shape()));
-        tensor_update t{p.name, p.logical_shape(),  s.steps() + 1,     1, p.weight,
-                        {},     s.arrays(index, i), {s.room().work, 1}};
+        basic_tensor_update<basic_host_algebra<T>> t{p.name, p.logical_shape(),  s.steps() + 1,        1, p.weight,
+                                                     {},     s.arrays(index, i), {s.scratch().work, 1}};
         if (i + 1 < parameters.size()) {
           t.next_name = &parameters[i + 1].name;
           t.next_update = parameters[i + 1].gradient;
@@ -370,14 +415,14 @@ class chain {
     };
     std::apply([&](auto const&... stage) { (visit(stage), ...); }, stages_);
   }
-  template <std::size_t S>
-  static void set_initial_state(auto const& groups, parameter_list const& parameters, state& s) {
+  template <std::size_t S, class T>
+  static void set_initial_state(auto const& groups, basic_parameter_list<T> const& parameters, basic_state<T>& s) {
     using stage_type = typename flow::template stage<S>;
     auto const of = [&](std::size_t i) -> auto const& { return std::get<S>(groups[s.group(i)].stages_); };
     for (std::size_t k = 0; k < stage_traits<stage_type>::slots; ++k)
       if constexpr (requires { of(0).initial_value(k); })
         for (std::size_t i = 0; i < parameters.size(); ++i)
-          for (float& x : s.slot(flow::first_slot[S] + k).subspan(parameters.offset(i), parameters[i].size()))
+          for (T& x : s.slot(flow::first_slot[S] + k).subspan(parameters.offset(i), parameters[i].size()))
             x = of(i).initial_value(k);
     for (std::size_t k = 0; k < stage_traits<stage_type>::scalars; ++k)
       if constexpr (requires { of(0).initial_scalar(k); }) {
@@ -392,8 +437,9 @@ class chain {
         s.set_arrays(S, i, of(i).arrays(parameters[i].logical_shape()));
   }
   /// Stage S of the group that tensor i belongs to finds the arrays that it needs.
-  template <std::size_t S>
-  static void check_arrays(chain const& of, parameter_list const& parameters, state const& s, std::size_t i) {
+  template <std::size_t S, class T>
+  static void check_arrays(chain const& of, basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                           std::size_t i) {
     auto const& stage = std::get<S>(of.stages_);
     if constexpr (requires { stage.arrays(shape{}); })
       s.check_arrays(S, i, stage.arrays(parameters[i].logical_shape()));

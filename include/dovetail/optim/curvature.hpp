@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
@@ -17,9 +18,11 @@ namespace dovetail::optim {
 /// An observation: an estimate of the diagonal of the Hessian, in the flat index space of the parameters
 /// (hutchinson_diagonal, bartlett_diagonal); on a device, of its memory. Given to a rule every few steps, between
 /// steps, the same on all ranks.
-struct hessian_diagonal {
-  std::span<float const> estimate;
+template <class T>
+struct basic_hessian_diagonal {
+  std::span<T const> estimate;
 };
+using hessian_diagonal = basic_hessian_diagonal<float>;
 
 /// What an estimate of a diagonal is averaged over: nothing; the inner extents of a tensor of rank 3 or more (the
 /// kernel of a convolution); all extents but the first (a row: what belongs to one output).
@@ -37,8 +40,8 @@ inline std::size_t block_of(spatial average, shape const& s) {
 }
 /// Elements that a stage's estimate of tensor p is averaged over. Throws argument_error if this rank has a part of the
 /// tensor that divides them.
-template <class Stage>
-std::size_t averaged_over([[maybe_unused]] Stage const& stage, [[maybe_unused]] parameter const& p) {
+template <class Stage, class T>
+std::size_t averaged_over([[maybe_unused]] Stage const& stage, [[maybe_unused]] basic_parameter<T> const& p) {
   if constexpr (requires { stage.average; }) {
     auto const block = block_of(stage.average, p.logical_whole());
     auto const n = static_cast<std::size_t>(p.shape.size());
@@ -53,9 +56,10 @@ std::size_t averaged_over([[maybe_unused]] Stage const& stage, [[maybe_unused]] 
   }
 }
 /// What a stage is given of tensor p's estimate: its averages, if the stage has a member `average`, in `room`.
-template <class Stage>
-std::span<float const> averaged_estimate([[maybe_unused]] Stage const& stage, [[maybe_unused]] parameter const& p,
-                                         [[maybe_unused]] std::vector<float>& room, std::span<float const> estimate) {
+template <class Stage, class T>
+std::span<T const> averaged_estimate([[maybe_unused]] Stage const& stage, [[maybe_unused]] basic_parameter<T> const& p,
+                                     [[maybe_unused]] std::vector<T>& room,
+                                     std::type_identity_t<std::span<T const>> estimate) {
   if constexpr (requires { stage.average; }) {
     auto const block = averaged_over(stage, p);
     if (block == 1) return estimate;
@@ -65,9 +69,9 @@ std::span<float const> averaged_estimate([[maybe_unused]] Stage const& stage, [[
       auto const at = [&](std::size_t k) { return p.transposed ? k * blocks + b : b * block + k; };
       double sum = 0;
       for (std::size_t k = 0; k < block; ++k) sum += static_cast<double>(estimate[at(k)]);
-      for (std::size_t k = 0; k < block; ++k) room[at(k)] = static_cast<float>(sum / static_cast<double>(block));
+      for (std::size_t k = 0; k < block; ++k) room[at(k)] = static_cast<T>(sum / static_cast<double>(block));
     }
-    return std::span<float const>(room).first(estimate.size());
+    return std::span<T const>(room).first(estimate.size());
   } else {
     return estimate;
   }

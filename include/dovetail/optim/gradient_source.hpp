@@ -83,46 +83,59 @@ namespace gradient {
 
 /// The parameters' own gradients.
 struct dense {
-  struct cursor {
-    float const* data;
-    DOVETAIL_INLINE simd::pack load(std::size_t i) const { return simd::pack::load(data + i); }
+  template <class T>
+  struct cursor_of {
+    using pack = simd::pack_of<T>;
+    T const* data;
+    DOVETAIL_INLINE pack load(std::size_t i) const { return pack::load(data + i); }
     DOVETAIL_INLINE void prefetch(std::size_t i) const { __builtin_prefetch(data + i); }
-    cursor advanced(std::size_t n) const { return {data + n}; }
-    cursor padded(std::size_t n, std::byte* room) const {
+    cursor_of advanced(std::size_t n) const { return {data + n}; }
+    cursor_of padded(std::size_t n, std::byte* room) const {
       std::memset(room, 0, 64);
-      std::memcpy(room, data, n * sizeof(float));
-      return {reinterpret_cast<float const*>(room)};
+      std::memcpy(room, data, n * sizeof(T));
+      return {reinterpret_cast<T const*>(room)};
     }
-    bool continued_by(std::size_t n, cursor next) const { return next.data == data + n; }
+    bool continued_by(std::size_t n, cursor_of next) const { return next.data == data + n; }
   };
+  using cursor = cursor_of<float>;
   static constexpr double bytes() { return 4; }
-  static void check(parameter_list const& p) {
+  template <class T, class Space>
+  static void check(basic_parameter_list<T, Space> const& p) {
     require(!p.has_opaque(),
             "optimizer: gradients of this parameter list are elsewhere: pass the source that has "
             "them, such as gradient::half");
   }
-  static cursor at(parameter_list const& p, std::size_t i) { return {p[i].gradient.data()}; }
+  template <class T, class Space>
+  static cursor_of<T> at(basic_parameter_list<T, Space> const& p, std::size_t i) {
+    return {p[i].gradient.data()};
+  }
 };
 
 /// The parameters' own gradients times a factor: undoes a loss scale, or turns a sum into a mean.
 struct scaled {
   float factor = 1;
 
-  struct cursor {
-    dense::cursor from;
+  template <class T>
+  struct cursor_of {
+    dense::cursor_of<T> from;
     float factor;
-    DOVETAIL_INLINE simd::pack load(std::size_t i) const { return factor * from.load(i); }
+    DOVETAIL_INLINE simd::pack_of<T> load(std::size_t i) const { return factor * from.load(i); }
     DOVETAIL_INLINE void prefetch(std::size_t i) const { from.prefetch(i); }
-    cursor advanced(std::size_t n) const { return {from.advanced(n), factor}; }
-    cursor padded(std::size_t n, std::byte* room) const { return {from.padded(n, room), factor}; }
-    bool continued_by(std::size_t n, cursor next) const { return from.continued_by(n, next.from); }
+    cursor_of advanced(std::size_t n) const { return {from.advanced(n), factor}; }
+    cursor_of padded(std::size_t n, std::byte* room) const { return {from.padded(n, room), factor}; }
+    bool continued_by(std::size_t n, cursor_of next) const { return from.continued_by(n, next.from); }
   };
+  using cursor = cursor_of<float>;
   static constexpr double bytes() { return 4; }
-  void check(parameter_list const& p) const {
+  template <class T, class Space>
+  void check(basic_parameter_list<T, Space> const& p) const {
     detail::check_factor("gradient::scaled", factor);
     dense::check(p);
   }
-  cursor at(parameter_list const& p, std::size_t i) const { return {dense::at(p, i), factor}; }
+  template <class T, class Space>
+  cursor_of<T> at(basic_parameter_list<T, Space> const& p, std::size_t i) const {
+    return {dense::at(p, i), factor};
+  }
 };
 
 /// Gradients in half precision (fp16 or bf16), one span per parameter, times a factor.
@@ -149,7 +162,8 @@ struct half {
     bool continued_by(std::size_t n, cursor next) const { return next.data == data + n; }
   };
   static constexpr double bytes() { return 2; }
-  void check(parameter_list const& p) const {
+  template <class Space>
+  void check(basic_parameter_list<float, Space> const& p) const {
     detail::check_factor("gradient::half", factor);
     require(values.size() == p.size(), "gradient::half has ", values.size(), " spans for ", p.size(),
             " parameters: pass one per parameter, in the list's order");
@@ -157,7 +171,10 @@ struct half {
       require(values[i].size() == p[i].size(), "gradient::half: parameter '", p[i].name, "' has ", p[i].size(),
               " elements, its gradient ", values[i].size());
   }
-  cursor at(parameter_list const&, std::size_t i) const { return {values[i].data(), factor}; }
+  template <class Space>
+  cursor at(basic_parameter_list<float, Space> const&, std::size_t i) const {
+    return {values[i].data(), factor};
+  }
 };
 
 /// One rank's payload of packed signs: bit i % 8 of byte i / 8 belongs to element i of the flat index space; a set bit

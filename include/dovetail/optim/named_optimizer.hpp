@@ -11,6 +11,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/step.hpp>
@@ -66,45 +67,51 @@ constexpr auto checked_stages(Named const& rule) {
 /// Makes an optimizer of an aggregate that has a type `rule` (a chain) and `rule stages() const`. All members are
 /// templates in which the chain is looked at late, so that a program compiles the rules that it uses. A header of many
 /// rules says `template <class Rule = rule> Rule stages() const` for the same reason.
-#define DOVETAIL_OPTIMIZER                                                                                        \
-  using state_type = ::dovetail::optim::state;                                                                    \
-  static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                               \
-  static constexpr ::dovetail::optim::detail::passes_of<rule> passes{};                                           \
-  static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                               \
-  template <class Source>                                                                                         \
-  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                   \
-    return ::dovetail::optim::detail::later<Source, rule>::bytes_per_parameter_with(source);                      \
-  }                                                                                                               \
-  static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                        \
-  template <std::same_as<::dovetail::kfac_statistics> Layer>                                                      \
-  void observe(::dovetail::parameter_list const& parameters, state_type& state, Layer const& layer) const {       \
-    ::dovetail::optim::detail::stages_later<Layer>(*this).observe(parameters, state, layer);                      \
-  }                                                                                                               \
-  template <std::same_as<::dovetail::optim::hessian_diagonal> Diagonal>                                           \
-  bool observe(::dovetail::parameter_list const& parameters, state_type& state, Diagonal const& diagonal) const { \
-    return ::dovetail::optim::detail::stages_later<Diagonal>(*this).observe(parameters, state, diagonal);         \
-  }                                                                                                               \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
-  std::vector<std::span<float>> unreduced_statistics(List const& parameters, state_type& state) const {           \
-    return ::dovetail::optim::detail::stages_later<List>(*this).unreduced_statistics(parameters, state);          \
-  }                                                                                                               \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
-  DOVETAIL_COLD state_type init(List const& parameters) const {                                                   \
-    return ::dovetail::optim::detail::checked_stages<List>(*this).init(parameters);                               \
-  }                                                                                                               \
-  template <std::derived_from<::dovetail::parameter_list> List>                                                   \
-  void check_state(List const& parameters, state_type const& state) const {                                       \
-    ::dovetail::optim::detail::stages_later<List>(*this).check_state(parameters, state);                          \
-  }                                                                                                               \
-  template <std::same_as<::dovetail::optim::step_context> Context = ::dovetail::optim::step_context>              \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
-                                      Context const& context = {}) const {                                        \
-    return ::dovetail::optim::detail::checked_stages<Context>(*this).step(parameters, state, context);            \
-  }                                                                                                               \
-  template <::dovetail::optim::detail::source_argument Source>                                                    \
-  ::dovetail::optim::step_result step(::dovetail::parameter_list const& parameters, state_type& state,            \
-                                      Source const& source, ::dovetail::optim::step_context const& context = {})  \
-      const {                                                                                                     \
-    static_assert(::dovetail::optim::detail::must_be_a_source<Source>::holds);                                    \
-    return ::dovetail::optim::detail::checked_stages<Source>(*this).step(parameters, state, source, context);     \
-  }
+#define DOVETAIL_OPTIMIZER                                                                                            \
+  using state_type = ::dovetail::optim::state;                                                                        \
+  static constexpr ::dovetail::optim::detail::plan_of<rule> plan{};                                                   \
+  static constexpr ::dovetail::optim::detail::passes_of<rule> passes{};                                               \
+  static constexpr ::dovetail::optim::detail::bytes_of<rule> bytes_per_parameter{};                                   \
+  template <class Source>                                                                                             \
+  static constexpr double bytes_per_parameter_with(Source const& source = {}) {                                       \
+    return ::dovetail::optim::detail::later<Source, rule>::bytes_per_parameter_with(source);                          \
+  }                                                                                                                   \
+  static constexpr ::dovetail::optim::detail::needs_of_rule<rule> needs{};                                            \
+  template <class T>                                                                                                  \
+  void observe(::dovetail::basic_parameter_list<T> const& parameters, ::dovetail::optim::basic_state<T>& s,           \
+               ::dovetail::basic_kfac_statistics<T> const& layer) const {                                             \
+    ::dovetail::optim::detail::stages_later<T>(*this).observe(parameters, s, layer);                                  \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  bool observe(::dovetail::basic_parameter_list<T> const& parameters, ::dovetail::optim::basic_state<T>& s,           \
+               ::dovetail::optim::basic_hessian_diagonal<T> const& diagonal) const {                                  \
+    return ::dovetail::optim::detail::stages_later<T>(*this).observe(parameters, s, diagonal);                        \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  std::vector<std::span<T>> unreduced_statistics(::dovetail::basic_parameter_list<T> const& parameters,               \
+                                                 ::dovetail::optim::basic_state<T>& s) const {                        \
+    return ::dovetail::optim::detail::stages_later<T>(*this).unreduced_statistics(parameters, s);                     \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  DOVETAIL_COLD ::dovetail::optim::basic_state<T> init(::dovetail::basic_parameter_list<T> const& parameters) const { \
+    return ::dovetail::optim::detail::checked_stages<T>(*this).init(parameters);                                      \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  void check_state(::dovetail::basic_parameter_list<T> const& parameters, ::dovetail::optim::basic_state<T> const& s) \
+      const {                                                                                                         \
+    ::dovetail::optim::detail::stages_later<T>(*this).check_state(parameters, s);                                     \
+  }                                                                                                                   \
+  template <class T>                                                                                                  \
+  ::dovetail::optim::step_result step(::dovetail::basic_parameter_list<T> const& parameters,                          \
+                                      ::dovetail::optim::basic_state<T>& s,                                           \
+                                      ::dovetail::optim::step_context const& context = {}) const {                    \
+    return ::dovetail::optim::detail::checked_stages<T>(*this).step(parameters, s, context);                          \
+  }                                                                                                                   \
+  template <class T, ::dovetail::optim::detail::source_argument Source>                                               \
+  ::dovetail::optim::step_result step(::dovetail::basic_parameter_list<T> const& parameters,                          \
+                                      ::dovetail::optim::basic_state<T>& s, Source const& source,                     \
+                                      ::dovetail::optim::step_context const& context = {}) const {                    \
+    static_assert(::dovetail::optim::detail::must_be_a_source<Source>::holds);                                        \
+    return ::dovetail::optim::detail::checked_stages<Source>(*this).step(parameters, s, source, context);             \
+  }                                                                                                                   \
+  DOVETAIL_OTHER_MEMORY

@@ -40,8 +40,10 @@
 // cannot be called so is refused.
 
 namespace dovetail {
-struct kfac_statistics;
-}
+template <class T>
+struct basic_kfac_statistics;
+using kfac_statistics = basic_kfac_statistics<float>;
+}  // namespace dovetail
 
 namespace dovetail::optim {
 
@@ -68,18 +70,18 @@ DOVETAIL_MEMBER_CONSTANT(division_block)
 DOVETAIL_MEMBER_CONSTANT(steps_together)
 }  // namespace detail::optimizer_members
 
-template <class O>
+/// Of its steps on lists of numbers T.
+template <class O, class T = float>
 struct optimizer_traits {
-  using state_type =
-      std::remove_cvref_t<decltype(std::declval<O const&>().init(std::declval<parameter_list const&>()))>;
+  using list = basic_parameter_list<T>;
+  using state_type = std::remove_cvref_t<decltype(std::declval<O const&>().init(std::declval<list const&>()))>;
 
-  static constexpr bool takes_context =
-      requires(O const& o, parameter_list const& p, state_type& s, step_context const& x) {
+  static constexpr bool takes_context = requires(O const& o, list const& p, state_type& s, step_context const& x) {
     { o.step(p, s, x) } -> std::convertible_to<step_result>;
   };
   template <class Source>
-  static constexpr bool takes_source = requires(O const& o, parameter_list const& p, state_type& s,
-                                                Source const& source, step_context const& x) {
+  static constexpr bool takes_source = requires(O const& o, list const& p, state_type& s, Source const& source,
+                                                step_context const& x) {
     { o.step(p, s, source, x) } -> std::convertible_to<step_result>;
   };
   /// What it needs, or may need if it is chosen when the program runs.
@@ -101,20 +103,20 @@ struct optimizer_traits {
   static constexpr bool chosen_when_run = requires(O const& o) {
     { o.chosen_needs() } -> std::convertible_to<rule_needs>;
   };
-  static constexpr bool checks_states = requires(O const& o, parameter_list const& p, state_type const& s) {
+  static constexpr bool checks_states = requires(O const& o, list const& p, state_type const& s) {
     o.check_state(p, s);
   };
   /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
   template <class Exchange>
-  static constexpr bool shares = requires(O const& o, parameter_list const& p, state_type& s, Exchange const& e) {
+  static constexpr bool shares = requires(O const& o, list const& p, state_type& s, Exchange const& e) {
     o.share(p, s, e);
   };
 };
 
 /// What an optimizer's steps do need.
-template <class O>
+template <class T = float, class O>
 constexpr rule_needs needs_of(O const& o) {
-  using traits = optimizer_traits<O>;
+  using traits = optimizer_traits<O, T>;
   if constexpr (traits::chosen_when_run)
     return o.chosen_needs();
   else
@@ -124,15 +126,16 @@ constexpr rule_needs needs_of(O const& o) {
 namespace detail {
 
 /// Refuses an optimizer with a member that would be left out.
-template <class O>
+template <class O, class T = float>
 struct must_be_an_optimizer {
-  using traits = optimizer_traits<O>;
+  using traits = optimizer_traits<O, T>;
   using S = typename traits::state_type;
-  static constexpr bool layers = requires(O const& o, parameter_list& p, S& s, kfac_statistics const& f) {
+  using list = basic_parameter_list<T>;
+  static constexpr bool layers = requires(O const& o, list& p, S& s, basic_kfac_statistics<T> const& f) {
     o.observe(p, s, f);
     o.unreduced_statistics(p, s);
   };
-  static constexpr bool curvature = requires(O const& o, parameter_list& p, S& s, hessian_diagonal const& h) {
+  static constexpr bool curvature = requires(O const& o, list& p, S& s, basic_hessian_diagonal<T> const& h) {
     { o.observe(p, s, h) } -> std::convertible_to<bool>;
   };
   static constexpr bool said = says_needs<O>;
@@ -171,38 +174,38 @@ struct must_be_an_optimizer {
 };
 
 /// A step of an optimizer that takes no context, on gradients times the factor.
-template <class O, class State>
-step_result step_plainly(O const& o, parameter_list const& p, State& s, step_context const& context) {
+template <class O, class T, class State>
+step_result step_plainly(O const& o, basic_parameter_list<T> const& p, State& s, step_context const& context) {
   check_factor("step_context", context.gradient_factor);
   if (context.gradient_factor != 1)
     for (auto const& x : p)
-      for (float& g : x.gradient) g *= context.gradient_factor;
+      for (T& g : x.gradient) g *= context.gradient_factor;
   return o.step(p, s);
 }
 
 }  // namespace detail
 
 /// Forgets what layers have shown since the last step.
-template <class O, class State>
-void forget_observed(O const& o, parameter_list const& p, State& s) {
-  for (auto const sums : o.unreduced_statistics(p, s)) std::fill(sums.begin(), sums.end(), 0.0f);
+template <class O, class T, class State>
+void forget_observed(O const& o, basic_parameter_list<T> const& p, State& s) {
+  for (auto const sums : o.unreduced_statistics(p, s)) std::fill(sums.begin(), sums.end(), T{0});
 }
 
 /// One step, with the context if the optimizer takes one.
-template <class O, class State>
-step_result step_optimizer(O const& o, parameter_list const& p, State& s, step_context const& context) {
-  static_assert(detail::must_be_an_optimizer<O>::holds);
-  if constexpr (optimizer_traits<O>::takes_context)
+template <class O, class T, class State>
+step_result step_optimizer(O const& o, basic_parameter_list<T> const& p, State& s, step_context const& context) {
+  static_assert(detail::must_be_an_optimizer<O, T>::holds);
+  if constexpr (optimizer_traits<O, T>::takes_context)
     return o.step(p, s, context);
   else
     return detail::step_plainly(o, p, s, context);
 }
 /// The same from a source of gradients. One that takes none reads the list's own.
-template <class O, class State, class Source>
-step_result step_optimizer(O const& o, parameter_list const& p, State& s, Source const& source,
+template <class O, class T, class State, class Source>
+step_result step_optimizer(O const& o, basic_parameter_list<T> const& p, State& s, Source const& source,
                            step_context const& context) {
-  static_assert(detail::must_be_an_optimizer<O>::holds);
-  if constexpr (optimizer_traits<O>::template takes_source<Source>) {
+  static_assert(detail::must_be_an_optimizer<O, T>::holds);
+  if constexpr (optimizer_traits<O, T>::template takes_source<Source>) {
     return o.step(p, s, source, context);
   } else {
     DOVETAIL_REQUIRE((std::is_same_v<Source, gradient::dense>),

@@ -18,6 +18,7 @@
 #include <dovetail/core/shape.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/rule_needs.hpp>
@@ -101,36 +102,44 @@ class param_groups {
 
   param_groups(Rule rest, Groups... groups) : rest_(std::move(rest)), groups_(std::move(groups)...) {}
 
-  state init(parameter_list const& parameters) const { return init(parameters, groups_of(parameters)); }
-  state init(parameter_list const& parameters, std::vector<std::uint32_t> group_of) const {
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
+    return init(parameters, groups_of(parameters));
+  }
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters, std::vector<std::uint32_t> group_of) const {
     check();
     auto const all = chains();
     return all[0].init_groups(all, parameters, std::move(group_of));
   }
   /// See chain::check_state.
-  void check_state(parameter_list const& parameters, state const& s) const {
+  template <class T>
+  void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
     auto const all = chains();
     all[0].check_state(all, parameters, s);
   }
   /// group_index of every parameter.
-  std::vector<std::uint32_t> groups_of(parameter_list const& parameters) const {
+  template <class T, class Space>
+  std::vector<std::uint32_t> groups_of(basic_parameter_list<T, Space> const& parameters) const {
     std::vector<std::uint32_t> group_of;
     for (auto const& p : parameters) group_of.push_back(group_index(p.name, p.logical_whole()));
     return group_of;
   }
-  step_result step(parameter_list const& parameters, state& s, step_context const& context = {}) const {
+  template <class T>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
+                   step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <detail::source_argument Source>
-  step_result step(parameter_list const& parameters, state& s, Source const& source,
+  template <class T, detail::source_argument Source>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
     return step_stored(parameters, s, source, context, detail::plain_store{});
   }
   /// The same with slots or weights in another format: what optim::low_precision_state calls.
-  template <gradient_source Source, class Store>
-  step_result step_stored(parameter_list const& parameters, state& s, Source const& source, step_context const& context,
-                          Store const& store) const {
+  template <class T, gradient_source Source, class Store>
+  step_result step_stored(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
+                          step_context const& context, Store const& store) const {
     check();
     auto const all = chains();
     return all[0].step_groups(all, parameters, s, source, context, store);
@@ -151,21 +160,27 @@ class param_groups {
   }
 
   static constexpr rule_needs needs = optimizer_traits<Rule>::needs;
-  void observe(parameter_list const& parameters, state& s, kfac_statistics const& f) const {
+  template <class T>
+  void observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_kfac_statistics<T> const& f) const {
     detail::as_chain(rest_).observe(parameters, s, f);
   }
-  std::vector<std::span<float>> unreduced_statistics(parameter_list const& parameters, state& s) const {
+  template <class T>
+  std::vector<std::span<T>> unreduced_statistics(basic_parameter_list<T> const& parameters, basic_state<T>& s) const {
     return detail::as_chain(rest_).unreduced_statistics(parameters, s);
   }
   /// What a tensor's curvature becomes, its own group says.
-  bool observe(parameter_list const& parameters, state& s, hessian_diagonal const& d) const {
+  template <class T>
+  bool observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_hessian_diagonal<T> const& d) const {
     return observe_stored(parameters, s, d, detail::plain_store{});
   }
-  template <class Store>
-  bool observe_stored(parameter_list const& parameters, state& s, hessian_diagonal const& d, Store const& store) const {
+  template <class T, class Store>
+  bool observe_stored(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_hessian_diagonal<T> const& d,
+                      Store const& store) const {
     auto const all = chains();
     return all[0].observe_groups(all, parameters, s, d, store);
   }
+
+  DOVETAIL_OTHER_MEMORY
 
   /// 0 for the rest, i for the i-th group (from 1).
   std::uint32_t group_index(std::string_view name, shape const& s) const {

@@ -21,6 +21,7 @@
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/param_groups.hpp>
@@ -42,16 +43,21 @@ struct frozen {
   static constexpr std::size_t bytes_per_parameter = 0;
   static constexpr rule_needs needs{.whole_tensors = false};
 
-  state_type init(parameter_list const&) const { return {}; }
-  static void check_state(parameter_list const&, state_type const& s) {
+  template <class T>
+  state_type init(basic_parameter_list<T> const&) const {
+    return {};
+  }
+  template <class T>
+  static void check_state(basic_parameter_list<T> const&, state_type const& s) {
     check_count(s.steps, "optim::frozen: its steps");
   }
-  step_result step(parameter_list const& p, state_type& s, step_context const& = {}) const {
+  template <class T>
+  step_result step(basic_parameter_list<T> const& p, state_type& s, step_context const& = {}) const {
     check_state(p, s);
     return {.step = ++s.steps};
   }
-  template <detail::source_argument Source>
-  step_result step(parameter_list const& p, state_type& s, Source const&, step_context const& = {}) const {
+  template <class T, detail::source_argument Source>
+  step_result step(basic_parameter_list<T> const& p, state_type& s, Source const&, step_context const& = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
     return step(p, s);
   }
@@ -87,15 +93,19 @@ void join_results(step_result& all, step_result const& r) {
 }
 
 /// The gradients of some tensors of a list.
-template <gradient_source Source>
+template <class Source, class List>
 struct subset_source {
   Source const* all;
-  parameter_list const* list;
+  List const* list;
   std::size_t const* index;
 
   double bytes() const { return all->bytes(); }
-  static void check(parameter_list const&) {}  // the whole list was checked
-  auto at(parameter_list const&, std::size_t i) const { return all->at(*list, index[i]); }
+  template <class Some>
+  static void check(Some const&) {}  // the whole list was checked
+  template <class Some>
+  auto at(Some const&, std::size_t i) const {
+    return all->at(*list, index[i]);
+  }
 };
 }  // namespace detail
 
@@ -115,19 +125,21 @@ class partition {
   }
   static_assert((has_predicate(static_cast<Groups const*>(nullptr)) && ...));
 
-  template <class Rule>
+  template <class T, class Rule>
   struct part {
     std::vector<std::size_t> index;  ///< of its parameters in the whole list
-    parameter_list list;             ///< those, as they were last seen; no part of the value
-    decltype(std::declval<Rule const&>().init(std::declval<parameter_list const&>())) state;
+    basic_parameter_list<T> list;    ///< those, as they were last seen; no part of the value
+    decltype(std::declval<Rule const&>().init(std::declval<basic_parameter_list<T> const&>())) state;
     static constexpr bool divisible = divisible_state<decltype(state)>;
     friend bool operator==(part const& a, part const& b) { return a.index == b.index && a.state == b.state; }
   };
-  static constexpr bool all_divisible = (part<Rest>::divisible && ... && part<decltype(Groups::rule)>::divisible);
+  template <class T>
+  static constexpr bool all_divisible = (part<T, Rest>::divisible && ... && part<T, decltype(Groups::rule)>::divisible);
 
  public:
-  struct state_type {
-    std::tuple<part<Rest>, part<decltype(Groups::rule)>...> parts;
+  template <class T>
+  struct basic_state {
+    std::tuple<part<T, Rest>, part<T, decltype(Groups::rule)>...> parts;
     tensor_layout tensors_of;  ///< the whole list that it was made for
 
     /// Each rule's state by parameter, in groups from 1 on below "<prefix>group<i>.".
@@ -147,7 +159,7 @@ class partition {
       return all;
     }
     /// Each rule's, for tensors of the whole list.
-    std::vector<divisible_array> divisible_arrays() requires(all_divisible) {
+    std::vector<divisible_array> divisible_arrays() requires(all_divisible<T>) {
       std::vector<divisible_array> all;
       std::apply(
           [&](auto&... p) {
@@ -159,13 +171,15 @@ class partition {
           parts);
       return all;
     }
-    friend bool operator==(state_type const&, state_type const&) = default;
+    friend bool operator==(basic_state const&, basic_state const&) = default;
   };
+  using state_type = basic_state<float>;
 
   partition(Rest rest, Groups... groups) : rules_(std::move(rest), std::move(groups)...) {}
 
-  state_type init(parameter_list const& parameters) const {
-    state_type s;
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
+    basic_state<T> s;
     s.tensors_of = tensor_layout(parameters);
     auto const group_of = groups_of(parameters);
     each([&]<std::size_t G>() {
@@ -178,13 +192,19 @@ class partition {
     return s;
   }
 
-  step_result step(parameter_list const& parameters, state_type& s, step_context const& context = {}) const {
+  template <class T>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
+                   step_context const& context = {}) const {
     return step(parameters, s, gradient::dense{}, context);
   }
-  template <detail::source_argument Source>
-  step_result step(parameter_list const& parameters, state_type& s, Source const& source,
+  template <class T, detail::source_argument Source>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
+    DOVETAIL_REQUIRE((std::is_same_v<T, float> || std::is_same_v<Source, gradient::dense> ||
+                      std::is_same_v<Source, gradient::scaled>),
+                     "this source gives floats, and the parameters are doubles: their gradients are the list's own",
+                     Source);
     source.check(parameters);
     check(parameters, s, context);
     step_result all;
@@ -196,7 +216,8 @@ class partition {
         r = step_optimizer(rule<G>(), mine.list, mine.state, source, context);  // its list has the parameters' own
       else
         r = step_optimizer(rule<G>(), mine.list, mine.state,
-                           detail::subset_source<Source>{&source, &parameters, mine.index.data()}, context);
+                           detail::subset_source<Source, parameter_list>{&source, &parameters, mine.index.data()},
+                           context);
       detail::join_results<G == 0>(all, r);
     });
     return all;
@@ -226,7 +247,8 @@ class partition {
     return chosen_or_static();
   }
   /// Each rule that needs one takes in its own parameters' part.
-  bool observe(parameter_list const& parameters, state_type& s, hessian_diagonal const& d) const {
+  template <class T>
+  bool observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_hessian_diagonal<T> const& d) const {
     s.tensors_of.check(parameters, "optim::partition: the state");
     DOVETAIL_REQUIRE(needs.curvature, "none of its rules wants the Hessian's diagonal", partition);
     require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
@@ -239,17 +261,18 @@ class partition {
       if constexpr (traits::needs.curvature)
         if (needs_of(rule<G>()).curvature) {
           auto& mine = std::get<G>(s.parts);
-          std::vector<float> own;
+          std::vector<T> own;
           for (auto const i : mine.index) {
             auto const here = d.estimate.subspan(parameters.offset(i), parameters[i].size());
             own.insert(own.end(), here.begin(), here.end());
           }
-          rule<G>().observe(mine.list, mine.state, hessian_diagonal{own});
+          rule<G>().observe(mine.list, mine.state, basic_hessian_diagonal<T>{own});
         }
     });
     return true;
   }
-  void observe(parameter_list const& parameters, state_type& s, kfac_statistics f) const {
+  template <class T>
+  void observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_kfac_statistics<T> f) const {
     s.tensors_of.check(parameters, "optim::partition: the state");
     std::size_t const first = f.first;
     each([&]<std::size_t G>() {
@@ -262,8 +285,9 @@ class partition {
           }
     });
   }
-  std::vector<std::span<float>> unreduced_statistics(parameter_list const&, state_type& s) const {
-    std::vector<std::span<float>> all;
+  template <class T>
+  std::vector<std::span<T>> unreduced_statistics(basic_parameter_list<T> const&, basic_state<T>& s) const {
+    std::vector<std::span<T>> all;
     each([&]<std::size_t G>() {
       if constexpr (optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>::needs.layers)
         for (auto const p : rule<G>().unreduced_statistics(std::get<G>(s.parts).list, std::get<G>(s.parts).state))
@@ -271,6 +295,8 @@ class partition {
     });
     return all;
   }
+  DOVETAIL_OTHER_MEMORY
+
   /// 0 for the rest, i for the i-th group (from 1).
   std::size_t group_index(std::string_view name, shape const& s) const {
     std::size_t found = 0;
@@ -282,7 +308,8 @@ class partition {
   }
 
   /// group_index of every parameter.
-  std::vector<std::size_t> groups_of(parameter_list const& parameters) const {
+  template <class T, class Space>
+  std::vector<std::size_t> groups_of(basic_parameter_list<T, Space> const& parameters) const {
     std::vector<std::size_t> all;
     for (auto const& p : parameters) all.push_back(group_index(p.name, p.logical_whole()));
     return all;
@@ -302,13 +329,16 @@ class partition {
     else
       return std::get<G>(rules_).rule;
   }
-  static parameter_list sublist(parameter_list const& all, std::vector<std::size_t> const& index) {
-    parameter_list list;
+  template <class T, class Space>
+  static basic_parameter_list<T, Space> sublist(basic_parameter_list<T, Space> const& all,
+                                                std::vector<std::size_t> const& index) {
+    basic_parameter_list<T, Space> list(all.where());
     for (auto const i : index) list.add_part(all[i], {0, all[i].size()});
     return list;
   }
   /// False if the list still is what the caller passes: a step then allocates nothing.
-  static bool moved(parameter_list const& all, parameter_list const& list, std::vector<std::size_t> const& index) {
+  template <class List>
+  static bool moved(List const& all, List const& list, std::vector<std::size_t> const& index) {
     for (std::size_t k = 0; k < index.size(); ++k) {
       auto const &now = all[index[k]], &was = list[k];
       if (now.weight.data() != was.weight.data() || now.gradient.data() != was.gradient.data() ||
@@ -320,7 +350,8 @@ class partition {
 
  private:
   /// Throws argument_error for what a rule would refuse behind the others' steps.
-  void check(parameter_list const& parameters, state_type const& s, step_context const& context) const {
+  template <class T>
+  void check(basic_parameter_list<T> const& parameters, basic_state<T> const& s, step_context const& context) const {
     if constexpr (needs.loss)
       if (needs_of(*this).loss) detail::check_loss(context);
     s.tensors_of.check(parameters, "optim::partition: the state");
@@ -330,8 +361,8 @@ class partition {
       detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
     });
   }
-  template <std::size_t G>
-  void check_rule_state(state_type const& s) const {
+  template <std::size_t G, class T>
+  void check_rule_state(basic_state<T> const& s) const {
     auto const& mine = std::get<G>(s.parts);
     detail::check_rule(rule<G>());
     if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })

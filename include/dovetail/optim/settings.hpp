@@ -93,7 +93,7 @@ DOVETAIL_COLD inline std::string nearest(std::string_view wanted, std::vector<st
     }
   return best ? message(" (did you mean '", *best, "'?)") : "";
 }
-DOVETAIL_COLD inline std::string joined(std::vector<std::string> const& names) {
+DOVETAIL_COLD inline std::string comma_separated(std::vector<std::string> const& names) {
   std::string all;
   for (auto const& n : names) all += message(all.empty() ? "" : ", ", n);
   return all;
@@ -125,7 +125,7 @@ DOVETAIL_COLD inline long choice_for(std::string const& what, setting_value cons
     names.emplace_back(w);
   auto const at = v.text() ? std::find(names.begin(), names.end(), *v.text()) : names.end();
   require(at != names.end(), what, " cannot be set to ", v.words(),
-          ": it is the name of one of these: ", joined(names));
+          ": it is the name of one of these: ", comma_separated(names));
   return at - names.begin();
 }
 
@@ -168,7 +168,7 @@ DOVETAIL_COLD void apply_settings(T& x, settings const& given, char const* who) 
       std::vector<std::string> names;
       for (auto const& known : description) names.emplace_back(known.name());
       throw argument_error(message(who, ": ", description.name, " has no hyperparameter '", name, '\'',
-                                   nearest(name, names), ": it has ", joined(names)));
+                                   nearest(name, names), ": it has ", comma_separated(names)));
     }
     for (std::size_t j = 0; j < i; ++j)
       require(given[j].name != name, who, ": ", description.name, ": ", name, " is given twice, as ",

@@ -71,7 +71,7 @@
 //                                                difference of them, or finds its rate from them): the same
 //   static constexpr std::size_t curvature_slot  a slot that holds an average of the Hessian's diagonal: no function of
 //                                                the kernel writes it, but an observation of hessian_diagonal, by
-//   float observed(float slot, float estimate) const      what the slot then holds; DOVETAIL_HD, to run on a device
+//   T observed(T slot, T estimate) const                  what the slot then holds; DOVETAIL_HD, to run on a device
 //                                                too. optim/curvature.hpp averages estimates before, if the
 //                                                stage has a member `spatial average`
 

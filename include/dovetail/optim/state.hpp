@@ -58,18 +58,23 @@ void check_arrays(Arrays const& kept, std::vector<named_shape> const& wanted, na
 /// What an optimizer remembers: how many steps were applied; the slots of its rule, each an array over the flat index
 /// space; the scalars of reducing stages, one per tensor or one for all; the arrays of tensorwise stages, of any shape.
 /// A value: copyable, comparable, saved and loaded by parameter name.
-class state {
+template <class T>
+class basic_state {
+  using array = basic_tensor_array<T>;
+
  public:
-  state() = default;
+  basic_state() = default;
 
   /// Zero slots for a parameter list; `group_of` says to which group of hyperparameters each tensor belongs.
-  DOVETAIL_COLD state(parameter_list const& parameters, plan const& p, std::vector<std::uint32_t> group_of)
+  template <class Space>
+  DOVETAIL_COLD basic_state(basic_parameter_list<T, Space> const& parameters, plan const& p,
+                            std::vector<std::uint32_t> group_of)
       : tensors_(parameters), group_(std::move(group_of)) {
     require(group_.size() == parameters.size(), "optimizer: ", group_.size(), " groups were given for ",
             parameters.size(), " parameters: give one per parameter, in the list's order");
     for (std::size_t s = 0; s < p.slots; ++s) {
       auto const n = parameters.flat_size();
-      slots_.push_back({unused_name(p.slot_names[s]), shape{static_cast<std::int64_t>(n)}, buffer<float>(n)});
+      slots_.push_back({unused_name(p.slot_names[s]), shape{static_cast<std::int64_t>(n)}, buffer<T>(n)});
     }
     for (std::size_t s = 0; s < p.scalars; ++s) {
       bool const each = p.scalar_per_tensor[s];
@@ -89,17 +94,15 @@ class state {
   std::size_t slots() const { return slots_.size(); }
   std::string const& slot_name(std::size_t s) const { return slots_[s].name; }
   /// Slot s over the flat index space.
-  std::span<float> slot(std::size_t s) { return slots_[s].values.span(); }
-  std::span<float const> slot(std::size_t s) const { return slots_[s].values.span(); }
+  std::span<T> slot(std::size_t s) { return slots_[s].values.span(); }
+  std::span<T const> slot(std::size_t s) const { return slots_[s].values.span(); }
   /// Scalar s of a reducing stage: one per tensor, or one.
   std::span<double> scalar(std::size_t s) { return scalars_[s].values.span(); }
   std::span<double const> scalar(std::size_t s) const { return scalars_[s].values.span(); }
   std::string const& scalar_name(std::size_t s) const { return scalars_[s].name; }
   /// What tensorwise stage `stage` remembers of tensor i.
-  std::span<tensor_array> arrays(std::size_t stage, std::size_t i) { return arrays_[stage * tensors_.size() + i]; }
-  std::span<tensor_array const> arrays(std::size_t stage, std::size_t i) const {
-    return arrays_[stage * tensors_.size() + i];
-  }
+  std::span<array> arrays(std::size_t stage, std::size_t i) { return arrays_[stage * tensors_.size() + i]; }
+  std::span<array const> arrays(std::size_t stage, std::size_t i) const { return arrays_[stage * tensors_.size() + i]; }
   DOVETAIL_COLD void set_arrays(std::size_t stage, std::size_t i, std::vector<named_shape> const& layout) {
     auto& list = arrays_[stage * tensors_.size() + i];
     for (auto const& a : layout) {
@@ -107,7 +110,7 @@ class state {
       for (std::size_t before = 0; before < stage; ++before)  // two stages of one kind
         for (auto const& other : arrays(before, i))
           if (other.name == name) name += message('_', stage);
-      list.push_back({std::move(name), a.shape, buffer<float>(static_cast<std::size_t>(a.shape.size()))});
+      list.push_back({std::move(name), a.shape, buffer<T>(static_cast<std::size_t>(a.shape.size()))});
     }
   }
   /// All of the value (optim/sharding.hpp). Scalars come from sums over all ranks.
@@ -135,7 +138,8 @@ class state {
     slots_elsewhere_ = true;
   }
   /// Room for blocks, also for a rule without sums.
-  DOVETAIL_COLD void make_blocks(parameter_list const& parameters) {
+  template <class List>
+  DOVETAIL_COLD void make_blocks(List const& parameters) {
     if (scratch_.first_block.size() > 1) return;
     for (auto const& x : parameters)
       scratch_.first_block.push_back(scratch_.first_block.back() + (x.size() + reduction_block - 1) / reduction_block);
@@ -144,10 +148,10 @@ class state {
   /// Bytes of state, all tensors together.
   std::size_t bytes() const {
     std::size_t n = 0;
-    for (auto const& s : slots_) n += s.values.size() * sizeof(float);
+    for (auto const& s : slots_) n += s.values.size() * sizeof(T);
     for (auto const& s : scalars_) n += s.values.size() * sizeof(double);
     for (auto const& list : arrays_)
-      for (auto const& a : list) n += a.values.size() * sizeof(float);
+      for (auto const& a : list) n += a.values.size() * sizeof(T);
     return n;
   }
 
@@ -178,7 +182,9 @@ class state {
 
   /// Throws argument_error unless this state was made for such a parameter list, a rule with `p`'s slots and groups,
   /// and slots kept here (or elsewhere: release_slots).
-  void check(parameter_list const& parameters, plan const& p, std::size_t groups = 1, bool slots_here = true) const {
+  template <class Space>
+  void check(basic_parameter_list<T, Space> const& parameters, plan const& p, std::size_t groups = 1,
+             bool slots_here = true) const {
     check_rule(p);
     tensors_.check(parameters, "optimizer state");
     for (auto const g : group_)
@@ -191,7 +197,7 @@ class state {
     check_count(step_, "optimizer state: the number of steps");
   }
   /// The same as far as tensor i and stages' arrays are concerned: what taking in a layer depends on.
-  void check_tensor(parameter_list const& parameters, plan const& p, std::size_t i) const {
+  void check_tensor(basic_parameter_list<T> const& parameters, plan const& p, std::size_t i) const {
     check_rule(p);
     tensors_.check(parameters, i, "optimizer state");
     require(arrays_.size() == (p.tensorwise ? p.stages * tensors_.size() : 0),
@@ -202,23 +208,23 @@ class state {
     detail::check_arrays(arrays(stage, i), wanted, tensors_[i], "optimizer state");
   }
 
-  friend bool operator==(state const& a, state const& b) {
+  friend bool operator==(basic_state const& a, basic_state const& b) {
     return a.step_ == b.step_ && a.tensors_ == b.tensors_ && a.slots_ == b.slots_ && a.scalars_ == b.scalars_ &&
            a.arrays_ == b.arrays_ && a.group_ == b.group_;
   }
 
   /// Room of a step, so that it allocates nothing; no part of the value.
-  struct scratch {
+  struct scratch_memory {
     std::vector<std::size_t> first_block;  ///< per tensor, then the number of blocks
     buffer<double> blocks;                 ///< per block: the sums of a pass
     buffer<double> tensors;                ///< per tensor: the same
     buffer<float> factors;                 ///< per tensor: the factors of all reducing stages
-    buffer<float> update;                  ///< what tensorwise stages map
-    buffer<float> turned;                  ///< a column-major tensor, by rows
-    std::vector<float> work;               ///< theirs
+    buffer<T> update;                      ///< what tensorwise stages map
+    buffer<T> turned;                      ///< a column-major tensor, by rows
+    std::vector<T> work;                   ///< theirs
     bool observed = false;                 ///< a layer was observed since this state was made
   };
-  scratch& room() { return scratch_; }
+  scratch_memory& scratch() { return scratch_; }
 
  private:
   void check_rule(plan const& p) const {
@@ -245,14 +251,16 @@ class state {
           ": make the state with this optimizer's init()");
   }
   /// The room that make_room makes for such a rule.
-  bool has_room(parameter_list const& parameters, plan const& p) const {
+  template <class List>
+  bool has_room(List const& parameters, plan const& p) const {
     std::size_t const n = tensors_.size(), blocks = scratch_.first_block.empty() ? 0 : scratch_.first_block.back();
     bool const in_blocks = p.reduces() || slots_elsewhere_;
     return scratch_.first_block.size() >= (in_blocks ? n + 1 : 1) && scratch_.blocks.size() == p.sums() * blocks &&
            scratch_.tensors.size() == p.sums() * n && scratch_.factors.size() == (p.reduces() ? p.factors * n : 0) &&
            scratch_.update.size() == update_room(parameters, p) && arrays_.size() == (p.tensorwise ? p.stages * n : 0);
   }
-  static std::size_t update_room(parameter_list const& parameters, plan const& p) {
+  template <class List>
+  static std::size_t update_room(List const& parameters, plan const& p) {
     if (!p.tensorwise) return 0;
     if (!p.by_tensor) return parameters.flat_size();
     std::size_t most = 0;
@@ -267,7 +275,8 @@ class state {
       return name + message('_', slots_.size() + scalars_.size());
     return name;
   }
-  DOVETAIL_COLD void make_room(parameter_list const& parameters, plan const& p) {
+  template <class List>
+  DOVETAIL_COLD void make_room(List const& parameters, plan const& p) {
     scratch_.first_block.push_back(0);
     if (p.reduces()) {
       make_blocks(parameters);
@@ -275,24 +284,26 @@ class state {
       scratch_.tensors = buffer<double>(p.sums() * parameters.size());
       scratch_.factors = buffer<float>(p.factors * parameters.size());
     }
-    scratch_.update = buffer<float>(update_room(parameters, p));
+    scratch_.update = buffer<T>(update_room(parameters, p));
   }
 
-  struct scalar_array {  // one for all tensors, or one each
+  struct scalar_numbers {  // one for all tensors, or one each
     std::string name;
     bool per_tensor;
     buffer<double> values;
-    friend bool operator==(scalar_array const&, scalar_array const&) = default;
+    friend bool operator==(scalar_numbers const&, scalar_numbers const&) = default;
   };
 
   std::int64_t step_ = 0;
   tensor_layout tensors_;
-  std::vector<tensor_array> slots_;
+  std::vector<array> slots_;
   bool slots_elsewhere_ = false;
-  std::vector<scalar_array> scalars_;
-  std::vector<std::vector<tensor_array>> arrays_;  // per stage and tensor
+  std::vector<scalar_numbers> scalars_;
+  std::vector<std::vector<array>> arrays_;  // per stage and tensor
   std::vector<std::uint32_t> group_;
-  scratch scratch_;
+  scratch_memory scratch_;
 };
+/// Of floats: what a network's optimizer remembers.
+using state = basic_state<float>;
 
 }  // namespace dovetail::optim

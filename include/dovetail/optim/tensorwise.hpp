@@ -43,6 +43,7 @@ namespace dovetail::optim {
 /// A tensor, as a tensorwise stage sees it.
 template <class Algebra>
 struct basic_tensor_update {
+  using real = typename Algebra::real;  ///< the type of its numbers
   using span = typename Algebra::span;
   using const_span = typename Algebra::const_span;
 
@@ -66,7 +67,7 @@ struct basic_tensor_update {
   const_span weight_row(std::size_t r) const { return weight.subspan(r * columns(), columns()); }
   /// Piece i of the stage's state.
   span array(std::size_t i) const { return span(arrays[i].values.span()); }
-  /// Room for n floats until the next call; kept from step to step.
+  /// Room for n numbers until the next call; kept from step to step.
   span work(std::size_t n) const { return algebra.work(n); }
 };
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,7 +21,8 @@
 namespace dovetail::sync {
 
 /// A hash of a list's names and shapes in their order; of no number in it.
-DOVETAIL_COLD inline std::uint64_t fingerprint_of(parameter_list const& parameters) {
+template <class T>
+DOVETAIL_COLD std::uint64_t fingerprint_of(basic_parameter_list<T> const& parameters) {
   fingerprint f;
   auto const add = [&](shape const& s) {
     f.add(s.rank);
@@ -72,23 +74,26 @@ unlike find_unlike(Values const& values) {
   return {usual, odd};
 }
 
-DOVETAIL_COLD inline std::string name_and_shape(parameter const& p) {
+template <class T>
+DOVETAIL_COLD std::string name_and_shape(basic_parameter<T> const& p) {
   auto const part =
       p.size() == static_cast<std::size_t>(p.whole.size()) ? std::string() : message(" from element ", p.first, " on");
-  return message('\'', p.name, "' ", p.logical_shape(), p.transposed ? " column-major" : "", part);
+  return message('\'', p.name, "' ", p.logical_shape(), p.transposed ? " column-major" : "",
+                 std::is_same_v<T, double> ? " of doubles" : "", part);
 }
 
 }  // namespace detail
 
 /// Collective. Throws argument_error on every rank, with what two of them have, unless all have tensors of the same
 /// names and shapes in the same order: a bucket would add up what does not belong together. Moves 8 bytes a rank.
-template <communicator C>
-DOVETAIL_COLD void require_same_list(parameter_list const& parameters, C& comm, char const* who = "sync") {
+template <class T, communicator C>
+DOVETAIL_COLD void require_same_list(basic_parameter_list<T> const& parameters, C& comm, char const* who = "sync") {
   if (comm.size() == 1) return;
   // A matrix by columns lies in memory as its transpose by rows; rules see two different ones.
   fingerprint mine;
   mine.add(fingerprint_of(parameters));
   for (auto const& p : parameters) mine.add(p.transposed);
+  mine.add(sizeof(T));
   auto const hashes = detail::gather_words({mine.value()}, comm);
   auto const [usual, odd] = detail::find_unlike(hashes);
   if (odd == hashes.size()) return;
@@ -130,24 +135,30 @@ DOVETAIL_COLD void require_same_list(parameter_list const& parameters, C& comm, 
 ///
 ///     sync::make_equal(parameters, comm);
 ///     auto session = sync::all_reduce{}.join(parameters, optim::adamw{}, comm);
-template <communicator C>
-DOVETAIL_COLD void make_equal(parameter_list const& parameters, C& comm, int root = 0) {
+template <class T, communicator C>
+DOVETAIL_COLD void make_equal(basic_parameter_list<T> const& parameters, C& comm, int root = 0) {
   require(root >= 0 && root < comm.size(), "sync::make_equal: root is rank ", root, ", there are ranks 0 to ",
           comm.size() - 1);
   require_same_list(parameters, comm, "sync::make_equal");
-  if (auto const flat = parameters.flat_weights(); !flat.empty()) return comm.broadcast(flat, root);
-  for (auto const& p : parameters) comm.broadcast(p.weight, root);
+  auto const send = [&](std::span<T> x) {
+    if constexpr (std::is_same_v<T, double>)  // communicators send its bits as they are
+      comm.broadcast(std::span(reinterpret_cast<std::int64_t*>(x.data()), x.size()), root);
+    else
+      comm.broadcast(x, root);
+  };
+  if (auto const flat = parameters.flat_weights(); !flat.empty()) return send(flat);
+  for (auto const& p : parameters) send(p.weight);
 }
 
 /// Collective. Throws argument_error on every rank, naming the first tensor, two ranks and what to do, unless all ranks
 /// have the same bits in all weights of the list. Moves 8 bytes a rank and tensor.
-template <communicator C>
-DOVETAIL_COLD void require_equal_weights(parameter_list const& parameters, C& comm, char const* who = "sync") {
+template <class T, communicator C>
+DOVETAIL_COLD void require_equal_weights(basic_parameter_list<T> const& parameters, C& comm, char const* who = "sync") {
   require_same_list(parameters, comm, who);
   if (comm.size() == 1) return;
   std::vector<std::uint64_t> mine;
   for (auto const& p : parameters)
-    mine.push_back(fingerprint{}.add(std::as_bytes(std::span<float const>(p.weight))).value());
+    mine.push_back(fingerprint{}.add(std::as_bytes(std::span<T const>(p.weight))).value());
   auto const of_rank = detail::gather_words(mine, comm);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::vector<std::uint64_t> hashes;

@@ -75,6 +75,12 @@ struct all_reduce {
     return all_reduce_session<Optimizer, Communicator, Codec, Exchange>(*this, parameters, opt, comm);
   }
 
+  template <class T, class Space, class Optimizer, class Communicator>
+  requires detail::other_list<basic_parameter_list<T, Space>>
+  auto join(basic_parameter_list<T, Space>&, Optimizer const&, Communicator&) const {
+    static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
+  }
+
   /// What the buckets of one step move on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of
   /// variable size an upper bound), before anything runs. What a rule exchanges besides (its loss, what layers showed
   /// it, work that ranks divide) is not in it.

@@ -81,6 +81,12 @@ struct local_sgd {
     return local_sgd_session<Optimizer, Communicator>(*this, parameters, opt, comm);
   }
 
+  template <class T, class Space, class Optimizer, class Communicator>
+  requires detail::other_list<basic_parameter_list<T, Space>>
+  auto join(basic_parameter_list<T, Space>&, Optimizer const&, Communicator&) const {
+    static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
+  }
+
   /// What one mean moves on rank `rank` of `ranks`: equal to what the communicator counts.
   DOVETAIL_COLD comm::traffic predict(parameter_list parameters, int ranks, int rank) const {
     comm::traffic total;

@@ -3,11 +3,13 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/optim/curvature.hpp>
@@ -15,6 +17,20 @@
 #include <dovetail/optim/step.hpp>
 
 namespace dovetail::sync {
+
+namespace detail {
+/// Lists that sessions do not take.
+template <class List>
+concept other_list = !std::is_same_v<List, parameter_list>;
+template <class List>
+consteval bool refuse_list() {
+  DOVETAIL_REQUIRE(!other_list<List>,
+                   "ranks exchange floats in the host's memory (dovetail::parameter_list): a list of doubles, or of a "
+                   "device's memory, is stepped by the optimizer itself, optimizer.step(parameters, state)",
+                   List);
+  return true;
+}
+}  // namespace detail
 
 /// What every session has, one of a program's own as well: a rank's parameters, the optimizer that steps them, and its
 /// state. Knows what has been observed of layers since the last step, and forgets it when a step is not made. Refers to

@@ -28,6 +28,7 @@
 #include <dovetail/optim/sharding.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/replica.hpp>
 
 namespace dovetail::sync {
 
@@ -58,9 +59,9 @@ struct range_source {
 /// rule with tensorwise stages, and optim::partition, with a tensor; as evenly as these allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
-  /// Of a rule that is known only when the program runs the constructor asks.
-  static constexpr bool asks = optim::optimizer_traits<Optimizer>::chosen_when_run;
-  static_assert(asks || !optim::optimizer_traits<Optimizer>::needs.layers,
+  /// What a rule needs that is known only when the program runs, its constructor checks.
+  static constexpr bool chosen_when_run = optim::optimizer_traits<Optimizer>::chosen_when_run;
+  static_assert(chosen_when_run || !optim::optimizer_traits<Optimizer>::needs.layers,
                 "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
 
@@ -95,7 +96,7 @@ class sharded {
 
   sharded(Optimizer rule, Communicator& comm, std::vector<std::size_t> bounds = {})
       : rule_(std::move(rule)), comm_(&comm), bounds_(std::move(bounds)), needs_(optim::needs_of(rule_)) {
-    if constexpr (asks)
+    if constexpr (chosen_when_run)
       require(!needs_.layers, "sync::shard: ", policy_name(rule_),
               " learns from layers, whose work sync::all_reduce divides among ranks already: train with that");
   }
@@ -104,6 +105,11 @@ class sharded {
   state_type init(parameter_list const& parameters) const {
     require_same_list(parameters, *comm_, "sync::shard");
     return own_state(parameters);
+  }
+  template <class T, class Space>
+  requires detail::other_list<basic_parameter_list<T, Space>>
+  auto init(basic_parameter_list<T, Space> const&) const {
+    static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
   }
 
  private:
@@ -181,7 +187,7 @@ class sharded {
   }
   /// The elements between which bounds of parts cannot lie.
   std::size_t block() const {
-    if constexpr (asks)
+    if constexpr (chosen_when_run)
       return needs_.whole_tensors ? optim::undivided : 1;
     else
       return optim::optimizer_traits<Optimizer>::division_block;

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -30,7 +32,9 @@ class summed_function {
  public:
   summed_function(Function f, Communicator& comm) : f_(std::move(f)), comm_(&comm) {}
 
-  double operator()(parameter_list& p) {
+  template <class T>
+  requires requires(Function& f, basic_parameter_list<T>& p) { f(p); }
+  double operator()(basic_parameter_list<T>& p) {
     if (calls_ == 0) require_same_list(p, *comm_, "sync::summed");
     double loss = f_(p);
     comm::subject const about{++calls_, 0};
@@ -40,20 +44,31 @@ class summed_function {
     });
     return loss;
   }
-  void operator()(std::span<float const> v, std::span<float> out) {
-    f_(v, out);
-    comm::subject const about{++calls_, 1};
-    detail::with_subject(*comm_, about, [&] { comm_->all_reduce(out, comm::reduction::sum); });
+  void operator()(std::span<float const> v, std::span<float> out) { add_up_product(v, out); }
+  template <class In, class Out>
+  requires(std::is_convertible_v<In, std::span<double const>>&& std::is_convertible_v<Out, std::span<double>>)  //
+      void
+      operator()(In&& v, Out&& out) {
+    add_up_product(std::span<double const>(v), std::span<double>(out));
   }
 
   /// A product that gains by it learns its own part of the gradient; what is given is the sum.
   void hold_gradient(std::span<float const>) requires requires(Function& f) { f.hold_gradient(); }
   { f_.hold_gradient(); }
+  void hold_gradient(std::span<double const>) requires requires(Function& f) { f.hold_gradient(); }
+  { f_.hold_gradient(); }
   void release_gradient() requires requires(Function& f) { f.release_gradient(); }
   { f_.release_gradient(); }
 
  private:
-  void add_up_gradients(parameter_list& p) {
+  template <class T>
+  void add_up_product(std::span<T const> v, std::span<T> out) {
+    f_(v, out);
+    comm::subject const about{++calls_, 1};
+    detail::with_subject(*comm_, about, [&] { comm_->all_reduce(out, comm::reduction::sum); });
+  }
+  template <class T>
+  void add_up_gradients(basic_parameter_list<T>& p) {
     if (auto const flat = p.flat_gradients(); !flat.empty() || !p.flat_size()) {
       comm_->all_reduce(flat, comm::reduction::sum);
       return;
@@ -61,15 +76,16 @@ class summed_function {
     require(!p.has_opaque(),
             "sync::summed: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
             "list with their memory");
-    staging_.resize(p.flat_size());  // tensors that lie apart from each other
-    copy_to_flat(p, &parameter::gradient, staging_);
-    comm_->all_reduce(std::span<float>(staging_), comm::reduction::sum);
-    copy_from_flat(staging_, p, &parameter::gradient);
+    auto& staging = std::get<std::vector<T>>(staging_);  // tensors that lie apart from each other
+    staging.resize(p.flat_size());
+    copy_to_flat(p, &basic_parameter<T>::gradient, staging);
+    comm_->all_reduce(std::span<T>(staging), comm::reduction::sum);
+    copy_from_flat(staging, p, &basic_parameter<T>::gradient);
   }
 
   Function f_;
   Communicator* comm_;
-  std::vector<float> staging_;
+  std::tuple<std::vector<float>, std::vector<double>> staging_;
   std::int64_t calls_ = 0;  ///< what exchanges say that they are of
 };
 

@@ -78,6 +78,7 @@ T* grown(dovetail::cuda::device_buffer<T>& b, std::size_t n, dovetail::cuda::dev
 /// The algebra of a device's memory.
 class algebra {
  public:
+  using real = float;
   using span = remote_span<float>;
   using const_span = remote_span<float const>;
   using number = detail::device_number;

@@ -15,6 +15,8 @@
 #include <dovetail/optim/cuda/algebra.cuh>
 #include <dovetail/optim/cuda/kernels.cuh>
 #include <dovetail/optim/cuda/state.cuh>
+#include <dovetail/optim/engine/driver.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/engine/tensorwise_calls.hpp>
 
 // Optimizers on a device: the same rules and the same plan as on the host, one launch per pass over all tensors;
@@ -22,8 +24,9 @@
 // cuda/matrix.cuh). For nvcc, with --expt-relaxed-constexpr.
 //
 //     optim::adamw opt{.lr = 1e-3f};
-//     auto state = optim::cuda::init(opt, parameters, {.index = 0, .stream = stream});   // views of device memory
-//     optim::cuda::step(opt, parameters, state);                                         // queued; does not wait
+//     cuda::parameter_list parameters{cuda_memory{{.index = 0, .stream = stream}}};   // views of device memory
+//     auto state = opt.init(parameters);
+//     opt.step(parameters, state);                                                     // queued; does not wait
 
 namespace dovetail::optim::cuda {
 
@@ -99,29 +102,6 @@ struct plain_store {
   }
 };
 
-template <class Flow, std::size_t P, class Gradient, class Store>
-void queue_pass(state& s, Gradient const& read, Store const& store) {
-  using dovetail::cuda::launch;
-  constexpr plan all = Flow::make();
-  auto const a = s.arrays();
-  // Runs over several tensors would mix their sums, or their factors.
-  constexpr bool by_tensor = [] {
-    bool b = Flow::make().pass[P].reduces;
-    for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].per_tensor;
-    return b;
-  }();
-  auto const& pieces = by_tensor || s.layout().block ? a.tensors : a.runs;
-  if (!pieces.empty()) store.template queue<Flow, P>(s, pieces.data(), pieces.size(), read);
-  if constexpr (all.pass[P].reduces) {
-    if (a.tensor_count) {
-      launch("an optimizer's sums", s.device(), grid(a.tensor_count), threads, add_pieces<Flow>, s.record_data(),
-             a.first, a.tensor_count, all.pass[P].sums(), a.partials, a.sums);
-    }
-    launch("an optimizer's norms", s.device(), 1, threads, decide<Flow, P>, kernels_of<Flow>(s), a.group_of,
-           a.tensor_count, a.sums, a.totals, s.scalars(), a.factors, s.record_data());
-  }
-}
-
 // ---- tensorwise stages
 
 template <class Stage>
@@ -165,31 +145,67 @@ inline basic_tensor_update<algebra> view(state& s, std::size_t stage, std::size_
   return u;
 }
 
-/// Queues pass P, and the tensorwise stages that it stores the update for. False if the host knows that the step was
-/// skipped: where it must know, because no kernel of a stage asks for itself, it waits.
-template <class Flow, std::size_t P, class Chains, class Gradient, class Store>
-bool queue_stages(Chains const& chains, state& s, step_number& t, Gradient const& read, Store const& store) {
-  constexpr plan all = Flow::make();
-  queue_pass<Flow, P>(s, read, store);
-  if constexpr (all.tensorwise > 0 && all.pass[P].can_skip) {
-    require(!t.captured,
-            "optim::cuda: a rule with tensorwise stages that can skip a step cannot be captured in a graph: whether "
-            "it does is decided on the host");
-    step_record const r = s.record();
-    if (r.skipped) return false;
-    t.step = r.steps;
+/// Queues what the driver of passes asks for (optim/engine/driver.hpp).
+template <class Flow, class Chains, class Gradient, class Store>
+class executor {
+  static constexpr plan all = Flow::make();
+  Chains const& chains_;
+  state& s_;
+  step_number t_;
+  Gradient const& read_;
+  Store const& store_;
+
+ public:
+  static constexpr bool by_tensor = false;
+
+  executor(Chains const& chains, state& s, step_number t, Gradient const& read, Store const& store)
+      : chains_(chains), s_(s), t_(t), read_(read), store_(store) {}
+
+  template <std::size_t P>
+  void launch() {
+    auto const a = s_.arrays();
+    // Runs over several tensors would mix their sums, or their factors.
+    constexpr bool apart = [] {
+      bool b = Flow::make().pass[P].reduces;
+      for (std::size_t p = 0; p < P; ++p) b = b || Flow::make().pass[p].per_tensor;
+      return b;
+    }();
+    auto const& pieces = apart || s_.layout().block ? a.tensors : a.runs;
+    if (!pieces.empty()) store_.template queue<Flow, P>(s_, pieces.data(), pieces.size(), read_);
   }
-  if constexpr (all.pass[P].stores) [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (optim::detail::map_tensors(
-           [&](std::size_t i) -> auto const& {
-             return std::get<all.pass[P].end + S>(chains[s.layout().group_of[i]].parts());
-           },
-           s.parameters(), [&](std::size_t i) { return view(s, all.pass[P].end + S, i, t); }),
-       ...);
+  /// False if the host knows that the step was skipped: where it must know, because no kernel of a stage asks for
+  /// itself, it waits.
+  template <std::size_t P>
+  bool fold() {
+    using dovetail::cuda::launch;
+    auto const a = s_.arrays();
+    if (a.tensor_count)
+      launch("an optimizer's sums", s_.device(), grid(a.tensor_count), threads, add_pieces<Flow>, s_.record_data(),
+             a.first, a.tensor_count, all.pass[P].sums(), a.partials, a.sums);
+    launch("an optimizer's norms", s_.device(), 1, threads, decide<Flow, P>, kernels_of<Flow>(s_), a.group_of,
+           a.tensor_count, a.sums, a.totals, s_.scalars(), a.factors, s_.record_data());
+    if constexpr (all.tensorwise > 0 && all.pass[P].can_skip) {
+      require(!t_.captured,
+              "optim::cuda: a rule with tensorwise stages that can skip a step cannot be captured in a graph: whether "
+              "it does is decided on the host");
+      step_record const r = s_.record();
+      if (r.skipped) return false;
+      t_.step = r.steps;
     }
-  (std::make_index_sequence<all.pass[P].tensorwise_end - all.pass[P].end>{});
-  return true;
-}
+    return true;
+  }
+  template <std::size_t P>
+  void map() {
+    optim::detail::each_tensorwise<Flow, P>([&](auto index) {
+      auto const stage = [&](std::size_t i) -> auto const& {
+        return std::get<index>(chains_[s_.layout().group_of[i]].parts());
+      };
+      auto const tensor = [&](std::size_t i) { return view(s_, index, i, t_); };
+      optim::detail::map_tensors(stage, s_.parameters(), tensor,
+                                 [&](auto const& of) { optim::detail::solve_all(of, s_.parameters(), tensor, t_); });
+    });
+  }
+};
 
 }  // namespace detail
 
@@ -226,8 +242,8 @@ void each_arrays(Chains const& chains, state const& s, F const& f) {
 /// A state; slots are kept in blocks of `block` elements by somebody else, unless that is 0, `packed` or in fp32.
 /// `first(slot, value)` is told of slots that do not begin with zeros.
 template <class Optimizer, class Source, class First>
-state make_state(Optimizer const& optimizer, parameter_list const& parameters, Source const& source,
-                 dovetail::cuda::device d, std::size_t block, bool packed, First const& first) {
+state make_state(Optimizer const& optimizer, parameter_list const& parameters, Source const& source, std::size_t block,
+                 bool packed, First const& first) {
   using chain = chain_of<Optimizer>;
   using flow = flow_of<Optimizer>;
   static_assert(all_run_here<flow>(std::make_index_sequence<flow::stages>{}),
@@ -239,7 +255,7 @@ state make_state(Optimizer const& optimizer, parameter_list const& parameters, S
   auto const chains = chains_of(optimizer);
   for (auto const& c : chains) c.check();
   state s(parameters, chain::plan,
-          {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block, packed}, source, d);
+          {sizeof(typename flow::kernels), chains.size(), groups_of(optimizer, parameters), block, packed}, source);
   std::size_t slot = 0, scalar = 0;
   auto const fill = [&](auto const& stage) {
     using stage_type = std::remove_cvref_t<decltype(stage)>;
@@ -280,7 +296,7 @@ void check_step(Optimizer const& optimizer, parameter_list const& parameters, st
     });
   require(!flow::needs.layers || s.observed,
           "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
-          "optim::cuda::observe for each layer before the step");
+          "optimizer.observe(parameters, state, layer) for each layer before the step");
   for (auto const& c : chains) optim::detail::check_rate(c.learning_rate(s.calls() + 1), s.calls() + 1);
 }
 
@@ -301,12 +317,10 @@ void queue_step(Optimizer const& optimizer, parameter_list const& parameters, st
   for (std::size_t g = chains.size(); g-- > 0;)
     queue_prepare<flow>(
         s, g, std::apply([](auto const&... stage) { return std::tuple(for_device(stage)...); }, chains[g].parts()));
-  step_number t{s.calls() + 1, capturing};
+  step_number const t{s.calls() + 1, capturing};
   auto const read = reader_of(source, parameters, context.gradient_factor);
-  [&]<std::size_t... P>(std::index_sequence<P...>) {
-    static_cast<void>((queue_stages<flow, P>(chains, s, t, read, store) && ...));
-  }
-  (std::make_index_sequence<flow::make().passes>{});
+  executor<flow, decltype(chains), decltype(read), Store> queue(chains, s, t, read, store);
+  static_cast<void>(optim::detail::run_passes<flow>(queue));
   if (!capturing) s.count_call();  // a replay is not seen here
 }
 
@@ -357,19 +371,30 @@ void queue_observation(Optimizer const& optimizer, state& s, std::span<float con
 
 }  // namespace detail
 
+namespace detail {
+/// How the state of an optimizer is made. Optimizers that are made of others have their own (partition.cuh,
+/// low_precision_state.cuh).
+template <class Optimizer>
+struct initial {
+  template <class Source>
+  static state make(Optimizer const& optimizer, parameter_list const& parameters, Source const& source) {
+    require(!parameters.has_opaque(),
+            "optim::cuda: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
+            "is told where");
+    return make_state(optimizer, parameters, source, 0, false, [](state& s, std::size_t slot, float value) {
+      if (s.slot_size())
+        dovetail::cuda::launch("a slot's first value", s.device(), 1024, threads, fill<float>, s.slot_data(slot),
+                               s.slot_size(), value);
+    });
+  }
+};
+}  // namespace detail
+
 /// State on a device for parameters in its memory; `source` says where gradients are, if not in the list. Throws
 /// cuda::device_error, among others when memory runs out.
 template <class Optimizer, gradient_source Source = gradient::dense>
-state init(Optimizer const& optimizer, parameter_list const& parameters, dovetail::cuda::device d = {},
-           Source const& source = {}) {
-  require(!parameters.has_opaque(),
-          "optim::cuda: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
-          "is told where");
-  return detail::make_state(optimizer, parameters, source, d, 0, false, [](state& s, std::size_t slot, float value) {
-    if (s.slot_size())
-      dovetail::cuda::launch("a slot's first value", s.device(), 1024, detail::threads, detail::fill<float>,
-                             s.slot_data(slot), s.slot_size(), value);
-  });
+auto init(Optimizer const& optimizer, parameter_list const& parameters, Source const& source = {}) {
+  return detail::initial<Optimizer>::make(optimizer, parameters, source);
 }
 
 /// The same tensors at other addresses. Waits for the device.
@@ -431,4 +456,52 @@ inline step_result result(state& s) {
   return {r.skipped != 0, r.steps, r.lr, r.gradient_norm};
 }
 
+/// A step that was queued, the last one of its state. What it did is known when the device is through with it: who asks
+/// waits. To be asked before the next step, as long as the state stays where it is; later, ask `result`.
+template <class State>
+class queued_step {
+ public:
+  explicit queued_step(State& s) : state_(&s) {}
+  step_result wait() && { return result(*state_); }
+  operator step_result() && { return result(*state_); }
+
+ private:
+  State* state_;
+};
+
+namespace detail {
+// Overloads for other optimizers than rules are found by their states.
+template <class Optimizer, class State, class... Rest>
+void step_here(Optimizer const& optimizer, parameter_list const& parameters, State& s, Rest const&... rest) {
+  step(optimizer, parameters, s, rest...);
+}
+template <class Optimizer, class State, class Observation>
+void observe_here(Optimizer const& optimizer, State& s, Observation const& seen) {
+  observe(optimizer, s, seen);
+}
+}  // namespace detail
+
 }  // namespace dovetail::optim::cuda
+
+namespace dovetail::optim {
+/// optimizer.init(parameters), .step(parameters, state) and .observe(…) of lists in a device's memory.
+template <>
+struct engine_of<cuda_memory> {
+  template <class Optimizer, class T, class... Source>
+  static auto init(Optimizer const& optimizer, basic_parameter_list<T, cuda_memory> const& parameters,
+                   Source const&... source) {
+    DOVETAIL_REQUIRE((std::is_same_v<T, float>), "kernels step floats: doubles are stepped in the host's memory", T);
+    return cuda::init(optimizer, parameters, source...);
+  }
+  template <class Optimizer, class State, class... Rest>
+  static auto step(Optimizer const& optimizer, cuda::parameter_list const& parameters, State& state,
+                   Rest const&... rest) {
+    cuda::detail::step_here(optimizer, parameters, state, rest...);
+    return cuda::queued_step<State>(state);
+  }
+  template <class Optimizer, class State, class Observation>
+  static void observe(Optimizer const& optimizer, cuda::parameter_list const&, State& state, Observation const& seen) {
+    cuda::detail::observe_here(optimizer, state, seen);
+  }
+};
+}  // namespace dovetail::optim

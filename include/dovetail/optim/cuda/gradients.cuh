@@ -6,12 +6,22 @@
 #include <vector>
 
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/cuda.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/optim/cuda/table.cuh>
 #include <dovetail/optim/gradient_source.hpp>
 
 // Gradient sources (optim/gradient_source.hpp) as kernels read them: numbers in a row per tensor, in device memory.
+
+namespace dovetail::cuda {
+/// Floats in a device's memory: what is stepped there.
+using parameter_list = basic_parameter_list<float, cuda_memory>;
+}  // namespace dovetail::cuda
+
+namespace dovetail::optim::cuda {
+using dovetail::cuda::parameter_list;
+}
 
 namespace dovetail::optim::cuda::detail {
 

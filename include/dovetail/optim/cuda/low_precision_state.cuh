@@ -15,8 +15,9 @@
 // optim::low_precision_state on a device: slots in bf16 or 8 bits, weights in halves, arithmetic in fp32. The spans of
 // a policy for weights are device memory.
 //
-//     optim::low_precision_state opt{optim::adamw{.lr = 1e-3f}, optim::blockwise_8bit{},
-//     optim::master_weights<bf16>{{halves}}}; auto state = optim::cuda::init(opt, masters, device);
+//     optim::master_weights<bf16> const halves{spans};
+//     optim::low_precision_state opt{optim::adamw{.lr = 1e-3f}, optim::blockwise_8bit{}, halves};
+//     auto state = opt.init(masters);
 
 namespace dovetail::optim::cuda {
 
@@ -166,21 +167,26 @@ consteval bool weights_in_reach() {
 
 }  // namespace detail
 
-template <class Rule, class Slots, class Weights, gradient_source Source = gradient::dense>
-auto init(optim::low_precision_state<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
-          dovetail::cuda::device d = {}, Source const& source = {}) {
-  static_assert(detail::weights_in_reach<Rule, Weights>(),
-                "optim::cuda: tensorwise stages read the parameter list's weights: keep those there");
-  using kept = typename optim::low_precision_state<Rule, Slots, Weights>::slots_type;
-  optimizer.check(parameters);
-  std::vector<std::pair<std::size_t, float>> first;
-  auto base = detail::make_state(optimizer.rule(), parameters, source, d, storage_block, detail::packs<kept>,
-                                 [&](state&, std::size_t slot, float value) { first.emplace_back(slot, value); });
-  stored_state<kept> s(std::move(base), optimizer.slots(), Weights::needs_low);
-  s.bind(parameters, optimizer.weights(), source);
-  for (auto const& [slot, value] : first) s.fill(slot, value);
-  return s;
-}
+namespace detail {
+template <class Rule, class Slots, class Weights>
+struct initial<optim::low_precision_state<Rule, Slots, Weights>> {
+  template <class Source>
+  static auto make(optim::low_precision_state<Rule, Slots, Weights> const& optimizer, parameter_list const& parameters,
+                   Source const& source) {
+    static_assert(weights_in_reach<Rule, Weights>(),
+                  "optim::cuda: tensorwise stages read the parameter list's weights: keep those there");
+    using kept = typename optim::low_precision_state<Rule, Slots, Weights>::slots_type;
+    optimizer.check(parameters);
+    std::vector<std::pair<std::size_t, float>> first;
+    auto base = make_state(optimizer.rule(), parameters, source, storage_block, packs<kept>,
+                           [&](state&, std::size_t slot, float value) { first.emplace_back(slot, value); });
+    stored_state<kept> s(std::move(base), optimizer.slots(), Weights::needs_low);
+    s.bind(parameters, optimizer.weights(), source);
+    for (auto const& [slot, value] : first) s.fill(slot, value);
+    return s;
+  }
+};
+}  // namespace detail
 
 /// The state of a stored rule on a device.
 template <class Rule, class Slots, class Weights>

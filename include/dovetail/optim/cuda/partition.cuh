@@ -13,8 +13,8 @@
 
 // optim::partition on a device: several rules, each for its own tensors, one after the other on the same stream.
 //
-//     optim::partition opt{optim::adamw{.lr = 1e-3f}, optim::group{matrices, optim::muon{.lr = 0.02f}}};   // +
-//     matrix.cuh auto state = optim::cuda::init(opt, parameters, device);
+//     optim::partition opt{optim::adamw{.lr = 1e-3f}, optim::group{matrices, optim::muon{.lr = 0.02f}}};
+//     auto state = opt.init(parameters);   // muon: with matrix.cuh
 
 namespace dovetail::optim::cuda {
 
@@ -27,12 +27,17 @@ class frozen_state {
   std::int64_t steps = 0;
   dovetail::cuda::device device;
 };
-template <gradient_source Source = gradient::dense>
-frozen_state init(frozen const&, parameter_list const&, dovetail::cuda::device d = {}, Source const& = {}) {
-  frozen_state s;
-  s.device = d;
-  return s;
-}
+namespace detail {
+template <>
+struct initial<frozen> {
+  template <class Source>
+  static frozen_state make(frozen const&, parameter_list const& parameters, Source const&) {
+    frozen_state s;
+    s.device = parameters.where().device;
+    return s;
+  }
+};
+}  // namespace detail
 template <gradient_source Source>
 void step(frozen const&, parameter_list const&, frozen_state& s, Source const&, step_context const& = {}) {
   s.steps += !s.device.capturing();
@@ -59,7 +64,7 @@ class partition_state {
     std::vector<std::size_t> index;   ///< of its parameters in the whole list
     std::vector<std::size_t> offset;  ///< of each of them in the whole flat index space
     parameter_list list;
-    decltype(init(std::declval<Rule const&>(), std::declval<parameter_list const&>(), dovetail::cuda::device{})) state;
+    decltype(init(std::declval<Rule const&>(), std::declval<parameter_list const&>())) state;
   };
   template <std::size_t... G>
   static std::tuple<part<rule<G>>...> parts_of(std::index_sequence<G...>);
@@ -73,7 +78,7 @@ class partition_state {
       auto const& own = std::get<G>(parts);
       auto& there = std::get<G>(h.parts);
       there.index = own.index;
-      there.list = own.list;
+      for (auto const& p : own.list) there.list.add_opaque(p);  // a step takes the caller's
       there.state = own.state.to_host();
     });
     return h;
@@ -99,7 +104,7 @@ void each_rule(Mixed const& optimizer, State& s, F const& f) {
 }
 template <class Source>
 auto subset(Source const& source, parameter_list const& parameters, std::vector<std::size_t> const& index) {
-  return optim::detail::subset_source<Source>{&source, &parameters, index.data()};
+  return optim::detail::subset_source<Source, parameter_list>{&source, &parameters, index.data()};
 }
 template <class Rule>
 inline constexpr bool is_partition = false;
@@ -107,28 +112,34 @@ template <class Rest, class... Groups>
 inline constexpr bool is_partition<optim::partition<Rest, Groups...>> = true;
 }  // namespace detail
 
-template <class Rest, class... Groups, gradient_source Source = gradient::dense>
-auto init(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,
-          dovetail::cuda::device d = {}, Source const& source = {}) {
+namespace detail {
+template <class Rest, class... Groups>
+struct initial<optim::partition<Rest, Groups...>> {
   using partition = optim::partition<Rest, Groups...>;
-  static_assert(!(detail::is_partition<Rest> || ... || detail::is_partition<decltype(Groups::rule)>),
+  static_assert(!(is_partition<Rest> || ... || is_partition<decltype(Groups::rule)>),
                 "optim::cuda: a partition in a partition is for the host only: list all groups in one");
-  source.check(parameters);
-  partition_state<partition> s;
-  s.tensors_of = tensor_layout(parameters);
-  auto const group_of = optimizer.groups_of(parameters);
-  partition::each([&]<std::size_t G>() {
-    auto& own = std::get<G>(s.parts);
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      if (group_of[i] == G) {
-        own.index.push_back(i);
-        own.offset.push_back(parameters.offset(i));
-      }
-    own.list = partition::sublist(parameters, own.index);
-    own.state = init(optimizer.template rule<G>(), own.list, d, detail::subset(source, parameters, own.index));
-  });
-  return s;
-}
+
+  template <class Source>
+  static partition_state<partition> make(partition const& optimizer, parameter_list const& parameters,
+                                         Source const& source) {
+    source.check(parameters);
+    partition_state<partition> s;
+    s.tensors_of = tensor_layout(parameters);
+    auto const group_of = optimizer.groups_of(parameters);
+    partition::each([&]<std::size_t G>() {
+      auto& own = std::get<G>(s.parts);
+      for (std::size_t i = 0; i < parameters.size(); ++i)
+        if (group_of[i] == G) {
+          own.index.push_back(i);
+          own.offset.push_back(parameters.offset(i));
+        }
+      own.list = partition::sublist(parameters, own.index);
+      own.state = init(optimizer.template rule<G>(), own.list, subset(source, parameters, own.index));
+    });
+    return s;
+  }
+};
+}  // namespace detail
 
 template <class Rest, class... Groups, gradient_source Source = gradient::dense>
 void rebind(optim::partition<Rest, Groups...> const& optimizer, parameter_list const& parameters,

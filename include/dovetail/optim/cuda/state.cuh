@@ -61,15 +61,19 @@ class state {
  public:
   state() = default;
   template <gradient_source Source>
-  state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source,
-        dovetail::cuda::device d)
-      : device_(d), plan_(p), layout_(std::move(layout)), tensors_(parameters), parameters_(parameters) {
+  state(parameter_list const& parameters, plan const& p, state_layout layout, Source const& source)
+      : device_(parameters.where().device),
+        plan_(p),
+        layout_(std::move(layout)),
+        tensors_(parameters),
+        parameters_(parameters) {
+    auto const& d = device_;
     source.check(parameters);
     auto const places = detail::places_of(parameters, source, layout_.group_of);
     begin_ = layout_.block ? block_layout(places, layout_.block)
                            : slot_layout(places, sizeof(typename detail::reader_type<Source>::type));
     bind(parameters, source);
-    optim::state const names({}, p, {});
+    optim::state const names(dovetail::parameter_list{}, p, {});
     for (std::size_t s = 0; s < p.slots; ++s) {
       slot_names_.push_back(names.slot_name(s));
       slots_.emplace_back(layout_.block ? 0 : begin_.back(), d);
@@ -97,6 +101,7 @@ class state {
   template <gradient_source Source = gradient::dense>
   void bind(parameter_list const& parameters, Source const& source = {}) {
     tensors_.check(parameters, "optim::cuda: the state");
+    check_device(parameters);
     source.check(parameters);
     device_.wait();
     gradient_size_ = sizeof(typename detail::reader_type<Source>::type);
@@ -119,6 +124,7 @@ class state {
   void check(parameter_list const& parameters, Source const& source, plan const& p, std::size_t kernel_bytes,
              std::size_t groups) const {
     tensors_.check(parameters, "optim::cuda: the state");
+    check_device(parameters);
     source.check(parameters);
     require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
                 plan_.slots == p.slots && plan_.passes == p.passes,
@@ -256,7 +262,7 @@ class state {
            dovetail::cuda::device_buffer<float>(static_cast<std::size_t>(layout[k].shape.size()), device_)});
   }
   optim::state empty_names() const {
-    parameter_list list;
+    dovetail::parameter_list list;
     for (auto const& x : parameters_) list.add(x.name, {}, {}, shape{0});
     return {list, plan_, std::vector<std::uint32_t>(list.size())};
   }
@@ -282,6 +288,13 @@ class state {
   void count_call() { ++calls_; }
 
  private:
+  void check_device(parameter_list const& parameters) const {
+    auto const& d = parameters.where().device;
+    require(d.index == device_.index && d.stream == device_.stream, "optim::cuda: the state was made on device ",
+            device_.index, ", the list is of device ", d.index,
+            d.index == device_.index ? ", and of another stream" : "",
+            ": make it with the device and stream of init()");
+  }
   optim::state empty_host() const {
     optim::state h(parameters_, plan_, layout_.group_of);
     for (std::size_t a = 0; a < arrays_.size(); ++a) {

@@ -13,6 +13,7 @@
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/simd.hpp>
+#include <dovetail/optim/engine/driver.hpp>
 #include <dovetail/optim/engine/pass_loop.hpp>
 #include <dovetail/optim/engine/plan.hpp>
 #include <dovetail/optim/engine/stage_calls.hpp>
@@ -32,13 +33,14 @@ namespace detail {
 /// A thread gets at least this many elements: about 100 us of work.
 inline constexpr std::size_t grain = std::size_t{1} << 16;
 
-/// Slots and weights in fp32, where the loops find them.
+/// Slots and weights as they are, where the loops find them.
 struct plain_store {
   static constexpr bool plain = true;
 
   /// f(its place in the tensor, value) for each value of a slot of tensor i.
-  template <class F>
-  void each_of_slot(state& s, std::size_t slot, parameter_list const& parameters, std::size_t i, F const& f) const {
+  template <class T, class F>
+  void each_of_slot(basic_state<T>& s, std::size_t slot, basic_parameter_list<T> const& parameters, std::size_t i,
+                    F const& f) const {
     auto const values = s.slot(slot).subspan(parameters.offset(i), parameters[i].size());
     for (std::size_t at = 0; at < values.size(); ++at) f(at, values[at]);
   }
@@ -46,63 +48,42 @@ struct plain_store {
 
 /// One step of a flow with one value of hyperparameters per group. `Lanes` keeps apart what was compiled with other
 /// flags.
-template <class Flow, std::size_t Groups, gradient_source Source, class Store = plain_store,
+template <class T, class Flow, std::size_t Groups, class Source, class Store = plain_store,
           int Lanes = simd::pack::lanes>
 class engine {
+  using list = basic_parameter_list<T>;
+  using state = basic_state<T>;
+
  public:
   using kernels = typename Flow::kernels;
   static constexpr plan all = Flow::make();
 
-  engine(std::array<kernels, Groups> const& groups, parameter_list const& parameters, state& s, Source const& source,
+  engine(std::array<kernels, Groups> const& groups, list const& parameters, state& s, Source const& source,
          step_context const& context, Store const& store = {})
       : groups_(groups), parameters_(parameters), state_(s), source_(source), context_(context), store_(store) {}
 
   /// False if the step was skipped; state and weights are then as before.
-  bool run() { return run_from<0>(); }
+  bool run() { return run_passes<Flow>(*this); }
   /// The gradient's norm, if the chain measures it, and -1 otherwise.
   double gradient_norm() const { return gradient_norm_; }
 
- private:
-  template <std::size_t P>
-  using loop = pass_loop<Flow, P, Source>;
-
-  template <std::size_t P>
-  bool run_from() {
-    if constexpr (P == all.passes) {
-      return true;
-    } else if constexpr (all.pass[P].stores && all.by_tensor) {
-      for (std::size_t i = 0; i < parameters_.size(); ++i) [&]<std::size_t... Q>(std::index_sequence<Q...>) {
-          (run_on_tensor<P + Q>(i), ...);
-        }
-      (std::make_index_sequence<all.passes - P>{});
-      return true;
-    } else {
-      return run_pass<P>() && run_from<P + 1>();
-    }
+  // ---- for the driver
+  static constexpr bool by_tensor = true;  // while it is in the cache
+  template <class F>
+  void each_tensor(F const& f) const {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) f(i);
   }
   template <std::size_t P>
-  bool run_pass() {
-    if constexpr (all.pass[P].reduces) {
-      auto const& first_block = state_.room().first_block;
-      parallel_for(context_.threads, first_block.back(), grain / reduction_block, [&](range r) { over_blocks<P>(r); });
-      return add_blocks<P>();
-    } else {
-      if constexpr (Store::plain)
-        parallel_for(context_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
-      else
-        parallel_for(context_.threads, state_.room().first_block.back(), grain / reduction_block,
-                     [&](range r) { over_blocks<P>(r); });
-      if constexpr (all.pass[P].stores) {
-        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, false);
-        each_tensorwise<P>([&](auto stage) { map_all<stage>(); });
-        for (std::size_t i = 0; i < parameters_.size(); ++i) turn_update(i, true);
-      }
-      return true;
-    }
+  void launch() {
+    if constexpr (all.pass[P].reduces || !Store::plain)
+      parallel_for(context_.threads, state_.scratch().first_block.back(), grain / reduction_block,
+                   [&](range r) { over_blocks<P>(r); });
+    else
+      parallel_for(context_.threads, parameters_.flat_size(), grain, [&](range r) { apply<P>(r); });
   }
   template <std::size_t P>
-  void run_on_tensor(std::size_t i) {
-    auto const& first = state_.room().first_block;
+  void launch(std::size_t i) {
+    auto const& first = state_.scratch().first_block;
     if constexpr (Store::plain)
       parallel_for(context_.threads, parameters_[i].size(), grain, [&](range r) {
         apply<P>({parameters_.offset(i) + r.begin, parameters_.offset(i) + r.end});
@@ -111,15 +92,27 @@ class engine {
       parallel_for(context_.threads, first[i + 1] - first[i], grain / reduction_block, [&](range r) {
         over_blocks<P>({first[i] + r.begin, first[i] + r.end});
       });
-    if constexpr (all.pass[P].stores) {
-      turn_update(i, false);
-      each_tensorwise<P>([&](auto stage) {
-        observe<stage>(i);
-        map<stage>(i);
-      });
-      turn_update(i, true);
-    }
   }
+  template <std::size_t P>
+  bool fold() {
+    return add_blocks<P>();
+  }
+  template <std::size_t P>
+  void map() {
+    each_tensor([&](std::size_t i) { turn_update(i, false); });
+    each_tensorwise<Flow, P>([&](auto stage) { map_all<stage>(); });
+    each_tensor([&](std::size_t i) { turn_update(i, true); });
+  }
+  template <std::size_t P>
+  void map(std::size_t i) {
+    turn_update(i, false);
+    each_tensorwise<Flow, P>([&](auto stage) { map_one<stage>(i); });
+    turn_update(i, true);
+  }
+
+ private:
+  template <std::size_t P>
+  using loop = pass_loop<T, Flow, P, Source>;
 
   /// A pass without sums over flat indices r, in runs that are as long as memory allows.
   template <std::size_t P>
@@ -142,7 +135,7 @@ class engine {
   }
   /// Tensor i continues the run of n elements that began in tensor `first`.
   template <std::size_t P, class Cursor, class Gradient>
-  bool joins(std::size_t first, std::size_t i, float const* weight, Cursor const& input, Gradient const& gradient,
+  bool joins(std::size_t first, std::size_t i, T const* weight, Cursor const& input, Gradient const& gradient,
              std::size_t n) const {
     if (parameters_[i].size() == 0) return true;
     for (std::size_t p = 0; p < P; ++p)
@@ -156,15 +149,15 @@ class engine {
   template <std::size_t P>
   void over_blocks(range r) {
     if (r.empty()) return;
-    auto& room = state_.room();
-    auto const& first = room.first_block;
+    auto& scratch = state_.scratch();
+    auto const& first = scratch.first_block;
     auto i = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), r.begin) - first.begin()) - 1;
     for (std::size_t b = r.begin; b < r.end; ++i) {
       if (first[i + 1] == b) continue;  // an empty tensor
       for (; b < std::min(r.end, first[i + 1]); ++b) {
         std::size_t const at = (b - first[i]) * reduction_block;
         auto const s = block<P>(i, at, std::min(reduction_block, parameters_[i].size() - at));
-        if constexpr (all.pass[P].reduces) std::copy(s.begin(), s.end(), room.blocks.data() + width * b);
+        if constexpr (all.pass[P].reduces) std::copy(s.begin(), s.end(), scratch.blocks.data() + width * b);
       }
     }
   }
@@ -177,7 +170,7 @@ class engine {
                                    input_at<P>(i, flat),
                                    gradient_at<P>(i, flat),
                                    context_.gradient_factor,
-                                   Store::plain ? slots_at(flat) : std::array<float*, Flow::slots>{},
+                                   Store::plain ? slots_at(flat) : std::array<T*, Flow::slots>{},
                                    Store::plain ? nullptr : update_at(i, flat)};
     if constexpr (Store::plain)
       return loop<P>::run(k, factors_of(i), a, n);
@@ -189,13 +182,14 @@ class engine {
   /// decides whether the step is skipped, and the factors that waited for these sums.
   template <std::size_t P>
   bool add_blocks() {
-    auto& room = state_.room();
+    auto& scratch = state_.scratch();
     constexpr std::size_t count = all.pass[P].sums();
-    auto const tensors = room.tensors.span().subspan(0, count * parameters_.size());
+    auto const tensors = scratch.tensors.span().subspan(0, count * parameters_.size());
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       for (std::size_t k = 0; k < count; ++k) {
         double sum = 0;
-        for (std::size_t b = room.first_block[i]; b < room.first_block[i + 1]; ++b) sum += room.blocks[width * b + k];
+        for (std::size_t b = scratch.first_block[i]; b < scratch.first_block[i + 1]; ++b)
+          sum += scratch.blocks[width * b + k];
         tensors[count * i + k] = sum;
       }
     if (all.pass[P].per_tensor && context_.all_reduce_sums) context_.all_reduce_sums(tensors);
@@ -204,7 +198,7 @@ class engine {
       for (std::size_t k = 0; k < count; ++k) total[k] += tensors[count * i + k];
     if (!all.pass[P].per_tensor && context_.all_reduce_sums) context_.all_reduce_sums(total);
     if constexpr (P == all.gradient_pass()) gradient_norm_ = std::sqrt(total[0]);
-    if (all.pass[P].skips(total[0])) return false;
+    if (all.pass[P].skips(total[0], std::is_same_v<T, double>)) return false;
     [&]<std::size_t... S>(std::index_sequence<S...>) { (decide<P, S>(tensors.data(), total.data()), ...); }
     (std::make_index_sequence<Flow::stages>{});
     return true;
@@ -232,7 +226,7 @@ class engine {
           auto const factors = factor_of<stage>(std::get<S>(groups_[state_.group(i)]),
                                                 (stage::needs.per_tensor ? tensors + count * i : total) + own,
                                                 now.data(), std::make_index_sequence<scalars>{});
-          float* const to = state_.room().factors.data() + Flow::factors * i + Flow::first_factor[S];
+          float* const to = state_.scratch().factors.data() + Flow::factors * i + Flow::first_factor[S];
           if constexpr (std::is_arithmetic_v<decltype(factors)>)
             *to = static_cast<float>(factors);
           else
@@ -250,35 +244,28 @@ class engine {
 
   // ---- tensorwise stages
 
-  template <std::size_t P, class F>
-  static void each_tensorwise(F const& f) {
-    [&]<std::size_t... S>(std::index_sequence<S...>) {
-      (f(std::integral_constant<std::size_t, all.pass[P].end + S>{}), ...);
-    }
-    (std::make_index_sequence<all.pass[P].tensorwise_end - all.pass[P].end>{});
-  }
   template <std::size_t S>
   auto const& whole(std::size_t i) const {
     return *std::get<S>(groups_[state_.group(i)]).stage;
   }
   template <std::size_t S>
-  tensor_update view(std::size_t i) {
+  auto view(std::size_t i) {
     auto const& p = parameters_[i];
     std::size_t const at = parameters_.offset(i);
-    std::span<float const> weight = p.weight;
+    std::span<T const> weight = p.weight;
     if (p.transposed) {
       auto const rows = room_to_turn(p.size());
-      turn(p.logical_shape(), weight.data(), rows.data());
+      turn<T>(p.logical_shape(), weight.data(), rows.data());
       weight = rows;
     }
-    tensor_update t{p.name,
-                    p.logical_shape(),
-                    state_.steps() + 1,
-                    context_.threads,
-                    weight,
-                    {update_at(i, at), p.size()},
-                    state_.arrays(S, i),
-                    {state_.room().work, context_.threads}};
+    basic_tensor_update<basic_host_algebra<T>> t{p.name,
+                                                 p.logical_shape(),
+                                                 state_.steps() + 1,
+                                                 context_.threads,
+                                                 weight,
+                                                 {update_at(i, at), p.size()},
+                                                 state_.arrays(S, i),
+                                                 {state_.scratch().work, context_.threads}};
     if (!all.by_tensor && i + 1 < parameters_.size()) {
       t.next_name = &parameters_[i + 1].name;
       t.next_update = {t.update.data() + p.size(), parameters_[i + 1].size()};
@@ -286,9 +273,9 @@ class engine {
     return t;
   }
   /// Kept from step to step.
-  std::span<float> room_to_turn(std::size_t n) {
-    auto& turned = state_.room().turned;
-    if (turned.size() < n) turned = buffer<float>(n);
+  std::span<T> room_to_turn(std::size_t n) {
+    auto& turned = state_.scratch().turned;
+    if (turned.size() < n) turned = buffer<T>(n);
     return turned.span().first(n);
   }
   /// Turns the update of a column-major tensor into rows, which tensorwise stages see, or back.
@@ -296,29 +283,29 @@ class engine {
     auto const& p = parameters_[i];
     if (!p.transposed || p.size() == 0) return;
     auto const copy = room_to_turn(p.size());
-    float* const update = update_at(i, parameters_.offset(i));
+    T* const update = update_at(i, parameters_.offset(i));
     std::copy_n(update, p.size(), copy.data());
-    turn(p.logical_shape(), copy.data(), update, back);
+    turn<T>(p.logical_shape(), copy.data(), update, back);
   }
+  /// A stage's calls for tensor i, which has nothing to solve.
   template <std::size_t S>
-  void observe(std::size_t i) {
-    if constexpr (requires { whole<S>(i).observe(view<S>(i)); })
-      if (parameters_[i].size()) whole<S>(i).observe(view<S>(i));
-  }
-  template <std::size_t S>
-  void map(std::size_t i) {
-    if constexpr (requires { whole<S>(i).apply(view<S>(i)); })
-      if (parameters_[i].size()) whole<S>(i).apply(view<S>(i));
+  void map_one(std::size_t i) {
+    if (!parameters_[i].size()) return;
+    using stage = typename Flow::template stage<S>;
+    auto const& own = whole<S>(i);
+    if constexpr (observes_with<stage, decltype(view<S>(i))>) own.observe(view<S>(i));
+    if constexpr (applies_with<stage, decltype(view<S>(i))>) own.apply(view<S>(i));
   }
   template <std::size_t S>
   void map_all() {
-    for (std::size_t i = 0; i < parameters_.size(); ++i) observe<S>(i);
-    using stage = typename Flow::template stage<S>;
-    if constexpr (stage_traits<stage>::solves)
-      divide_work(
-          parameters_, context_, state_.steps() + 1, [&](std::size_t i) -> stage const& { return whole<S>(i); },
-          [&](std::size_t i) { return view<S>(i); });
-    for (std::size_t i = 0; i < parameters_.size(); ++i) map<S>(i);
+    auto const stage = [&](std::size_t i) -> auto const& { return whole<S>(i); };
+    auto const tensor = [&](std::size_t i) { return view<S>(i); };
+    map_tensors(stage, parameters_, tensor, [&](auto const& of) {
+      if constexpr (std::is_same_v<T, float>)  // what ranks divide
+        divide_work(parameters_, context_, state_.steps() + 1, of, tensor);
+      else
+        solve_all(of, parameters_, tensor, state_.steps() + 1);
+    });
   }
 
   // ---- where things are
@@ -328,7 +315,7 @@ class engine {
   template <std::size_t P>
   auto input_at(std::size_t tensor, std::size_t flat) const {
     if constexpr (all.pass[P].from_update)
-      return gradient::dense::cursor{update_at(tensor, flat)};
+      return gradient::dense::cursor_of<T>{update_at(tensor, flat)};
     else
       return source_.at(parameters_, tensor).advanced(flat - parameters_.offset(tensor));
   }
@@ -340,15 +327,15 @@ class engine {
       return no_cursor{};
   }
   /// Where the update of a flat index in some tensor is stored.
-  float* update_at([[maybe_unused]] std::size_t tensor, [[maybe_unused]] std::size_t flat) const {
+  T* update_at([[maybe_unused]] std::size_t tensor, [[maybe_unused]] std::size_t flat) const {
     if constexpr (all.tensorwise == 0)
       return nullptr;
     else
-      return state_.room().update.data() + flat - (all.by_tensor ? parameters_.offset(tensor) : 0);
+      return state_.scratch().update.data() + flat - (all.by_tensor ? parameters_.offset(tensor) : 0);
   }
-  float const* factors_of(std::size_t tensor) const { return state_.room().factors.data() + Flow::factors * tensor; }
-  std::array<float*, Flow::slots> slots_at(std::size_t flat) {
-    std::array<float*, Flow::slots> p{};
+  float const* factors_of(std::size_t tensor) const { return state_.scratch().factors.data() + Flow::factors * tensor; }
+  std::array<T*, Flow::slots> slots_at(std::size_t flat) {
+    std::array<T*, Flow::slots> p{};
     for (std::size_t s = 0; s < Flow::slots; ++s) p[s] = state_.slot(s).data() + flat;
     return p;
   }
@@ -363,7 +350,7 @@ class engine {
   }
 
   std::array<kernels, Groups> const& groups_;
-  parameter_list const& parameters_;
+  list const& parameters_;
   state& state_;
   Source const& source_;
   step_context const& context_;

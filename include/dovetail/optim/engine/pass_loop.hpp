@@ -20,13 +20,13 @@ namespace dovetail::optim {
 namespace detail {
 
 /// The cursor of a pass's first load.
-template <class Source, bool Stored>
+template <class T, class Source, bool Stored>
 struct cursor_type {
-  using type = decltype(std::declval<Source const&>().at(std::declval<parameter_list const&>(), 0));
+  using type = decltype(std::declval<Source const&>().at(std::declval<basic_parameter_list<T> const&>(), 0));
 };
-template <class Source>
-struct cursor_type<Source, true> {
-  using type = gradient::dense::cursor;
+template <class T, class Source>
+struct cursor_type<T, Source, true> {
+  using type = gradient::dense::cursor_of<T>;
 };
 /// The cursor of what a pass does not load.
 struct no_cursor {
@@ -38,39 +38,35 @@ struct no_cursor {
 /// Elements by which loops ask for memory early.
 inline constexpr std::size_t ahead = 512;
 
-template <std::size_t Slots, class Cursor, class Gradient>
+template <class T, std::size_t Slots, class Cursor, class Gradient>
 struct arrays {
-  float* weight;
+  T* weight;
   Cursor input;       ///< the gradient, or the stored update
   Gradient gradient;  ///< the gradient, if the pass loads both
   float factor;       ///< of gradients
-  std::array<float*, Slots> slot;
-  float* update = nullptr;  ///< where the pass stores it, if it does
+  std::array<T*, Slots> slot;
+  T* update = nullptr;  ///< where the pass stores it, if it does
 };
 
-/// Pass P of a flow over n elements that lie contiguously in every array.
-template <class Flow, std::size_t P, class Source, int Lanes = simd::pack::lanes>
+/// Pass P of a flow over n elements of type T that lie contiguously in every array.
+template <class T, class Flow, std::size_t P, class Source, int Lanes = simd::pack::lanes>
 struct pass_loop {
   static constexpr plan all = Flow::make();
   static constexpr pass_plan pass = all.pass[P];
-  static constexpr std::size_t slots = Flow::slots, round = 16;
+  static constexpr std::size_t slots = Flow::slots, round = 64 / sizeof(T);  // a cache line
   static constexpr std::uint64_t input_bit = pass.from_update ? update_bit : gradient_bit;
   using kernels = typename Flow::kernels;
   static constexpr bool both = all.loads_both(P);
   using sums = std::array<double, pass.sums()>;
-  using cursor = typename cursor_type<Source, pass.from_update>::type;
-  using gradient_cursor = std::conditional_t<both, typename cursor_type<Source, false>::type, no_cursor>;
-  using view = arrays<slots, cursor, gradient_cursor>;
+  using cursor = typename cursor_type<T, Source, pass.from_update>::type;
+  using gradient_cursor = std::conditional_t<both, typename cursor_type<T, Source, false>::type, no_cursor>;
+  using view = arrays<T, slots, cursor, gradient_cursor>;
   static constexpr bool reads(std::uint64_t bit) { return (pass.reads & bit) != 0; }
   static constexpr bool writes(std::uint64_t bit) { return (pass.writes & bit) != 0; }
 
   /// `factors` of all stages; `update` is where the pass stores it, if it does.
   static sums run(kernels const& k, float const* factors, view const& a, std::size_t n) {
-#if DOVETAIL_WIDE_LOOPS
-    auto const loop = __builtin_cpu_supports("avx2") ? wide_loop : narrow_loop;
-#else
-    auto const loop = narrow_loop;
-#endif
+    auto const loop = best_loop();
     std::size_t const whole = n - n % round;
     sums s{};
     if (whole) s = loop(k, factors, a, whole, round);
@@ -87,15 +83,24 @@ struct pass_loop {
   }
 
  private:
+  using loop_type = sums (*)(kernels const&, float const*, view const&, std::size_t, std::size_t);
+  static loop_type best_loop() {
+#if DOVETAIL_WIDE_LOOPS
+    if constexpr (std::is_same_v<T, float>)  // a step of doubles waits for memory in narrow registers, too
+      if (__builtin_cpu_supports("avx2")) return wide_loop;
+#endif
+    return narrow_loop;
+  }
+
   /// The rest of fewer than `round` elements goes through the same machine code, on padded copies.
   template <class Loop>
   static sums tail(Loop const& loop, kernels const& k, float const* f, view const& a, std::size_t at, std::size_t n) {
-    alignas(64) float copies[2 + slots][round] = {};
+    alignas(64) T copies[2 + slots][round] = {};
     alignas(64) std::byte room[64], second[both ? 64 : 1];
     view b{
         copies[0],        a.input.advanced(at).padded(n, room), a.gradient.advanced(at).padded(n, second), a.factor, {},
         copies[1 + slots]};
-    std::size_t const bytes = n * sizeof(float);
+    std::size_t const bytes = n * sizeof(T);
     if constexpr (reads(weight_bit)) std::memcpy(copies[0], a.weight + at, bytes);
     for (std::size_t i = 0; i < slots; ++i) {
       b.slot[i] = copies[1 + i];
@@ -118,7 +123,7 @@ struct pass_loop {
 #endif
   DOVETAIL_ONE_COPY static sums narrow_loop(kernels const& k, float const* factors, view const& a, std::size_t n,
                                             std::size_t counted) {
-    return loop<simd::pack>(k, factors, a, n, counted);
+    return loop<simd::pack_of<T>>(k, factors, a, n, counted);
   }
 #if DOVETAIL_WIDE_LOOPS
   __attribute__((target("avx2"), flatten)) DOVETAIL_ONE_COPY static sums wide_loop(kernels const& k,
@@ -131,7 +136,7 @@ struct pass_loop {
 
   template <class Pack, class Cursor>
   DOVETAIL_INLINE static Pack load_input(Cursor const& input, std::size_t i) {
-    if constexpr (std::is_same_v<Pack, simd::pack>)
+    if constexpr (std::is_same_v<Pack, simd::pack_of<T>>)
       return input.load(i);
     else if constexpr (std::is_same_v<Cursor, gradient::dense::cursor>)
       return Pack::load(input.data + i);
@@ -144,7 +149,7 @@ struct pass_loop {
     using pack = Pack;
     using traits = simd::loop_traits<Pack>;
     constexpr std::size_t lanes = pack::lanes, unroll = round / lanes, turns = traits::turns;
-    // Local copies: stores to float arrays cannot change them, so they stay in registers.
+    // Local copies: stores to arrays cannot change them, so they stay in registers.
     kernels const k = kernel;
     auto const arrays = a;
     pack f[Flow::factors + 1];

@@ -48,10 +48,10 @@ struct pass_plan {
   // What a reducing pass adds up: the squares of the update and of the weights, then what a stage measures itself.
   bool per_tensor = false, update_norm = false, weight_norm = false;
   std::size_t measured = 0;
-  /// True if the step must be skipped, from the sum of the update's squares.
-  DOVETAIL_HD constexpr bool skips(double squares) const {
+  /// True if the step must be skipped, from the sum of the squares of an update of floats or `doubles`.
+  DOVETAIL_HD constexpr bool skips(double squares, bool doubles = false) const {
     // By bits, which order what is not negative, infinity and NaN above all numbers: whatever the compiler's flags.
-    double const most = guards ? 3.40282347e38 : 1.7976931348623157e308;
+    double const most = guards && !doubles ? 3.40282347e38 : 1.7976931348623157e308;
     return can_skip && dovetail::detail::bits_of<std::uint64_t>(squares) > std::bit_cast<std::uint64_t>(most);
   }
   constexpr std::size_t own_sums() const { return std::size_t{update_norm} + std::size_t{weight_norm}; }

@@ -15,14 +15,18 @@
 // stage.hpp says is checked in optim/engine/stage_check.hpp.
 
 namespace dovetail {
-struct kfac_statistics;
+template <class T>
+struct basic_kfac_statistics;
+using kfac_statistics = basic_kfac_statistics<float>;
 struct shape;
 }  // namespace dovetail
 
 namespace dovetail::optim {
 
 // optim/tensorwise.hpp
-class host_algebra;
+template <class T>
+class basic_host_algebra;
+using host_algebra = basic_host_algebra<float>;
 template <class Algebra>
 struct basic_tensor_update;
 using tensor_update = basic_tensor_update<host_algebra>;

@@ -25,7 +25,8 @@ namespace detail {
 
 /// Throws argument_error unless the tensor that begins where the layer says (null: none does) is its weight {out, in}:
 /// what a rule keeps of a layer is sized by that, and what is read of `f` by both.
-DOVETAIL_COLD inline void check_layer(kfac_statistics const& f, shape const* weight, char const* whose) {
+template <class T>
+DOVETAIL_COLD void check_layer(basic_kfac_statistics<T> const& f, shape const* weight, char const* whose) {
   auto const rows = weight ? static_cast<std::int64_t>(tensor_update::rows_of(*weight)) : 0;
   require(weight && weight->size() > 0 && f.in > 0 && rows == f.out && weight->size() / rows == f.in, whose,
           ": a layer of ", f.in, " inputs and ", f.out, " outputs was observed at flat index ", f.first,
@@ -49,7 +50,8 @@ inline constexpr bool applies_with = requires(S const& s, Tensor const& t) {
   s.apply(t);
 };
 template <class S, class Tensor>
-inline constexpr bool collects_with = requires(S const& s, Tensor const& t, kfac_statistics const& f) {
+inline constexpr bool collects_with = requires(S const& s, Tensor const& t,
+                                               basic_kfac_statistics<typename Tensor::real> const& f) {
   s.collect(t, f);
 };
 /// A stage that does with such a tensor all that it does on the host.
@@ -61,7 +63,8 @@ inline constexpr bool written_for =
 
 /// Copies a column-major tensor row by row, or with `back` one in rows into columns; `shape` is the tensor's as it was
 /// registered. Both have room for it and do not overlap.
-DOVETAIL_COLD inline void turn(dovetail::shape const& shape, float const* from, float* to, bool back = false) {
+template <class T>
+DOVETAIL_COLD void turn(dovetail::shape const& shape, T const* from, T* to, bool back = false) {
   std::size_t step[dovetail::shape::max_rank]{}, at[dovetail::shape::max_rank]{}, size = 1;
   for (int d = 0; d < shape.rank; ++d) {  // by the distances of a column-major tensor's elements
     step[d] = size;
@@ -96,18 +99,18 @@ inline std::vector<int> owners(std::span<double const> costs, int ranks) {
 }
 
 /// True if a stage's solve has something to do for a tensor in this step.
-template <class Stage, class Step>
-bool has_work(Stage const& stage, parameter const& p, Step const& step) {
+template <class Stage, class T, class Step>
+bool has_work(Stage const& stage, basic_parameter<T> const& p, Step const& step) {
   if (p.size() == 0) return false;
   if constexpr (requires { stage.due(step); })
     if (!stage.due(step)) return false;
   return stage.cost(p.logical_shape()) > 0;
 }
 
-/// A stage's calls of one step, all of its work done here; stage(i) and view(i) are tensor i's, the latter its
-/// basic_tensor_update.
-template <class Stage, class View>
-void map_tensors(Stage const& stage, parameter_list const& parameters, View const& view) {
+/// A stage's calls of one step; stage(i) and view(i) are tensor i's, the latter its basic_tensor_update. solve(stage)
+/// has the stage's work done, if it has any.
+template <class Stage, class List, class View, class Solve>
+void map_tensors(Stage const& stage, List const& parameters, View const& view, Solve const& solve) {
   auto const each = [&](auto const& f) {
     for (std::size_t i = 0; i < parameters.size(); ++i)
       if (parameters[i].size()) f(i);
@@ -115,12 +118,14 @@ void map_tensors(Stage const& stage, parameter_list const& parameters, View cons
   using stage_type = std::remove_cvref_t<decltype(stage(0))>;
   using tensor = decltype(view(0));
   if constexpr (observes_with<stage_type, tensor>) each([&](std::size_t i) { stage(i).observe(view(i)); });
-  if constexpr (stage_traits<stage_type>::solves)
-    each([&](std::size_t i) {
-      auto const t = view(i);
-      if (has_work(stage(i), parameters[i], t.step)) stage(i).solve(t);
-    });
+  if constexpr (stage_traits<stage_type>::solves) solve(stage);
   if constexpr (applies_with<stage_type, tensor>) each([&](std::size_t i) { stage(i).apply(view(i)); });
+}
+/// All of a stage's work in a step, here.
+template <class Stage, class List, class View, class Step>
+void solve_all(Stage const& stage, List const& parameters, View const& view, Step const& step) {
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    if (has_work(stage(i), parameters[i], step)) stage(i).solve(view(i));
 }
 
 /// Has every tensor's solve done by one rank, and gives its solution to all.
@@ -128,11 +133,7 @@ template <class Stage, class View>
 void divide_work(parameter_list const& parameters, step_context const& context, std::int64_t step, Stage const& stage,
                  View const& view) {
   auto const& ranks = context.preconditioning;
-  if (ranks.ranks <= 1) {
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-      if (has_work(stage(i), parameters[i], step)) stage(i).solve(view(i));
-    return;
-  }
+  if (ranks.ranks <= 1) return solve_all(stage, parameters, view, step);
   std::vector<double> costs(parameters.size());
   for (std::size_t i = 0; i < parameters.size(); ++i)
     if (has_work(stage(i), parameters[i], step)) costs[i] = stage(i).cost(parameters[i].logical_shape());

@@ -17,9 +17,10 @@
 // Where the numbers of a tensorwise stage are, and all that it may do to them. The same stage runs on the host and on a
 // device, because it never looks at a number itself: it asks the algebra of its tensor_update. An algebra has
 //
+//   real                          the type of its numbers: float, or on the host double
 //   span, const_span              numbers in a row, somewhere; cut by first(n), subspan(at[, n])
 //   number                        one number in double precision, which may not have been worked out yet
-//   work(n)                       room for n floats until the next call, kept from step to step
+//   work(n)                       room for n numbers until the next call, kept from step to step
 //   fill(x, value), copy(from, to)
 //   map(out, f, in…)              out[i] <- f(in[i]…), f a function of a number type T (core/simd.hpp)
 //   each_four(x, f)               f(b, elements, n) for elements [4 b, 4 b + n), n <= 4
@@ -40,65 +41,74 @@
 namespace dovetail::optim {
 
 /// One piece of a tensor's state.
-struct tensor_array {
+template <class T>
+struct basic_tensor_array {
   std::string name;
   dovetail::shape shape;
-  buffer<float> values;
-  friend bool operator==(tensor_array const&, tensor_array const&) = default;
+  buffer<T> values;
+  friend bool operator==(basic_tensor_array const&, basic_tensor_array const&) = default;
 };
+using tensor_array = basic_tensor_array<float>;
 
 namespace detail {
 
-inline void scale(std::span<float> x, double factor) {
-  auto const f = static_cast<float>(factor);
+template <class T>
+void scale(std::span<T> x, double factor) {
+  using pack = simd::pack_of<T>;
+  auto const f = static_cast<T>(factor);
   map(
-      x, [f](simd::pack u) { return f * u; }, x);
+      x, [f](pack u) { return f * u; }, x);
 }
 
 /// Row `index` of matrices with `columns` columns, in the host's memory.
-struct host_row {
+template <class T>
+struct basic_host_row {
+  using const_span = std::span<T const>;
   std::size_t index, columns;
 
-  template <class T>
-  std::span<T> of(std::span<T> x) const {
+  template <class Number>
+  std::span<Number> of(std::span<Number> x) const {
     return x.subspan(index * columns, columns);
   }
-  static std::span<float const> all(std::span<float const> per_column) { return per_column; }
-  float get(std::span<float const> per_row) const { return per_row[index]; }
-  void set(std::span<float> per_row, float x) const { per_row[index] = x; }
+  static const_span all(const_span per_column) { return per_column; }
+  T get(const_span per_row) const { return per_row[index]; }
+  void set(std::span<T> per_row, T x) const { per_row[index] = x; }
   static double value(double number) { return number; }
 
-  static double sum(std::span<float const> x) { return detail::sum(x); }
-  static double sum_of_squares(std::span<float const> x) { return detail::sum_of_squares(x); }
-  static void scale(std::span<float> x, double factor) { detail::scale(x, factor); }
+  static double sum(const_span x) { return detail::sum(x); }
+  static double sum_of_squares(const_span x) { return detail::sum_of_squares(x); }
+  static void scale(std::span<T> x, double factor) { detail::scale(x, factor); }
   template <class F, class... In>
-  static void map(std::span<float> out, F const& f, In const&... in) {
+  static void map(std::span<T> out, F const& f, In const&... in) {
     detail::map(out, f, in...);
   }
   template <class F, class... In>
-  static float largest(F const& f, std::span<float const> first, In const&... in) {
+  static T largest(F const& f, const_span first, In const&... in) {
     return largest_of(f, first, in...);
   }
 };
+using host_row = basic_host_row<float>;
 
 }  // namespace detail
 
 /// The algebra of the host's memory: loops over spans.
-class host_algebra {
+template <class T>
+class basic_host_algebra {
  public:
-  using span = std::span<float>;
-  using const_span = std::span<float const>;
+  using real = T;
+  using span = std::span<T>;
+  using const_span = std::span<T const>;
   using number = double;
-  using array = tensor_array;
+  using array = basic_tensor_array<T>;
   using step_number = std::int64_t;
 
-  host_algebra(std::vector<float>& memory, int threads) : memory_(&memory), threads_(threads) {}
+  basic_host_algebra(std::vector<T>& memory, int threads) : memory_(&memory), threads_(threads) {}
 
   span work(std::size_t n) const {
     if (memory_->size() < n) memory_->resize(n);
     return {memory_->data(), n};
   }
-  static void fill(span x, float value) { std::fill(x.begin(), x.end(), value); }
+  static void fill(span x, T value) { std::fill(x.begin(), x.end(), value); }
   static void copy(const_span from, span to) { std::copy(from.begin(), from.end(), to.begin()); }
 
   template <class F, class... In>
@@ -119,33 +129,34 @@ class host_algebra {
     if (double const factor = f(numbers...); factor != 1) detail::scale(x, factor);
   }
   static double value(number x) { return x; }
-  static float value(const_span x, std::size_t i) { return x[i]; }
+  static T value(const_span x, std::size_t i) { return x[i]; }
 
   template <class F>
   void each_row(std::size_t rows, std::size_t columns, F const& f) const {
     std::size_t const least = (std::size_t{1} << 16) / std::max<std::size_t>(1, columns) + 1;
     parallel_for(threads_, rows, least, [&](range part) {
-      for (std::size_t r = part.begin; r < part.end; ++r) f(detail::host_row{r, columns});
+      for (std::size_t r = part.begin; r < part.end; ++r) f(detail::basic_host_row<T>{r, columns});
     });
   }
   template <class Fold, class F>
   static void fold_columns(std::size_t rows, std::size_t columns, span totals, Fold const& fold, const_span x,
                            const_span per_row, const_span per_column, F const& f) {
+    using pack = simd::pack_of<T>;
     for (std::size_t r = 0; r < rows; ++r) {  // row by row, while it is in the cache
-      detail::host_row const row{r, columns};
-      float const own = row.get(per_row);
+      detail::basic_host_row<T> const row{r, columns};
+      T const own = row.get(per_row);
       detail::map(
           totals,
-          [&](simd::pack total, simd::pack y, simd::pack c)
-              __attribute__((always_inline)) { return fold(total, y, simd::pack(own), c); },
+          [&](pack total, pack y, pack c) __attribute__((always_inline)) { return fold(total, y, pack(own), c); },
           const_span(totals), row.of(x), per_column);
       f(row);
     }
   }
 
  private:
-  std::vector<float>* memory_;
+  std::vector<T>* memory_;
   int threads_;
 };
+using host_algebra = basic_host_algebra<float>;
 
 }  // namespace dovetail::optim

@@ -13,68 +13,78 @@
 namespace dovetail::optim::detail {
 
 /// Calls body(i, load, n) for registers of elements, load(span) being elements [i, i + n) of a span, zeros behind n.
-template <class Body>
+template <class T, class Body>
 DOVETAIL_INLINE void each_pack(std::size_t size, Body const& body) {
-  constexpr std::size_t lanes = simd::pack::lanes;
+  using pack = simd::pack_of<T>;
+  constexpr std::size_t lanes = pack::lanes;
   std::size_t i = 0;
   for (; i + lanes <= size; i += lanes)
     body(
-        i, [i](std::span<float const> x) __attribute__((always_inline)) { return simd::pack::load(x.data() + i); },
-        lanes);
+        i, [i](std::span<T const> x) __attribute__((always_inline)) { return pack::load(x.data() + i); }, lanes);
   if (std::size_t const n = size - i)
     body(
         i,
-        [i, n](std::span<float const> x) {
-          float room[lanes] = {};
-          std::memcpy(room, x.data() + i, n * sizeof(float));
-          return simd::pack::load(room);
+        [i, n](std::span<T const> x) {
+          T room[pack::lanes] = {};
+          std::memcpy(room, x.data() + i, n * sizeof(T));
+          return pack::load(room);
         },
         n);
 }
 
 /// out[i] = f(in[i]…); `out` may be one of the inputs.
-template <class F, class... In>
-inline void map(std::span<float> out, F const& f, In const&... in) {
-  each_pack(
+template <class T, class F, class... In>
+inline void map(std::span<T> out, F const& f, In const&... in) {
+  using pack = simd::pack_of<T>;
+  each_pack<T>(
       out.size(), [&](std::size_t i, auto const& load, std::size_t n) __attribute__((always_inline)) {
-        simd::pack const y = f(load(in)...);
-        if (n == static_cast<std::size_t>(simd::pack::lanes)) {
+        pack const y = f(load(in)...);
+        if (n == static_cast<std::size_t>(pack::lanes)) {
           y.store(out.data() + i);
         } else {
-          float room[simd::pack::lanes];
+          T room[pack::lanes];
           y.store(room);
-          std::memcpy(out.data() + i, room, n * sizeof(float));
+          std::memcpy(out.data() + i, room, n * sizeof(T));
         }
       });
 }
 
-/// The sum of a[i] b[i], in double precision.
-inline double dot(std::span<float const> a, std::span<float const> b) {
-  simd::product_sum sum;
-  each_pack(
+template <class T>
+double dot_of(std::span<T const> a, std::span<T const> b) {
+  typename simd::loop_traits<simd::pack_of<T>>::sum_type sum;
+  each_pack<T>(
       a.size(), [&](std::size_t, auto const& load, std::size_t)
                     __attribute__((always_inline)) { sum.add(load(a), load(b)); });
   return sum.total();
 }
-/// The sum of x[i], in double precision.
-inline double sum(std::span<float const> x) {
-  simd::product_sum sum;
-  each_pack(
+template <class T>
+double sum_of(std::span<T const> x) {
+  typename simd::loop_traits<simd::pack_of<T>>::sum_type sum;
+  each_pack<T>(
       x.size(), [&](std::size_t, auto const& load, std::size_t)
-                    __attribute__((always_inline)) { sum.add(load(x), 1.0f); });
+                    __attribute__((always_inline)) { sum.add(load(x), T{1}); });
   return sum.total();
 }
+// Overloads, so that what converts to a span may be given.
+/// The sum of a[i] b[i], in double precision.
+inline double dot(std::span<float const> a, std::span<float const> b) { return dot_of<float>(a, b); }
+inline double dot(std::span<double const> a, std::span<double const> b) { return dot_of<double>(a, b); }
+/// The sum of x[i], in double precision.
+inline double sum(std::span<float const> x) { return sum_of<float>(x); }
+inline double sum(std::span<double const> x) { return sum_of<double>(x); }
 inline double sum_of_squares(std::span<float const> x) { return dot(x, x); }
+inline double sum_of_squares(std::span<double const> x) { return dot(x, x); }
 /// The largest f(in[i]…), none of which is negative, nor f(0…); 0 if there is none.
-template <class F, class... In>
-inline float largest_of(F const& f, std::span<float const> first, In const&... in) {
-  simd::pack most = 0.0f;
-  each_pack(
+template <class T, class F, class... In>
+inline T largest_of(F const& f, std::span<T const> first, In const&... in) {
+  using pack = simd::pack_of<T>;
+  pack most = T{0};
+  each_pack<T>(
       first.size(), [&](std::size_t, auto const& load, std::size_t)
                         __attribute__((always_inline)) { most = simd::max(most, f(load(first), load(in)...)); });
-  float lanes[simd::pack::lanes];
+  T lanes[pack::lanes];
   most.store(lanes);
-  return *std::max_element(lanes, lanes + simd::pack::lanes);
+  return *std::max_element(lanes, lanes + pack::lanes);
 }
 
 }  // namespace dovetail::optim::detail

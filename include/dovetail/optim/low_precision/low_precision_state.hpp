@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,6 +21,7 @@
 #include <dovetail/core/tensor_layout.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/curvature.hpp>
+#include <dovetail/optim/engine/engine_of.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/low_precision/storage.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>
@@ -37,7 +39,8 @@ class stored_state {
   using code = typename Slots::code;
 
   stored_state() = default;
-  stored_state(parameter_list const& parameters, Slots const& slots, bool low, state full)
+  template <class Space>
+  stored_state(basic_parameter_list<float, Space> const& parameters, Slots const& slots, bool low, state full)
       : base_(std::move(full)), tensors_(parameters) {
     for (auto const& p : parameters)
       first_block_.push_back(first_block_.back() + (p.size() + storage_block - 1) / storage_block);
@@ -296,7 +299,8 @@ class low_precision_state {
 
   /// Throws argument_error if the weights are not where the policy for them says, or for hyperparameters that the rule
   /// cannot work with.
-  void check(parameter_list const& parameters) const {
+  template <class Space>
+  void check(basic_parameter_list<float, Space> const& parameters) const {
     detail::check_rule(rule_);
     weights_.check(parameters);
     require(!Weights::in_parameters || !parameters.has_opaque(),
@@ -304,6 +308,11 @@ class low_precision_state {
             "rounded_weights");
   }
 
+  template <std::same_as<double> T>
+  auto init(basic_parameter_list<T> const&) const {
+    DOVETAIL_REQUIRE((!std::is_same_v<T, double>),
+                     "keeps slots or weights of floats in fewer bits: step doubles with the rule itself", Rule, T);
+  }
   state_type init(parameter_list const& parameters) const {
     check(parameters);
     return {parameters, slots_, Weights::needs_low, full_state(parameters)};
@@ -354,6 +363,8 @@ class low_precision_state {
     else
       return as_chain().template step_groups<1>({as_chain()}, parameters, s.base(), source, context, store);
   }
+
+  DOVETAIL_OTHER_MEMORY
 
   /// Brings weights that are not in the list up to date with what other ranks did (optim/sharding.hpp).
   template <class Exchange>

@@ -116,14 +116,16 @@ struct blockwise_8bit {
 /// The weights of the parameter list, in fp32.
 struct fp32_weights {
   static constexpr bool plain = true, in_parameters = true, needs_low = false;
-  static void check(parameter_list const&) {}
+  template <class Space>
+  static void check(basic_parameter_list<float, Space> const&) {}
   template <class Exchange>
   static void share(parameter_list const&, Exchange const&) {}
 };
 
 namespace detail {
-template <class Half>
-void check_halves(std::vector<std::span<Half>> const& values, parameter_list const& p, char const* who) {
+template <class Half, class Space>
+void check_halves(std::vector<std::span<Half>> const& values, basic_parameter_list<float, Space> const& p,
+                  char const* who) {
   require(values.size() == p.size(), "optim::", who, " has ", values.size(), " spans for ", p.size(),
           " parameters: pass one per parameter, in the list's order");
   for (std::size_t i = 0; i < p.size(); ++i)
@@ -145,7 +147,10 @@ struct master_weights {
   static constexpr bool plain = false, in_parameters = true, needs_low = false;
   std::vector<std::span<Half>> values;
 
-  void check(parameter_list const& p) const { detail::check_halves(values, p, "master_weights"); }
+  template <class Space>
+  void check(basic_parameter_list<float, Space> const& p) const {
+    detail::check_halves(values, p, "master_weights");
+  }
   void store(std::size_t tensor, std::size_t at, std::uint16_t*, std::span<float const> w, std::uint32_t) const {
     for (std::size_t i = 0; i < w.size(); ++i) values[tensor][at + i] = Half(w[i]);
   }
@@ -162,7 +167,10 @@ struct split_weights {
   static constexpr bool plain = false, in_parameters = false, needs_low = true;
   std::vector<std::span<bf16>> values;
 
-  void check(parameter_list const& p) const { detail::check_halves(values, p, "split_weights"); }
+  template <class Space>
+  void check(basic_parameter_list<float, Space> const& p) const {
+    detail::check_halves(values, p, "split_weights");
+  }
   void load(std::size_t tensor, std::size_t at, std::uint16_t const* low, std::span<float> w) const {
     for (std::size_t i = 0; i < w.size(); ++i)
       w[i] = std::bit_cast<float>((static_cast<std::uint32_t>(values[tensor][at + i].bits) << 16) | low[i]);
@@ -186,7 +194,10 @@ struct rounded_weights {
   std::vector<std::span<bf16>> values;
   std::uint64_t seed = 0;
 
-  void check(parameter_list const& p) const { detail::check_halves(values, p, "rounded_weights"); }
+  template <class Space>
+  void check(basic_parameter_list<float, Space> const& p) const {
+    detail::check_halves(values, p, "rounded_weights");
+  }
   void load(std::size_t tensor, std::size_t at, std::uint16_t const*, std::span<float> w) const {
     bf16_slots::decode(values[tensor].data() + at, 1, w);
   }

@@ -54,19 +54,21 @@ struct kronecker {
 
   /// The layer's inputs {rows, order}, with a 1 behind each where the bias's column is.
   template <class Algebra>
-  void inputs(Algebra const& algebra, kfac_statistics const& f, std::size_t order, typename Algebra::span to) const {
+  void inputs(Algebra const& algebra, basic_kfac_statistics<typename Algebra::real> const& f, std::size_t order,
+              typename Algebra::span to) const {
     auto&& matrix = matrices_of(algebra);
     auto const rows = static_cast<std::size_t>(f.rows), in = n - 1;
     matrix.copy(rows, in, typename Algebra::const_span(f.inputs, rows * in), in, to, order);
     if (order == n) matrix.fill(rows, 1, 1, to.subspan(in), n);
   }
   template <class Algebra>
-  typename Algebra::const_span output_gradients(kfac_statistics const& f) const {
+  typename Algebra::const_span output_gradients(basic_kfac_statistics<typename Algebra::real> const& f) const {
     return {f.output_gradients, static_cast<std::size_t>(f.rows) * m};
   }
   /// Adds scale a a^T and g g^T / (scale positions) of a layer, the two halves of `sums`, and counts it behind them.
   template <class Algebra>
-  void add(Algebra const& algebra, kfac_statistics const& f, typename Algebra::span sums) const {
+  void add(Algebra const& algebra, basic_kfac_statistics<typename Algebra::real> const& f,
+           typename Algebra::span sums) const {
     using lapack::as;
     auto&& matrix = matrices_of(algebra);
     auto const rows = static_cast<std::size_t>(f.rows);
@@ -84,7 +86,7 @@ struct kronecker {
   bool take_in(Algebra const& algebra, typename Algebra::span sums, typename Algebra::span averages,
                float decay) const {
     if (algebra.value(sums, size()) == 0) return false;
-    float const k = algebra.value(averages, size()) + 1, kept = std::min(1 - 1 / k, decay);
+    auto const k = static_cast<float>(algebra.value(averages, size())) + 1, kept = std::min(1 - 1 / k, decay);
     auto const old = averages.first(size()), count = averages.subspan(size(), 1);
     algebra.map(old, average{kept, 1 - kept}, old, sums.first(size()));
     algebra.map(count, add_one{}, count);
@@ -154,7 +156,7 @@ struct scale_by_kfac {
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
   template <class Algebra>
-  void collect(basic_tensor_update<Algebra> const& t, kfac_statistics const& f) const {
+  void collect(basic_tensor_update<Algebra> const& t, basic_kfac_statistics<typename Algebra::real> const& f) const {
     if (!t.arrays.empty()) detail::kronecker(t.shape).add(t.algebra, f, t.array(0));
   }
   template <class Algebra>
@@ -231,7 +233,7 @@ struct scale_by_ekfac {
     return std::pow(k.n, 3) + std::pow(k.m, 3);
   }
   template <class Algebra>
-  void collect(basic_tensor_update<Algebra> const& t, kfac_statistics const& f) const {
+  void collect(basic_tensor_update<Algebra> const& t, basic_kfac_statistics<typename Algebra::real> const& f) const {
     if (t.arrays.empty()) return;
     detail::kronecker const k(t.shape);
     k.add(t.algebra, f, t.array(0));
@@ -309,7 +311,7 @@ struct scale_by_ekfac {
   /// Squares of a layer's gradients, row by row, in the bases of the last step.
   template <class Algebra>
   static void add_second_moments(basic_tensor_update<Algebra> const& t, detail::kronecker const& k,
-                                 kfac_statistics const& f) {
+                                 basic_kfac_statistics<typename Algebra::real> const& f) {
     using lapack::as;
     auto&& matrix = matrices_of(t.algebra);
     auto const rows = static_cast<std::size_t>(f.rows);

@@ -6,15 +6,16 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 
 // The dense algebra of second-order rules, by whichever BLAS and LAPACK the program is linked with (OpenBLAS, MKL,
-// reference): CMake's dovetail::lapack. Matrices are row-major. Products are in single precision, decompositions in
-// double: roots of nearly singular matrices need it. How many cores are used is the library's own setting
-// (OPENBLAS_NUM_THREADS).
+// reference): CMake's dovetail::lapack. Matrices are row-major. Products are in their numbers' precision,
+// decompositions in double: roots of nearly singular matrices need it. How many cores are used is the library's own
+// setting (OPENBLAS_NUM_THREADS).
 
 extern "C" {
 // Under names of their own, so that they agree with any other declaration in a program. The last arguments are the
@@ -22,6 +23,12 @@ extern "C" {
 void dovetail_sgemm(char const* transa, char const* transb, int const* m, int const* n, int const* k,
                     float const* alpha, float const* a, int const* lda, float const* b, int const* ldb,
                     float const* beta, float* c, int const* ldc, std::size_t, std::size_t) __asm__("sgemm_");
+void dovetail_dgemm(char const* transa, char const* transb, int const* m, int const* n, int const* k,
+                    double const* alpha, double const* a, int const* lda, double const* b, int const* ldb,
+                    double const* beta, double* c, int const* ldc, std::size_t, std::size_t) __asm__("dgemm_");
+void dovetail_dsyrk(char const* uplo, char const* trans, int const* n, int const* k, double const* alpha,
+                    double const* a, int const* lda, double const* beta, double* c, int const* ldc, std::size_t,
+                    std::size_t) __asm__("dsyrk_");
 void dovetail_ssyrk(char const* uplo, char const* trans, int const* n, int const* k, float const* alpha, float const* a,
                     int const* lda, float const* beta, float* c, int const* ldc, std::size_t,
                     std::size_t) __asm__("ssyrk_");
@@ -54,7 +61,8 @@ inline void check_info(int info, char const* what, std::size_t n) {
                          ": the matrix holds numbers that are not finite, or the iteration did not converge");
 }
 /// Throws numeric_error unless a matrix that is to be decomposed is finite: LAPACK may go on for ever, or not tell.
-inline void check_finite(std::span<float const> a, char const* what, std::size_t n) {
+template <class T>
+void check_finite(std::span<T const> a, char const* what, std::size_t n) {
   require<numeric_error>(all_finite(a), "lapack: ", what, " of order ", n,
                          ": the matrix holds numbers that are not finite, because gradients are not or their squares "
                          "overflow: put optim::skip_non_finite before the rule");
@@ -62,24 +70,32 @@ inline void check_finite(std::span<float const> a, char const* what, std::size_t
 }  // namespace detail
 
 /// C <- alpha op(A) op(B) + beta C with C {m, n} and k what is summed over; `stride_…` elements from row to row.
-inline void multiply(as op_a, as op_b, std::size_t m, std::size_t n, std::size_t k, float alpha, float const* a,
-                     std::size_t stride_a, float const* b, std::size_t stride_b, float beta, float* c,
-                     std::size_t stride_c) {
+template <class T>
+void multiply(as op_a, as op_b, std::size_t m, std::size_t n, std::size_t k, std::type_identity_t<T> alpha, T const* a,
+              std::size_t stride_a, T const* b, std::size_t stride_b, std::type_identity_t<T> beta, T* c,
+              std::size_t stride_c) {
   if (m == 0 || n == 0) return;
   // Row-major C is column-major C^T = op(B)^T op(A)^T.
   char const ta = static_cast<char>(op_a), tb = static_cast<char>(op_b);
   int const rows = detail::to_int(m), columns = detail::to_int(n), depth = detail::to_int(k),
             lda = detail::to_int(stride_a), ldb = detail::to_int(stride_b), ldc = detail::to_int(stride_c);
-  dovetail_sgemm(&tb, &ta, &columns, &rows, &depth, &alpha, b, &ldb, a, &lda, &beta, c, &ldc, 1, 1);
+  if constexpr (std::is_same_v<T, float>)
+    dovetail_sgemm(&tb, &ta, &columns, &rows, &depth, &alpha, b, &ldb, a, &lda, &beta, c, &ldc, 1, 1);
+  else
+    dovetail_dgemm(&tb, &ta, &columns, &rows, &depth, &alpha, b, &ldb, a, &lda, &beta, c, &ldc, 1, 1);
 }
 
 /// C <- alpha A A^T + beta C (or A^T A), C {n, n} in whole; A {n, k} (or {k, n}).
-inline void gram(as op, std::size_t n, std::size_t k, float alpha, float const* a, std::size_t stride, float beta,
-                 float* c) {
+template <class T>
+void gram(as op, std::size_t n, std::size_t k, std::type_identity_t<T> alpha, T const* a, std::size_t stride,
+          std::type_identity_t<T> beta, T* c) {
   if (n == 0) return;
   char const upper = 'L', t = op == as::it_is ? 'T' : 'N';  // column-major lower is row-major upper
   int const order = detail::to_int(n), depth = detail::to_int(k), lda = detail::to_int(stride);
-  dovetail_ssyrk(&upper, &t, &order, &depth, &alpha, a, &lda, &beta, c, &order, 1, 1);
+  if constexpr (std::is_same_v<T, float>)
+    dovetail_ssyrk(&upper, &t, &order, &depth, &alpha, a, &lda, &beta, c, &order, 1, 1);
+  else
+    dovetail_dsyrk(&upper, &t, &order, &depth, &alpha, a, &lda, &beta, c, &order, 1, 1);
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i + 1; j < n; ++j) c[j * n + i] = c[i * n + j];
 }
@@ -88,7 +104,8 @@ inline void gram(as op, std::size_t n, std::size_t k, float alpha, float const* 
 struct eigen_system {
   std::vector<double> values, vectors;
 };
-inline eigen_system eigen(std::span<float const> a, std::size_t n) {
+template <class T>
+eigen_system eigen_of(std::span<T const> a, std::size_t n) {
   require(a.size() == n * n, "lapack::eigen: ", a.size(), " elements for a matrix of order ", n);
   eigen_system e{std::vector<double>(n), {a.begin(), a.end()}};
   if (n == 0) return e;
@@ -109,22 +126,34 @@ inline eigen_system eigen(std::span<float const> a, std::size_t n) {
   return e;
 }
 
+inline eigen_system eigen(std::span<float const> a, std::size_t n) { return eigen_of(a, n); }
+inline eigen_system eigen(std::span<double const> a, std::size_t n) { return eigen_of(a, n); }
+
 /// out <- (A + ridge max(largest eigenvalue, tiny) I)^power for a symmetric positive semidefinite A {n, n}. Eigenvalues
 /// that rounding made negative count as 0.
-inline void power(std::span<float const> a, std::size_t n, double exponent, double ridge, std::span<float> out) {
+template <class T>
+void power_of(std::span<T const> a, std::size_t n, double exponent, double ridge, std::span<T> out) {
   if (n == 0) return;
   auto e = eigen(a, n);
-  double const largest = std::max(e.values.back(), 1e-30);
-  std::vector<float> left(n * n), right(e.vectors.begin(), e.vectors.end());
+  double const largest = std::max(e.values.back(), std::is_same_v<T, float> ? 1e-30 : 1e-200);
+  std::vector<T> left(n * n), right(e.vectors.begin(), e.vectors.end());
   for (std::size_t i = 0; i < n; ++i) {
     double const f = std::pow(std::max(e.values[i], 0.0) + ridge * largest, exponent);
-    for (std::size_t j = 0; j < n; ++j) left[i * n + j] = static_cast<float>(f * e.vectors[i * n + j]);
+    for (std::size_t j = 0; j < n; ++j) left[i * n + j] = static_cast<T>(f * e.vectors[i * n + j]);
   }
-  multiply(as::transposed, as::it_is, n, n, n, 1, left.data(), n, right.data(), n, 0, out.data(), n);
+  multiply<T>(as::transposed, as::it_is, n, n, n, 1, left.data(), n, right.data(), n, 0, out.data(), n);
+}
+
+inline void power(std::span<float const> a, std::size_t n, double exponent, double ridge, std::span<float> out) {
+  power_of(a, n, exponent, ridge, out);
+}
+inline void power(std::span<double const> a, std::size_t n, double exponent, double ridge, std::span<double> out) {
+  power_of(a, n, exponent, ridge, out);
 }
 
 /// out <- (A + ridge I)^-1 for a symmetric positive semidefinite A {n, n} and a positive ridge, by Cholesky.
-inline void inverse(std::span<float const> a, std::size_t n, double ridge, std::span<float> out) {
+template <class T>
+void inverse_of(std::span<T const> a, std::size_t n, double ridge, std::span<T> out) {
   if (n == 0) return;
   require(a.size() == n * n && out.size() == n * n, "lapack::inverse: ", a.size(), " elements for a matrix of order ",
           n);
@@ -139,7 +168,13 @@ inline void inverse(std::span<float const> a, std::size_t n, double ridge, std::
   dovetail_dpotri(&lower, &order, x.data(), &order, &info, 1);
   detail::check_info(info, "an inverse", n);
   for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = i; j < n; ++j) out[i * n + j] = out[j * n + i] = static_cast<float>(x[i * n + j]);
+    for (std::size_t j = i; j < n; ++j) out[i * n + j] = out[j * n + i] = static_cast<T>(x[i * n + j]);
+}
+inline void inverse(std::span<float const> a, std::size_t n, double ridge, std::span<float> out) {
+  inverse_of(a, n, ridge, out);
+}
+inline void inverse(std::span<double const> a, std::size_t n, double ridge, std::span<double> out) {
+  inverse_of(a, n, ridge, out);
 }
 
 /// The orthogonal factor of the QR decomposition of A {n, n}, whose diagonal of R is made positive.

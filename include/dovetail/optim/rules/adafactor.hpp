@@ -53,7 +53,7 @@ struct scale_by_adafactor {
     if (t.shape.rank < 2) {
       auto const v = t.array(0);
       algebra.map(v, detail::average_squares{kept, fresh}, v, t.update);
-      algebra.map(t.update, divide{floor, 1}, t.update, v);
+      algebra.map(t.update, divide<typename Algebra::real>{floor, 1}, t.update, v);
     } else {
       auto const rows = t.array(0), columns = t.array(1);
       algebra.map(columns, detail::times{kept}, columns);
@@ -71,8 +71,10 @@ struct scale_by_adafactor {
 
   // ---- for the algebra; public, because a device's kernels take nothing else
   /// u / sqrt(share v), v above the least that it is taken to be.
+  template <class Real>
   struct divide {
-    float floor, share;
+    float floor;
+    Real share;
     template <class T>
     DOVETAIL_INLINE T operator()(T u, T v) const {
       return u / simd::sqrt(simd::max(share * v, T(floor)));
@@ -85,7 +87,10 @@ struct scale_by_adafactor {
       return total + fresh * u * u;
     }
     /// Two totals as one.
-    DOVETAIL_INLINE static float combine(float a, float b) { return a + b; }
+    template <class T>
+    DOVETAIL_INLINE static T combine(T a, T b) {
+      return a + b;
+    }
   };
   template <class Algebra>
   struct average_row {
@@ -97,7 +102,7 @@ struct scale_by_adafactor {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       double const mean = row.sum_of_squares(row.of(update)) / static_cast<double>(row.columns);
-      row.set(rows, kept * row.get(rows) + static_cast<float>(static_cast<double>(fresh) * mean));
+      row.set(rows, kept * row.get(rows) + static_cast<typename Algebra::real>(static_cast<double>(fresh) * mean));
     }
   };
   template <class Algebra>
@@ -112,8 +117,8 @@ struct scale_by_adafactor {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       double const mean = std::max<double>(row.value(sum) / count, epsilon);
-      auto const share = static_cast<float>(static_cast<double>(row.get(rows)) / mean);
-      row.map(row.of(update), divide{floor, share}, row.of(update), row.all(columns));
+      auto const share = static_cast<typename Algebra::real>(static_cast<double>(row.get(rows)) / mean);
+      row.map(row.of(update), divide<typename Algebra::real>{floor, share}, row.of(update), row.all(columns));
     }
   };
   /// From the squares of u and w.

@@ -9,10 +9,10 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/core/simd_power.hpp>
+#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
-#include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/stages/moments.hpp>
 
@@ -67,9 +67,11 @@ struct scale_by_adahessian {
   }
   /// The slot behind an observation.
   static constexpr std::size_t curvature_slot = 2;
-  DOVETAIL_HD static float observed(float, float estimate) {
-    return std::clamp(estimate, -1e18f, 1e18f);
-  }  // whose square is finite
+  template <class T>
+  DOVETAIL_HD static T observed(T, T estimate) {
+    constexpr T most = static_cast<T>(sizeof(T) == sizeof(float) ? 1e18 : 1e150);  // whose square is finite
+    return std::clamp(estimate, -most, most);
+  }
 };
 
 /// AdaHessian (Yao et al., AAAI 2021): Adam with the Hessian's diagonal, from Hutchinson's estimate, in place of the

@@ -20,15 +20,15 @@ namespace dovetail::optim {
 /// Ends a chain as MADGRAD does, with weights of steps that grow, l = lr sqrt(t): s <- s + l u; v <- v + l u^2; z = w0
 /// - s / (cbrt(v) + epsilon); w <- momentum w + (1 - momentum) z (Defazio & Jelassi, Adaptivity without Compromise: A
 /// Momentumized, Adaptive, Dual Averaged Gradient Method for Stochastic Optimization, JMLR 2022, algorithm 1).
-struct average_duals_by_cube_roots {
+struct scale_by_madgrad {
   using kind = elementwise;
   schedule lr = 1e-2f;
   float momentum = 0.9f;
   float epsilon = 1e-6f;
   static constexpr auto describe() {
-    return policy{"average_duals_by_cube_roots", field{"lr", &average_duals_by_cube_roots::lr},
-                  field{"momentum", &average_duals_by_cube_roots::momentum, ranges::share},
-                  field{"epsilon", &average_duals_by_cube_roots::epsilon, ranges::not_negative}};
+    return policy{"scale_by_madgrad", field{"lr", &scale_by_madgrad::lr},
+                  field{"momentum", &scale_by_madgrad::momentum, ranges::share},
+                  field{"epsilon", &scale_by_madgrad::epsilon, ranges::not_negative}};
   }
   static constexpr std::array slots{"s", "grad_sum_sq", "x0"};
   static constexpr bool slots_hold_weights = true;
@@ -67,10 +67,10 @@ struct madgrad {
                   field{"weight_decay", &madgrad::weight_decay, ranges::not_negative}};
   }
 
-  using rule = chain<add_decayed_weights, average_duals_by_cube_roots>;
+  using rule = chain<add_decayed_weights, scale_by_madgrad>;
   template <class Rule = rule>
   constexpr Rule stages() const {
-    return {add_decayed_weights{weight_decay}, average_duals_by_cube_roots{lr, momentum, epsilon}};
+    return {add_decayed_weights{weight_decay}, scale_by_madgrad{lr, momentum, epsilon}};
   }
   DOVETAIL_OPTIMIZER
 };

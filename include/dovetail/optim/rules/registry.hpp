@@ -57,7 +57,7 @@ class registry {
     auto const found = rules_.find(name);
     if (found == rules_.end())
       throw argument_error(message("optim::make: there is no optimizer '", name, '\'', detail::nearest(name, names()),
-                                   ": there are ", rules_.empty() ? "none" : detail::joined(names())));
+                                   ": there are ", rules_.empty() ? "none" : detail::comma_separated(names())));
     return found->second.make(given);
   }
 

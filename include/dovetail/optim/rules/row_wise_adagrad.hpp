@@ -44,7 +44,8 @@ struct scale_by_row_wise_adagrad {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       auto const u = row.of(update);
-      float const s = row.get(sums) + static_cast<float>(row.sum_of_squares(u) / static_cast<double>(row.columns));
+      using real = typename Algebra::real;
+      real const s = row.get(sums) + static_cast<real>(row.sum_of_squares(u) / static_cast<double>(row.columns));
       row.set(sums, s);
       if (s > 0) row.scale(u, 1 / (std::sqrt(static_cast<double>(s)) + epsilon));
     }

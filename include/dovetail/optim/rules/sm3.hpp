@@ -57,15 +57,17 @@ struct scale_by_sm3 {
     }
   };
   /// v of an element.
+  template <class Real>
   struct moment {
-    float row;
+    Real row;
     template <class T>
     DOVETAIL_INLINE T operator()(T u, T column) const {
       return simd::min(column, T(row)) + u * u;
     }
   };
+  template <class Real>
   struct divide_by_moment {
-    moment v;
+    moment<Real> v;
     divide by;
     template <class T>
     DOVETAIL_INLINE T operator()(T u, T column) const {
@@ -77,7 +79,10 @@ struct scale_by_sm3 {
     DOVETAIL_INLINE T operator()(T most, T u, T row, T column) const {
       return simd::max(most, simd::min(column, row) + u * u);
     }
-    DOVETAIL_INLINE static float combine(float a, float b) { return simd::max(a, b); }
+    template <class T>
+    DOVETAIL_INLINE static T combine(T a, T b) {
+      return simd::max(a, b);
+    }
   };
   template <class Algebra>
   struct divide_row {
@@ -89,9 +94,10 @@ struct scale_by_sm3 {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       auto const u = row.of(update);
-      moment const v{row.get(rows)};
-      float const most = row.largest(v, u, row.all(columns));
-      row.map(u, divide_by_moment{v, {epsilon}}, u, row.all(columns));
+      using real = typename Algebra::real;
+      moment<real> const v{row.get(rows)};
+      real const most = row.largest(v, u, row.all(columns));
+      row.map(u, divide_by_moment<real>{v, {epsilon}}, u, row.all(columns));
       row.set(rows, most);
     }
   };

@@ -52,7 +52,10 @@ struct scale_by_sophia {
     return {beta1, detail::complement(beta1), gamma, detail::least_epsilon(epsilon), clipping};
   }
   static constexpr std::size_t curvature_slot = 1;
-  DOVETAIL_HD float observed(float h, float estimate) const { return beta2 * h + detail::complement(beta2) * estimate; }
+  template <class T>
+  DOVETAIL_HD T observed(T h, T estimate) const {
+    return beta2 * h + detail::complement(beta2) * estimate;
+  }
 };
 
 /// Sophia (Liu et al., ICLR 2024): momentum over the moving average of the Hessian's diagonal, clipped; weight decay is

@@ -18,7 +18,10 @@ namespace dovetail::optim::detail {
 /// products of all of them. With these and the products with the gradient, the two-loop recursion runs on a few numbers
 /// in double precision and the direction is one pass over the vectors (Chen, Wang & Zhou, Large-scale L-BFGS using
 /// MapReduce, NIPS 2014): ranks that hold parts of the vectors add up all products of a step at once.
+template <class T>
 class curvature_pairs {
+  using vector_pair = basic_vector_pair<T>;
+
  public:
   curvature_pairs() = default;
   curvature_pairs(std::size_t n, std::size_t capacity)
@@ -37,13 +40,13 @@ class curvature_pairs {
   std::int64_t pushed() const { return pushed_; }
   std::size_t size() const { return std::min(capacity_, static_cast<std::size_t>(pushed_)); }
   std::size_t newest() const { return static_cast<std::size_t>(pushed_ - 1) % capacity_; }
-  std::span<float> s(std::size_t place) { return vector(place); }
-  std::span<float> y(std::size_t place) { return vector(capacity_ + place); }
+  std::span<T> s(std::size_t place) { return vector(place); }
+  std::span<T> y(std::size_t place) { return vector(capacity_ + place); }
   std::span<double> gram() { return gram_.span(); }
   void clear() { pushed_ = 0; }
 
   /// Replaces the oldest pair.
-  void push(std::span<float const> s, std::span<float const> y, step_context const& options) {
+  void push(std::span<T const> s, std::span<T const> y, step_context const& context) {
     ++pushed_;
     std::size_t const m = capacity_, at = newest(), n = size();
     std::copy(s.begin(), s.end(), this->s(at).begin());
@@ -53,7 +56,7 @@ class curvature_pairs {
       for (std::size_t k = 0; k < n; ++k)
         for (std::size_t other : {k, m + k}) pairs_.push_back({vector(own).data(), vector(other).data()});
     auto const sums = work_.span().first(pairs_.size());
-    inner_products(n_, pairs_, sums, options);
+    inner_products(n_, std::span<vector_pair const>(pairs_), sums, context);
     std::size_t i = 0;
     for (std::size_t own : {at, m + at})
       for (std::size_t k = 0; k < n; ++k)
@@ -62,14 +65,14 @@ class curvature_pairs {
 
   /// out = factor H g with H the inverse BFGS matrix of the pairs, begun at gamma times the identity (Nocedal & Wright,
   /// algorithm 7.4). There must be a pair.
-  void apply(std::span<float const> g, double gamma, double factor, std::span<float> out, step_context const& options) {
+  void apply(std::span<T const> g, double gamma, double factor, std::span<T> out, step_context const& context) {
     std::size_t const m = capacity_, n = size();
     pairs_.clear();
     for (std::size_t k = 0; k < n; ++k)
       for (std::size_t j : {k, m + k}) pairs_.push_back({vector(j).data(), g.data()});
     auto const products = work_.span().first(2 * m), d = work_.span().subspan(2 * m, 2 * m + 1),
                alpha = work_.span().subspan(4 * m + 1, m), sums = work_.span().subspan(5 * m + 1, 2 * m);
-    inner_products(n_, pairs_, sums, options);
+    inner_products(n_, std::span<vector_pair const>(pairs_), sums, context);
     for (std::size_t k = 0; k < n; ++k) products[k] = sums[2 * k], products[m + k] = sums[2 * k + 1];
     // d holds the coefficients over s…, y… and g of the vector that the recursion works on.
     std::fill(d.begin(), d.end(), 0.0);
@@ -89,7 +92,7 @@ class curvature_pairs {
       std::size_t const i = place(k);
       d[i] += alpha[i] - times(m + i) / product(i, m + i);
     }
-    combine(g, factor, d, out, options);
+    combine(g, factor, d, out, context);
   }
 
   /// Inner product of two of s… and y…, by number.
@@ -104,31 +107,31 @@ class curvature_pairs {
   /// As many pairs, if their numbers, and those of their products, can be counted in bytes.
   static std::size_t possible(std::size_t n, std::size_t capacity) {
     constexpr std::size_t most = std::numeric_limits<std::ptrdiff_t>::max();
-    require(capacity <= std::size_t{1} << 28 && capacity <= most / (2 * sizeof(float)) / std::max<std::size_t>(n, 1),
+    require(capacity <= std::size_t{1} << 28 && capacity <= most / (2 * sizeof(T)) / std::max<std::size_t>(n, 1),
             "L-BFGS: a history of ", capacity, " pairs for ", n,
             " parameters is more than memory can hold: 5 to 20 pairs are usual");
     return capacity;
   }
-  std::span<float> vector(std::size_t j) { return vectors_.span().subspan(j * n_, n_); }
+  std::span<T> vector(std::size_t j) { return vectors_.span().subspan(j * n_, n_); }
   /// Where the pair that is `age` younger ones away from the newest lies.
   std::size_t place(std::size_t age) const { return (newest() + capacity_ - age) % capacity_; }
 
   /// out = factor (sum of coefficients times vectors), in registers: one pass.
-  void combine(std::span<float const> g, double factor, std::span<double const> d, std::span<float> out,
-               step_context const& options) {
+  void combine(std::span<T const> g, double factor, std::span<double const> d, std::span<T> out,
+               step_context const& context) {
+    using pack = simd::pack_of<T>;
     std::size_t const m = capacity_, n = size();
     coefficients_.clear();
-    coefficients_.push_back({static_cast<float>(factor * d[2 * m]), g.data()});
+    coefficients_.push_back({static_cast<T>(factor * d[2 * m]), g.data()});
     for (std::size_t k = 0; k < n; ++k)
-      for (std::size_t j : {k, m + k}) coefficients_.push_back({static_cast<float>(factor * d[j]), vector(j).data()});
-    parallel_for(options.threads, n_, blocks_per_thread * sum_block, [&](range part) {
-      each_pack(part.size(), [&](std::size_t i, auto const& load, std::size_t length) {
-        simd::pack sum = 0.0f;
-        for (auto const& [c, v] : coefficients_)
-          sum = sum + c * load(std::span<float const>(v + part.begin, part.size()));
-        float* const to = out.data() + part.begin + i;
-        if (length == static_cast<std::size_t>(simd::pack::lanes)) return sum.store(to);
-        float room[simd::pack::lanes];
+      for (std::size_t j : {k, m + k}) coefficients_.push_back({static_cast<T>(factor * d[j]), vector(j).data()});
+    parallel_for(context.threads, n_, blocks_per_thread * sum_block, [&](range part) {
+      each_pack<T>(part.size(), [&](std::size_t i, auto const& load, std::size_t length) {
+        pack sum = T{0};
+        for (auto const& [c, v] : coefficients_) sum = sum + c * load(std::span<T const>(v + part.begin, part.size()));
+        T* const to = out.data() + part.begin + i;
+        if (length == static_cast<std::size_t>(pack::lanes)) return sum.store(to);
+        T room[pack::lanes];
         sum.store(room);
         std::copy_n(room, length, to);
       });
@@ -137,12 +140,12 @@ class curvature_pairs {
 
   std::size_t n_ = 0, capacity_ = 0;
   std::int64_t pushed_ = 0;
-  buffer<float> vectors_;  // s_0 … s_(capacity - 1), y_0 …
+  buffer<T> vectors_;  // s_0 … s_(capacity - 1), y_0 …
   buffer<double> gram_;
   // Room of a call, so that it allocates nothing; no part of the value.
   buffer<double> work_;
   std::vector<vector_pair> pairs_;
-  std::vector<std::pair<float, float const*>> coefficients_;
+  std::vector<std::pair<T, T const*>> coefficients_;
 };
 
 }  // namespace dovetail::optim::detail

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/flat_copy.hpp>
 #include <dovetail/core/parallel.hpp>
 #include <dovetail/core/parameters.hpp>
@@ -18,10 +21,21 @@
 
 namespace dovetail::optim::detail {
 
+/// What gives a span of doubles: asked first, so that a function of floats only is never asked about doubles.
+template <class Vector>
+concept of_doubles = std::is_convertible_v<Vector, std::span<double const>>;
+
+/// Throws argument_error for what a method that evaluates its own losses and gradients cannot use of a context.
+inline void check_objective_context(char const* whose, step_context const& context) {
+  require(context.gradient_factor == 1, whose, ": the context's gradient_factor is ", context.gradient_factor,
+          ": losses and gradients come from the objective, which scales both if they should be scaled");
+}
+
 /// Two vectors whose inner product is wanted; both have the length that the call says.
-struct vector_pair {
-  float const* a;
-  float const* b;
+template <class T>
+struct basic_vector_pair {
+  T const* a;
+  T const* b;
 };
 
 /// Elements of one partial sum.
@@ -30,61 +44,86 @@ inline constexpr std::size_t sum_block = 4096;
 inline constexpr std::size_t blocks_per_thread = 16;
 
 /// sums[k] = the inner product of pair k, over all ranks: one call of `all_reduce_sums` for all of them.
-inline void inner_products(std::size_t n, std::span<vector_pair const> pairs, std::span<double> sums,
-                           step_context const& options) {
+template <class T>
+void inner_products(std::size_t n, std::span<basic_vector_pair<T> const> pairs, std::span<double> sums,
+                    step_context const& context) {
   std::size_t const blocks = (n + sum_block - 1) / sum_block, count = pairs.size();
   auto const product = [&](std::size_t block, std::size_t k) {
     std::size_t const at = block * sum_block, length = std::min(sum_block, n - at);
-    return dot({pairs[k].a + at, length}, {pairs[k].b + at, length});
+    return dot_of<T>({pairs[k].a + at, length}, {pairs[k].b + at, length});
   };
   std::fill(sums.begin(), sums.end(), 0.0);
-  if (options.threads <= 1 || blocks < 2 * blocks_per_thread) {
+  if (context.threads <= 1 || blocks < 2 * blocks_per_thread) {
     for (std::size_t b = 0; b < blocks; ++b)
       for (std::size_t k = 0; k < count; ++k) sums[k] += product(b, k);
   } else {
     std::vector<double> partial(blocks * count);
-    parallel_for(options.threads, blocks, blocks_per_thread, [&](range part) {
+    parallel_for(context.threads, blocks, blocks_per_thread, [&](range part) {
       for (std::size_t b = part.begin; b < part.end; ++b)
         for (std::size_t k = 0; k < count; ++k) partial[b * count + k] = product(b, k);
     });
     for (std::size_t b = 0; b < blocks; ++b)
       for (std::size_t k = 0; k < count; ++k) sums[k] += partial[b * count + k];
   }
-  if (options.all_reduce_sums) options.all_reduce_sums(sums.first(count));
+  if (context.all_reduce_sums) context.all_reduce_sums(sums.first(count));
 }
-inline double inner_product(std::span<float const> a, std::span<float const> b, step_context const& options) {
-  vector_pair const pair{a.data(), b.data()};
-  double sum = 0;
-  inner_products(a.size(), {&pair, 1}, {&sum, 1}, options);
-  return sum;
+template <class T, std::size_t N>
+void inner_products(std::size_t n, basic_vector_pair<T> const (&pairs)[N], double (&sums)[N],
+                    step_context const& context) {
+  inner_products(n, std::span<basic_vector_pair<T> const>(pairs), std::span<double>(sums), context);
+}
+template <class T>
+double inner_product_of(std::span<T const> a, std::span<T const> b, step_context const& context) {
+  basic_vector_pair<T> const pair[]{{a.data(), b.data()}};
+  double sum[1];
+  inner_products(a.size(), pair, sum, context);
+  return sum[0];
+}
+inline double inner_product(std::span<float const> a, std::span<float const> b, step_context const& context) {
+  return inner_product_of(a, b, context);
+}
+inline double inner_product(std::span<double const> a, std::span<double const> b, step_context const& context) {
+  return inner_product_of(a, b, context);
+}
+
+/// A power of two near x > 0, such that numbers T may be multiplied and divided by it; 1 for other x.
+template <class T>
+double unit_near(double x) {
+  constexpr int most = std::is_same_v<T, float> ? 126 : 1022;
+  return x > 0 && is_finite(x) ? std::exp2(std::clamp(std::ilogb(x), -most, most)) : 1;
 }
 
 /// out[i] = f(in[i]…), f a function of machine registers; `out` may be one of the inputs.
-template <class F, class... In>
-void map_vectors(step_context const& options, std::span<float> out, F const& f, In const&... in) {
-  parallel_for(options.threads, out.size(), blocks_per_thread * sum_block, [&](range part) {
-    map(out.subspan(part.begin, part.size()), f, std::span<float const>(in).subspan(part.begin, part.size())...);
+template <class T, class F, class... In>
+void map_vectors(step_context const& context, std::span<T> out, F const& f, In const&... in) {
+  parallel_for(context.threads, out.size(), blocks_per_thread * sum_block, [&](range part) {
+    map(out.subspan(part.begin, part.size()), f, std::span<T const>(in).subspan(part.begin, part.size())...);
   });
 }
 
 /// What lies behind `member` (weights or gradients) of a list, to and from a vector. Throws argument_error if some of
 /// it is elsewhere; every method gathers before it scatters.
-inline void gather(parameter_list const& p, std::span<float> parameter::*member, std::span<float> to) {
+template <class T>
+void gather(basic_parameter_list<T> const& p, std::span<T> basic_parameter<T>::*member,
+            std::type_identity_t<std::span<T>> to) {
   require(!p.has_opaque(),
           "optim: some tensors of this parameter list are elsewhere, where a method that sees all parameters as one "
           "vector cannot read them: give it a list with their memory");
   copy_to_flat(p, member, to);
 }
-inline void scatter(std::span<float const> from, parameter_list const& p, std::span<float> parameter::*member) {
+template <class T>
+void scatter(std::type_identity_t<std::span<T const>> from, basic_parameter_list<T> const& p,
+             std::span<T> basic_parameter<T>::*member) {
   copy_from_flat(from, p, member);
 }
 /// The weights of a list become x + step d.
-inline void move_to(parameter_list const& p, std::span<float const> x, double step, std::span<float const> d,
-                    step_context const& options) {
-  auto const a = static_cast<float>(step);
+template <class T>
+void move_to(basic_parameter_list<T> const& p, std::type_identity_t<std::span<T const>> x, double step,
+             std::type_identity_t<std::span<T const>> d, step_context const& context) {
+  auto const a = static_cast<T>(step);
   for (std::size_t i = 0; i < p.size(); ++i)
     map_vectors(
-        options, p[i].weight, [a](simd::pack from, simd::pack along) { return from + a * along; },
+        context, p[i].weight, [a](auto from, auto along) { return from + a * along; },
         x.subspan(p.offset(i), p[i].size()), d.subspan(p.offset(i), p[i].size()));
 }
 

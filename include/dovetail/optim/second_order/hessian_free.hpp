@@ -64,10 +64,11 @@ struct hessian_free {
   conjugate_gradient solver{};
 
   /// Damping and the last direction: copyable, comparable, saved by name.
-  class state_type {
+  template <class T>
+  class basic_state {
    public:
-    state_type() = default;
-    state_type(parameter_list const& parameters, double damping)
+    basic_state() = default;
+    basic_state(basic_parameter_list<T> const& parameters, double damping)
         : layout_(parameters), damping_(damping), direction_(parameters.flat_size()) {}
     std::int64_t steps() const { return step_; }
     double damping() const { return damping_; }
@@ -87,7 +88,7 @@ struct hessian_free {
       }
       return list;
     }
-    friend bool operator==(state_type const&, state_type const&) = default;
+    friend bool operator==(basic_state const&, basic_state const&) = default;
 
    private:
     friend hessian_free;
@@ -96,10 +97,12 @@ struct hessian_free {
     double damping_ = 1;     // a share of …
     double curvature_ = 0;   // … the curvature along the gradient, as it was measured last
     double first_norm_ = 0;  // of the first gradient
-    buffer<float> direction_;
+    buffer<T> direction_;
   };
+  using state_type = basic_state<float>;
 
-  state_type init(parameter_list const& parameters) const {
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
     require(is_finite(damping) && damping >= 0 && is_finite(decay) && decay >= 0 && decay <= 1 && is_finite(forcing) &&
                 forcing >= 0 && forcing < 1 && is_finite(decrease) && decrease > 0 && decrease < 0.5 &&
                 backtracks > 0 && is_finite(preconditioner_power),
@@ -113,95 +116,107 @@ struct hessian_free {
 
   /// One step. `diagonal`, where given, estimates A's diagonal: conjugate gradients are preconditioned by
   /// (|diagonal| + damping)^preconditioner_power (section 4.7).
-  template <objective F, hvp Product>
-  hessian_free_result step(F&& f, Product&& product, parameter_list& parameters, state_type& state,
-                           std::span<float const> diagonal = {}, step_context const& options = {}) const {
-    state.layout_.check(parameters, "hessian_free: the state");
-    check_count(state.step_, "hessian_free: the number of steps");
-    require(is_finite(state.damping_) && state.damping_ >= 0 && is_finite(state.curvature_) &&
-                is_finite(state.first_norm_) && state.first_norm_ >= 0,
-            "hessian_free: a state whose damping is ", state.damping_, ", curvature ", state.curvature_,
-            " and first gradient's norm ", state.first_norm_, " was not saved by it: call init() again");
+  template <class F, class Product, class T>
+  requires objective<F, T> && hvp<Product, T> hessian_free_result
+  step(F&& f, Product&& product, basic_parameter_list<T>& parameters, basic_state<T>& memory,
+       std::type_identity_t<std::span<T const>> diagonal = {}, step_context const& context = {})
+  const {
+    detail::check_objective_context("hessian_free", context);
+    memory.layout_.check(parameters, "hessian_free: the state");
+    check_count(memory.step_, "hessian_free: the number of steps");
+    require(is_finite(memory.damping_) && memory.damping_ >= 0 && is_finite(memory.curvature_) &&
+                is_finite(memory.first_norm_) && memory.first_norm_ >= 0,
+            "hessian_free: a state whose damping is ", memory.damping_, ", curvature ", memory.curvature_,
+            " and first gradient's norm ", memory.first_norm_, " was not saved by it: call init() again");
     require(diagonal.empty() || diagonal.size() == parameters.flat_size(), "hessian_free: a diagonal of ",
             diagonal.size(), " elements for ", parameters.flat_size(), " parameters");
-    trials<std::remove_reference_t<F>> t(f, parameters, options);
+    trials<T, std::remove_reference_t<F>> t(f, parameters, context);
     t.begin();
     if (t.r.gradient_norm > 0) {
       try {
         detail::lent_gradient const lent(product, t.gradient.span());
-        auto const kept = solve(product, t, state, diagonal);
-        choose(t, kept, state);
+        auto const kept = solve(product, t, memory, diagonal);
+        choose(t, kept, memory);
       } catch (...) {
         t.go_back();
         throw;
       }
-      if (!t.r.accepted) std::fill(state.direction_.begin(), state.direction_.end(), 0.0f);
-      adapt(state.damping_, t.r.ratio);
+      if (!t.r.accepted) std::fill(memory.direction_.begin(), memory.direction_.end(), T{0});
+      adapt(memory.damping_, t.r.ratio);
     }
-    t.r.damping = state.damping_;
-    ++state.step_;
+    t.r.damping = memory.damping_;
+    ++memory.step_;
     return t.r;
   }
 
  private:
   /// An iterate of conjugate gradients, and the damped model's value there; 0: it is the gradient instead.
+  template <class T>
   struct iterate {
-    buffer<float> x;
+    buffer<T> x;
     double value;
   };
+  template <class T>
   struct iterates {
-    std::vector<iterate> list;
+    std::vector<iterate<T>> list;
   };
 
   /// The weights that a step starts from, and the loss elsewhere.
-  template <class F>
+  template <class T, class F>
   struct trials {
+    using item = basic_parameter<T>;
     F& f;
-    parameter_list& p;
-    step_context const& options;
-    buffer<float> weights{p.flat_size()}, gradient{p.flat_size()}, downhill{p.flat_size()},
-        trial_gradient{p.flat_size()};
+    basic_parameter_list<T>& p;
+    step_context const& context;
+    buffer<T> weights{p.flat_size()}, gradient{p.flat_size()}, downhill{p.flat_size()}, trial_gradient{p.flat_size()};
     double unit = 1;  // a power of two near |g|: what is divided by it neither overflows nor underflows
     hessian_free_result r{};
 
-    trials(F& objective, parameter_list& list, step_context const& o) : f(objective), p(list), options(o) {}
+    trials(F& objective, basic_parameter_list<T>& list, step_context const& o) : f(objective), p(list), context(o) {}
 
     void begin() {
-      detail::gather(p, &parameter::weight, weights.span());
+      detail::gather(p, &item::weight, weights.span());
       r.before = r.loss = f(p);
       r.evaluations = 1;
-      detail::gather(p, &parameter::gradient, gradient.span());
-      r.gradient_norm = std::sqrt(detail::inner_product(gradient.span(), gradient.span(), options));
+      detail::gather(p, &item::gradient, gradient.span());
+      r.gradient_norm = std::sqrt(detail::inner_product(gradient.span(), gradient.span(), context));
       require<numeric_error>(is_finite(r.loss) && is_finite(r.gradient_norm), "hessian_free: the loss is ", r.loss,
                              " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
-      if (r.gradient_norm > 0) unit = std::exp2(std::clamp(std::ilogb(r.gradient_norm), -126, 126));
-      auto const factor = static_cast<float>(-1 / unit);
+      unit = detail::unit_near<T>(r.gradient_norm);
+      auto const factor = static_cast<T>(-1 / unit);
       detail::map_vectors(
-          options, downhill.span(), [factor](simd::pack u) { return factor * u; }, gradient.span());
+          context, downhill.span(), [factor](auto u) { return factor * u; }, gradient.span());
     }
-    line_point at(double length, std::span<float const> d) {
-      detail::move_to(p, weights.span(), length, d, options);
+    line_point at(double length, std::span<T const> d) {
+      detail::move_to(p, weights.span(), length, d, context);
       ++r.evaluations;
       double const loss = f(p);
-      detail::gather(p, &parameter::gradient, trial_gradient.span());
-      return {length, loss / unit, detail::inner_product(trial_gradient.span(), d, options) / unit};
+      detail::gather(p, &item::gradient, trial_gradient.span());
+      return {length, loss / unit, detail::inner_product(trial_gradient.span(), d, context) / unit};
+    }
+    /// Whether the gradient is smaller there.
+    bool flatter(double length, std::span<T const> d) {
+      at(length, d);
+      return detail::inner_product(trial_gradient.span(), trial_gradient.span(), context) <
+             r.gradient_norm * r.gradient_norm;
     }
     double downhill_norm() const { return r.gradient_norm / unit; }
-    void go_back() { detail::scatter(weights.span(), p, &parameter::weight); }
+    void go_back() { detail::scatter(weights.span(), p, &item::weight); }
   };
 
   /// The preconditioner's inverse: of |diagonal| and damping, in units of the diagonal's mean.
-  buffer<float> inverted(std::span<float const> diagonal, double damped, step_context const& options) const {
-    buffer<float> inverse(diagonal.size());
+  template <class T>
+  buffer<T> inverted(std::span<T const> diagonal, double damped, step_context const& context) const {
+    buffer<T> inverse(diagonal.size());
     double sums[]{0, static_cast<double>(diagonal.size())};
-    for (float const d : diagonal) sums[0] += std::abs(static_cast<double>(d));
-    if (options.all_reduce_sums) options.all_reduce_sums(sums);
+    for (T const d : diagonal) sums[0] += std::abs(static_cast<double>(d));
+    if (context.all_reduce_sums) context.all_reduce_sums(sums);
     require<numeric_error>(is_finite(sums[0]), "hessian_free: the diagonal's elements add up to ", sums[0],
                            ": nothing was changed; give an estimate that is finite");
     double const mean = sums[0] > 0 ? sums[0] / sums[1] : 1;
     for (std::size_t i = 0; i < inverse.size(); ++i) {
       double const m = std::abs(static_cast<double>(diagonal[i])) / mean + std::max(damped, 1e-8);
-      inverse[i] = static_cast<float>(std::pow(m, -preconditioner_power));
+      inverse[i] = static_cast<T>(std::pow(m, -preconditioner_power));
     }
     return inverse;
   }
@@ -213,33 +228,33 @@ struct hessian_free {
 
   /// Conjugate gradients from the direction of before, which the last iterate replaces. Of the iterates, 1, 2, 3, 4, 6,
   /// 8, 11, … and the last one are kept.
-  template <class Product, class F>
-  iterates solve(Product&& product, trials<F>& t, state_type& state, std::span<float const> diagonal) const {
-    auto const x = state.direction_.span();
-    auto const start = static_cast<float>(decay), share = static_cast<float>(1 / t.unit);
+  template <class Product, class T, class F>
+  iterates<T> solve(Product&& product, trials<T, F>& t, basic_state<T>& memory, std::span<T const> diagonal) const {
+    auto const x = memory.direction_.span();
+    auto const start = static_cast<T>(decay), share = static_cast<T>(1 / t.unit);
     detail::map_vectors(
-        t.options, x, [start](simd::pack u) { return start * u; }, x);
-    bool measured = detail::inner_product(x, x, t.options) > 0;  // else the first product is along the gradient
-    auto const damped = [&](std::span<float const> v, std::span<float> out) {
+        t.context, x, [start](auto u) { return start * u; }, x);
+    bool measured = detail::inner_product(x, x, t.context) > 0;  // else the first product is along the gradient
+    auto const damped = [&](std::span<T const> v, std::span<T> out) {
       product(v, out);
-      if (!measured) measure(v, out, state, t.options);
+      if (!measured) measure(v, std::span<T const>(out), memory, t.context);
       measured = true;
-      auto const lambda = static_cast<float>(state.lambda() / t.unit);
+      auto const lambda = static_cast<T>(memory.lambda() / t.unit);
       detail::map_vectors(
-          t.options, out, [lambda, share](simd::pack u, simd::pack w) { return share * u + lambda * w; }, out, v);
+          t.context, out, [lambda, share](auto u, auto w) { return share * u + lambda * w; }, out, v);
     };
-    iterates kept;
-    auto const keep = [&](std::span<float const> at, double value) {
-      kept.list.push_back({buffer<float>(at.size()), value});
+    iterates<T> kept;
+    auto const keep = [&](std::span<T const> at, double value) {
+      kept.list.push_back({buffer<T>(at.size()), value});
       std::copy(at.begin(), at.end(), kept.list.back().x.begin());
     };
-    if (!(state.first_norm_ > 0)) state.first_norm_ = t.r.gradient_norm;
+    if (!(memory.first_norm_ > 0)) memory.first_norm_ = t.r.gradient_norm;
     auto cg = solver;
-    cg.residual = std::max(cg.residual, std::min(forcing, std::sqrt(t.r.gradient_norm / state.first_norm_)));
+    cg.residual = std::max(cg.residual, std::min(forcing, std::sqrt(t.r.gradient_norm / memory.first_norm_)));
     int made = 0, next = 1;
-    auto const inverse = inverted(diagonal, state.damping_, t.options);
-    auto const s = cg.solve(damped, t.downhill.span(), inverse.span(), x, t.options,
-                            [&](int i, std::span<float const> at, double value) {
+    auto const inverse = inverted(diagonal, memory.damping_, t.context);
+    auto const s = cg.solve(damped, t.downhill.span(), inverse.span(), x, t.context,
+                            [&](int i, std::span<T const> at, double value) {
                               made = i;
                               if (i < next) return;
                               next = static_cast<int>(std::ceil(1.3 * i));
@@ -248,35 +263,36 @@ struct hessian_free {
     t.r.products = s.products;
     if (!(s.value < 0) || (s.negative_curvature && made == 0)) {
       // The model gives no new step: along the gradient, as far as if its curvature were positive.
-      double const k = std::abs(state.curvature_) / t.unit;
-      auto const length = static_cast<float>(k > 0 ? 1 / k : 1 / t.downhill_norm());
+      double const k = std::abs(memory.curvature_) / t.unit;
+      auto const length = static_cast<T>(k > 0 ? 1 / k : 1 / t.downhill_norm());
       detail::map_vectors(
-          t.options, x, [length](simd::pack u) { return length * u; }, t.downhill.span());
+          t.context, x, [length](auto u) { return length * u; }, t.downhill.span());
       kept.list.clear();
       keep(x, 0);
-      std::fill(x.begin(), x.end(), 0.0f);
+      std::fill(x.begin(), x.end(), T{0});
     } else {
       if (kept.list.empty() || kept.list.back().value != s.value) keep(x, s.value);
       // What was solved needs no second try from where it ended.
-      if (s.converged) std::fill(x.begin(), x.end(), 0.0f);
+      if (s.converged) std::fill(x.begin(), x.end(), T{0});
     }
     return kept;
   }
-  static void measure(std::span<float const> v, std::span<float const> av, state_type& state,
-                      step_context const& options) {
-    detail::vector_pair const wanted[]{{v.data(), av.data()}, {v.data(), v.data()}};
+  template <class T>
+  static void measure(std::span<T const> v, std::span<T const> av, basic_state<T>& memory,
+                      step_context const& context) {
+    detail::basic_vector_pair<T> const wanted[]{{v.data(), av.data()}, {v.data(), v.data()}};
     double sums[2];
-    detail::inner_products(v.size(), wanted, sums, options);
-    if (double const k = sums[0] / sums[1]; is_finite(k)) state.curvature_ = k;
+    detail::inner_products(v.size(), wanted, sums, context);
+    if (double const k = sums[0] / sums[1]; is_finite(k)) memory.curvature_ = k;
   }
 
   /// Goes to the last of the iterates, or to an earlier one if the last is no good, and along it, or back.
-  template <class F>
-  void choose(trials<F>& t, iterates const& kept, state_type const& state) const {
+  template <class T, class F>
+  void choose(trials<T, F>& t, iterates<T> const& kept, basic_state<T> const& memory) const {
     double const before = t.r.before / t.unit;
     std::size_t last = kept.list.size() - 1;
     auto const slope_at = [&](std::size_t i) {
-      return -detail::inner_product(t.downhill.span(), kept.list[i].x.span(), t.options);
+      return -detail::inner_product(t.downhill.span(), kept.list[i].x.span(), t.context);
     };
     auto now = t.at(1, kept.list[last].x.span());
     if (!(now.value <= before + decrease * slope_at(last)))
@@ -287,18 +303,23 @@ struct hessian_free {
       }
     auto const d = kept.list[last].x.span();
     double const model = kept.list[last].value;
-    double const undamped = model - 0.5 * state.lambda() / t.unit * detail::inner_product(d, d, t.options);
-    t.r.ratio = model < 0 ? (now.value - before) / undamped : 0;
+    double const undamped = model - 0.5 * memory.lambda() / t.unit * detail::inner_product(d, d, t.context);
+    // What the model promises may be less than the loss's last digits: then it is as good as they can tell.
+    constexpr bool exact = std::is_same_v<T, double>;
+    bool const hidden = exact && std::abs(undamped) < 1e-14 * std::abs(before);
+    t.r.ratio = model < 0 ? (hidden ? 0.5 : (now.value - before) / undamped) : 0;
     line_result found{};
     if (double const slope = slope_at(last); slope < 0) {
       bool known = true;  // the first trial
       strong_wolfe const search{.decrease = decrease, .trials = backtracks};
       found = search.search([&](double length) { return std::exchange(known, false) ? now : now = t.at(length, d); },
-                            {0, before, slope}, 1);
+                            {0, before, slope}, 1, exact);
     }
-    t.r.accepted = found.at.step > 0 && found.at.value < before;
+    t.r.accepted =
+        found.at.step > 0 && (found.at.value < before ||
+                              (exact && detail::same_loss(found.at.value, before) && t.flatter(found.at.step, d)));
     if (!t.r.accepted) return t.go_back();
-    detail::move_to(t.p, t.weights.span(), found.at.step, d, t.options);
+    detail::move_to(t.p, t.weights.span(), found.at.step, d, t.context);
     t.r.loss = found.at.value * t.unit;
     t.r.length = found.at.step;
   }

@@ -28,6 +28,11 @@ struct line_result {
 };
 
 namespace detail {
+/// True if two losses are equal as far as sums of doubles tell. Near a minimum they are, long before slopes are: then
+/// the slope says what the loss no longer can (the approximate conditions of Hager & Zhang, SIAM J. Optim. 2005,
+/// equation 4.1).
+inline bool same_loss(double a, double b) { return std::abs(a - b) <= 1e-14 * std::abs(b); }
+
 /// The minimum of the cubic that has the values and slopes of two points (Nocedal & Wright, equation 3.59), the middle
 /// between low and high where there is none, and never outside of these.
 inline double cubic_minimum(line_point const& a, line_point const& b, double low, double high) {
@@ -44,7 +49,8 @@ inline double cubic_minimum(line_point const& a, line_point const& b, double low
 /// Finds a step that meets the strong Wolfe conditions: f(step) <= f(0) + decrease step f'(0), and |f'(step)| <=
 /// curvature |f'(0)| (Nocedal & Wright, Numerical Optimization, 2nd edition, algorithms 3.5 and 3.6), by cubic
 /// interpolation that is kept inside the bracket and halves it when it does not shrink by itself. Small `curvature`
-/// makes the search exact. Values that are not finite shorten the step.
+/// makes the search exact. Values that are not finite shorten the step. With `to_the_last_digits`, slopes decide where
+/// losses differ by less than 1e-14 of themselves: a search on doubles, whose slopes are then still exact.
 struct strong_wolfe {
   double decrease = 1e-4;
   double curvature = 0.9;
@@ -65,17 +71,23 @@ struct strong_wolfe {
   /// `at(step)` gives the line_point of a step; `start` is that of step 0, with a negative slope; `first` is tried
   /// first.
   template <class Phi>
-  line_result search(Phi&& at, line_point const& start, double first) const {
+  line_result search(Phi&& at, line_point const& start, double first, bool to_the_last_digits = false) const {
+    auto const same = [&](double a, double b) { return to_the_last_digits && detail::same_loss(a, b); };
+    auto const descends = [&](line_point const& p) {
+      return p.value <= start.value + decrease * p.step * start.slope ||
+             (same(p.value, start.value) && p.slope <= (2 * decrease - 1) * start.slope);
+    };
+    auto const above = [&](double a, double b) { return a >= b && !same(a, b); };
     line_result r{start};
     line_point before = start;
     double step = first;
     while (r.trials < trials) {
       auto const now = at(step);
       ++r.trials;
-      if (!now.finite() || !descends(start, now) || (r.trials > 1 && now.value >= before.value))
-        return zoom(at, start, before, now, r);
+      if (!now.finite() || !descends(now) || (r.trials > 1 && above(now.value, before.value)))
+        return zoom(at, start, before, now, r, descends, above);
       if (flat(start, now)) return {now, true, r.trials};
-      if (now.slope >= 0) return zoom(at, start, now, before, r);
+      if (now.slope >= 0) return zoom(at, start, now, before, r, descends, above);
       r.at = now;
       if (step >= longest * first) break;
       double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest * first);
@@ -88,15 +100,13 @@ struct strong_wolfe {
   }
 
  private:
-  bool descends(line_point const& start, line_point const& p) const {
-    return p.value <= start.value + decrease * p.step * start.slope;
-  }
   bool flat(line_point const& start, line_point const& p) const {
     return std::abs(p.slope) <= -curvature * start.slope;
   }
   /// Between `low`, which descends and whose slope points to `high`, lie points that meet both conditions.
-  template <class Phi>
-  line_result zoom(Phi&& at, line_point const& start, line_point low, line_point high, line_result r) const {
+  template <class Phi, class Descends, class Above>
+  line_result zoom(Phi&& at, line_point const& start, line_point low, line_point high, line_result r,
+                   Descends const& descends, Above const& above) const {
     bool shrunk = true;
     while (r.trials < trials) {
       double const left = std::min(low.step, high.step), right = std::max(low.step, high.step), width = right - left;
@@ -107,7 +117,7 @@ struct strong_wolfe {
                                          : 0.5 * (left + right);
       auto const now = at(step);
       ++r.trials;
-      if (!now.finite() || !descends(start, now) || now.value >= low.value) {
+      if (!now.finite() || !descends(now) || above(now.value, low.value)) {
         high = now;
       } else {
         if (flat(start, now)) return {now, true, r.trials};

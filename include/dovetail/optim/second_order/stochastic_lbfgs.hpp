@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/buffer.hpp>
@@ -63,10 +64,11 @@ struct stochastic_lbfgs {
   static constexpr rule_needs needs{.whole_tensors = false};
 
   /// Pairs, the means of the interval before and the sums of this one. Copyable, comparable, saved by name.
-  class state_type {
+  template <class T>
+  class basic_state {
    public:
-    state_type() = default;
-    state_type(parameter_list const& parameters, std::size_t history)
+    basic_state() = default;
+    basic_state(basic_parameter_list<T> const& parameters, std::size_t history)
         : layout_(parameters),
           pairs_(parameters.flat_size(), history),
           weight_sum_(parameters.flat_size()),
@@ -92,7 +94,7 @@ struct stochastic_lbfgs {
       std::size_t at = 0;
       for (auto const& [name, shape] : layout_) {
         auto const n = static_cast<std::size_t>(shape.size());
-        auto const add = [&](std::string const& what, std::span<float> all) {
+        auto const add = [&](std::string const& what, std::span<T> all) {
           list.push_back(make_named_tensor(message(prefix, name, '.', what), all.subspan(at, n), shape));
         };
         add("weight_sum", weight_sum_.span());
@@ -115,14 +117,14 @@ struct stochastic_lbfgs {
       std::size_t at = 0;
       for (std::size_t i = 0; i < layout_.size(); ++i) {
         auto const n = static_cast<std::size_t>(layout_[i].shape.size());
-        auto const add = [&](std::span<float> values) { all.push_back(divided(i, values.subspan(at, n))); };
+        auto const add = [&](std::span<T> values) { all.push_back(divided(i, values.subspan(at, n))); };
         for (auto* means : {&weight_sum_, &gradient_sum_, &weight_mean_, &gradient_mean_}) add(means->span());
         for (std::size_t k = 0; k < pairs_.capacity(); ++k) add(pairs_.s(k)), add(pairs_.y(k));
         at += n;
       }
       return all;
     }
-    friend bool operator==(state_type const& a, state_type const& b) {
+    friend bool operator==(basic_state const& a, basic_state const& b) {
       return a.step_ == b.step_ && a.gamma_ == b.gamma_ && a.squares_ == b.squares_ && a.variance_ == b.variance_ &&
              a.layout_ == b.layout_ && a.pairs_ == b.pairs_ && a.weight_sum_ == b.weight_sum_ &&
              a.gradient_sum_ == b.gradient_sum_ && a.weight_mean_ == b.weight_mean_ &&
@@ -131,7 +133,7 @@ struct stochastic_lbfgs {
 
    private:
     friend stochastic_lbfgs;
-    void check(parameter_list const& p, std::size_t wanted) const {
+    void check(basic_parameter_list<T> const& p, std::size_t wanted) const {
       require(pairs_.capacity() == wanted, "stochastic_lbfgs: the state was made for a history of ", pairs_.capacity(),
               " pairs, this rule has one of ", wanted, ": call init() again");
       layout_.check(p, "stochastic_lbfgs: the state");
@@ -144,127 +146,137 @@ struct stochastic_lbfgs {
     double gamma_ = 1;
     double squares_ = 0;   // sum of |g|^2 in this interval
     double variance_ = 0;  // of the mean gradient of the interval before
-    detail::curvature_pairs pairs_;
-    buffer<float> weight_sum_, gradient_sum_, weight_mean_, gradient_mean_;
-    buffer<float> gradient_, room_;  // of a step; no part of the value
+    detail::curvature_pairs<T> pairs_;
+    buffer<T> weight_sum_, gradient_sum_, weight_mean_, gradient_mean_;
+    buffer<T> gradient_, room_;  // of a step; no part of the value
   };
+  using state_type = basic_state<float>;
 
-  state_type init(parameter_list const& parameters) const {
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
     detail::check_hyperparameters(*this);
     return {parameters, history};
   }
 
-  step_result step(parameter_list const& parameters, state_type& s, step_context const& options = {}) const {
-    return step(parameters, s, gradient::dense{}, options);
+  template <class T>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
+                   step_context const& context = {}) const {
+    return step(parameters, s, gradient::dense{}, context);
   }
-  template <detail::source_argument Source>
-  step_result step(parameter_list const& parameters, state_type& s, Source const& source,
-                   step_context const& options = {}) const {
+  template <class T, detail::source_argument Source>
+  step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
+                   step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
-    detail::check_factor("stochastic_lbfgs", options.gradient_factor);
+    detail::check_factor("stochastic_lbfgs", context.gradient_factor);
     require(!parameters.has_opaque(),
             "stochastic_lbfgs: weights of this parameter list are elsewhere, and it keeps means of them: give it a "
             "list with their memory");
     step_result r{.step = s.step_, .lr = lr(s.step_)};
     detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();
-    read(parameters, source, options.gradient_factor, g);
-    double const norm = std::sqrt(detail::inner_product(g, g, options));
+    read(parameters, source, context.gradient_factor, g);
+    double const norm = std::sqrt(detail::inner_product(g, g, context));
     if (!is_finite(norm)) {
       r.skipped = true;
       return r;
     }
     r.gradient_norm = norm;
     s.squares_ = (s.step_ % interval == 0 ? 0 : s.squares_) + norm * norm;
-    observe(parameters, s, options);
-    move(parameters, s, r, options);
+    observe(parameters, s, context);
+    move(parameters, s, r, context);
     r.step = ++s.step_;
     return r;
   }
 
  private:
   /// The gradient of the regularized loss, as a vector.
-  template <gradient_source Source>
-  void read(parameter_list const& parameters, Source const& source, float factor, std::span<float> g) const {
-    constexpr std::size_t lanes = simd::pack::lanes;
+  template <class T, gradient_source Source>
+  void read(basic_parameter_list<T> const& parameters, Source const& source, float factor, std::span<T> g) const {
+    constexpr std::size_t lanes = simd::pack_of<T>::lanes;
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       auto const cursor = source.at(parameters, i);
       auto const w = parameters[i].weight;
-      float* const to = g.data() + parameters.offset(i);
+      T* const to = g.data() + parameters.offset(i);
       std::size_t const n = w.size(), whole = n - n % lanes;
       for (std::size_t k = 0; k < whole; k += lanes) (factor * cursor.load(k)).store(to + k);
       if (whole < n) {
         alignas(64) std::byte room[64];
-        float last[lanes];
+        T last[lanes];
         (factor * cursor.advanced(whole).padded(n - whole, room).load(0)).store(last);
         std::copy_n(last, n - whole, to + whole);
       }
       if (weight_decay != 0)
         detail::map(
-            std::span<float>(to, n), [d = weight_decay](simd::pack x, simd::pack v) { return x + d * v; },
-            std::span<float const>(to, n), std::span<float const>(w));
+            std::span<T>(to, n), [d = weight_decay](auto x, auto v) { return x + d * v; }, std::span<T const>(to, n),
+            std::span<T const>(w));
     }
   }
 
   /// Adds weights and gradient to the means; at the end of an interval makes a pair.
-  void observe(parameter_list const& parameters, state_type& s, step_context const& options) const {
+  template <class T>
+  void observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, step_context const& context) const {
     bool const begins = s.step_ % interval == 0;
-    float const keep = begins ? 0.0f : 1.0f, share = 1.0f / static_cast<float>(interval);
-    auto const add = [keep, share](simd::pack sum, simd::pack x) { return keep * sum + share * x; };
+    T const keep = begins ? T{0} : T{1}, share = T{1} / static_cast<T>(interval);
+    auto const add = [keep, share](auto sum, auto x) { return keep * sum + share * x; };
     auto const weights = s.weight_sum_.span(), gradients = s.gradient_sum_.span();
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       auto const part = weights.subspan(parameters.offset(i), parameters[i].size());
-      detail::map_vectors(options, part, add, part, parameters[i].weight);
+      detail::map_vectors(context, part, add, part, parameters[i].weight);
     }
-    detail::map_vectors(options, gradients, add, gradients, s.gradient_.span());
+    detail::map_vectors(context, gradients, add, gradients, s.gradient_.span());
     if ((s.step_ + 1) % interval != 0) return;
-    auto const minus = [](simd::pack a, simd::pack b) { return a - b; };
+    auto const minus = [](auto a, auto b) { return a - b; };
     bool const first = s.step_ + 1 == interval;
     // How far the mean gradient is from what it would be on all data: from the spread of those that it is made of.
-    double const n = static_cast<double>(interval), mean = detail::inner_product(gradients, gradients, options);
+    double const n = static_cast<double>(interval), mean = detail::inner_product(gradients, gradients, context);
     double const variance = interval > 1 ? std::max(0.0, s.squares_ / n - mean) / (n - 1) : 0;
     auto const ds = s.weight_mean_.span(), dy = s.gradient_mean_.span();  // the means of before become the differences
-    detail::map_vectors(options, ds, minus, weights, ds);
-    detail::map_vectors(options, dy, minus, gradients, dy);
-    if (!first) learn(s, ds, dy, variance + s.variance_, options);
+    detail::map_vectors(context, ds, minus, weights, ds);
+    detail::map_vectors(context, dy, minus, gradients, dy);
+    if (!first) learn(s, ds, dy, variance + s.variance_, context);
     s.variance_ = variance;
     std::copy(weights.begin(), weights.end(), ds.begin());
     std::copy(gradients.begin(), gradients.end(), dy.begin());
   }
 
   /// Damps a pair and remembers it, unless the weights did not move.
-  void learn(state_type& s, std::span<float const> ds, std::span<float> dy, double variance,
-             step_context const& options) const {
-    detail::vector_pair const wanted[]{{ds.data(), dy.data()}, {ds.data(), ds.data()}, {dy.data(), dy.data()}};
+  template <class T>
+  void learn(basic_state<T>& s, std::type_identity_t<std::span<T const>> ds, std::span<T> dy, double variance,
+             step_context const& context) const {
+    detail::basic_vector_pair<T> const wanted[]{{ds.data(), dy.data()}, {ds.data(), ds.data()}, {dy.data(), dy.data()}};
     double sums[3];
-    detail::inner_products(ds.size(), wanted, sums, options);
+    detail::inner_products(ds.size(), wanted, sums, context);
     auto const [sy, ss, yy] = sums;
     if (yy < static_cast<double>(signal) * static_cast<double>(signal) * variance) return;
     double const smallest = static_cast<double>(smallest_curvature);
     double const gamma = std::clamp(sy > 0 ? yy / sy : smallest, smallest,
                                     std::max(smallest, 1e12 * static_cast<double>(first_curvature)));
-    // Beyond these, floats would no longer hold what the damped difference is made of.
-    if (!(ss > 1e-60 && gamma * std::sqrt(ss) < 1e37 && yy < 1e74)) return;
+    // Beyond these, the list's numbers would no longer hold what the damped difference is made of.
+    constexpr bool floats = std::is_same_v<T, float>;
+    constexpr double least_square = floats ? 1e-60 : 1e-290, most = floats ? 1e37 : 1e145;
+    if (!(ss > least_square && gamma * std::sqrt(ss) < most && yy < most * most)) return;
     if (double const least = 0.25 * gamma * ss; sy < least) {
       double const theta = 0.75 * gamma * ss / (gamma * ss - sy);
-      auto const a = static_cast<float>(theta), b = static_cast<float>((1 - theta) * gamma);
+      auto const a = static_cast<T>(theta), b = static_cast<T>((1 - theta) * gamma);
       detail::map_vectors(
-          options, dy, [a, b](simd::pack y, simd::pack x) { return a * y + b * x; }, dy, ds);
+          context, dy, [a, b](auto y, auto x) { return a * y + b * x; }, dy, ds);
     }
     s.gamma_ = gamma;
-    s.pairs_.push(ds, dy, options);
+    s.pairs_.push(ds, dy, context);
   }
 
-  void move(parameter_list const& parameters, state_type& s, step_result const& r, step_context const& options) const {
+  template <class T>
+  void move(basic_parameter_list<T> const& parameters, basic_state<T>& s, step_result const& r,
+            step_context const& context) const {
     auto const g = s.gradient_.span(), d = s.room_.span();
     double const plain = 1 / static_cast<double>(first_curvature);
     double length = 1;  // of d, as a share of what is wanted
     if (s.pairs_.size() > 0) {
-      s.pairs_.apply(g, 1 / s.gamma_, 1, d, options);
-      double const grown = std::sqrt(detail::inner_product(d, d, options));
+      s.pairs_.apply(g, 1 / s.gamma_, 1, d, context);
+      double const grown = std::sqrt(detail::inner_product(d, d, context));
       double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
       if (!is_finite(grown))
         std::copy(g.begin(), g.end(), d.begin()), length = plain;
@@ -274,11 +286,11 @@ struct stochastic_lbfgs {
       std::copy(g.begin(), g.end(), d.begin());
       length = plain;
     }
-    auto const rate = static_cast<float>(static_cast<double>(r.lr) * length);
+    auto const rate = static_cast<T>(static_cast<double>(r.lr) * length);
     for (std::size_t i = 0; i < parameters.size(); ++i)
       detail::map_vectors(
-          options, parameters[i].weight, [rate](simd::pack w, simd::pack x) { return w - rate * x; },
-          parameters[i].weight, d.subspan(parameters.offset(i), parameters[i].size()));
+          context, parameters[i].weight, [rate](auto w, auto x) { return w - rate * x; }, parameters[i].weight,
+          d.subspan(parameters.offset(i), parameters[i].size()));
   }
 };
 

@@ -56,7 +56,10 @@ struct ema_weights {
   constexpr kernel prepare(std::int64_t t) const {
     return {t == 1 ? 1.0f : static_cast<float>(1 - static_cast<double>(decay))};
   }
-  static constexpr float average(float, float e) { return e; }
+  template <class T>
+  static constexpr T average(T, T e) {
+    return e;
+  }
 };
 
 /// e <- e + (w + u - e) / n in step `begin` and every `every` steps from then on, n counting these steps: the mean of
@@ -80,7 +83,10 @@ struct swa_weights {
     bool const counts = (t - begin) % every == 0;
     return {counts ? static_cast<float>(1.0 / static_cast<double>((t - begin) / every + 1)) : 0.0f};
   }
-  static constexpr float average(float, float e) { return e; }
+  template <class T>
+  static constexpr T average(T, T e) {
+    return e;
+  }
 };
 
 /// Lookahead (Zhang et al., NeurIPS 2019, algorithm 1): every `steps` steps the slow weights s <- s + alpha (w + u - s)
@@ -113,7 +119,10 @@ struct lookahead {
     bool const now = t % steps == 0;
     return {t == 1 ? 1.0f : 0.0f, now ? 1.0f : 0.0f, now ? alpha : 0.0f};
   }
-  static constexpr float average(float, float s) { return s; }
+  template <class T>
+  static constexpr T average(T, T s) {
+    return s;
+  }
 };
 
 /// Ends a chain without a schedule (Defazio et al., The Road Less Scheduled, NeurIPS 2024, equations 6 to 8). The
@@ -157,7 +166,10 @@ struct schedule_free {
                : static_cast<float>(static_cast<double>(lr) * static_cast<double>(t) / static_cast<double>(warmup));
   }
   /// x of y = (1 - beta) z + beta x and d = x - z.
-  constexpr float average(float y, float d) const { return y + (1 - beta) * d; }
+  template <class T>
+  constexpr T average(T y, T d) const {
+    return y + (1 - beta) * d;
+  }
 };
 
 namespace detail {
@@ -170,8 +182,9 @@ inline constexpr bool averages = requires(S const s) {
 /// Writes the average that `rule` keeps of the weights into `out`, in the flat index space of the parameters: what to
 /// evaluate or ship instead of the weights themselves. Throws argument_error when out has another size, or before the
 /// first step.
-template <class Rule>
-void averaged_weights(Rule const& rule, parameter_list const& parameters, state const& s, std::span<float> out) {
+template <class Rule, class T>
+void averaged_weights(Rule const& rule, basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                      std::type_identity_t<std::span<T>> out) {
   auto const stages = detail::stages_of(rule);
   constexpr std::size_t count = std::apply(
       [](auto const&... stage) {
@@ -194,7 +207,12 @@ void averaged_weights(Rule const& rule, parameter_list const& parameters, state 
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         auto const& w = parameters[i].weight;
         std::size_t const at = parameters.offset(i);
-        for (std::size_t k = 0; k < w.size(); ++k) out[at + k] = stage.average(w[k], own[at + k]);
+        using result = decltype(stage.average(w[0], own[0]));
+        DOVETAIL_REQUIRE((!std::is_same_v<T, double> || std::is_same_v<result, double>),
+                         "its `average` gives floats, and the parameters are doubles: make it a template, T average(T "
+                         "weight, T slot) const",
+                         S);
+        for (std::size_t k = 0; k < w.size(); ++k) out[at + k] = static_cast<T>(stage.average(w[k], own[at + k]));
       }
     }
     slot += stage_traits<S>::slots;

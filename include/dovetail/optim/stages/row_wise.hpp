@@ -64,8 +64,9 @@ struct centralize {
   }
 
   // ---- for the algebra; public, because a device's kernels take nothing else
+  template <class Real>
   struct subtract {
-    float mean;
+    Real mean;
     template <class T>
     DOVETAIL_INLINE T operator()(T u) const {
       return u - mean;
@@ -79,8 +80,8 @@ struct centralize {
     template <class Row>
     DOVETAIL_HD void operator()(Row const& row) const {
       auto const u = row.of(update);
-      auto const mean = static_cast<float>(row.sum(u) / static_cast<double>(row.columns));
-      row.map(u, subtract{mean}, u);
+      using real = typename Algebra::real;
+      row.map(u, subtract<real>{static_cast<real>(row.sum(u) / static_cast<double>(row.columns))}, u);
     }
   };
 };
@@ -113,7 +114,8 @@ struct add_noise {
     random_stream stream;
     float deviation;
 
-    DOVETAIL_HD void operator()(std::uint32_t block, float* x, std::size_t n) const {
+    template <class T>
+    DOVETAIL_HD void operator()(std::uint32_t block, T* x, std::size_t n) const {
       auto const words = stream.words(block);
       for (std::size_t k = 0; k < n; ++k) {
         float const radius = std::sqrt(-2 * std::log(1 - random_stream::to_uniform(words[k & 2])));
