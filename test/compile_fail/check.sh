@@ -32,7 +32,10 @@ fail() {
   exit 0
 }
 compile() { LC_ALL=C "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -I"$repository/include" "$@" "$case" > "$log" 2>&1; }
-case $compiler in *clang*) given="-include-pch $work/headers.pch" ;; *) given= ;; esac
+case $compiler in  # the first error is all that is looked at
+  *clang*) given="-ferror-limit=1 -include-pch $work/headers.pch" ;;
+  *) given=-fmax-errors=1 ;;
+esac
 : > "$log"
 if [ "$base" = all ]; then
   compile -Werror "$@" && echo "ok       all compile without FAIL" || fail "a case does not compile without FAIL"

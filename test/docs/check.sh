@@ -33,14 +33,17 @@ for page in README.md docs/*.md docs/*/*.md; do
       ;;
   esac
 done >> "$work/complaints"
-# Programs that run, include nothing of the library but its rules, and end with a return of their own are compiled a
-# dozen at a time.
+# Programs that run, need no other library, and end with a return of their own are compiled a dozen at a time: first
+# those that include nothing of the library but its rules, then the others.
 grep -L -e '^// needs' -e '^// run with' "$work"/new/blocks/*.cpp | xargs -r grep -l '^// run' |
-  xargs -r grep -l '^#include <dovetail/optim.hpp>' | xargs -r grep -L '^#include <dovetail/.*/' |
   xargs -r grep -l -e '^  return' -e '^int main() { return' | xargs -r grep -LE '^template <>|^namespace|^#define' |
   LC_ALL=C sort > "$work/batched"
-split -l 12 -d "$work/batched" "$work/new/batches/batch"
-for batch in "$work"/new/batches/batch*; do
+xargs -r grep -l '^#include <dovetail/optim.hpp>' < "$work/batched" | xargs -r grep -L '^#include <dovetail/.*/' |
+  LC_ALL=C sort > "$work/rules"
+LC_ALL=C comm -23 "$work/batched" "$work/rules" > "$work/others"
+split -l 12 -d "$work/rules" "$work/new/batches/batch"
+split -l 12 -d "$work/others" "$work/new/batches/others"
+for batch in "$work"/new/batches/*; do
   xargs awk -f "$here/batch.awk" < "$batch" > "$batch.cpp"
 done
 # Only what changed is compiled again.
@@ -64,7 +67,7 @@ cat "$work/complaints"
 [ ! -s "$work/complaints" ] || failed=1
 
 program_of() {  # the command that runs a block
-  batch=$(grep -l "/$1\.cpp$" "$work"/new/batches/batch?? || true)
+  batch=$(grep -l "/$1\.cpp$" "$work"/new/batches/batch?? "$work"/new/batches/others?? || true)
   if [ -n "$batch" ]; then echo "$work/build/${batch##*/} $1"; else echo "$work/build/$1"; fi
 }
 for block in $(grep -l '^// run' "$work"/blocks/*.cpp 2>/dev/null || true); do
