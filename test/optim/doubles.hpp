@@ -108,13 +108,13 @@ struct training {
   std::function<std::vector<named_tensor>()> listed_;
 };
 
-/// A rule's steps of doubles are those of floats, as far as floats can tell, and answer to changes of a gradient that
-/// no float has: twice the change, twice the answer. Were something rounded to a float on the way, answers would be
-/// stairs of 6e-8. Factors of sums are floats: rules that have any are let off the second.
+/// A rule's steps of doubles are those of floats, as far as floats can tell, and answer to small changes of a gradient:
+/// twice the change, twice the answer. Were something rounded to a float on the way, answers would have stairs of 6e-8
+/// in them, hundredths of the whole. Factors of sums are floats: rules that have any are let off the second.
 inline void check_rule(known::rule const& r, double tolerance = 2e-4) {
   CAPTURE(r.name);
   constexpr int steps = 12;
-  constexpr double change = 1e-9;
+  constexpr double change = 2e-6;
   training<float> floats(r.typed());
   training<double> zero(r.doubles()), one(r.doubles()), two(r.doubles());
   one.shift = change;

@@ -56,7 +56,7 @@ DOVETAIL_COLD inline void add_hyperparameter(std::vector<hyperparameter>& to, ch
 template <class T>
 consteval bool has_choices() {
   for (auto const& f : policy_of<T>)
-    if (f.choices()) return true;
+    if (f.has_choices()) return true;
   return false;
 }
 

@@ -60,6 +60,8 @@ class field_base {
   constexpr bool is_flag() const { return of_ == flag; }
   /// The names of its values, or nullptr.
   constexpr char const* choices() const { return choices_; }
+  /// Whether there are any: a constant under GCC's sanitizers too, which a comparison of an address is not.
+  constexpr bool has_choices() const { return has_choices_; }
   constexpr bounds const& range() const { return range_; }
   /// An integer.
   constexpr bool whole() const { return of_ > f64; }
@@ -75,13 +77,15 @@ class field_base {
 
  protected:
   enum kind : unsigned char { any, object, choice, flag, f32, f64, i32, l, ll, ul };
-  constexpr field_base(char const* name, kind of, bounds const& r = {}, char const* choices = nullptr)
-      : name_(name), choices_(choices), range_(r), of_(of) {}
+  constexpr field_base(char const* name, kind of, bounds const& r = {}) : name_(name), range_(r), of_(of) {}
+  constexpr field_base(char const* name, char const* choices)
+      : name_(name), choices_(choices), range_{}, of_(any), has_choices_(true) {}
 
   char const* name_;
-  char const* choices_;
+  char const* choices_ = nullptr;
   bounds range_;
   kind of_;
+  bool has_choices_ = false;
 };
 }  // namespace detail
 
@@ -100,7 +104,7 @@ class field : public detail::field_base {
   }
   /// One of several: the names of the values 0, 1, 2, … of an enumeration, with a space between two.
   template <class Enum>
-  constexpr field(char const* name, Enum T::*x, char const* choices) : field_base(name, any, {}, choices) {
+  constexpr field(char const* name, Enum T::*x, char const* choices) : field_base(name, choices) {
     if (!std::is_constant_evaluated()) {
       of_ = choice;
       member_ = reinterpret_cast<char T::*>(x);
