@@ -238,10 +238,7 @@ class chain {
   static step_result step_groups(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
                                  basic_state<T>& s, Source const& source, step_context const& context,
                                  Store const& store = {}) {
-    DOVETAIL_REQUIRE((std::is_same_v<T, float> || std::is_same_v<Source, gradient::dense> ||
-                      std::is_same_v<Source, gradient::scaled>),
-                     "this source gives floats, and the parameters are doubles: their gradients are the list's own",
-                     Source);
+    static_assert(detail::gives<T, Source>());
     source.check(parameters);
     if constexpr (std::is_same_v<Source, gradient::scaled>) {
       step_context scaled = context;

@@ -225,4 +225,15 @@ struct summed_signs {
 
 }  // namespace gradient
 
+namespace detail {
+/// Refuses a source of floats where parameters are doubles.
+template <class T, class Source>
+consteval bool gives() {
+  DOVETAIL_REQUIRE(
+      (std::is_same_v<T, float> || std::is_same_v<Source, gradient::dense> || std::is_same_v<Source, gradient::scaled>),
+      "this source gives floats, and the parameters are doubles: their gradients are the list's own", Source);
+  return true;
+}
+}  // namespace detail
+
 }  // namespace dovetail::optim

@@ -201,10 +201,7 @@ class partition {
   step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
-    DOVETAIL_REQUIRE((std::is_same_v<T, float> || std::is_same_v<Source, gradient::dense> ||
-                      std::is_same_v<Source, gradient::scaled>),
-                     "this source gives floats, and the parameters are doubles: their gradients are the list's own",
-                     Source);
+    static_assert(detail::gives<T, Source>());
     source.check(parameters);
     check(parameters, s, context);
     step_result all;

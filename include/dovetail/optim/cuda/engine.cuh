@@ -167,7 +167,7 @@ void check_observation(Optimizer const& optimizer, state const& s) {
   for (auto const& c : chains) c.check();
   require(s.slots() == flow::slots && s.layout().groups == chains.size() &&
               s.layout().kernel_bytes == sizeof(typename flow::kernels),
-          "optim::cuda: this state was made for another rule: make it with optim::cuda::init and this optimizer");
+          "optim::cuda: this state was made for another rule: make it with this optimizer's init()");
   each_observing<flow>(chains, s, [&](auto const& stage, std::size_t, std::size_t i) {
     optim::detail::averaged_over(stage, s.parameters()[i]);
   });

@@ -77,8 +77,8 @@ class stored_state {
   template <class Weights>
   void check(parameter_list const& parameters, Weights const& weights) const {
     require(low_.empty() == (!Weights::needs_low || parameters.flat_size() == 0),
-            "optim::cuda: this state was made for another policy for weights: make it with optim::cuda::init and this "
-            "optimizer");
+            "optim::cuda: this state was made for another policy for weights: make it with this "
+            "optimizer's init()");
     require(detail::halves_of(weights, parameters.size()) == halves_,
             "optim::cuda: halves of weights have moved since the state was made: call optim::cuda::rebind(optimizer, "
             "parameters, state), with the gradients' source if they have one");

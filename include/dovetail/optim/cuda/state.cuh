@@ -128,7 +128,7 @@ class state {
     source.check(parameters);
     require(layout_.kernel_bytes == kernel_bytes && layout_.groups == groups && plan_.stages == p.stages &&
                 plan_.slots == p.slots && plan_.passes == p.passes,
-            "optim::cuda: this state was made for another rule: make it with optim::cuda::init and this optimizer");
+            "optim::cuda: this state was made for another rule: make it with this optimizer's init()");
     require(gradient_size_ == sizeof(typename detail::reader_type<Source>::type),
             "optim::cuda: this state was bound to gradients of ", gradient_size_,
             " bytes per element: call optim::cuda::rebind(optimizer, parameters, state, source) with the source of "

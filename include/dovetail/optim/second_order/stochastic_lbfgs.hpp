@@ -167,6 +167,7 @@ struct stochastic_lbfgs {
   step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
+    static_assert(detail::gives<T, Source>());
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
     source.check(parameters);
