@@ -52,17 +52,29 @@ awk -F'[:,{}"]+' '
     exit !(computed[0] == 80 && overlapped >= 40)
   }' "$folder/whole/trace.json"
 
-# Interrupted at the first sign of each of the two trainings, then left alone.
+# Interrupted at the first sign of each of the two trainings, then left alone. A training that was faster than the
+# signal is thrown away and begun anew.
 #   stop_and_resume FOLDER ANSWER COMMAND...
 stop_and_resume() {
   out=$1 answer=$2
   shift 2
   for name in dense top_k; do
-    "$@" $given --out "$out" --resume > /dev/null 2> "$folder/stderr" & pid=$!
-    waited=0
-    until [ -e "$out/$name.jsonl" ] || [ $waited -ge 600 ]; do sleep 0.05; waited=$((waited + 1)); done
-    kill -INT $pid
-    if wait $pid; then echo "$name: was not interrupted"; exit 1; fi
+    trials=0
+    while :; do
+      "$@" $given --out "$out" --resume > /dev/null 2> "$folder/stderr" & pid=$!
+      waited=0
+      until [ -e "$out/$name.jsonl" ] || [ $waited -ge 3000 ]; do sleep 0.01; waited=$((waited + 1)); done
+      kill -INT $pid 2> /dev/null || true
+      status=0
+      wait $pid || status=$?
+      if [ $status -ne 0 ]; then  # and before the next training had begun
+        [ $name = dense ] && [ -e "$out/top_k.jsonl" ] || break
+      fi
+      trials=$((trials + 1))
+      [ $trials -lt 10 ] || { echo "$name: was not interrupted in $trials trials"; exit 1; }
+      rm -f "$out/top_k".*
+      [ $name = top_k ] || rm -f "$out/dense".*
+    done
     grep -q "$answer" "$folder/stderr" ||
       { echo "$name: Ctrl-C was not answered:"; cat "$folder/stderr"; exit 1; }
   done
