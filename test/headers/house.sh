@@ -39,6 +39,9 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
       }
     }
   '
+  # What a header uses of the standard library it includes itself.
+  grep -v '\.inc\.hpp$' < "$work/headers" | xargs awk -f "$here/std_includes.awk"
+
   # No text is ever code: programs are started with words, not with a line for a shell.
   (cd .. && find include examples bench -name '*.[ch]pp' -o -name '*.cuh' -o -name '*.cu' | xargs awk '
     { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }

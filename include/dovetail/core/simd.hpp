@@ -12,6 +12,7 @@
 // and therefore stays scalar: a program built without any flags must still run at the speed of memory.
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 
 #include <dovetail/core/config.hpp>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cstddef>
+
 #include <dovetail/nn/cells.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/vector_math.hpp>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
 #include <dovetail/core/batch.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/vector_math.hpp>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cstdint>
+
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/layout.hpp>
 

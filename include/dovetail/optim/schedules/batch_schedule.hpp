@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
