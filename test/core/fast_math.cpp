@@ -288,7 +288,7 @@ TEST_CASE("layers pass on what is not a number, and a prediction with one is not
       CHECK(is_nan(out[at / 8 * 2 + at % 4 / 2]));
     }
   float nan[]{opaque(0x7fc00000u)};
-  nn::detail::pack const bad = nn::detail::broadcast(nan[0]);
+  nn::detail::f32s const bad = nn::detail::broadcast(nan[0]);
   for (auto const& passed : {nn::detail::exp(bad), nn::detail::tanh(bad), nn::detail::sigmoid(bad),
                              nn::detail::relu_rule::chain(bad, bad)}) {
     float y[4];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // The arithmetic of all collectives: P arrays combined element by element in rank order. One function per (element
-// type, reduction), written with vectors of baseline width, because a loop of unknown length is not vectorized at -O2.
+// type, reduction), written with vectors, because a loop of unknown length is not vectorized at -O2; some are compiled
+// once per cpu_level (reduce.inc.hpp), all with the same bits.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <dovetail/comm/call.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/vectors.hpp>
 
 namespace dovetail::comm {
 
@@ -21,89 +23,9 @@ using ordered_reduce = void (*)(std::byte* const* outs, std::size_t out_count, s
 
 namespace detail {
 
-template <class A>
-struct vector_of {
-  typedef A type __attribute__((vector_size(16)));
-};
-typedef std::uint16_t u16x4 __attribute__((vector_size(8)));
-typedef std::uint32_t u32x4 __attribute__((vector_size(16)));
-typedef float f32x4 __attribute__((vector_size(16)));
-
-/// The same bits as another vector.
-template <class To, class From>
-DOVETAIL_INLINE To bits_as(From x) {
-  return __builtin_bit_cast(To, x);
-}
-
 /// One cache line of accumulators.
 template <class A>
-struct line {
-  static constexpr std::size_t size = 64 / sizeof(A);
-  typename vector_of<A>::type v[4];
-};
-
-DOVETAIL_INLINE u32x4 select(u32x4 mask, u32x4 yes, u32x4 no) { return (mask & yes) | (~mask & no); }
-
-// The half types: the same bits as the scalar conversions of core/half.hpp.
-DOVETAIL_INLINE f32x4 widen(u32x4 h, bf16) { return bits_as<f32x4>(h << 16); }
-DOVETAIL_INLINE f32x4 widen(u32x4 h, fp16) {
-  u32x4 const magnitude = h & 0x7fffu;
-  u32x4 const finite = bits_as<u32x4>(bits_as<f32x4>(magnitude << 13) * 0x1p112f);  // also right for subnormals
-  u32x4 const special = (magnitude << 13) | 0x7f800000u;
-  return bits_as<f32x4>(((h & 0x8000u) << 16) | select(bits_as<u32x4>(magnitude > 0x7bffu), special, finite));
-}
-DOVETAIL_INLINE u32x4 narrow(f32x4 f, bf16) {
-  u32x4 const u = bits_as<u32x4>(f);
-  u32x4 const rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return select(bits_as<u32x4>((u & 0x7fffffffu) > 0x7f800000u), (u >> 16) | 0x40u, rounded);
-}
-DOVETAIL_INLINE u32x4 narrow(f32x4 f, fp16) {
-  u32x4 const u = bits_as<u32x4>(f), a = u & 0x7fffffffu, sign = (u >> 16) & 0x8000u;
-  u32x4 r = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
-  // Below 2^-14 the float unit rounds to a multiple of 2^-24; large values are masked out first, they would overflow.
-  u32x4 const tiny = bits_as<u32x4>(a < 0x38800000u);
-  r = select(tiny, bits_as<u32x4>(bits_as<f32x4>(a & tiny) + 0.5f) - 0x3f000000u, r);
-  r = select(bits_as<u32x4>(a >= 0x477ff000u), u32x4{} + 0x7c00u, r);
-  r = select(bits_as<u32x4>(a > 0x7f800000u), 0x7e00u | ((a >> 13) & 0x3ffu), r);
-  return sign | r;
-}
-
-template <class T, class A>
-DOVETAIL_INLINE void load(line<A>& to, std::byte const* from) {
-  if constexpr (std::is_same_v<T, fp16> || std::is_same_v<T, bf16>) {
-    for (int i = 0; i < 4; ++i) {
-      u16x4 h;
-      std::memcpy(&h, from + 8 * i, 8);
-      to.v[i] = widen(__builtin_convertvector(h, u32x4), T{});
-    }
-  } else {
-    std::memcpy(&to, from, sizeof to);
-  }
-}
-template <class T, class A>
-DOVETAIL_INLINE void store(std::byte* to, line<A> const& from) {
-  if constexpr (std::is_same_v<T, fp16> || std::is_same_v<T, bf16>) {
-    for (int i = 0; i < 4; ++i) {
-      u16x4 const h = __builtin_convertvector(narrow(from.v[i], T{}), u16x4);
-      std::memcpy(to + 8 * i, &h, 8);
-    }
-  } else {
-    std::memcpy(to, &from, sizeof from);
-  }
-}
-template <reduction How, class A>
-DOVETAIL_INLINE void combine(line<A>& into, line<A> const& with) {
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (How == reduction::sum) {
-      into.v[i] += with.v[i];
-    } else {
-      auto const take = How == reduction::min ? with.v[i] < into.v[i] : with.v[i] > into.v[i];
-      using mask = std::remove_const_t<decltype(take)>;
-      using vector = typename vector_of<A>::type;
-      into.v[i] = bits_as<vector>((take & bits_as<mask>(with.v[i])) | (~take & bits_as<mask>(into.v[i])));
-    }
-  }
-}
+constexpr std::size_t line_size = 64 / sizeof(A);
 
 template <class T, reduction How>
 struct accumulator {
@@ -149,66 +71,47 @@ struct addresses<0, Pointer> {
   std::size_t count;
 };
 
-/// The whole lines of reduce_in_order: `bytes` of every array.
-template <class T, reduction How, std::size_t Outs, std::size_t Sources>
-void reduce_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte const* const* source_arrays,
-                  std::size_t source_count, std::size_t bytes) {
-  using A = typename accumulator<T, How>::type;
-  addresses<Outs, std::byte*> const outs(out_arrays, out_count);
-  addresses<Sources, std::byte const*> const sources(source_arrays, source_count);
-  for (std::size_t at = 0; at < bytes; at += line<A>::size * sizeof(T)) {
-    line<A> sum, next;
-    load<T>(sum, sources[0] + at);
-    __builtin_prefetch(sources[0] + at + prefetch_bytes);
-    for (std::size_t s = 1; s < sources.count; ++s) {
-      load<T>(next, sources[s] + at);
-      __builtin_prefetch(sources[s] + at + prefetch_bytes);
-      combine<How>(sum, next);
-    }
-    for (std::size_t o = 0; o < outs.count; ++o) store<T>(outs[o] + at, sum);
-  }
-}
-
+#define DOVETAIL_REDUCE_LEVEL
+namespace baseline {
+using namespace simd::baseline;
+#include <dovetail/comm/reduce.inc.hpp>
+}  // namespace baseline
 #if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN("avx512f")
-typedef float f32x16 __attribute__((vector_size(64)));
-
-/// Sums of floats, which is what gradients are reduced by. A store of a whole line leaves more of them under way: for
-/// two ranks 33 us instead of 38 at 1 MB.
-template <std::size_t Outs, std::size_t Sources>
-void sum_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte const* const* source_arrays,
-               std::size_t source_count, std::size_t bytes) {
-  addresses<Outs, std::byte*> const outs(out_arrays, out_count);
-  addresses<Sources, std::byte const*> const sources(source_arrays, source_count);
-  for (std::size_t at = 0; at < bytes; at += 64) {
-    f32x16 sum, next;
-    __builtin_memcpy(&sum, sources[0] + at, 64);
-    __builtin_prefetch(sources[0] + at + prefetch_bytes);
-    for (std::size_t s = 1; s < sources.count; ++s) {
-      __builtin_memcpy(&next, sources[s] + at, 64);
-      __builtin_prefetch(sources[s] + at + prefetch_bytes);
-      sum += next;
-    }
-    for (std::size_t o = 0; o < outs.count; ++o) __builtin_memcpy(outs[o] + at, &sum, 64);
-  }
-}
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
+namespace avx2 {
+using namespace simd::avx2;
+#include <dovetail/comm/reduce.inc.hpp>
+}  // namespace avx2
+DOVETAIL_TARGET_END
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
+namespace avx512 {
+using namespace simd::avx512;
+#include <dovetail/comm/reduce.inc.hpp>
+}  // namespace avx512
 DOVETAIL_TARGET_END
 #endif
+#undef DOVETAIL_REDUCE_LEVEL
 
+/// Wider registers are for what gains by them. Halves have instructions there that convert them. Sums of floats are
+/// what gradients are reduced by, and a store of a whole line leaves more of them under way: for two ranks 33 us
+/// instead of 38 at 1 MB. Elsewhere the caches are what a reduction waits for.
 template <class T, reduction How, std::size_t Outs, std::size_t Sources>
 ordered_reduce lines_for_this_processor() {
 #if DOVETAIL_X86_LEVELS
-  if constexpr (std::is_same_v<T, float> && How == reduction::sum)
-    if (supported_cpu_level() == cpu_level::avx512) return &sum_lines<Outs, Sources>;
+  constexpr bool halves = std::is_same_v<T, fp16> || std::is_same_v<T, bf16>;
+  if constexpr (halves || (std::is_same_v<T, float> && How == reduction::sum))
+    if (supported_cpu_level() == cpu_level::avx512) return &avx512::reduce_lines<T, How, Outs, Sources>;
+  if constexpr (halves)
+    if (supported_cpu_level() == cpu_level::avx2) return &avx2::reduce_lines<T, How, Outs, Sources>;
 #endif
-  return &reduce_lines<T, How, Outs, Sources>;
+  return &baseline::reduce_lines<T, How, Outs, Sources>;
 }
 
 template <class T, reduction How>
 void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
                      std::size_t source_count, std::size_t n) {
   using A = typename accumulator<T, How>::type;
-  constexpr std::size_t step = line<A>::size;
+  constexpr std::size_t step = line_size<A>;
   std::size_t const whole = n / step * step * sizeof(T), rest = n * sizeof(T) - whole;
   auto const lines = source_count != 2 || out_count > 2 ? lines_for_this_processor<T, How, 0, 0>()
                      : out_count == 2                   ? lines_for_this_processor<T, How, 2, 2>()
@@ -216,15 +119,15 @@ void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte co
   lines(outs, out_count, sources, source_count, whole);
   if (rest == 0) return;
   alignas(64) std::byte padded[64]{};  // the tail takes the same path, and so the same rounding
-  line<A> sum, next;
+  baseline::line<A> sum, next;
   std::memcpy(padded, sources[0] + whole, rest);
-  load<T>(sum, padded);
+  baseline::load_line<T>(sum, padded);
   for (std::size_t s = 1; s < source_count; ++s) {
     std::memcpy(padded, sources[s] + whole, rest);
-    load<T>(next, padded);
-    combine<How>(sum, next);
+    baseline::load_line<T>(next, padded);
+    baseline::combine<How>(sum, next);
   }
-  store<T>(padded, sum);
+  baseline::store_line<T>(padded, sum);
   for (std::size_t o = 0; o < out_count; ++o) std::memcpy(outs[o] + whole, padded, rest);
 }
 

@@ -5,27 +5,31 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/vectors.hpp>
 
 // The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
 namespace dovetail::compress::kernels {
 
 namespace baseline {
+using namespace simd::baseline;
 #define DOVETAIL_KERNEL_LEVEL 0
 #include <dovetail/compress/kernels.inc.hpp>
 #undef DOVETAIL_KERNEL_LEVEL
 }  // namespace baseline
 
 #if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN("avx2,f16c,popcnt,bmi")
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
 namespace avx2 {
+using namespace simd::avx2;
 #define DOVETAIL_KERNEL_LEVEL 1
 #include <dovetail/compress/kernels.inc.hpp>
 #undef DOVETAIL_KERNEL_LEVEL
 }  // namespace avx2
 DOVETAIL_TARGET_END
 
-DOVETAIL_TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,popcnt,bmi")
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
 namespace avx512 {
+using namespace simd::avx512;
 #define DOVETAIL_KERNEL_LEVEL 2
 #include <dovetail/compress/kernels.inc.hpp>
 #undef DOVETAIL_KERNEL_LEVEL

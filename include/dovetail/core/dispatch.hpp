@@ -25,6 +25,16 @@
   DOVETAIL_PRAGMA(GCC target(features))
 #define DOVETAIL_TARGET_END DOVETAIL_PRAGMA(GCC pop_options)
 #endif
+// Before a short loop over vectors, whose elements are registers only without the loop. nvcc warns of what it skips.
+#if defined(__CUDACC__)
+#define DOVETAIL_UNROLL_4
+#else
+#define DOVETAIL_UNROLL_4 DOVETAIL_PRAGMA(GCC unroll 4)
+#endif
+// What the levels above the first are compiled for. One text each: a function is inlined only into those that may use
+// all that it may use.
+#define DOVETAIL_AVX2 "avx2,f16c,popcnt,bmi"
+#define DOVETAIL_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,popcnt,bmi"
 
 namespace dovetail {
 
@@ -42,7 +52,8 @@ inline cpu_level supported_cpu_level() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     return cpu_level::avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("popcnt"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("popcnt") &&
+      __builtin_cpu_supports("bmi"))
     return cpu_level::avx2;
 #endif
   return cpu_level::baseline;

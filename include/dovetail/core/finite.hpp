@@ -17,6 +17,13 @@
 namespace dovetail {
 
 namespace detail {
+/// Whether flags let the compiler assume that no number is NaN or infinite.
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+constexpr bool finite_only = true;
+#else
+constexpr bool finite_only = false;
+#endif
+
 /// The bits of a number. To the compiler they come from nowhere: Clang 19 concludes from -ffast-math that a result of
 /// arithmetic has no exponent of all ones, and folds a test of its bits.
 template <class Bits, class Number>

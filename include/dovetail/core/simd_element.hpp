@@ -2,11 +2,9 @@
 #pragma once
 // core/simd.hpp's number type for one element on a device. Included by core/simd.hpp.
 
-#include <bit>
-#include <cstdint>
-
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/simd_number.hpp>
 
 namespace dovetail::simd {
 
@@ -54,15 +52,8 @@ DOVETAIL_INLINE constexpr element min(element a, element b) { return b < a ? b :
 DOVETAIL_INLINE constexpr element max(element a, element b) { return a < b ? b : a; }
 DOVETAIL_INLINE constexpr element sign(element a) { return a.v > 0.0f ? 1.0f : a.v < 0.0f ? -1.0f : a.v; }
 DOVETAIL_INLINE constexpr bool is_nan(element a) { return dovetail::is_nan(a.v); }
-DOVETAIL_INLINE constexpr element split(element x, element& mantissa) {
-  auto const bits = std::bit_cast<std::int32_t>(x.v);
-  std::int32_t const exponent = (bits - 0x3f2aaaab) >> 23;
-  mantissa = std::bit_cast<float>(bits - (exponent << 23));
-  return static_cast<float>(exponent);
-}
-DOVETAIL_INLINE constexpr element whole(element x) { return static_cast<float>(static_cast<std::int32_t>(x.v)); }
-DOVETAIL_INLINE constexpr element two_to(element n) {
-  return std::bit_cast<float>((static_cast<std::int32_t>(n.v) + 127) << 23);
-}
+DOVETAIL_INLINE constexpr element split(element x, element& mantissa) { return simd::split(x.v, mantissa.v); }
+DOVETAIL_INLINE constexpr element whole(element x) { return simd::whole(x.v); }
+DOVETAIL_INLINE constexpr element two_to(element n) { return simd::two_to(n.v); }
 
 }  // namespace dovetail::simd

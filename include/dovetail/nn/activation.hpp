@@ -25,7 +25,7 @@ struct activation {
     if (!c.dx) return;
     c.backend.parallel(static_cast<std::size_t>(c.out_size()), [&](std::size_t begin, std::size_t end) {
       map(
-          end - begin, c.dx + begin, [](pack y, pack dy) { return Rule::chain(y, dy); }, c.y + begin, c.dy + begin);
+          end - begin, c.dx + begin, [](f32s y, f32s dy) { return Rule::chain(y, dy); }, c.y + begin, c.dy + begin);
     });
   }
 };
@@ -33,17 +33,17 @@ struct relu_rule {
   // A NaN stays one, and is seen, and so is its gradient.
   static void values(float* y, float const* x, std::size_t n) {
     map(
-        n, y, [](pack a) { return for_nan(a, a, select(a < pack{}, pack{}, a)); }, x);
+        n, y, [](f32s a) { return for_nan(a, a, select(a < f32s{}, f32s{}, a)); }, x);
   }
-  static pack chain(pack y, pack dy) { return for_nan(y, dy, select(y <= pack{}, pack{}, dy)); }
+  static f32s chain(f32s y, f32s dy) { return for_nan(y, dy, select(y <= f32s{}, f32s{}, dy)); }
 };
 struct tanh_rule {
   static void values(float* y, float const* x, std::size_t n) { best_cells().tanh(y, x, n); }
-  static pack chain(pack y, pack dy) { return dy * (1.f - y * y); }
+  static f32s chain(f32s y, f32s dy) { return dy * (1.f - y * y); }
 };
 struct sigmoid_rule {
   static void values(float* y, float const* x, std::size_t n) { best_cells().sigmoid(y, x, n); }
-  static pack chain(pack y, pack dy) { return dy * (y * (1.f - y)); }
+  static f32s chain(f32s y, f32s dy) { return dy * (y * (1.f - y)); }
 };
 }  // namespace detail
 

@@ -32,19 +32,23 @@ struct cell_kernels {
 
 #define DOVETAIL_NN_CELLS
 #include <dovetail/nn/cells.inc.hpp>
+}  // namespace dovetail::nn::detail
+
 #if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN("avx2")
-namespace avx2 {
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
+namespace dovetail::nn::kernels::avx2 {
 #include <dovetail/nn/cells.inc.hpp>
-}  // namespace avx2
+}  // namespace dovetail::nn::kernels::avx2
 DOVETAIL_TARGET_END
 #endif
 #undef DOVETAIL_NN_CELLS
 
+namespace dovetail::nn::detail {
+
 /// The loops compiled for `level`, which the processor must support.
 inline cell_kernels const& cells_at(cpu_level level) {
 #if DOVETAIL_X86_LEVELS
-  if (level != cpu_level::baseline) return avx2::cells;
+  if (level != cpu_level::baseline) return kernels::avx2::cells;
 #endif
   (void)level;
   return cells;

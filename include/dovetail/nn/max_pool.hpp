@@ -25,25 +25,25 @@ struct pooling_size {
   bool tiles() const { return stride == window && out_height * stride == height && out_width * stride == width; }
 };
 
-/// f(read, write, j) for each pack of [0, n); the last, partial one reads zeros beyond n and does not write there.
+/// f(read, write, j) for each vector of [0, n); the last, partial one reads zeros beyond n and does not write there.
 template <class F>
-DOVETAIL_INLINE void each_pack(std::size_t n, F f) {
+DOVETAIL_HOST_INLINE void each_vector(std::size_t n, F f) {
   std::size_t j = 0;
   for (; j + lanes <= n; j += lanes)
-    f([](float const* p) { return load(p); }, [](float* p, pack v) { store(p, v); }, j);
+    f([](float const* p) { return load(p); }, [](float* p, f32s v) { store(p, v); }, j);
   if (std::size_t const rest = n - j)
-    f([rest](float const* p) { return load_part(p, rest); }, [rest](float* p, pack v) { store_part(p, rest, v); }, j);
+    f([rest](float const* p) { return load_part(p, rest); }, [rest](float* p, f32s v) { store_part(p, rest, v); }, j);
 }
 
 /// The largest of each window, channel by channel. A NaN wins: it must be seen, not pooled away.
 DOVETAIL_NOINLINE inline void max_pool_image(pooling_size const& s, std::size_t b, float const* in, float* out) {
   for (std::size_t y = 0; y < s.out_height; ++y)
     for (std::size_t x = 0; x < s.out_width; ++x)
-      each_pack(s.channels, [&](auto read, auto write, std::size_t c) {
-        pack best = read(in + s.at(b, y, x, 0, 0) + c);
+      each_vector(s.channels, [&](auto read, auto write, std::size_t c) {
+        f32s best = read(in + s.at(b, y, x, 0, 0) + c);
         for (std::size_t i = 0; i < s.window; ++i)
           for (std::size_t j = 0; j < s.window; ++j) {
-            pack const v = read(in + s.at(b, y, x, i, j) + c);
+            f32s const v = read(in + s.at(b, y, x, i, j) + c);
             best = for_nan(best, best, select((v > best) | is_nan(v), v, best));
           }
         write(out + s.out_at(b, y, x) + c, best);
@@ -59,17 +59,17 @@ DOVETAIL_NOINLINE void max_pool_image_backward(pooling_size const& s, std::size_
   if constexpr (!Tiles) std::memset(din + b * image, 0, image * sizeof(float));
   for (std::size_t y = 0; y < s.out_height; ++y)
     for (std::size_t x = 0; x < s.out_width; ++x)
-      each_pack(s.channels, [&](auto read, auto write, std::size_t c) {
-        pack const best = read(out + s.out_at(b, y, x) + c);
-        pack d = read(dout + s.out_at(b, y, x) + c);
+      each_vector(s.channels, [&](auto read, auto write, std::size_t c) {
+        f32s const best = read(out + s.out_at(b, y, x) + c);
+        f32s d = read(dout + s.out_at(b, y, x) + c);
         for (std::size_t i = 0; i < s.window; ++i)
           for (std::size_t j = 0; j < s.window; ++j) {
             auto const at = s.at(b, y, x, i, j) + c;
-            pack const v = read(in + at);
-            pack_bits const here = (v == best) | (is_nan(v) & is_nan(best));
-            pack const share = select(here, d, pack{});
+            f32s const v = read(in + at);
+            i32s const here = (v == best) | (is_nan(v) & is_nan(best));
+            f32s const share = select(here, d, f32s{});
             write(din + at, Tiles ? share : read(din + at) + share);
-            d = select(here, pack{}, d);
+            d = select(here, f32s{}, d);
           }
       });
 }

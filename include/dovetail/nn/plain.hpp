@@ -126,7 +126,7 @@ struct plain {
   static constexpr std::int64_t longest_sum = 256;  // terms that are added one after the other in float
   static void add_scaled(float* to, float factor, float const* from, std::int64_t n) {
     detail::map(
-        static_cast<std::size_t>(n), to, [factor](detail::pack a, detail::pack b) { return a + b * factor; }, to, from);
+        static_cast<std::size_t>(n), to, [factor](detail::f32s a, detail::f32s b) { return a + b * factor; }, to, from);
   }
   static std::int64_t weight(convolution_size const& s, std::int64_t f, std::int64_t c, std::int64_t tap) {
     return (f * s.channels + c) * s.kernel * s.kernel + tap;

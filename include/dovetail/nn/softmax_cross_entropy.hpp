@@ -20,16 +20,16 @@ DOVETAIL_NOINLINE inline double sum_exp(float const* x, std::size_t n, float m, 
   double sum = 0;
   std::size_t j = 0;
   while (j + lanes <= n) {
-    pack sums{};
+    f32s sums{};
     for (std::size_t const end = n - j < 256 ? n : j + 256; j + lanes <= end; j += lanes) {
-      pack const e = detail::exp(load(x + j) - m);
+      f32s const e = detail::exp(load(x + j) - m);
       if (terms) store(terms + j, e);
       sums += e;
     }
     sum += static_cast<double>((sums[0] + sums[2]) + (sums[1] + sums[3]));
   }
   if (j < n) {
-    pack const e = detail::exp(load_part(x + j, n - j) - m);
+    f32s const e = detail::exp(load_part(x + j, n - j) - m);
     for (std::size_t i = 0; j + i < n; ++i) {
       if (terms) terms[j + i] = e[i];
       sum += static_cast<double>(e[i]);
@@ -65,7 +65,7 @@ struct softmax_cross_entropy {
       if (gradient) {
         auto const factor = static_cast<float>(static_cast<double>(scale) / sum);
         detail::map(
-            x.size(), gradient, [factor](detail::pack e) { return e * factor; }, gradient);
+            x.size(), gradient, [factor](detail::f32s e) { return e * factor; }, gradient);
         gradient[t] -= scale;
       }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// Elementwise arithmetic of layers in explicit packs of the width that every machine of the architecture has, so that
+// Elementwise arithmetic of layers in explicit vectors of the width that every machine of the architecture has, so that
 // its speed does not depend on the user's flags: GCC's -O2 leaves loops of unknown length scalar and calls libm.
 #include <cstddef>
 #include <cstdint>
@@ -8,40 +8,37 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/vectors.hpp>
+
+namespace dovetail::nn::detail {
+using namespace simd::baseline;
+#define DOVETAIL_NN_LEVEL
+#include <dovetail/nn/vector_math.inc.hpp>
+}  // namespace dovetail::nn::detail
+
+#if DOVETAIL_X86_LEVELS
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
+/// The same for kernels that are compiled a second time (nn/cells.hpp).
+namespace dovetail::nn::kernels::avx2 {
+using namespace simd::avx2;
+#include <dovetail/nn/vector_math.inc.hpp>
+}  // namespace dovetail::nn::kernels::avx2
+DOVETAIL_TARGET_END
+#endif
+#undef DOVETAIL_NN_LEVEL
 
 namespace dovetail::nn::detail {
 
-// Flags that let a compiler assume that no number is NaN or infinite.
-#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
-constexpr bool finite_only = true;
-#else
-constexpr bool finite_only = false;
-#endif
-
-#define DOVETAIL_NN_LANES 4
-#include <dovetail/nn/vector_math.inc.hpp>
-#undef DOVETAIL_NN_LANES
-
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN("avx2")
-/// The same for kernels that are compiled a second time (nn/cells.hpp).
-namespace avx2 {
-#define DOVETAIL_NN_LANES 8
-#include <dovetail/nn/vector_math.inc.hpp>
-#undef DOVETAIL_NN_LANES
-}  // namespace avx2
-DOVETAIL_TARGET_END
-#endif
-
 DOVETAIL_NOINLINE inline void add_to(float* to, float const* from, std::size_t n) {
   map(
-      n, to, [](pack a, pack b) { return a + b; }, to, from);
+      n, to, [](f32s a, f32s b) { return a + b; }, to, from);
 }
 
 /// sums[j] (+)= the sum over k in [0, count) of row(k)[j]. Eight rows are added as a tree and trees in double
 /// precision: a float that has taken in a million rows no longer notices the next one.
 template <class Row>
-DOVETAIL_INLINE void sum_of_rows(float* sums, std::size_t count, std::size_t width, bool accumulate, Row const& row) {
+DOVETAIL_HOST_INLINE void sum_of_rows(float* sums, std::size_t count, std::size_t width, bool accumulate,
+                                      Row const& row) {
   constexpr std::size_t strip = 128;  // columns whose sums stay in the first cache
   for (std::size_t j0 = 0; j0 < width; j0 += strip) {
     std::size_t const n = width - j0 < strip ? width - j0 : strip;
@@ -49,7 +46,7 @@ DOVETAIL_INLINE void sum_of_rows(float* sums, std::size_t count, std::size_t wid
     auto const add = [&](auto const& at) {
       for (std::size_t j = 0; j < n; j += lanes) {
         std::size_t const m = n - j < lanes ? n - j : lanes;
-        pack const s = at(j0 + j, m);
+        f32s const s = at(j0 + j, m);
         for (std::size_t i = 0; i < m; ++i) totals[j + i] += static_cast<double>(s[i]);
       }
     };
@@ -78,11 +75,11 @@ inline void fill_rows(float* x, float const* values, std::size_t rows, std::size
 }
 
 /// Four rows of four floats become its columns.
-DOVETAIL_INLINE void transpose_4x4(float* to, std::size_t to_stride, float const* from, std::size_t from_stride) {
-  pack const a = load(from), b = load(from + from_stride), c = load(from + 2 * from_stride);
-  pack const d = load(from + 3 * from_stride);
-  pack const ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  pack const cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+DOVETAIL_HOST_INLINE void transpose_4x4(float* to, std::size_t to_stride, float const* from, std::size_t from_stride) {
+  f32s const a = load(from), b = load(from + from_stride), c = load(from + 2 * from_stride);
+  f32s const d = load(from + 3 * from_stride);
+  f32s const ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  f32s const cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
   store(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
   store(to + to_stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
   store(to + 2 * to_stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));

@@ -6,6 +6,7 @@
 
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
+#include <dovetail/core/vectors.hpp>
 #include <dovetail/optim/low_precision/storage_codes.hpp>
 
 // The loops that pack and unpack slots, compiled once per cpu_level (storage_kernels.inc.hpp) and chosen at run time.
@@ -28,22 +29,25 @@ inline kernel_set const& best() { return chosen; }
 
 #if !defined(__CUDACC__)
 namespace baseline {
+using namespace simd::baseline;
 #define DOVETAIL_STORAGE_LEVEL 0
 #include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
 #undef DOVETAIL_STORAGE_LEVEL
 }  // namespace baseline
 
 #if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN("avx2,f16c,popcnt,bmi")
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
 namespace avx2 {
+using namespace simd::avx2;
 #define DOVETAIL_STORAGE_LEVEL 1
 #include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
 #undef DOVETAIL_STORAGE_LEVEL
 }  // namespace avx2
 DOVETAIL_TARGET_END
 
-DOVETAIL_TARGET_BEGIN("avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,popcnt,bmi")
+DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
 namespace avx512 {
+using namespace simd::avx512;
 #define DOVETAIL_STORAGE_LEVEL 2
 #include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
 #undef DOVETAIL_STORAGE_LEVEL

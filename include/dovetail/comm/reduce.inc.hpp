@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// No #pragma once: reduce.hpp includes this file once per cpu_level, in a namespace and a target region of its own.
+#if defined(DOVETAIL_REDUCE_LEVEL)
+
+constexpr int line_registers = 16 / lanes;
+
+/// One cache line of accumulators.
+template <class A>
+struct line {
+  register_of<A> v[line_registers];
+};
+
+template <class T, class A>
+DOVETAIL_HOST_INLINE void load_line(line<A>& to, std::byte const* from) {
+  DOVETAIL_UNROLL_4
+  for (int i = 0; i < line_registers; ++i) {
+    if constexpr (std::is_same_v<T, fp16>)
+      to.v[i] = fp16_to_float(load<u16s>(from + 2 * lanes * i));
+    else if constexpr (std::is_same_v<T, bf16>)
+      to.v[i] = bf16_to_float(load<u16s>(from + 2 * lanes * i));
+    else
+      to.v[i] = load<register_of<A>>(from + 4 * lanes * i);
+  }
+}
+template <class T, class A>
+DOVETAIL_HOST_INLINE void store_line(std::byte* to, line<A> const& from) {
+  DOVETAIL_UNROLL_4
+  for (int i = 0; i < line_registers; ++i) {
+    if constexpr (std::is_same_v<T, fp16>)
+      store(to + 2 * lanes * i, fp16_from(from.v[i]));
+    else if constexpr (std::is_same_v<T, bf16>)
+      store(to + 2 * lanes * i, bf16_from(from.v[i]));
+    else
+      store(to + 4 * lanes * i, from.v[i]);
+  }
+}
+template <reduction How, class A>
+DOVETAIL_HOST_INLINE void combine(line<A>& into, line<A> const& with) {
+  DOVETAIL_UNROLL_4
+  for (int i = 0; i < line_registers; ++i) {
+    if constexpr (How == reduction::sum)
+      into.v[i] += with.v[i];
+    else if constexpr (How == reduction::min)
+      into.v[i] = min(into.v[i], with.v[i]);
+    else
+      into.v[i] = max(into.v[i], with.v[i]);
+  }
+}
+
+/// The whole lines of reduce_in_order: `bytes` of every array.
+template <class T, reduction How, std::size_t Outs, std::size_t Sources>
+void reduce_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte const* const* source_arrays,
+                  std::size_t source_count, std::size_t bytes) {
+  using A = typename accumulator<T, How>::type;
+  addresses<Outs, std::byte*> const outs(out_arrays, out_count);
+  addresses<Sources, std::byte const*> const sources(source_arrays, source_count);
+  for (std::size_t at = 0; at < bytes; at += line_size<A> * sizeof(T)) {
+    line<A> sum, next;
+    load_line<T>(sum, sources[0] + at);
+    __builtin_prefetch(sources[0] + at + prefetch_bytes);
+    for (std::size_t s = 1; s < sources.count; ++s) {
+      load_line<T>(next, sources[s] + at);
+      __builtin_prefetch(sources[s] + at + prefetch_bytes);
+      combine<How>(sum, next);
+    }
+    for (std::size_t o = 0; o < outs.count; ++o) store_line<T>(outs[o] + at, sum);
+  }
+}
+
+#endif
