@@ -105,7 +105,7 @@ void core() {
   for (float const p : {0.125f, 0.75f, 1.7f}) {
     std::vector<float> power(a.size());
     optim::detail::map(
-        power, [p](pack v) { return simd::pow(simd::abs(v), p); }, std::span<float const>(a));
+        std::span<float>(power), [p](pack v) { return simd::pow(simd::abs(v), p); }, std::span<float const>(a));
     print(kind::same, "pack pow " + std::to_string(p), power);
   }
   std::vector<double> sums;

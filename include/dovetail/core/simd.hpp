@@ -20,9 +20,9 @@
 #include <dovetail/core/simd_number.hpp>
 
 #if defined(__CUDACC__)
-#include <dovetail/core/simd_plain.hpp>
+#include <dovetail/core/simd_plain.inc.hpp>
 #else
-#include <dovetail/core/simd_pack.hpp>
+#include <dovetail/core/simd_pack.inc.hpp>
 #endif
 
 namespace dovetail::simd {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: core/vectors.hpp includes this file once per cpu_level, in a namespace and a target region of its
-// own, and core/simd_pack.hpp for the registers that the program is compiled for. DOVETAIL_VECTOR_LANES is the number
-// of floats in a register. GCC takes vectors apart that are wider than what a function is compiled for, so everything
-// is inlined, and into functions of the same region only.
+// own, and core/simd_pack.inc.hpp for the registers that the program is compiled for. DOVETAIL_VECTOR_LANES is the
+// number of floats in a register. GCC takes vectors apart that are wider than what a function is compiled for, so
+// everything is inlined, and into functions of the same region only.
 //
 // The few instructions without an operator go by their built-in functions, which GCC and Clang share: <immintrin.h>
 // would cost each program 0.4 s of compiling.
