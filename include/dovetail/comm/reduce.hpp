@@ -92,16 +92,16 @@ DOVETAIL_TARGET_END
 #endif
 #undef DOVETAIL_REDUCE_LEVEL
 
-/// Wider registers are for what gains by them. Halves have instructions there that convert them. Sums of floats are
-/// what gradients are reduced by, and a store of a whole line leaves more of them under way: for two ranks 33 us
-/// instead of 38 at 1 MB. Elsewhere the caches are what a reduction waits for.
+/// Wider registers are for sums, which is what gradients are reduced by: of halves, which these levels have
+/// instructions for, and of floats, where a store of a whole line leaves more of them under way (for two ranks 33 us
+/// instead of 38 at 1 MB).
 template <class T, reduction How, std::size_t Outs, std::size_t Sources>
 ordered_reduce lines_for_this_processor() {
 #if DOVETAIL_X86_LEVELS
-  constexpr bool halves = std::is_same_v<T, fp16> || std::is_same_v<T, bf16>;
-  if constexpr (halves || (std::is_same_v<T, float> && How == reduction::sum))
+  constexpr bool sum = How == reduction::sum, halves = std::is_same_v<T, fp16> || std::is_same_v<T, bf16>;
+  if constexpr (sum && (halves || std::is_same_v<T, float>))
     if (supported_cpu_level() == cpu_level::avx512) return &avx512::reduce_lines<T, How, Outs, Sources>;
-  if constexpr (halves)
+  if constexpr (sum && halves)
     if (supported_cpu_level() == cpu_level::avx2) return &avx2::reduce_lines<T, How, Outs, Sources>;
 #endif
   return &baseline::reduce_lines<T, How, Outs, Sources>;

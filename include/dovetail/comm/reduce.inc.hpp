@@ -10,28 +10,27 @@ struct line {
   register_of<A> v[line_registers];
 };
 
+// Conversions are not unrolled: those of the baseline are long, and a program pays for them with compile time.
 template <class T, class A>
 DOVETAIL_HOST_INLINE void load_line(line<A>& to, std::byte const* from) {
-  DOVETAIL_UNROLL_4
-  for (int i = 0; i < line_registers; ++i) {
-    if constexpr (std::is_same_v<T, fp16>)
-      to.v[i] = fp16_to_float(load<u16s>(from + 2 * lanes * i));
-    else if constexpr (std::is_same_v<T, bf16>)
-      to.v[i] = bf16_to_float(load<u16s>(from + 2 * lanes * i));
-    else
-      to.v[i] = load<register_of<A>>(from + 4 * lanes * i);
+  if constexpr (std::is_same_v<T, fp16>) {
+    for (int i = 0; i < line_registers; ++i) to.v[i] = fp16_to_float(load<u16s>(from + 2 * lanes * i));
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    for (int i = 0; i < line_registers; ++i) to.v[i] = bf16_to_float(load<u16s>(from + 2 * lanes * i));
+  } else {
+    DOVETAIL_UNROLL_4
+    for (int i = 0; i < line_registers; ++i) to.v[i] = load<register_of<A>>(from + 4 * lanes * i);
   }
 }
 template <class T, class A>
 DOVETAIL_HOST_INLINE void store_line(std::byte* to, line<A> const& from) {
-  DOVETAIL_UNROLL_4
-  for (int i = 0; i < line_registers; ++i) {
-    if constexpr (std::is_same_v<T, fp16>)
-      store(to + 2 * lanes * i, fp16_from(from.v[i]));
-    else if constexpr (std::is_same_v<T, bf16>)
-      store(to + 2 * lanes * i, bf16_from(from.v[i]));
-    else
-      store(to + 4 * lanes * i, from.v[i]);
+  if constexpr (std::is_same_v<T, fp16>) {
+    for (int i = 0; i < line_registers; ++i) store(to + 2 * lanes * i, fp16_from(from.v[i]));
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    for (int i = 0; i < line_registers; ++i) store(to + 2 * lanes * i, bf16_from(from.v[i]));
+  } else {
+    DOVETAIL_UNROLL_4
+    for (int i = 0; i < line_registers; ++i) store(to + 4 * lanes * i, from.v[i]);
   }
 }
 template <reduction How, class A>
