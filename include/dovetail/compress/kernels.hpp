@@ -47,25 +47,32 @@ DOVETAIL_TARGET_END
 #define DOVETAIL_BY_LEVEL(call) return baseline::call
 #endif
 
-/// One level's loops. Payload bytes need no alignment; n may be anything.
+/// One level's loops. Payload bytes need no alignment; n may be anything. Not inlined: a call is made once per bucket,
+/// and where GCC knows the size of a short payload it warns of the loop that a long one would take.
 struct kernel_set {
   cpu_level level;
 
-  void to_fp16(float const* x, std::size_t n, std::byte* out) const { DOVETAIL_BY_LEVEL(to_fp16(x, n, out)); }
-  void add_fp16(std::byte const* in, std::size_t n, float weight, float* out) const {
+  DOVETAIL_NOINLINE void to_fp16(float const* x, std::size_t n, std::byte* out) const {
+    DOVETAIL_BY_LEVEL(to_fp16(x, n, out));
+  }
+  DOVETAIL_NOINLINE void add_fp16(std::byte const* in, std::size_t n, float weight, float* out) const {
     DOVETAIL_BY_LEVEL(add_fp16(in, n, weight, out));
   }
-  void to_bf16(float const* x, std::size_t n, std::byte* out) const { DOVETAIL_BY_LEVEL(to_bf16(x, n, out)); }
-  void add_bf16(std::byte const* in, std::size_t n, float weight, float* out) const {
+  DOVETAIL_NOINLINE void to_bf16(float const* x, std::size_t n, std::byte* out) const {
+    DOVETAIL_BY_LEVEL(to_bf16(x, n, out));
+  }
+  DOVETAIL_NOINLINE void add_bf16(std::byte const* in, std::size_t n, float weight, float* out) const {
     DOVETAIL_BY_LEVEL(add_bf16(in, n, weight, out));
   }
-  void add_float(std::byte const* in, std::size_t n, float weight, float* out) const {
+  DOVETAIL_NOINLINE void add_float(std::byte const* in, std::size_t n, float weight, float* out) const {
     DOVETAIL_BY_LEVEL(add_float(in, n, weight, out));
   }
-  bool all_finite(float const* x, std::size_t n) const { DOVETAIL_BY_LEVEL(all_finite(x, n)); }
+  DOVETAIL_NOINLINE bool all_finite(float const* x, std::size_t n) const { DOVETAIL_BY_LEVEL(all_finite(x, n)); }
   /// ceil(n/8) bytes of signs; returns the sum of magnitudes.
-  double to_signs(float const* x, std::size_t n, std::byte* bits) const { DOVETAIL_BY_LEVEL(to_signs(x, n, bits)); }
-  void add_signs(std::byte const* bits, std::size_t n, float value, float* out) const {
+  DOVETAIL_NOINLINE double to_signs(float const* x, std::size_t n, std::byte* bits) const {
+    DOVETAIL_BY_LEVEL(to_signs(x, n, bits));
+  }
+  DOVETAIL_NOINLINE void add_signs(std::byte const* bits, std::size_t n, float value, float* out) const {
     DOVETAIL_BY_LEVEL(add_signs(bits, n, value, out));
   }
   /// Appends index and bits of every element whose magnitude, as an integer, is at least `least`; room for n + 16.
