@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A gradient that cannot be written to.
-// first error gcc: a gradient is memory of the list.*s numbers that is not const.*std::vector<float
-// first error clang: std::vector<float.*a gradient is memory of the list.*s numbers that is not const
+// first error gcc: a gradient must convert to std::span<float>.*std::vector<float
+// first error clang: std::vector<float.*a gradient must convert to std::span<float>
 #include <vector>
 
 #include <dovetail/core/parameters.hpp>

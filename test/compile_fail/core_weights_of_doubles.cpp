@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A weight of other numbers.
-// first error gcc: a weight is memory of the list.*s numbers.*std::vector<double
-// first error clang: std::vector<double.*a weight is memory of the list.*s numbers
+// first error gcc: a weight must convert to std::span<float>.*std::vector<double
+// first error clang: std::vector<double.*a weight must convert to std::span<float>
 #include <vector>
 
 #include <dovetail/core/parameters.hpp>

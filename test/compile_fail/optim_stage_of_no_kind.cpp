@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A stage says its kind.
-// first error gcc: this is not a stage: it does not say.*scale_by_velocity>
-// first error clang: scale_by_velocity.*this is not a stage: it does not say
+// first error gcc: this is not a stage: a stage is a class, not final, that says.*scale_by_velocity>
+// first error clang: scale_by_velocity.*this is not a stage: a stage is a class, not final, that says
 #include <array>
 #include <cstddef>
 #include <cstdint>

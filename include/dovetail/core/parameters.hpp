@@ -122,14 +122,17 @@ class basic_parameter_list : public detail::parameter_index {
   template <class Weight, class Gradient>
   requires(!std::convertible_to<Weight, std::span<T>> || !std::convertible_to<Gradient, std::span<T>>)  //
       void add(std::string, Weight&&, Gradient&&, dovetail::shape = {}, layout = layout::row_major) {
-    DOVETAIL_REQUIRE((std::convertible_to<Weight, std::span<T>>),
-                     "a weight is memory of the list's numbers that can be written to, a std::span<float> or what "
-                     "converts to one; of doubles in a basic_parameter_list<double>",
-                     T, Weight);
-    DOVETAIL_REQUIRE((!std::convertible_to<Weight, std::span<T>> || std::convertible_to<Gradient, std::span<T>>),
-                     "a gradient is memory of the list's numbers that is not const (some rules and exchanges write to "
-                     "it), a std::span<float> or what converts to one; of doubles in a basic_parameter_list<double>",
-                     T, Gradient);
+    DOVETAIL_REQUIRE(
+        (std::convertible_to<Weight, std::span<T>>),
+        "a weight must convert to std::span<float>, in a basic_parameter_list<double> to "
+        "std::span<double>: a container that is neither const nor a temporary, or std::span(pointer, size)",
+        T, Weight);
+    DOVETAIL_REQUIRE(
+        (!std::convertible_to<Weight, std::span<T>> || std::convertible_to<Gradient, std::span<T>>),
+        "a gradient must convert to std::span<float>, in a basic_parameter_list<double> to "
+        "std::span<double>: a container that is neither const (some rules and exchanges write to it) nor a "
+        "temporary, or std::span(pointer, size)",
+        T, Gradient);
   }
 
   /// Gives tensors other memory of the same size, all of them at once, so that one may take what another one leaves.

@@ -247,8 +247,8 @@ struct check_stage {
   using enum stage_fault;
 #define DOVETAIL_BREACH(fault, reason) DOVETAIL_REQUIRE(Fault != fault, reason, S)
   DOVETAIL_BREACH(no_kind,
-                  "this is not a stage: it does not say `using kind = optim::elementwise` (or optim::reducing, "
-                  "optim::tensorwise), and is not a class that is not final");
+                  "this is not a stage: a stage is a class, not final, that says `using kind = optim::elementwise` (or "
+                  "optim::reducing, optim::tensorwise)");
   DOVETAIL_BREACH(flag,
                   "ends_chain, after_learning_rate, precedes_state, slots_hold_weights, exact_slots and reads_gradient "
                   "are `static constexpr bool`");
