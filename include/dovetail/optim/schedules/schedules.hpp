@@ -6,10 +6,12 @@
 #include <initializer_list>
 #include <limits>
 #include <numbers>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 
 // Learning rates as functions of the step. A schedule is called with the number of steps already applied: the first
@@ -248,6 +250,9 @@ struct one_cycle {
 /// section 2.2).
 template <class Then = constant>
 struct warmup {
+  DOVETAIL_REQUIRE(
+      (std::is_invocable_r_v<float, Then const&, std::int64_t>),
+      "what follows a warmup is a schedule, a function of the step: a rate that stays is optim::constant{1e-3f}", Then);
   std::int64_t steps = 0;  ///< of the warm-up
   Then then{};             ///< the schedule behind it
   float from = 0;          ///< the rate that it rises from
@@ -273,6 +278,9 @@ warmup(std::int64_t, Then, float) -> warmup<Then>;
 /// 4.2: "warm up"; Goyal et al., 2017, section 2.2, constant warm-up).
 template <class Then = constant>
 struct constant_warmup {
+  DOVETAIL_REQUIRE(
+      (std::is_invocable_r_v<float, Then const&, std::int64_t>),
+      "what follows a warmup is a schedule, a function of the step: a rate that stays is optim::constant{1e-3f}", Then);
   std::int64_t steps = 0;  ///< with the low rate
   Then then{};             ///< the schedule behind them
   float rate = 1e-2f;      ///< of those steps
@@ -286,6 +294,8 @@ struct constant_warmup {
     return step < steps ? rate : static_cast<float>(then(step - steps));
   }
 };
+template <class Then>
+constant_warmup(std::int64_t, Then) -> constant_warmup<Then>;
 template <class Then>
 constant_warmup(std::int64_t, Then, float) -> constant_warmup<Then>;
 
