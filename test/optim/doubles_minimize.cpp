@@ -205,6 +205,53 @@ TEST_CASE("products and diagonals of doubles") {
   CHECK(diagonal[4] == doctest::Approx(1).epsilon(1e-15));
 }
 
+TEST_CASE("doubles whose squares vanish or overflow are minimized by the same steps as others") {
+  auto const rosenbrock = problems()[0];
+  auto const run = [&](double scale, auto const& minimize) {
+    auto a = begin<double>(rosenbrock);
+    test::as_objective f{test::times(scale, rosenbrock.f)};
+    minimize(f, a.parameters());
+    return off<double>(rosenbrock, a.weights());
+  };
+  for (double const scale : {1e-300, 1e-200, 1e-160, 1.0, 1e160, 1e200, 1e300}) {
+    CAPTURE(scale);
+    CHECK(run(scale, [](auto& f, auto& p) {
+            auto const r = optim::minimize(f, p, optim::lbfgs{}, {.gradient_norm = 1e-10});
+            CHECK(r.why == optim::stopped::gradient_norm);
+            CHECK(r.steps > 20);
+            CHECK(r.gradient_norm > 0);
+          }) < 1e-6);
+    CHECK(run(scale, [](auto& f, auto& p) {
+            optim::hessian_product product(f, p);
+            optim::hessian_free const hf{.damping = 1e-3};
+            auto s = hf.init(p);
+            for (int t = 0; t < 400; ++t) hf.step(f, product, p, s);
+          }) < 1e-6);
+    // A system, from a first solution that is as small or large, and a product with such a vector.
+    std::vector<double> const b{2 * scale, 9 * scale};
+    std::vector<double> x{scale, scale};
+    auto const product = [](std::span<double const> v, std::span<double> out) { out[0] = 2 * v[0], out[1] = 3 * v[1]; };
+    CHECK(optim::conjugate_gradient{.residual = 1e-12}.solve(product, b, x).converged);
+    CHECK(x[0] / scale == doctest::Approx(1));
+    CHECK(x[1] / scale == doctest::Approx(3));
+    if (scale > 1) continue;  // a step along a vector is 1 / its length times as long as the weights
+    auto a = begin<double>(rosenbrock);
+    test::as_objective f{test::quadratic({2, 3})};
+    optim::hessian_product differences(f, a.parameters());
+    std::vector<double> const v{1e10 * scale, 0};
+    if (v[0] < 1e-280) continue;  // the step would be no number
+    std::vector<double> out(2);
+    differences(v, out);
+    CHECK(out[0] / v[0] == doctest::Approx(2));
+  }
+  // The loss may be far from its gradient, too.
+  basic_arena<double> a({{"w", {1}}});
+  auto const lifted = [](auto& p) { return p[0].gradient[0] = 1e-200, 1e150; };
+  auto const r = optim::minimize(lifted, a.parameters(), optim::lbfgs{});
+  CHECK(r.loss == 1e150);
+  CHECK(r.gradient_norm == doctest::Approx(1e-200));
+}
+
 TEST_CASE("functions of floats only go on to work where doubles would do, too") {
   std::size_t const n = 6;
   auto const product = [](auto v, auto out) {

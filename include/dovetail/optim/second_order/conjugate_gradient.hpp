@@ -75,7 +75,7 @@ struct conjugate_gradient {
                ap = product.span();
     solution s;
     std::vector<double> values;
-    double const b_norm = std::sqrt(detail::inner_product(b, b, context));
+    double const b_norm = detail::norm_of(b, context);
     // Residuals are kept in units of a power of two near |b|, so that products with them neither overflow nor vanish.
     double const unit = detail::unit_near<T>(b_norm);
     auto const factor = static_cast<T>(1 / unit);
@@ -93,7 +93,7 @@ struct conjugate_gradient {
       s.value = -0.5 * (unit * sums[2] + sums[3]);
       values.push_back(s.value);
     };
-    if (detail::inner_product(x, x, context) > 0) {
+    if (detail::norm_of(std::span<T const>(x), context) > 0) {
       a(std::span<T const>(x), ap);
       ++s.products;
       detail::map_vectors(

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/flat_copy.hpp>
@@ -86,11 +87,29 @@ inline double inner_product(std::span<double const> a, std::span<double const> b
   return inner_product_of(a, b, context);
 }
 
+/// |v| over all ranks, of which `squares` is v·v. Squares of doubles vanish below 1e-154 and overflow beyond 1e154:
+/// then they are added up once more, in other units.
+template <class T>
+double norm_from(double squares, std::span<T const> v, step_context const& context);
+
+/// |v|, over all ranks.
+template <class T>
+double norm_of(std::span<T const> v, step_context const& context) {
+  return norm_from(inner_product(v, v, context), v, context);
+}
+
 /// A power of two near x > 0, such that numbers T may be multiplied and divided by it; 1 for other x.
 template <class T>
 double unit_near(double x) {
   constexpr int most = std::is_same_v<T, float> ? 126 : 1022;
   return x > 0 && is_finite(x) ? std::exp2(std::clamp(std::ilogb(x), -most, most)) : 1;
+}
+
+/// The units of a loss and its gradient of norm `norm`: near the norm, but the loss must still be a number in them.
+template <class T>
+double unit_of(double norm, double loss) {
+  constexpr double room = 0x1p-1000;
+  return std::max(unit_near<T>(norm), room * unit_near<double>(std::abs(loss)));
 }
 
 /// out[i] = f(in[i]…), f a function of machine registers; `out` may be one of the inputs.
@@ -101,8 +120,22 @@ void map_vectors(step_context const& context, std::span<T> out, F const& f, In c
   });
 }
 
+template <class T>
+double norm_from(double squares, std::span<T const> v, step_context const& context) {
+  if constexpr (std::is_same_v<T, double>)
+    if (!is_finite(squares) || squares < 1e-290) {
+      double const unit = is_finite(squares) ? 0x1p-600 : 0x1p600;
+      buffer<double> scaled(v.size());
+      map_vectors(
+          context, scaled.span(), [factor = 1 / unit](auto x) { return factor * x; }, v);
+      return unit * std::sqrt(inner_product(scaled.span(), scaled.span(), context));
+    }
+  return std::sqrt(squares);
+}
+
 /// What lies behind `member` (weights or gradients) of a list, to and from a vector. Throws argument_error if some of
-/// it is elsewhere; every method gathers before it scatters.
+/// it is elsewhere, or if the list is no longer what the vector was made for; every method gathers before it scatters,
+/// which leaves out tensors that are new.
 template <class T>
 void gather(basic_parameter_list<T> const& p, std::span<T> basic_parameter<T>::*member,
             std::type_identity_t<std::span<T>> to) {

@@ -179,10 +179,10 @@ struct hessian_free {
       r.before = r.loss = f(p);
       r.evaluations = 1;
       detail::gather(p, &item::gradient, gradient.span());
-      r.gradient_norm = std::sqrt(detail::inner_product(gradient.span(), gradient.span(), context));
+      r.gradient_norm = detail::norm_of(std::span<T const>(gradient.span()), context);
       require<numeric_error>(is_finite(r.loss) && is_finite(r.gradient_norm), "hessian_free: the loss is ", r.loss,
                              " and the gradient's norm ", r.gradient_norm, ": nothing was changed");
-      unit = detail::unit_near<T>(r.gradient_norm);
+      unit = detail::unit_of<T>(r.gradient_norm, r.loss);
       auto const factor = static_cast<T>(-1 / unit);
       detail::map_vectors(
           context, downhill.span(), [factor](auto u) { return factor * u; }, gradient.span());
@@ -197,8 +197,7 @@ struct hessian_free {
     /// Whether the gradient is smaller there.
     bool flatter(double length, std::span<T const> d) {
       at(length, d);
-      return detail::inner_product(trial_gradient.span(), trial_gradient.span(), context) <
-             r.gradient_norm * r.gradient_norm;
+      return detail::norm_of(std::span<T const>(trial_gradient.span()), context) < r.gradient_norm;
     }
     double downhill_norm() const { return r.gradient_norm / unit; }
     void go_back() { detail::scatter(weights.span(), p, &item::weight); }

@@ -43,8 +43,9 @@ double move_along(basic_parameter_list<T> const& p, std::type_identity_t<std::sp
   basic_vector_pair<T> const wanted[]{{w.data(), w.data()}, {v.data(), v.data()}};
   double sums[2];
   inner_products(w.size(), wanted, sums, context);
-  if (!(sums[1] > 0)) return 0;
-  double const step = reach * (1 + std::sqrt(sums[0])) / std::sqrt(sums[1]);
+  double const length = norm_from(sums[1], v, context);
+  if (!(length > 0)) return 0;
+  double const step = reach * (1 + norm_from(sums[0], std::span<T const>(w), context)) / length;
   if (!is_finite(step) || step > (std::is_same_v<T, float> ? 1e30 : 1e290)) return 0;
   struct restore {
     basic_parameter_list<T> const& p;

@@ -159,12 +159,12 @@ class minimization {
   }
   void begin() {
     r_.loss = evaluate(g_.span());
-    r_.gradient_norm = std::sqrt(inner_product(g_.span(), g_.span(), context_));
+    r_.gradient_norm = norm_of(std::span<T const>(g_.span()), context_);
     require<numeric_error>(is_finite(r_.loss) && is_finite(r_.gradient_norm), "minimize: at the first weights ",
                            "the loss is ", r_.loss, " and the gradient's norm ", r_.gradient_norm,
                            ": nothing was changed; start from weights where both are finite");
     if (!(r_.gradient_norm > 0)) return;
-    unit_ = unit_near<T>(r_.gradient_norm);
+    unit_ = unit_of<T>(r_.gradient_norm, r_.loss);
     times(1 / unit_, g_.span());
     r_.loss /= unit_;
     first_norm_ = r_.gradient_norm /= unit_;
