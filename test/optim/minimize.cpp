@@ -219,6 +219,18 @@ TEST_CASE("what cannot be minimized is refused, and a failed search says so and 
   elsewhere.add_opaque("w", {4});
   CHECK_THROWS_WITH_AS(optim::minimize(zero, elsewhere, optim::lbfgs{}), doctest::Contains("are elsewhere"),
                        argument_error);
+  // An objective that adds tensors to its list, where a minimization has vectors of the list's size.
+  std::vector<float> more(1000, 7.0f), slopes(1000);
+  auto const growing = [&](parameter_list& p) {
+    if (!p.contains("more")) p.add("more", more, slopes);
+    p[0].gradient[0] = 1;
+    return 0.0;
+  };
+  one.weights()[0] = 3;
+  CHECK_THROWS_WITH_AS(optim::minimize(growing, one.parameters(), optim::lbfgs{}),
+                       doctest::Contains("has 1001 weights, and had 1"), argument_error);
+  CHECK(one.weights()[0] == 3);
+  CHECK(more[999] == 7);
   comm::self alone;
   auto summed = sync::summed(zero, alone);
   CHECK_THROWS_WITH_AS(summed(elsewhere), doctest::Contains("but elsewhere"), argument_error);

@@ -142,12 +142,16 @@ void gather(basic_parameter_list<T> const& p, std::span<T> basic_parameter<T>::*
   require(!p.has_opaque(),
           "optim: some tensors of this parameter list are elsewhere, where a method that sees all parameters as one "
           "vector cannot read them: give it a list with their memory");
+  require(p.flat_size() == to.size(), "optim: the parameter list has ", p.flat_size(), " weights, and had ", to.size(),
+          " when this began: an objective reads weights and writes gradients, and leaves the list as it is");
   copy_to_flat(p, member, to);
 }
 template <class T>
 void scatter(std::type_identity_t<std::span<T const>> from, basic_parameter_list<T> const& p,
              std::span<T> basic_parameter<T>::*member) {
-  copy_from_flat(from, p, member);
+  if (p.flat_size() == from.size()) return copy_from_flat(from, p, member);
+  for (std::size_t i = 0; i < p.size() && p.offset(i + 1) <= from.size(); ++i)
+    std::copy_n(from.data() + p.offset(i), (p[i].*member).size(), (p[i].*member).begin());
 }
 /// The weights of a list become x + step d.
 template <class T>
