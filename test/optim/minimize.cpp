@@ -175,6 +175,12 @@ TEST_CASE("the line search meets both conditions, shortens steps into the void, 
   CHECK(lost.at.step == 0);
   CHECK(!lost.wolfe);
   CHECK(lost.trials <= search.trials);
+  // A longest step that is nearly reached: no step goes beyond it.
+  auto const near = [](double t) { return optim::line_point{t, (t - 10.01) * (t - 10.01), 2 * (t - 10.01)}; };
+  double farthest = 0;
+  auto const seen = [&](double t) { return farthest = std::max(farthest, t), near(t); };
+  CHECK(optim::strong_wolfe{.curvature = 2e-4, .longest = 10.05}.search(seen, near(0), 1).wolfe);
+  CHECK(farthest == 10.05);
 }
 
 TEST_CASE("a step that meets NaN is shortened, and what was reached is kept when the objective fails") {

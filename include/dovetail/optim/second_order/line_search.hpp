@@ -90,7 +90,8 @@ struct strong_wolfe {
       if (now.slope >= 0) return zoom(at, start, now, before, r, descends, above);
       r.at = now;
       if (step >= longest * first) break;
-      double const low = step + 0.01 * (step - before.step), high = std::min(10 * step, longest * first);
+      double const high = std::min(10 * step, longest * first),
+                   low = std::min(step + 0.01 * (step - before.step), high);
       step = detail::cubic_minimum(before, now, low, high);
       // A slope that grows on the way down says nothing of where it ends.
       if (now.slope <= before.slope) step = high;
