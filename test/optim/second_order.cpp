@@ -463,6 +463,17 @@ TEST_CASE("damping follows the reduction ratio; a step that finds nothing leaves
   CHECK(state.damping() == good.damping);
   CHECK_THROWS_WITH_AS(hf.step(f, product, a.parameters(), state, {}, {.gradient_factor = 2}),
                        doctest::Contains("gradient_factor is 2"), argument_error);
+  for (auto const& bad :
+       {optim::hessian_free{.decay = NAN}, optim::hessian_free{.forcing = 1}, optim::hessian_free{.decrease = 0.5},
+        optim::hessian_free{.backtracks = 0}, optim::hessian_free{.preconditioner_power = NAN}}) {
+    CHECK_THROWS_WITH_AS(bad.init(a.parameters()), doctest::Contains("hessian_free: damping"), argument_error);
+    CHECK_THROWS_WITH_AS(bad.step(f, product, a.parameters(), state), doctest::Contains("hessian_free: damping"),
+                         argument_error);
+  }
+  std::vector<float> diagonal(8);
+  for (int const count : {0, -3})
+    CHECK_THROWS_WITH_AS(optim::bartlett_diagonal(a.parameters(), count, diagonal),
+                         doctest::Contains(message("a mean over ", count).c_str()), argument_error);
 
   // A loss that rises whatever its gradient promises.
   std::vector<float> const here(a.weights().begin(), a.weights().end());

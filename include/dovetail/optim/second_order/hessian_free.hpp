@@ -101,8 +101,8 @@ struct hessian_free {
   };
   using state_type = basic_state<float>;
 
-  template <class T>
-  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
+  /// Throws argument_error for hyperparameters that it cannot work with. Called by init, and by every step.
+  void check() const {
     require(is_finite(damping) && damping >= 0 && is_finite(decay) && decay >= 0 && decay <= 1 && is_finite(forcing) &&
                 forcing >= 0 && forcing < 1 && is_finite(decrease) && decrease > 0 && decrease < 0.5 &&
                 backtracks > 0 && is_finite(preconditioner_power),
@@ -111,6 +111,10 @@ struct hessian_free {
             ": damping is finite and not negative, decay in [0, 1], forcing in [0, 1), decrease in (0, 1/2), "
             "and counts are positive");
     check_policy(solver);
+  }
+  template <class T>
+  basic_state<T> init(basic_parameter_list<T> const& parameters) const {
+    check();
     return {parameters, damping};
   }
 
@@ -121,6 +125,7 @@ struct hessian_free {
   step(F&& f, Product&& product, basic_parameter_list<T>& parameters, basic_state<T>& memory,
        std::type_identity_t<std::span<T const>> diagonal = {}, step_context const& context = {})
   const {
+    check();
     detail::check_objective_context("hessian_free", context);
     memory.layout_.check(parameters, "hessian_free: the state");
     check_count(memory.step_, "hessian_free: the number of steps");

@@ -201,6 +201,7 @@ void bartlett_diagonal(basic_parameter_list<T> const& p, std::int64_t count,
                        std::type_identity_t<std::span<T>> diagonal) {
   require(diagonal.size() == p.flat_size(), "bartlett_diagonal: room for ", diagonal.size(), " elements, there are ",
           p.flat_size(), " parameters");
+  require(count > 0, "bartlett_diagonal: a mean over ", count, " predictions: there is at least one");
   detail::gather(p, &basic_parameter<T>::gradient, diagonal);
   detail::map(
       diagonal, [n = static_cast<T>(count)](auto g) { return n * (g * g); }, diagonal);
