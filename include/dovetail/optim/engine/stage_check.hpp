@@ -57,6 +57,22 @@ inline constexpr bool has_scalars = requires {
   S::scalars;
 };
 
+/// A whole number and one that is not, which convert to nothing else: prepare(rate, step) can be called with a step and
+/// a rate, and would take the one for the other.
+struct any_whole {
+  template <std::integral I>
+  operator I() const;
+};
+struct any_real {
+  template <std::floating_point F>
+  operator F() const;
+};
+template <class S>
+inline constexpr bool has_swapped_prepare = requires(S const& s) {
+  s.prepare(any_real{}, any_whole{});
+}
+&&!requires(S const& s) { s.prepare(any_whole{}, any_real{}); };
+
 /// A flag of a stage that is not `static constexpr`, and so would not be seen.
 template <class S>
 consteval bool has_inconstant_flag() {
@@ -121,6 +137,7 @@ enum class stage_fault {
   rate,
   final_kernel,
   emit_and_step,
+  emit_of_slots,
   step_and_advance,
   variadic,
   advance,
@@ -152,11 +169,12 @@ consteval stage_fault fault_of_kernel() {
   using K = kernel_of<S>;
   constexpr auto own = upto<traits::arguments>{};
   constexpr auto with_factors = upto<traits::arguments + traits::factors>{};
-  if constexpr (!std::is_class_v<K> || std::is_final_v<K>) {
+  if constexpr (!std::is_class_v<K> || std::is_final_v<K> || !std::is_default_constructible_v<K>) {
     return stage_fault::final_kernel;
   } else {
     using enum stage_fault;
     if (has_emit<K> && has_step<K>) return emit_and_step;
+    if (has_emit<K> && !can_emit<K>(with_factors) && can_emit<K, simd::tracer>(with_factors)) return emit_of_slots;
     if (has_step<K> && has_advance<K>) return step_and_advance;
     if (has_advance<K>) {
       if (can_advance<K>(own) && can_advance_with_weight<K>(own)) return variadic;
@@ -222,6 +240,7 @@ consteval stage_fault fault_of_stage() {
         (traits::is_reducing && !requires { requires std::same_as<decltype(S::needs), reduction const>; }))
       return needs;
     if (has_learning_rate<S> && !(traits::has_rate && (traits::takes_rate || traits::is_tensorwise))) return rate;
+    if (has_swapped_prepare<S>) return rate;
     if (has_initial_value<S> && !traits::sets_initial_values) return initial_value;
     if (has_initial_scalar<S> && !(traits::sets_initial_scalars && traits::scalars)) return initial_scalar;
     if (has_check<S> && !requires(S const& s) { s.check(); }) return check;
@@ -259,8 +278,13 @@ struct check_stage {
   DOVETAIL_BREACH(rate,
                   "a stage with a learning rate has `float learning_rate(std::int64_t step) const`, and its prepare "
                   "is `prepare(std::int64_t step, float rate) const`");
-  DOVETAIL_BREACH(final_kernel, "what prepare returns is not a kernel: a class that is not final");
+  DOVETAIL_BREACH(final_kernel,
+                  "what prepare returns is not a kernel: a class that is not final, with a default value");
   DOVETAIL_BREACH(emit_and_step, "the kernel has `emit` and `step`: it has one of them");
+  DOVETAIL_BREACH(
+      emit_of_slots,
+      "the kernel's `emit` changes a slot, and may be evaluated again: it gets slots by value, `advance` or "
+      "`step` changes them");
   DOVETAIL_BREACH(step_and_advance, "the kernel has `step` and `advance`: step changes the slots itself");
   DOVETAIL_BREACH(variadic,
                   "a function of the kernel can be called with more arguments than it gets: give it one "
@@ -274,7 +298,8 @@ struct check_stage {
                   "const`, with one argument for each name in `slots`, or the stage is not reducing");
   DOVETAIL_BREACH(factor,
                   "the kernel's `factor` cannot be called: it takes the norms, or the sums of its measure, then a "
-                  "double& for each name in `scalars`, and the stage is reducing");
+                  "double& for each name in `scalars`, returns a float or a std::array of them, and the stage is "
+                  "reducing");
   DOVETAIL_BREACH(measure_for_nothing, "the kernel has `measure` and no `factor` that takes the sums");
   DOVETAIL_BREACH(emit_for_nothing,
                   "the kernel of a reducing stage has `emit` and no `factor`: what it emits depends on "

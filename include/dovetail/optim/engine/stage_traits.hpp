@@ -53,9 +53,10 @@ concept names = requires(A const& a) {
 template <std::size_t N>
 using upto = std::make_index_sequence<N>;
 
-template <class K, std::size_t... I>
+/// `Number` const: a function that changes its slots is none, since it may be evaluated again.
+template <class K, class Number = simd::tracer const, std::size_t... I>
 consteval bool can_emit(std::index_sequence<I...>) {
-  return requires(K const k, simd::tracer t) {
+  return requires(K const k, Number t) {
     { k.emit(t, t, (static_cast<void>(I), t)...) } -> std::same_as<simd::tracer>;
   };
 }
@@ -87,7 +88,7 @@ template <std::size_t N>
 inline constexpr std::size_t products<std::array<product<simd::tracer>, N>> = N;
 template <class K, std::size_t... I>
 consteval std::size_t measured(std::index_sequence<I...>) {
-  if constexpr (requires(K const k, simd::tracer t) { k.measure(t, t, (static_cast<void>(I), t)...); })
+  if constexpr (requires(K const k, simd::tracer const t) { k.measure(t, t, (static_cast<void>(I), t)...); })
     return products<decltype(std::declval<K const&>().measure(simd::tracer{}, simd::tracer{},
                                                               (static_cast<void>(I), simd::tracer{})...))>;
   else
@@ -97,15 +98,17 @@ template <class K, class Sums, std::size_t... I>
 consteval bool can_make_factor(std::index_sequence<I...>) {
   return requires(K const k, Sums const s, double x) { k.factor(s, (static_cast<void>(I), x)...); };
 }
+/// Numbers in what a `factor` returns; 0 of what is no number and no array of them.
+template <class Result>
+inline constexpr std::size_t numbers_in = std::is_arithmetic_v<Result>;
+template <class Number, std::size_t N>
+inline constexpr std::size_t numbers_in<std::array<Number, N>> = std::is_arithmetic_v<Number> ? N : 0;
 template <class K, class Sums, std::size_t... I>
 consteval std::size_t factors_made(std::index_sequence<I...>) {
   if constexpr (can_make_factor<K, Sums>(std::index_sequence<I...>{})) {
     double x = 0;
-    using result = decltype(std::declval<K const&>().factor(std::declval<Sums const&>(), (static_cast<void>(I), x)...));
-    if constexpr (requires { std::tuple_size<result>::value; })
-      return std::tuple_size<result>::value;
-    else
-      return 1;
+    return numbers_in<std::remove_cvref_t<decltype(std::declval<K const&>().factor(std::declval<Sums const&>(),
+                                                                                   (static_cast<void>(I), x)...))>>;
   } else {
     return 0;
   }
