@@ -456,6 +456,16 @@ TEST_CASE("several rules: each has its own tensors, and what one refuses no othe
   CHECK(std::equal(before.begin(), before.end(), together.weights().begin()));
 }
 
+TEST_CASE("a partition refuses names that its parts' states would share in a file") {
+  arena a({{"w", {3}}, {"group1.w", {3}}});
+  auto const parts = [](char const* pattern) {
+    return optim::partition{optim::momentum{}, optim::group{optim::name_matches{pattern}, optim::momentum{}}};
+  };
+  CHECK_THROWS_WITH_AS(parts("w").init(a.parameters()), doctest::Contains("saved as 'group1.w.momentum_buffer'"),
+                       argument_error);
+  for (auto const* both : {"*w", "nothing", "group1.*"}) parts(both).init(a.parameters());
+}
+
 TEST_CASE("a global norm spans all groups") {
   using rule = decltype(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}});
   optim::param_groups const opt{

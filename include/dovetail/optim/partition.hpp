@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -189,6 +190,7 @@ class partition {
       mine.list = sublist(parameters, mine.index);
       mine.state = rule<G>().init(mine.list);
     });
+    check_names(s);
     return s;
   }
 
@@ -346,6 +348,18 @@ class partition {
   }
 
  private:
+  /// Throws argument_error for states that could not be saved: a parameter of the rest that is called as one of a group
+  /// is saved, "group1.w" beside "w" of the first group.
+  template <class T>
+  static void check_names(basic_state<T>& s) {
+    std::set<std::string> names;
+    for (auto& t : s.tensors("")) {
+      auto const [place, is_new] = names.insert(std::move(t.name));
+      require(is_new, "optim::partition: what two parameters' rules keep would be saved as '", *place,
+              "': no parameter of the rest can have the name of one of a group behind 'group1.': give it another name, "
+              "or let one group have both");
+    }
+  }
   /// Throws argument_error for what a rule would refuse behind the others' steps.
   template <class T>
   void check(basic_parameter_list<T> const& parameters, basic_state<T> const& s, step_context const& context) const {
