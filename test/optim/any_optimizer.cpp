@@ -174,6 +174,12 @@ TEST_CASE("synchronizers give the same bits, and ask for what the rule at hand n
                          doctest::Contains("adamw.weight_decay"), argument_error);
   });
 }
+TEST_CASE("the rate of one that holds groups is that of the rest") {
+  optim::any_optimizer const groups =
+      optim::param_groups{optim::sgd{.lr = 0.25f}, optim::group{optim::name_matches{"*.bias"}, optim::sgd{}}};
+  CHECK(groups.learning_rate(1) == 0.25f);
+}
+
 TEST_CASE("divided among ranks, and in a partition") {
   auto const divided = [](auto const& rule) {
     std::vector<float> weights;

@@ -478,6 +478,30 @@ TEST_CASE("a partition checks all of its rules before one of them changes anythi
   std::vector<float> const estimate(5, 1);
   CHECK_THROWS_AS(opt.observe(other.parameters(), state, optim::hessian_diagonal{estimate}), argument_error);
   CHECK(state == before);
+  // Whatever the rules are: one of them refuses its step, and none has made one.
+  for (float& g : a.gradients()) g = 1;
+  auto const refused = [&a](auto const& made, auto const& stepped, char const* why) {
+    auto s = made.init(a.parameters());
+    auto const unchanged = s;
+    std::vector<float> const w(a.weights().begin(), a.weights().end());
+    CHECK_THROWS_WITH_AS(stepped.step(a.parameters(), s), doctest::Contains(why), argument_error);
+    CHECK(s == unchanged);
+    CHECK(std::equal(w.begin(), w.end(), a.weights().begin()));
+  };
+  auto const beside = [](auto const& rule) {
+    return optim::partition{optim::sgd{.lr = 1}, optim::group{optim::name_matches{"b"}, rule}};
+  };
+  auto const bad = [](std::int64_t) { return -1.0f; };
+  auto const groups = [](optim::schedule const& rate) {
+    return optim::param_groups{optim::sgd{}, optim::group{optim::name_matches{"b"}, optim::sgd{.lr = rate}}};
+  };
+  using optim::stochastic_lbfgs;
+  refused(beside(stochastic_lbfgs{}), beside(stochastic_lbfgs{.lr = bad}), "rate of step 1 is -1");
+  refused(beside(stochastic_lbfgs{}), beside(stochastic_lbfgs{.history = 3}), "history of 10 pairs");
+  refused(beside(groups(0.1f)), beside(groups(bad)), "rate of step 1 is -1");
+  refused(beside(optim::any_optimizer(groups(0.1f))), beside(optim::any_optimizer(groups(bad))),
+          "rate of step 1 is -1");
+  refused(beside(beside(optim::sgd{})), beside(beside(optim::sgd{.lr = bad})), "rate of step 1 is -1");
   optim::partition const none{optim::any_optimizer(optim::adamw{}),
                               optim::group{optim::name_matches{"w"}, optim::frozen{}}};
   auto no_curvature = none.init(a.parameters());

@@ -313,6 +313,13 @@ TEST_CASE("ranks observe together: as many samples on more ranks give the same t
   // In one rule with others: layers' weights by K-FAC, the rest by AdamW.
   auto const both = optim::partition{optim::adamw{}, optim::group{optim::name_matches{"*.weight"}, kfac}};
   CHECK(train(both, 2, 40).second < 0.1 * before);
+  {  // Without a layer it refuses a step, and then the rest takes none either.
+    little_model m;
+    auto state = both.init(m.parameters());
+    auto const unchanged = state;
+    CHECK_THROWS_WITH_AS(both.step(m.parameters(), state), doctest::Contains("none was observed"), argument_error);
+    CHECK(state == unchanged);
+  }
   // Its slots in halves: what layers show goes through.
   CHECK(train(optim::low_precision_state{kfac, optim::bf16_slots{}}, 2, 40).second < 0.1 * before);
 }

@@ -466,6 +466,16 @@ TEST_CASE("a partition refuses names that its parts' states would share in a fil
   for (auto const* both : {"*w", "nothing", "group1.*"}) parts(both).init(a.parameters());
 }
 
+TEST_CASE("a step that could not be counted changes nothing") {
+  arena a({{"w", {3}}});
+  for (float& g : a.gradients()) g = 1;
+  optim::sgd const opt{.lr = 1};
+  auto s = opt.init(a.parameters());
+  s.set_steps(largest_count - 1);
+  CHECK_THROWS_WITH_AS(opt.step(a.parameters(), s), doctest::Contains("number of this step"), argument_error);
+  CHECK(a.weights()[0] == 0);
+}
+
 TEST_CASE("a global norm spans all groups") {
   using rule = decltype(optim::chain{optim::clip_by_global_norm{1}, optim::sgd{}});
   optim::param_groups const opt{

@@ -102,7 +102,9 @@ class any_optimizer {
   std::vector<hyperparameter> hyperparameters() const { return rule_->hyperparameters(); }
   /// What the rule's steps need besides gradients.
   rule_needs chosen_needs() const { return rule_->needs; }
-  /// The learning rate of step t (from 1).
+  /// Throws argument_error if the rule would refuse its next step.
+  void check_next_step(state const& s) const { rule_->check_next_step(s); }
+  /// The learning rate of step t (from 1); of groups, that of the rest.
   float learning_rate(std::int64_t t) const { return rule_->learning_rate(t); }
 
  private:
@@ -122,6 +124,7 @@ class any_optimizer {
     virtual bool observe(parameter_list const&, state&, hessian_diagonal const&) const = 0;
     virtual std::vector<hyperparameter> hyperparameters() const = 0;
     virtual float learning_rate(std::int64_t) const = 0;
+    virtual void check_next_step(state const&) const = 0;
   };
   template <class Rule>
   struct holder final : holder_base {
@@ -154,9 +157,12 @@ class any_optimizer {
         return rule.learning_rate(t);
       else if constexpr (requires { rule.stages(); })
         return rule.stages().learning_rate(t);
+      else if constexpr (requires { rule.chains(); })
+        return rule.chains()[0].learning_rate(t);
       else
         return 1;
     }
+    void check_next_step(state const& s) const override { detail::check_next_step(rule, s); }
 
     Rule rule;
   };

@@ -258,10 +258,9 @@ class chain {
     detail::check_factor("optimizer", context.gradient_factor);
     require(std::is_same_v<T, float> || context.preconditioning.ranks <= 1,
             "optimizer: ranks divide the work on parameters of floats, and these are doubles");
-    require(!needs.layers || s.scratch().observed,
-            "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
-            "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
+    if constexpr (needs.layers) detail::check_observed(s.observed());
     std::int64_t const t = s.steps() + 1;
+    check_count(t, "optimizer: the number of this step");
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
       detail::check_rate(groups[g].learning_rate(t), t);

@@ -26,6 +26,8 @@
 //     multiplies gradients by gradient_factor as it reads them
 //   step(parameters, state, source, step_context const&)          gradients that are not the list's own fp32
 //   void check_state(parameters, state const&) const              throws argument_error before anything changes
+//   void check_next_step(state const&) const                      of one that holds others: throws argument_error for
+//     what they would refuse in their next step beside states
 //   static constexpr rule_needs needs{…}                          what its steps need (optim/rule_needs.hpp). One that
 //     says nothing needs gradients, and whole tensors; one that needs whole_tensors = false works on any range of
 //     elements. If it needs
@@ -124,6 +126,28 @@ constexpr rule_needs needs_of(O const& o) {
 }
 
 namespace detail {
+
+/// Throws argument_error for what a rule would refuse in its next step, of rates and of layers that it was not shown:
+/// what holds several rules asks before one of them steps.
+template <class Rule, class State>
+void check_next_step(Rule const& rule, State const& s) {
+  if constexpr (requires { rule.check_next_step(s); }) {
+    rule.check_next_step(s);
+  } else if constexpr (requires { check_next_step(rule.rule(), s.base()); }) {  // in other formats
+    check_next_step(rule.rule(), s.base());
+  } else {
+    if constexpr (optimizer_traits<Rule>::needs.layers && requires { s.observed(); }) check_observed(s.observed());
+    if constexpr (requires {
+                    rule.chains();
+                    s.steps();
+                  })
+      for (auto const& c : rule.chains()) check_rate(c.learning_rate(s.steps() + 1), s.steps() + 1);
+    else if constexpr (requires { rule.stages().learning_rate(s.steps()); })
+      check_rate(rule.stages().learning_rate(s.steps() + 1), s.steps() + 1);
+    else if constexpr (requires { rule.learning_rate(s.steps()); })
+      check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
+  }
+}
 
 /// Refuses an optimizer with a member that would be left out.
 template <class O, class T = float>

@@ -65,22 +65,6 @@ struct frozen {
 };
 
 namespace detail {
-/// Throws argument_error if a rate of a rule's next step is not finite.
-template <class Rule, class State>
-void check_rates(Rule const& rule, State const& s) {
-  if constexpr (requires { rule.rule().init(parameter_list{}); })
-    check_rates(rule.rule(), s);
-  else if constexpr (requires {
-                       rule.chains();
-                       s.steps();
-                     })
-    for (auto const& c : rule.chains()) check_rate(c.learning_rate(s.steps() + 1), s.steps() + 1);
-  else if constexpr (requires { rule.stages().learning_rate(s.steps()); })
-    check_rate(rule.stages().learning_rate(s.steps() + 1), s.steps() + 1);
-  else if constexpr (requires { rule.learning_rate(s.steps()); })
-    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
-}
-
 /// Adds a rule's result to that of the rules before it: skipped if one was, and the norm of all their gradients, if
 /// each knows its own.
 template <bool First>
@@ -220,6 +204,18 @@ class partition {
       detail::join_results<G == 0>(all, r);
     });
     return all;
+  }
+
+  /// Throws argument_error unless each rule's state fits it and the parameters that it was made for.
+  template <class T>
+  void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
+    s.tensors_of.check(parameters, "optim::partition: the state");
+    each([&]<std::size_t G>() { check_rule_state<G>(s); });
+  }
+  /// Throws argument_error if one of the rules would refuse its next step.
+  template <class T>
+  void check_next_step(basic_state<T> const& s) const {
+    each([&]<std::size_t G>() { detail::check_next_step(rule<G>(), std::get<G>(s.parts).state); });
   }
 
   /// What rules keep of weights (optim/sharding.hpp).
@@ -365,12 +361,9 @@ class partition {
   void check(basic_parameter_list<T> const& parameters, basic_state<T> const& s, step_context const& context) const {
     if constexpr (needs.loss)
       if (needs_of(*this).loss) detail::check_loss(context);
-    s.tensors_of.check(parameters, "optim::partition: the state");
     detail::check_factor("optim::partition", context.gradient_factor);
-    each([&]<std::size_t G>() {
-      check_rule_state<G>(s);
-      detail::check_rates(rule<G>(), std::get<G>(s.parts).state);
-    });
+    check_state(parameters, s);
+    check_next_step(s);
   }
   template <std::size_t G, class T>
   void check_rule_state(basic_state<T> const& s) const {

@@ -226,6 +226,8 @@ class basic_state {
     bool observed = false;                 ///< a layer was observed since this state was made
   };
   scratch_memory& scratch() { return scratch_; }
+  /// A layer was observed since this state was made.
+  bool observed() const { return scratch_.observed; }
 
  private:
   void check_rule(plan const& p) const {

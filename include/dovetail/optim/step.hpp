@@ -63,6 +63,12 @@ DOVETAIL_COLD inline void check_rate(float const& rate, std::int64_t step) {
   require(is_finite(rate) && rate >= 0, "optimizer: the learning rate of step ", step, " is ", rate,
           ": nothing was changed; give a finite number that is not negative, or a schedule that returns one");
 }
+/// Throws argument_error if a rule that learns from layers was shown none.
+DOVETAIL_COLD inline void check_observed(bool observed) {
+  require(observed,
+          "optimizer: this rule learns from what layers show in backward, and none was observed: train with "
+          "sync::all_reduce or train::trainer, or have gradient_pass::observe call this optimizer's observe");
+}
 }  // namespace detail
 
 }  // namespace dovetail::optim

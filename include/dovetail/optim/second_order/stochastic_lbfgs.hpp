@@ -158,6 +158,15 @@ struct stochastic_lbfgs {
     return {parameters, history};
   }
 
+  /// Throws argument_error unless the state was made for these parameters and this history.
+  template <class T>
+  void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
+    detail::check_hyperparameters(*this);
+    s.check(parameters, history);
+  }
+  /// The rate of step t (from 1).
+  float learning_rate(std::int64_t t) const { return lr(t - 1); }
+
   template <class T>
   step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
                    step_context const& context = {}) const {
@@ -168,8 +177,7 @@ struct stochastic_lbfgs {
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
     static_assert(detail::gives<T, Source>());
-    detail::check_hyperparameters(*this);
-    s.check(parameters, history);
+    check_state(parameters, s);
     source.check(parameters);
     detail::check_factor("stochastic_lbfgs", context.gradient_factor);
     require(!parameters.has_opaque(),
