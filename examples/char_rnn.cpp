@@ -13,9 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -42,6 +40,7 @@
 #include <dovetail/comm/mpi.hpp>
 #endif
 
+#include "interruption.hpp"
 #include "number_in.hpp"
 #include "optimizers.hpp"
 
@@ -73,14 +72,6 @@ struct settings {
 struct stopped {
   std::string what;
 };
-
-// Ctrl-C asks the trainer to save and return; a second one ends the program at once. mpirun and batch systems ask by
-// SIGTERM, a terminal that goes away by SIGHUP, unless nohup has it ignored.
-std::atomic<bool> interrupted{false};
-void interrupt(int signal) {
-  interrupted = true;
-  std::signal(signal, SIG_DFL);
-}
 
 // The optimizer is a chain of stages, which the engine fuses into two passes over memory: one for the norm, one for
 // everything else. --optimizer has another one in its place.
@@ -165,7 +156,7 @@ result train_one(settings const& s, std::string const& name, Sync sync, World& w
        .seed = s.seed,
        .log_every = 1,
        .save_every = 100,
-       .stop = &interrupted,
+       .stop = &examples::interrupted,
        .trace = recorder,
        .on_step =
            [&](train::step_record const& r) {
@@ -342,8 +333,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   CLI11_PARSE(app, argc, argv);
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, interrupt);
-  if (std::signal(SIGHUP, interrupt) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
+  examples::wait_for_interruption();
   try {
     dispatch(s, ranks->count() > 0);
   } catch (stopped const& e) {

@@ -53,18 +53,25 @@ awk -F'[:,{}"]+' '
   }' "$folder/whole/trace.json"
 
 # Interrupted at the first sign of each of the two trainings, then left alone. A training that was faster than the
-# signal is thrown away and begun anew.
-#   stop_and_resume FOLDER ANSWER COMMAND...
+# signal is thrown away and begun anew. The ranks get the signal themselves: mpirun takes two seconds to pass it on.
+#   stop_and_resume FOLDER COMMAND...
+cat > "$folder/rank.sh" <<'END'
+echo $$ > "$(dirname "$0")/ranks/$$"
+exec "$@"
+END
 stop_and_resume() {
-  out=$1 answer=$2
-  shift 2
+  out=$1
+  shift
   for name in dense top_k; do
     trials=0
     while :; do
+      rm -rf "$folder/ranks"
+      mkdir "$folder/ranks"
       "$@" $given --out "$out" --resume > /dev/null 2> "$folder/stderr" & pid=$!
       waited=0
       until [ -e "$out/$name.jsonl" ] || [ $waited -ge 3000 ]; do sleep 0.01; waited=$((waited + 1)); done
-      kill -INT $pid 2> /dev/null || true
+      # shellcheck disable=SC2046
+      kill -INT $(ls "$folder/ranks") 2> /dev/null || true
       status=0
       wait $pid || status=$?
       if [ $status -ne 0 ]; then  # and before the next training had begun
@@ -75,7 +82,7 @@ stop_and_resume() {
       rm -f "$out/top_k".*
       [ $name = top_k ] || rm -f "$out/dense".*
     done
-    grep -q "$answer" "$folder/stderr" ||
+    grep -q "$name: stopped at step .* go on with --resume" "$folder/stderr" ||
       { echo "$name: Ctrl-C was not answered:"; cat "$folder/stderr"; exit 1; }
   done
   "$@" $given --out "$out" --resume > /dev/null 2> "$folder/stderr" || { cat "$folder/stderr"; exit 1; }
@@ -84,7 +91,7 @@ stop_and_resume() {
     [ "$(wc -l < "$out/$name.jsonl")" -eq 40 ] || { echo "$name.jsonl has not one line a step when resumed"; exit 1; }
   done
 }
-stop_and_resume "$folder/parts" ': stopped at step .* go on with --resume' "$program" --ranks 2
+stop_and_resume "$folder/parts" sh "$folder/rank.sh" "$program" --ranks 2
 echo "interrupted twice and resumed: the same bytes"
 
 if [ -z "$mpirun" ]; then
@@ -94,6 +101,5 @@ fi
 # shellcheck source=test/mpi_environment.sh
 . "$(dirname "$0")/../mpi_environment.sh"
 be_modest
-# mpirun ends its processes in its own way, and not always late enough for them to answer: what counts are the files.
-stop_and_resume "$folder/processes" '' "$mpirun" -n 2 "$program"
+stop_and_resume "$folder/processes" "$mpirun" -n 2 sh "$folder/rank.sh" "$program"
 echo "as processes, interrupted twice and resumed: the same bytes"

@@ -60,7 +60,9 @@ struct fit_options {
   std::int64_t save_every = 0;  ///< steps between calls of on_save; 0: only when fit ends, also if it makes no step
   /// After so many steps in a row whose gradient or loss is not finite fit gives up with numeric_error.
   std::int64_t max_skipped = 10;
-  std::atomic<bool> const* stop = nullptr;            ///< raised by anyone (a signal handler): save and return
+  /// Raised by anyone: save and return. By a signal handler only on a stack of its own (SA_ONSTACK), or better by a
+  /// thread that waits for signals (examples/interruption.hpp): oneDNN's products keep numbers where a handler writes.
+  std::atomic<bool> const* stop = nullptr;
   dovetail::trace* trace = nullptr;                   ///< records compute, exchange and steps of this process's ranks
   std::function<void(step_record const&)> on_step{};  ///< on rank 0, once for every step, in groups of log_every
   std::function<void(io::saved_state&)> on_save{};    ///< on rank 0: everything that is needed to go on
