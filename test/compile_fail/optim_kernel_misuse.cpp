@@ -48,19 +48,20 @@ struct by_slot {
     constexpr void advance(T u, T& m) const {
       m = m + u;
     }
-    template <class T>
 #if FAIL
+    template <class T>
     constexpr T emit(T, T, T& m) const {
+      return m = 2.0f * m;
+    }
 #else
+    template <class T>
     constexpr T emit(T, T, T m) const {
+      return 2.0f * m;
+    }
 #endif
-        m = 2.0f * m;
-    return m;
-  }
+  };
+  constexpr kernel prepare(std::int64_t) const { return {}; }
 };
-constexpr kernel prepare(std::int64_t) const { return {}; }
-}
-;
 static_assert(optim::chain<by_slot, optim::scale_by_learning_rate>::passes == 1);
 #endif
 #if !defined FAIL || FAIL == 3 || FAIL == 4
@@ -73,14 +74,17 @@ struct by_sum {
     constexpr void advance(T u, T& m) const {
       m = m + u;
     }
-    template <class T>
 #if FAIL == 3
+    template <class T>
     constexpr std::array<optim::product<T>, 1> measure(T, T, T& m) const {
-#else
-    constexpr std::array<optim::product<T>, 1> measure(T, T, T m) const {
-#endif
       return {optim::square(m)};
     }
+#else
+    template <class T>
+    constexpr std::array<optim::product<T>, 1> measure(T, T, T m) const {
+      return {optim::square(m)};
+    }
+#endif
 #if FAIL == 4
     constexpr void factor(std::array<double, 1>) const {}
 #else

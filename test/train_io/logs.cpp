@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -219,6 +220,19 @@ TEST_CASE("curves become a data file and a script, and gnuplot draws them where 
   auto const missing = io::run_gnuplot(stem, "no-such-gnuplot");
   CHECK(!missing.drawn);
   CHECK(missing.reason.find("'no-such-gnuplot' cannot be run: No such file or directory") != std::string::npos);
+  sigset_t interrupt, before;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &interrupt, &before);  // as a program does that waits for signals in a thread
+  // In Perl, because a shell clears what it inherits.
+  fixture::write(f / "unblocked",
+                 "#!/usr/bin/perl\nopen(F, '</proc/self/status'); exit(!grep { /^SigBlk:\\s*0*$/ } <F>);\n");
+  std::filesystem::permissions(f / "unblocked", std::filesystem::perms::owner_all);
+  if (std::filesystem::exists("/usr/bin/perl"))
+    CHECK(io::run_gnuplot(stem, (f / "unblocked").string()).drawn);
+  else
+    MESSAGE("not seen what gnuplot inherits: no perl");
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   auto const failing = io::run_gnuplot(stem, "false");
   CHECK(!failing.drawn);
   CHECK(failing.reason.find("failed on") != std::string::npos);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,11 +142,19 @@ inline plot_result run_gnuplot(std::filesystem::path const& stem, std::string co
   posix_spawn_file_actions_adddup2(&actions, log.descriptor(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, log.descriptor(), STDERR_FILENO);
   posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
+  // The program may wait for signals in a thread and block them everywhere else: gnuplot does not inherit that.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t none;
+  sigemptyset(&none);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   // A name that begins with '-' is an option only without its folder.
   std::string name = program, no_settings = "-d", script = "./" + stem.filename().string() + ".gp";
   std::array<char*, 4> const arguments{name.data(), no_settings.data(), script.data(), nullptr};
   pid_t child = 0;
-  int const failed = ::posix_spawnp(&child, program.c_str(), &actions, nullptr, arguments.data(), environ);
+  int const failed = ::posix_spawnp(&child, program.c_str(), &actions, &attributes, arguments.data(), environ);
+  posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (failed)
     return {false, message("'", program, "' cannot be run: ", std::strerror(failed), ": install gnuplot, or run it on ",

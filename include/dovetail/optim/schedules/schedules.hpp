@@ -245,14 +245,22 @@ struct one_cycle {
   }
 };
 
+namespace detail {
+template <class Then>
+consteval bool follows_warmup() {
+  DOVETAIL_REQUIRE(
+      (std::is_invocable_r_v<float, Then const&, std::int64_t>),
+      "what follows a warmup is a schedule, a function of the step: a rate that stays is optim::constant{1e-3f}", Then);
+  return true;
+}
+}  // namespace detail
+
 /// Linear warm-up, then another schedule, which starts to count behind it: during the first `steps` steps the rate
 /// rises in equal parts from `from` (before the first step) to then(0) (in the last of them) (Goyal et al., 2017,
 /// section 2.2).
 template <class Then = constant>
 struct warmup {
-  DOVETAIL_REQUIRE(
-      (std::is_invocable_r_v<float, Then const&, std::int64_t>),
-      "what follows a warmup is a schedule, a function of the step: a rate that stays is optim::constant{1e-3f}", Then);
+  static_assert(detail::follows_warmup<Then>());
   std::int64_t steps = 0;  ///< of the warm-up
   Then then{};             ///< the schedule behind it
   float from = 0;          ///< the rate that it rises from
@@ -278,9 +286,7 @@ warmup(std::int64_t, Then, float) -> warmup<Then>;
 /// 4.2: "warm up"; Goyal et al., 2017, section 2.2, constant warm-up).
 template <class Then = constant>
 struct constant_warmup {
-  DOVETAIL_REQUIRE(
-      (std::is_invocable_r_v<float, Then const&, std::int64_t>),
-      "what follows a warmup is a schedule, a function of the step: a rate that stays is optim::constant{1e-3f}", Then);
+  static_assert(detail::follows_warmup<Then>());
   std::int64_t steps = 0;  ///< with the low rate
   Then then{};             ///< the schedule behind them
   float rate = 1e-2f;      ///< of those steps

@@ -87,17 +87,6 @@ inline double inner_product(std::span<double const> a, std::span<double const> b
   return inner_product_of(a, b, context);
 }
 
-/// |v| over all ranks, of which `squares` is v·v. Squares of doubles vanish below 1e-154 and overflow beyond 1e154:
-/// then they are added up once more, in other units.
-template <class T>
-double norm_from(double squares, std::span<T const> v, step_context const& context);
-
-/// |v|, over all ranks.
-template <class T>
-double norm_of(std::span<T const> v, step_context const& context) {
-  return norm_from(inner_product(v, v, context), v, context);
-}
-
 /// A power of two near x > 0, such that numbers T may be multiplied and divided by it; 1 for other x.
 template <class T>
 double unit_near(double x) {
@@ -120,6 +109,8 @@ void map_vectors(step_context const& context, std::span<T> out, F const& f, In c
   });
 }
 
+/// |v| over all ranks, of which `squares` is v·v. Squares of doubles vanish below 1e-154 and overflow beyond 1e154:
+/// then they are added up once more, in other units.
 template <class T>
 double norm_from(double squares, std::span<T const> v, step_context const& context) {
   if constexpr (std::is_same_v<T, double>)
@@ -131,6 +122,11 @@ double norm_from(double squares, std::span<T const> v, step_context const& conte
       return unit * std::sqrt(inner_product(scaled.span(), scaled.span(), context));
     }
   return std::sqrt(squares);
+}
+/// |v|, over all ranks.
+template <class T>
+double norm_of(std::span<T const> v, step_context const& context) {
+  return norm_from(inner_product(v, v, context), v, context);
 }
 
 /// What lies behind `member` (weights or gradients) of a list, to and from a vector. Throws argument_error if some of
