@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 /// Gradient -> bytes: everything that meets the `codec` concept of concepts.hpp.
+#include <dovetail/compress/after.hpp>
+#include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/context.hpp>
+#include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/sign.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
+#include <dovetail/compress/without_feedback.hpp>

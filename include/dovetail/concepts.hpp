@@ -35,6 +35,7 @@
 
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/traits.hpp>
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/half.hpp>
 #include <dovetail/core/model_traits.hpp>
@@ -85,31 +86,28 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   fixed_size            a payload of n elements has exactly wire_size(n) bytes; otherwise at most
 ///   unbiased              E[decode(encode(x))] = x
 ///   wants_error_feedback  what was lost must be added to the next input, or training suffers
-/// `decode_add(payload, out, weight)` adds weight × the decoded values and throws input_error on a payload that it did
-/// not write. A codec may also have (compress/traits.hpp)
+/// `encode(bucket, state, out)` returns the bytes that it wrote; `decode_add(payload, out, weight)` adds weight × the
+/// decoded values and throws input_error on a payload that it did not write. Both may take a `compress::context const&`
+/// last: step, rank, place, learning rate, random numbers. A codec may also have (compress/traits.hpp)
+///   contraction                what error feedback needs                   default: false
 ///   rounds                     exchanges of one bucket (PowerSGD: two)     default: 1
 ///   wire_size(bucket)          where shapes matter, or (bucket, round)     default: wire_size(n)
 ///   name()                     for messages and tables                     default: "codec"
 ///   encode_with_residual(…)    error feedback in passes of its own         default: encode, then decode_add
-///   decode_add(…, state)       after several rounds                        default: decode_add as above
-/// Of several rounds encode takes the round last, with a default (`int round = 0`); between them `absorb(payload,
-/// state, round)` takes in what the ranks' payloads of that round added up to. Only exchange::all_reduce makes more
-/// than one.
+///   decode_add(…, state, context)   where the receiver keeps something     default: decode_add as above
+///   commit(state), rollback(state)   when the step was made, or not        default: a copy of the state is kept
+/// A codec of several rounds finds the round in the context; between them `absorb(payload, state, context)` takes in
+/// what the ranks' payloads of that round added up to. Only exchange::all_reduce makes more than one.
 template <class C>
-concept codec = std::copyable<C> &&
-    requires(C const c, compress::bucket const& b, std::size_t n, std::span<std::byte> out,
-             std::span<std::byte const> payload, std::span<float> values, float weight) {
+concept codec = std::copyable<C> && requires(C const c, std::size_t n) {
   typename std::bool_constant<bool{C::summable}>;
   typename std::bool_constant<bool{C::fixed_size}>;
   typename std::bool_constant<bool{C::unbiased}>;
   typename std::bool_constant<bool{C::wants_error_feedback}>;
   { c.wire_size(n) } -> std::same_as<std::size_t>;
-  { c.init(b) } -> std::copyable;
-  requires requires(decltype(c.init(b))& state) {
-    requires listable_state<std::remove_reference_t<decltype(state)>>;
-    { c.encode(b, state, out) } -> std::same_as<std::size_t>;  // bytes written
-  };
-  c.decode_add(payload, values, weight);
+  requires std::copyable<typename compress::codec_traits<C>::state_type>;
+  requires listable_state<typename compress::codec_traits<C>::state_type>;
+  requires compress::codec_traits<C>::encodes && compress::codec_traits<C>::decodes;
   requires !C::summable || requires { typename C::wire_type; };
 };
 

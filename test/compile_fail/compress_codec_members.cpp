@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a codec that exchanges would leave out, or could not use, is refused, and not taken for its default.
-// mistakes: 18
+// mistakes: 21
 // first error 1 gcc: `static constexpr int rounds = ...`.*codec_type
 // first error 1 clang: codec_type.*`static constexpr int rounds = ...`
 // first error 2 gcc: `static constexpr int rounds = ...`.*codec_type
@@ -13,8 +13,8 @@
 // first error 5 clang: codec_type.*`name\(\) const`
 // first error 6 gcc: `name\(\) const`.*codec_type
 // first error 6 clang: codec_type.*`name\(\) const`
-// first error 7 gcc: encode_with_residual\(compress::bucket const&, std::span<float> residual, state&.*codec_type
-// first error 7 clang: codec_type.*encode_with_residual\(compress::bucket const&, std::span<float> residual, state&
+// first error 7 gcc: encode_with_residual\(compress::bucket const&, std::span<float> residual, std::span<float> next, state&.*codec_type
+// first error 7 clang: codec_type.*encode_with_residual\(compress::bucket const&, std::span<float> residual, std::span<float> next, state&
 // first error 8 gcc: `std::size_t encode\(compress::bucket const&, state&.*codec_type
 // first error 8 clang: codec_type.*`std::size_t encode\(compress::bucket const&, state&
 // first error 9 gcc: `decode_add\(std::span<std::byte const> payload.*codec_type
@@ -29,14 +29,20 @@
 // first error 13 clang: codec_type.*`using wire_type = float`
 // first error 14 gcc: `using wire_type = float`.*codec_type
 // first error 14 clang: codec_type.*`using wire_type = float`
-// first error 15 gcc: `absorb\(std::span<std::byte const> payload, state&, int round\) const`.*codec_type
-// first error 15 clang: codec_type.*`absorb\(std::span<std::byte const> payload, state&, int round\) const`
+// first error 15 gcc: `absorb\(std::span<std::byte const> payload, state&, compress::context const&\) const`.*codec_type
+// first error 15 clang: codec_type.*`absorb\(std::span<std::byte const> payload, state&, compress::context const&\) const`
 // first error 16 gcc: has `absorb`.* `static constexpr int rounds`.*codec_type
 // first error 16 clang: codec_type.*has `absorb`.* `static constexpr int rounds`
 // first error 17 gcc: a value that can be copied and assigned.*codec_type
 // first error 17 clang: codec_type.*a value that can be copied and assigned
 // first error 18 gcc: `name\(\) const`.*codec_type
 // first error 18 clang: codec_type.*`name\(\) const`
+// first error 19 gcc: `commit\(state&\) const` and `rollback\(state&\) const`: it has both or neither.*codec_type
+// first error 19 clang: codec_type.*`commit\(state&\) const` and `rollback\(state&\) const`: it has both or neither
+// first error 20 gcc: error feedback needs a contraction.*codec_type
+// first error 20 clang: codec_type.*error feedback needs a contraction
+// first error 21 gcc: wants error feedback: write compress::error_feedback\{codec\}.*codec_type
+// first error 21 clang: codec_type.*wants error feedback: write compress::error_feedback\{codec\}
 #include <cstddef>
 #include <span>
 #include <string>
@@ -56,7 +62,15 @@ struct codec_type {
 #else
   static constexpr bool summable = false;
 #endif
-  static constexpr bool fixed_size = true, unbiased = false, wants_error_feedback = true;
+  static constexpr bool fixed_size = true, unbiased = false;
+#if FAIL == 21
+  static constexpr bool wants_error_feedback = true;
+#else
+  static constexpr bool wants_error_feedback = false;
+#endif
+#if FAIL != 20
+  static constexpr bool contraction = true;
+#endif
   struct state {
 #if FAIL == 10
     int count = 0;
@@ -111,7 +125,10 @@ struct codec_type {
   void decode_add(std::span<std::byte const>, std::span<float>, float) const {}
 #endif
 #if FAIL == 16
-  void absorb(std::span<std::byte const>, state&, int) const {}
+  void absorb(std::span<std::byte const>, state&, compress::context const&) const {}
+#endif
+#if FAIL == 19
+  void commit(state&) const {}
 #endif
 #if FAIL == 17
   int const seed = 1;

@@ -138,3 +138,44 @@ TEST_CASE("state lists the residual by name, then the codec's own, and belongs t
   CHECK_THROWS_AS(codec.encode({g, {}}, state, small), argument_error);
   CHECK(state == codec.init(compress::bucket{g, {}}));  // a refused encode has not touched the residual
 }
+
+TEST_CASE_TEMPLATE("what was encoded last can be taken back, to the bit; what was committed cannot", Codec,
+                   compress::sign, compress::fp16, compress::bf16, compress::top_k) {
+  std::size_t const n = 5000;
+  error_feedback<Codec> const codec{};
+  auto state = codec.init(compress::bucket{std::vector<float>(n), {}});
+  for (std::uint64_t step = 0; step < 3; ++step) test::encode(codec, test::normal(n, step), state);
+  auto const before = state;
+  auto const first = test::encode(codec, test::normal(n, 7), state);
+  auto const after = state;
+  CHECK_FALSE(state == before);
+  codec.rollback(state);
+  CHECK(test::same_bits(state.residual.span(), before.residual.span()));
+  codec.rollback(state);  // there is nothing more to take back
+  CHECK(test::same_bits(state.residual.span(), before.residual.span()));
+  CHECK(test::encode(codec, test::normal(n, 7), state) == first);
+  CHECK(state == after);
+  codec.commit(state);
+  codec.rollback(state);
+  CHECK(state == after);
+  auto bad = test::normal(n, 8);
+  bad[17] = test::not_a_number;
+  test::encode(codec, bad, state);
+  CHECK(state == after);
+  codec.rollback(state);
+  CHECK(state == after);
+}
+
+TEST_CASE_TEMPLATE("a sum that overflows restarts at 0 also when it is taken back, or it would overflow for ever",
+                   Codec, compress::sign, compress::fp16, compress::top_k) {
+  std::size_t const n = 5000;
+  error_feedback<Codec> const codec{};
+  auto state = codec.init(compress::bucket{std::vector<float>(n), {}});
+  auto g = test::normal(n, 1);
+  for (std::size_t i = 0; i < n; i += 2) state.residual[i] = g[i] = 0x1.8p127f;
+  for (std::size_t i = 1; i < n; i += 2) state.residual[i] = 0.5f;
+  test::encode(codec, g, state);
+  codec.rollback(state);
+  bool const all = std::is_same_v<Codec, compress::sign>;  // the scale of their block overflows for all of them
+  for (std::size_t i = 0; i < n; ++i) REQUIRE(state.residual[i] == (i % 2 && !all ? 0.5f : 0.0f));
+}

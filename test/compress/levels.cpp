@@ -29,7 +29,7 @@ bool same(std::vector<float> const& a, std::vector<float> const& b) {
 
 struct results {
   std::vector<std::byte> fp16, bf16, signs, selected, with_residual;
-  std::vector<float> sums, residual;
+  std::vector<float> sums, residual, added;
   double magnitude = 0;
   bool finite = false;
 };
@@ -42,7 +42,8 @@ results run(kernel_set const& kernel, std::vector<float> const& x, std::vector<f
             {},
             {},
             residual,
-            residual};
+            residual,
+            std::vector<float>(n)};
   kernel.to_fp16(x.data(), n, r.fp16.data());
   kernel.to_bf16(x.data(), n, r.bf16.data());
   r.magnitude = kernel.to_signs(x.data(), n, r.signs.data());
@@ -55,8 +56,10 @@ results run(kernel_set const& kernel, std::vector<float> const& x, std::vector<f
   r.selected.resize(codec.wire_size(n));
   r.with_residual.resize(codec.wire_size(n));
   compress::top_k::state s;
-  codec.select({x, {}}, nullptr, s, r.selected, kernel);
-  codec.select({x, {}}, r.residual.data(), s, r.with_residual, kernel);
+  codec.select({x, {}}, nullptr, nullptr, s, r.selected, kernel);
+  std::vector<float> before = r.residual;
+  codec.select({x, {}}, before.data(), r.residual.data(), s, r.with_residual, kernel);
+  kernel.add_to(x.data(), before.data(), n, r.added.data());
   return r;
 }
 
@@ -75,6 +78,7 @@ void check(std::vector<float> const& x, std::vector<float> const& residual) {
     REQUIRE(a.selected == b.selected);
     REQUIRE(a.with_residual == b.with_residual);
     REQUIRE(same(a.residual, b.residual));
+    REQUIRE(same(a.added, b.added));
   }
 }
 

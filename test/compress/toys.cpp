@@ -28,7 +28,9 @@ struct agreed_scale {
   constexpr std::size_t wire_size(compress::bucket const& b, int round) const { return round == 0 ? 4 : 4 * b.size(); }
   state init(compress::bucket const&) const { return {}; }
 
-  std::size_t encode(compress::bucket const& b, state& s, std::span<std::byte> out, int round = 0) const {
+  std::size_t encode(compress::bucket const& b, state& s, std::span<std::byte> out,
+                     compress::context const& where) const {
+    int const round = where.round;
     float sum = 0;
     for (float const x : b.values) sum += std::fabs(x) / static_cast<float>(b.size());
     if (round == 0)
@@ -40,8 +42,8 @@ struct agreed_scale {
       }
     return wire_size(b, round);
   }
-  void absorb(std::span<std::byte const> payload, state& s, int round) const {
-    if (round == 0) std::memcpy(&s.scale, payload.data(), 4);
+  void absorb(std::span<std::byte const> payload, state& s, compress::context const& where) const {
+    if (where.round == 0) std::memcpy(&s.scale, payload.data(), 4);
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
     compress::identity{}.decode_add(payload, out, weight);
@@ -52,6 +54,7 @@ struct agreed_scale {
 struct threshold {
   float bound = 1;
   static constexpr bool summable = false, fixed_size = false, unbiased = false, wants_error_feedback = true;
+  static constexpr bool contraction = true;  // as long as something passes the bound
   constexpr std::size_t wire_size(std::size_t n) const { return 8 * n; }
   compress::no_state init(compress::bucket const&) const { return {}; }
 
@@ -92,14 +95,14 @@ TEST_CASE("a codec of two rounds agrees on a scale first and sends sums second")
   CHECK(compress::wire_size(codec, ba, 0) == 4);
   CHECK(compress::wire_size(codec, ba, 1) == 16);
   std::vector<float> first(1), mine(1), sum(4), next(4);
-  codec.encode(ba, sa, std::as_writable_bytes(std::span(first)), 0);
-  codec.encode(bb, sb, std::as_writable_bytes(std::span(mine)), 0);
+  codec.encode(ba, sa, std::as_writable_bytes(std::span(first)), {.round = 0});
+  codec.encode(bb, sb, std::as_writable_bytes(std::span(mine)), {.round = 0});
   first[0] += mine[0];  // what an all-reduce does
-  codec.absorb(std::as_bytes(std::span(first)), sa, 0);
-  codec.absorb(std::as_bytes(std::span(first)), sb, 0);
+  codec.absorb(std::as_bytes(std::span(first)), sa, {.round = 0});
+  codec.absorb(std::as_bytes(std::span(first)), sb, {.round = 0});
   CHECK(sa == sb);
-  codec.encode(ba, sa, std::as_writable_bytes(std::span(sum)), 1);
-  codec.encode(bb, sb, std::as_writable_bytes(std::span(next)), 1);
+  codec.encode(ba, sa, std::as_writable_bytes(std::span(sum)), {.round = 1});
+  codec.encode(bb, sb, std::as_writable_bytes(std::span(next)), {.round = 1});
   for (std::size_t i = 0; i < 4; ++i) sum[i] += next[i];
   std::vector<float> out(4);
   codec.decode_add(std::as_bytes(std::span(sum)), out, 0.5f);

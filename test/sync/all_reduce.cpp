@@ -19,7 +19,8 @@ using namespace dovetail;
 using rank_of_threads = comm::threads::communicator;
 static_assert(synchronizer<sync::all_reduce<>, optim::adamw, rank_of_threads>);
 static_assert(synchronizer<sync::all_reduce<compress::error_feedback<compress::top_k>>, optim::lamb, rank_of_threads>);
-static_assert(synchronizer<sync::all_reduce<compress::sign, sync::exchange::all_gather>, optim::lars, comm::self>);
+static_assert(synchronizer<sync::all_reduce<compress::without_feedback<compress::sign>, sync::exchange::all_gather>,
+                           optim::lars, comm::self>);
 
 namespace {
 
@@ -121,9 +122,9 @@ TEST_CASE("a step's bytes are known before it runs, and are what the communicato
   check(sync::all_reduce{.bucket_bytes = 500});
   check(sync::all_reduce{.codec = compress::fp16{}, .bucket_bytes = 500});
   check(sync::all_reduce{.codec = compress::bf16{}, .bucket_bytes = 500});
-  check(sync::all_reduce{.codec = compress::sign{}, .bucket_bytes = 500});
+  check(sync::all_reduce{.codec = compress::without_feedback{compress::sign{}}, .bucket_bytes = 500});
   check(sync::all_reduce{.codec = compress::error_feedback{compress::sign{}}, .bucket_bytes = 500});
-  check(sync::all_reduce{.codec = compress::top_k{.ratio = 0.1f}, .bucket_bytes = 500});
+  check(sync::all_reduce{.codec = compress::without_feedback{compress::top_k{.ratio = 0.1f}}, .bucket_bytes = 500});
   check(sync::all_reduce{.codec = compress::error_feedback{compress::top_k{.ratio = 0.1f}}, .bucket_bytes = 500});
 }
 

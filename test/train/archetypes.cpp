@@ -97,7 +97,7 @@ static_assert(optimizer<least_optimizer>);
 /// that are no more than callable.
 template <bool Summable, bool FixedSize>
 struct least_codec {
-  static constexpr bool summable = Summable, fixed_size = FixedSize, unbiased = false, wants_error_feedback = true;
+  static constexpr bool summable = Summable, fixed_size = FixedSize, unbiased = false, wants_error_feedback = false;
   struct state_type {
     static std::vector<named_tensor> tensors(std::string const&) { return {}; }
   };
@@ -150,22 +150,20 @@ struct least_of_two_rounds {
   static std::size_t wire_size(std::size_t n) { return (n ? n : 1) * sizeof(float); }
   static state_type init(compress::bucket const&) { return {}; }
   template <std::same_as<compress::bucket> Bucket>
-  static std::size_t encode(Bucket const& b, state_type& s, std::span<std::byte> out, int round = 0) {
+  static std::size_t encode(Bucket const& b, state_type& s, std::span<std::byte> out, compress::context const& where) {
     for (std::size_t i = 0; i < b.size(); ++i) {
-      float const x = round == 0 ? 1 : b.values[i] / s.ranks;
+      float const x = where.round == 0 ? 1 : b.values[i] / s.ranks;
       std::memcpy(out.data() + i * sizeof(float), &x, sizeof(float));
     }
     return b.size() * sizeof(float);
   }
   template <std::same_as<std::byte const> Byte>
-  static void absorb(std::span<Byte> payload, state_type& s, int) {
+  static void absorb(std::span<Byte> payload, state_type& s, compress::context const&) {
     std::memcpy(&s.ranks, payload.data(), sizeof(float));
   }
-  static void decode_add(std::span<std::byte const>, std::span<float>, float) {
-    FAIL("what the rounds agreed on lies in the state");
-  }
   template <std::same_as<std::byte const> Byte>
-  static void decode_add(std::span<Byte> payload, std::span<float> out, float weight, state_type& s) {
+  static void decode_add(std::span<Byte> payload, std::span<float> out, float weight, state_type& s,
+                         compress::context const&) {
     for (std::size_t i = 0; i < out.size(); ++i) {
       float x;
       std::memcpy(&x, payload.data() + i * sizeof(float), sizeof(float));

@@ -93,7 +93,7 @@ struct halves {
     std::uint64_t calls = 0;
     std::vector<named_tensor> tensors(std::string const& prefix) {
       auto residual = make_named_tensor(prefix + "lost", std::span<float>(lost));
-      residual.summed = true;
+      residual.kind = state_kind::summed;
       return {residual, make_named_tensor(prefix + "shared", std::span<float>(shared)),
               make_named_tensor(prefix + "calls", calls)};
     }

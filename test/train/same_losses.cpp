@@ -36,6 +36,8 @@ void run(World& world, bool speaks) {
       "signs",
       sync::all_reduce{compress::error_feedback{compress::sign{}}, sync::exchange::reduce_scatter_all_gather{}}, world,
       test::text(), speaks);
+  print_losses<test::text_net>("changes", sync::all_reduce{compress::ef21{compress::sign{.block = 64}}}, world,
+                               test::text(), speaks);
   print_losses<test::images_net>("apart", sync::local_sgd{}, world, test::images(), speaks);
   print_losses<test::text_net>("every5", sync::local_sgd{.every = 5}, world, test::text(), speaks);
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/shape.hpp>
+#include <dovetail/core/shard.hpp>
 
 namespace dovetail::compress {
 
@@ -24,6 +28,20 @@ struct bucket {
 
   std::size_t size() const { return values.size(); }
 };
+
+/// The tensors, and slices of tensors, of a bucket that lie in its elements [part.begin, part.end); positions are
+/// relative to part.begin. A whole tensor keeps its shape, a slice is one-dimensional.
+DOVETAIL_COLD inline std::vector<bucket_tensor> tensors_in(std::span<bucket_tensor const> tensors, range part) {
+  std::vector<bucket_tensor> found;
+  for (auto const& t : tensors) {
+    auto const size = static_cast<std::size_t>(t.shape.size());
+    std::size_t const begin = std::max(t.begin, part.begin), end = std::min(t.begin + size, part.end);
+    if (begin >= end) continue;
+    found.push_back(
+        {begin - part.begin, end - begin == size ? t.shape : shape{static_cast<std::int64_t>(end - begin)}});
+  }
+  return found;
+}
 
 /// The tensors of the bucket that a codec's state was made for: kept in it and compared with every bucket.
 class bucket_layout {

@@ -22,6 +22,7 @@ struct half {
   static constexpr bool fixed_size = true;
   static constexpr bool unbiased = false;
   static constexpr bool wants_error_feedback = false;
+  static constexpr bool contraction = true;
   using wire_type = Half;
 
   static constexpr char const* name() { return is_fp16 ? "fp16" : "bf16"; }

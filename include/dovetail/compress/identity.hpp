@@ -15,6 +15,7 @@ struct identity {
   static constexpr bool fixed_size = true;
   static constexpr bool unbiased = true;
   static constexpr bool wants_error_feedback = false;
+  static constexpr bool contraction = true;
   using wire_type = float;
 
   static constexpr char const* name() { return "identity"; }

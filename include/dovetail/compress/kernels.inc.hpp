@@ -48,6 +48,16 @@ inline void add_float(std::byte const* in, std::size_t n, float weight, float* o
   store_part(out + i, n - i, load_part(out + i, n - i) + added);
 }
 
+inline void add_to(float const* a, float const* b, std::size_t n, float* out) {
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    ahead(a + i);
+    ahead(b + i);
+    store(out + i, load(b + i) + load(a + i));
+  }
+  for (; i < n; ++i) out[i] = b[i] + a[i];
+}
+
 inline bool all_finite(float const* x, std::size_t n) {
   std::size_t i = 0;
   i32s bad{};
@@ -149,10 +159,10 @@ inline void add_signs(std::byte const* bits, std::size_t n, float value, float* 
 }
 
 // Appends (first + i, bits of x[i]) for all i with |x[i]| >= `least`, compared as integers, so that NaN is largest.
-// `indices` and `values` have room for n + 16. With `residual`, x is residual + gradient, and stays in residual.
-DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* residual, bool sum, std::size_t n,
-                                             std::int32_t least, std::uint32_t first, std::uint32_t* indices,
-                                             std::uint32_t* values) {
+// `indices` and `values` have room for n + 16. With `adds`, x is residual + gradient, which `sum` becomes.
+DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float const* residual, float* sum, bool adds,
+                                             std::size_t n, std::int32_t least, std::uint32_t first,
+                                             std::uint32_t* indices, std::uint32_t* values) {
   std::size_t i = 0, count = 0;
 #if DOVETAIL_KERNEL_LEVEL == 2
   u32s index;
@@ -162,10 +172,10 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* resid
   for (; i + 16 <= n; i += 16) {
     f32s x = load(gradient + i);
     ahead(gradient + i);
-    if (sum) {
+    if (adds) {
       ahead(residual + i);
       x += load(residual + i);
-      store(residual + i, x);
+      store(sum + i, x);
     }
     i32s const bits = bits_as<i32s>(x);
     unsigned short const m = __builtin_ia32_cmpd512_mask(bits & magnitude_bits, bound, not_less, all_lanes);
@@ -178,17 +188,17 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* resid
   for (; i + 16 <= n; i += 16) {
     unsigned m = 0;
     ahead(gradient + i);
-    if (sum) ahead(residual + i);
+    if (adds) ahead(residual + i);
     DOVETAIL_UNROLL_4
     for (int j = 0; j < 16; j += lanes) {
       f32s x = load(gradient + i + j);
-      if (sum) {
+      if (adds) {
         x += load(residual + i + j);
-        store(residual + i + j, x);
+        store(sum + i + j, x);
       }
       m |= mask_of((bits_as<i32s>(x) & magnitude_bits) >= least) << j;
     }
-    float const* const x = sum ? residual : gradient;
+    float const* const x = adds ? sum : gradient;
     for (; m; m &= m - 1, ++count) {
       std::size_t const at = i + static_cast<std::size_t>(__builtin_ctz(m));
       indices[count] = first + static_cast<std::uint32_t>(at);
@@ -198,7 +208,7 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* resid
 #endif
   for (; i < n; ++i) {
     float x = gradient[i];
-    if (sum) residual[i] = x = residual[i] + x;
+    if (adds) sum[i] = x = residual[i] + x;
     std::uint32_t bits;
     __builtin_memcpy(&bits, &x, 4);
     indices[count] = first + static_cast<std::uint32_t>(i);
@@ -209,11 +219,11 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float* resid
 }
 inline std::size_t compact(float const* x, std::size_t n, std::int32_t least, std::uint32_t first,
                            std::uint32_t* indices, std::uint32_t* values) {
-  return compact_any(x, nullptr, false, n, least, first, indices, values);
+  return compact_any(x, nullptr, nullptr, false, n, least, first, indices, values);
 }
-inline std::size_t add_compact(float const* gradient, float* residual, std::size_t n, std::int32_t least,
-                               std::uint32_t first, std::uint32_t* indices, std::uint32_t* values) {
-  return compact_any(gradient, residual, true, n, least, first, indices, values);
+inline std::size_t add_compact(float const* gradient, float const* residual, float* sum, std::size_t n,
+                               std::int32_t least, std::uint32_t first, std::uint32_t* indices, std::uint32_t* values) {
+  return compact_any(gradient, residual, sum, true, n, least, first, indices, values);
 }
 
 #endif

@@ -12,6 +12,7 @@
 
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/finite.hpp>
 
 // Exact selection of the k largest magnitudes in one pass over memory:
 //   1. a sample says below which bound the k-th magnitude lies almost surely, and not far;
@@ -154,10 +155,11 @@ class selection_writer {
 
 }  // namespace detail
 
-/// Writes the k elements of largest |x| to `out` as (index u32, value f32), by rising index. With `residual` (as long
-/// as x, may be null) x is residual + gradient: that sum is stored in residual, less what was written.
-inline void select_largest(std::span<float const> gradient, float* residual, std::size_t k, selection_scratch& scratch,
-                           std::byte* out, kernels::kernel_set const& kernel) {
+/// Writes the k elements of largest |x| to `out` as (index u32, value f32), by rising index. With `residual` and `next`
+/// (as long as x, both or neither may be null, or the same) x is residual + gradient, and `next` becomes that sum, less
+/// what was written. Sums that are not finite restart at 0 in both.
+inline void select_largest(std::span<float const> gradient, float* residual, float* next, std::size_t k,
+                           selection_scratch& scratch, std::byte* out, kernels::kernel_set const& kernel) {
   using namespace detail;
   std::size_t const n = gradient.size();
   if (n == 0) return;
@@ -180,7 +182,8 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
   for (std::size_t length; at < n && found <= room; at += length) {
     length = std::min(chunk, n - at);
     auto const first = static_cast<std::uint32_t>(at);
-    found += residual ? kernel.add_compact(g + at, residual + at, length, bound, first, indices + found, values + found)
+    found += residual ? kernel.add_compact(g + at, residual + at, next + at, length, bound, first, indices + found,
+                                           values + found)
                       : kernel.compact(g + at, length, bound, first, indices + found, values + found);
   }
 
@@ -189,8 +192,8 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
     t = threshold_of_candidates(values, found, k, least, scratch.keys.data());
     selection_writer(t, k, out).write(indices, values, found);
   } else {
-    if (residual && at < n) kernel.add_float(reinterpret_cast<std::byte const*>(g + at), n - at, 1.0f, residual + at);
-    float const* const x = residual ? residual : g;
+    if (residual && at < n) kernel.add_to(g + at, residual + at, n - at, next + at);
+    float const* const x = residual ? next : g;
     t = at == n && least == 1 ? threshold{0, found, n - found} : threshold_by_histogram(x, n, k);
     selection_writer writer(t, k, out);
     for (std::size_t i = 0; i < n; i += chunk) {
@@ -204,10 +207,12 @@ inline void select_largest(std::span<float const> gradient, float* residual, std
   for (std::size_t i = 0; i < k; ++i) {
     std::uint32_t index;
     std::memcpy(&index, out + 8 * i, 4);
-    residual[index] = 0;
+    float value;
+    std::memcpy(&value, out + 8 * i + 4, 4);
+    next[index] = 0;
+    if (!is_finite(value)) residual[index] = 0;
   }
-  if (t.key >= 0x7f800000u)  // more sums overflowed than were sent: those restart at 0 too
-    for (std::size_t i = 0; i < n; ++i) residual[i] = magnitude_key(residual[i]) >= 0x7f800000u ? 0.0f : residual[i];
+  if (t.key >= 0x7f800000u) restart_overflowed({residual, n}, {next, n});  // more overflowed than were sent
 }
 
 }  // namespace dovetail::compress

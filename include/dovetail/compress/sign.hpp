@@ -32,6 +32,7 @@ struct sign {
   static constexpr bool fixed_size = true;
   static constexpr bool unbiased = false;
   static constexpr bool wants_error_feedback = true;
+  static constexpr bool contraction = true;  ///< d = |x|1² / (n |x|2²) of the worst block, at least 1 / its length
 
   static constexpr char const* name() { return "sign"; }
   constexpr std::size_t wire_size(std::size_t n) const { return 4 * blocks(n) + (n + 7) / 8; }

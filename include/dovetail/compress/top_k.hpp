@@ -35,6 +35,7 @@ struct top_k {
   static constexpr bool fixed_size = true;
   static constexpr bool unbiased = false;
   static constexpr bool wants_error_feedback = true;
+  static constexpr bool contraction = true;  ///< d = k / n
 
   /// Only scratch memory, reused from step to step: nothing to save, and all states are equal.
   struct state {
@@ -61,19 +62,22 @@ struct top_k {
   }
 
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out) const {
-    return select(b, nullptr, s, out, kernels::best());
+    return select(b, nullptr, nullptr, s, out, kernels::best());
   }
-  /// For error feedback: adds the bucket to `residual`, encodes the sum and takes what is sent out of the residual.
-  std::size_t encode_with_residual(bucket const& b, std::span<float> residual, state& s,
+  /// For error feedback: encodes the sum of bucket and residual; `next` becomes that sum less what is sent.
+  std::size_t encode_with_residual(bucket const& b, std::span<float> residual, std::span<float> next, state& s,
                                    std::span<std::byte> out) const {
-    return select(b, residual.data(), s, out, kernels::best());
+    return select(b, residual.data(), next.data(), s, out, kernels::best());
   }
-  /// The same on the loops of one cpu_level, for tests and benchmarks; `residual` may be null.
-  std::size_t select(bucket const& b, float* residual, state& s, std::span<std::byte> out,
+  /// What is remembered is memory that is written before it is read: there is nothing to take back.
+  void commit(state&) const {}
+  void rollback(state&) const {}
+  /// Encoding on the loops of one cpu_level, for tests and benchmarks; `residual` and `next` may be null.
+  std::size_t select(bucket const& b, float* residual, float* next, state& s, std::span<std::byte> out,
                      kernels::kernel_set const& kernel) const {
     std::size_t const k = count(b.size());
     require_room(name(), b.size(), 8 * k, out);
-    select_largest(b.values, residual, k, s.scratch, out.data(), kernel);
+    select_largest(b.values, residual, next, k, s.scratch, out.data(), kernel);
     return 8 * k;
   }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/context.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
@@ -20,16 +21,29 @@
 // The only place that looks at the members of codecs: what synchronizers, tables and other codecs ask of one beyond the
 // least (dovetail::codec of concepts.hpp), with defaults for those who say nothing:
 //
+//   static constexpr bool contraction = false           E|decode(encode(x)) - x|² <= (1 - d)|x|² for a d > 0: what
+//   error
+//                                                       feedback needs, or what it keeps grows without bound
 //   static constexpr int rounds = 1                     exchanges of one bucket; more than one needs a summable codec,
-//     encode(bucket, state, out, int round), and absorb(payload, state, int round) between two rounds
+//     an encode with the context, which says the round, and absorb(payload, state, context const&) between two rounds
 //   using wire_type = void                              element of a summable codec's payload, which needs one
+//   init(bucket, context const&)                        where the state depends on rank and ranks; default:
+//   init(bucket) encode(bucket, state, out, context const&)          the context says step, rank, place and random
+//   numbers; the
+//                                                       step is then saved with the session; default: without
 //   std::size_t wire_size(bucket) const                 of a codec that needs the shapes; default: wire_size(n)
 //   std::size_t wire_size(bucket, int round) const      of one of several rounds; default: wire_size(bucket)
 //   name() const                                        for messages and tables: converts to std::string; "codec"
-//   decode_add(payload, out, weight, state&) const      after several rounds; default: decode_add(payload, out, weight)
-//   std::size_t encode_with_residual(bucket, std::span<float> residual, state&, out) const
-//                                                       error feedback in passes of its own; default: encode,
-//                                                       decode_add
+//   decode_add(payload, out, weight, context const&)    the context of the encode that wrote the payload, or
+//     decode_add(payload, out, weight, state&, context const&)   which may also change the receiver's state
+//   commit(state&), rollback(state&)                    both or neither: the step that encode and decode_add were of
+//   was
+//                                                       made, or was not, and the state becomes what it was before;
+//                                                       what is encoded again after neither counts as committed;
+//                                                       default: a copy of the state is kept
+//   std::size_t encode_with_residual(bucket, std::span<float> residual, std::span<float> next, state&, out) const
+//                                                       error feedback in passes of its own: `next` becomes bucket +
+//                                                       residual less what is sent; default: encode, then decode_add
 //
 // A member of these names that cannot be used so is refused. Of wire_size and decode_add, which have several forms,
 // that is seen where no form fits.
@@ -48,10 +62,13 @@ DOVETAIL_MEMBER(wire_type)
 DOVETAIL_MEMBER(name)
 DOVETAIL_MEMBER(absorb)
 DOVETAIL_MEMBER(encode_with_residual)
+DOVETAIL_MEMBER(commit)
+DOVETAIL_MEMBER(rollback)
 DOVETAIL_MEMBER_CONSTANT(summable)
 DOVETAIL_MEMBER_CONSTANT(fixed_size)
 DOVETAIL_MEMBER_CONSTANT(unbiased)
 DOVETAIL_MEMBER_CONSTANT(wants_error_feedback)
+DOVETAIL_MEMBER_CONSTANT(contraction)
 DOVETAIL_MEMBER_CONSTANT(rounds)
 }  // namespace codec_members
 
@@ -63,6 +80,13 @@ template <class C>
 requires requires(C const& c, bucket const& b) { c.init(b); }
 struct codec_state<C> {
   using type = decltype(std::declval<C const&>().init(std::declval<bucket const&>()));
+};
+template <class C>
+requires(
+    !requires(C const& c, bucket const& b) { c.init(b); } &&
+    requires(C const& c, bucket const& b, context const& where) { c.init(b, where); })  //
+    struct codec_state<C> {
+  using type = decltype(std::declval<C const&>().init(std::declval<bucket const&>(), std::declval<context const&>()));
 };
 template <class C>
 struct wire_type {
@@ -77,24 +101,38 @@ struct wire_type<C> {
 using bytes_out = std::span<std::byte>;
 using bytes_in = std::span<std::byte const>;
 template <class C, class State>
-concept encodes = requires(C const& c, bucket const& b, State& s, bytes_out out) {
+concept encodes_plainly = requires(C const& c, bucket const& b, State& s, bytes_out out) {
   { c.encode(b, s, out) } -> std::same_as<std::size_t>;
 };
 template <class C, class State>
-concept encodes_rounds = requires(C const& c, bucket const& b, State& s, bytes_out out, int round) {
-  { c.encode(b, s, out, round) } -> std::same_as<std::size_t>;
+concept encodes_with_context = requires(C const& c, bucket const& b, State& s, bytes_out out, context const& where) {
+  { c.encode(b, s, out, where) } -> std::same_as<std::size_t>;
 };
 template <class C, class State>
-concept absorbs = requires(C const& c, bytes_in payload, State& s, int round) {
-  c.absorb(payload, s, round);
+concept absorbs = requires(C const& c, bytes_in payload, State& s, context const& where) {
+  c.absorb(payload, s, where);
 };
 template <class C, class State>
-concept decodes_with_state = requires(C const& c, bytes_in payload, std::span<float> out, float weight, State& s) {
-  c.decode_add(payload, out, weight, s);
+concept decodes_with_state = requires(C const& c, bytes_in payload, std::span<float> out, float weight, State& s,
+                                      context const& where) {
+  c.decode_add(payload, out, weight, s, where);
+};
+template <class C>
+concept decodes_with_context = requires(C const& c, bytes_in payload, std::span<float> out, float weight,
+                                        context const& where) {
+  c.decode_add(payload, out, weight, where);
 };
 template <class C, class State>
 concept encodes_residual = requires(C const& c, bucket const& b, std::span<float> residual, State& s, bytes_out out) {
-  { c.encode_with_residual(b, residual, s, out) } -> std::same_as<std::size_t>;
+  { c.encode_with_residual(b, residual, residual, s, out) } -> std::same_as<std::size_t>;
+};
+template <class C, class State>
+concept commits = requires(C const& c, State& s) {
+  c.commit(s);
+};
+template <class C, class State>
+concept rolls_back = requires(C const& c, State& s) {
+  c.rollback(s);
 };
 template <class T>
 concept size_like = std::convertible_to<T, std::size_t> && !std::floating_point<std::remove_cvref_t<T>>;
@@ -115,6 +153,7 @@ struct codec_traits {
   static constexpr bool fixed_size = detail::codec_members::fixed_size_or<C>(false);
   static constexpr bool unbiased = detail::codec_members::unbiased_or<C>(false);
   static constexpr bool wants_error_feedback = detail::codec_members::wants_error_feedback_or<C>(false);
+  static constexpr bool contraction = detail::codec_members::contraction_or<C>(false);
   static constexpr int rounds = detail::codec_members::rounds_or<C>(1);
 
   static constexpr bool has_name = requires(C const& c) { std::string(c.name()); };
@@ -123,14 +162,21 @@ struct codec_traits {
   };
   static constexpr bool sizes_buckets = requires(C const& c, bucket const& b) { c.wire_size(b); };
   static constexpr bool sizes_rounds = requires(C const& c, bucket const& b, int round) { c.wire_size(b, round); };
-  static constexpr bool encodes = detail::encodes<C, state_type>;
-  static constexpr bool encodes_rounds = detail::encodes_rounds<C, state_type>;
+  static constexpr bool inits_with_context = requires(C const& c, bucket const& b, context const& where) {
+    c.init(b, where);
+  };
+  static constexpr bool takes_context = detail::encodes_with_context<C, state_type>;
+  static constexpr bool encodes = takes_context || detail::encodes_plainly<C, state_type>;
   static constexpr bool absorbs = detail::absorbs<C, state_type>;
   static constexpr bool encodes_residual = detail::encodes_residual<C, state_type>;
-  static constexpr bool decodes = requires(C const& c, detail::bytes_in payload, std::span<float> out, float weight) {
+  static constexpr bool decodes_with_state = detail::decodes_with_state<C, state_type>;
+  static constexpr bool decodes_with_context = detail::decodes_with_context<C>;
+  static constexpr bool decodes_plainly =
+      requires(C const& c, detail::bytes_in payload, std::span<float> out, float weight) {
     c.decode_add(payload, out, weight);
   };
-  static constexpr bool decodes_with_state = detail::decodes_with_state<C, state_type>;
+  static constexpr bool decodes = decodes_with_state || decodes_with_context || decodes_plainly;
+  static constexpr bool takes_back = detail::commits<C, state_type> && detail::rolls_back<C, state_type>;
 };
 
 namespace detail {
@@ -150,7 +196,8 @@ enum class codec_fault : std::uint8_t {
   several,
   absorb,
   name,
-  residual
+  residual,
+  taking_back
 };
 
 template <class C>
@@ -161,7 +208,7 @@ consteval codec_fault fault_of_codec() {
   namespace members = codec_members;
   if (!std::copyable<C>) return value;
   if (!members::summable_fits<C, bool> || !members::fixed_size_fits<C, bool> || !members::unbiased_fits<C, bool> ||
-      !members::wants_error_feedback_fits<C, bool>)
+      !members::wants_error_feedback_fits<C, bool> || members::contraction_misfits<C, bool>())
     return algebra;
   if constexpr (!std::copyable<S> || !lists_tensors<S>) {
     return init;
@@ -185,7 +232,7 @@ consteval codec_fault fault_of_codec() {
     }
     if (members::rounds_misfits<C, int>() || traits::rounds < 1) return rounds;
     if (traits::rounds > 1) {
-      if (!traits::summable || !traits::encodes_rounds || !traits::absorbs) return several;
+      if (!traits::summable || !traits::takes_context || !traits::absorbs) return several;
     } else {
       if (members::has_absorb<C>) return absorb;
     }
@@ -193,6 +240,8 @@ consteval codec_fault fault_of_codec() {
       if (members::has_name<C>) return name;
     if constexpr (!traits::encodes_residual)
       if (members::has_encode_with_residual<C>) return residual;
+    if constexpr (!traits::takes_back)
+      if (members::has_commit<C> || members::has_rollback<C>) return taking_back;
     return none;
   }
 }
@@ -205,36 +254,42 @@ struct must_be_a_codec {
   DOVETAIL_BREACH(value, "this is not a codec: it is not a value that can be copied and assigned");
   DOVETAIL_BREACH(algebra,
                   "this is not a codec: it does not say `static constexpr bool summable, fixed_size, unbiased, "
-                  "wants_error_feedback`, all four");
-  DOVETAIL_BREACH(init,
-                  "the codec's `init` cannot be called as `state init(compress::bucket const&) const`, for a copyable "
-                  "state with `std::vector<named_tensor> tensors(std::string const& prefix)`");
+                  "wants_error_feedback`, all four (and perhaps `contraction`)");
+  DOVETAIL_BREACH(
+      init,
+      "the codec's `init` cannot be called as `state init(compress::bucket const&) const`, perhaps with a last "
+      "`compress::context const&`, for a copyable state with `std::vector<named_tensor> tensors(std::string const& "
+      "prefix)`");
   DOVETAIL_BREACH(size, "the codec's `wire_size` cannot be called as `std::size_t wire_size(std::size_t n) const`");
   DOVETAIL_BREACH(size_of_bucket,
                   "the codec's `wire_size` of a bucket cannot be called as `std::size_t wire_size(compress::bucket "
                   "const&) const` or `std::size_t wire_size(compress::bucket const&, int round) const`");
   DOVETAIL_BREACH(encode,
                   "the codec's `encode` cannot be called as `std::size_t encode(compress::bucket const&, state&, "
-                  "std::span<std::byte> out) const`");
+                  "std::span<std::byte> out) const`, perhaps with a last `compress::context const&`");
   DOVETAIL_BREACH(decode,
                   "the codec's `decode_add` cannot be called as `decode_add(std::span<std::byte const> payload, "
-                  "std::span<float> out, float weight) const`");
+                  "std::span<float> out, float weight) const`, perhaps with a last `compress::context const&`, and "
+                  "`state&` before that");
   DOVETAIL_BREACH(wire_type,
                   "the codec's `wire_type` is not the type of the numbers that a summable codec's payload is an array "
                   "of: `using wire_type = float`, say");
   DOVETAIL_BREACH(rounds, "the codec's `rounds` is not `static constexpr int rounds = ...`, at least 1");
   DOVETAIL_BREACH(several,
                   "a codec of several rounds is summable, and has `std::size_t encode(compress::bucket const&, state&, "
-                  "std::span<std::byte> out, int round) const` and `absorb(std::span<std::byte const> payload, state&, "
-                  "int round) const`");
+                  "std::span<std::byte> out, compress::context const&) const` and `absorb(std::span<std::byte const> "
+                  "payload, state&, compress::context const&) const`");
   DOVETAIL_BREACH(absorb,
                   "the codec has `absorb`, which is called between rounds, and does not say `static constexpr int "
                   "rounds`: it would never be called");
   DOVETAIL_BREACH(name, "the codec's `name` cannot be called as `name() const`, for what converts to a std::string");
   DOVETAIL_BREACH(residual,
                   "the codec's `encode_with_residual` cannot be called as `std::size_t "
-                  "encode_with_residual(compress::bucket const&, std::span<float> residual, state&, "
-                  "std::span<std::byte> out) const`");
+                  "encode_with_residual(compress::bucket const&, std::span<float> residual, std::span<float> next, "
+                  "state&, std::span<std::byte> out) const`");
+  DOVETAIL_BREACH(taking_back,
+                  "the codec's `commit` and `rollback` cannot be called as `commit(state&) const` and "
+                  "`rollback(state&) const`: it has both or neither");
 #undef DOVETAIL_BREACH
   static constexpr bool holds = Fault == none;
 };
@@ -264,6 +319,37 @@ constexpr std::size_t wire_size(C const& codec, bucket const& b, int round = 0) 
     return codec.wire_size(b);
   else
     return codec.wire_size(b.size());
+}
+
+/// The state for one bucket, or for one shard of it.
+template <class C>
+typename codec_traits<C>::state_type init(C const& codec, bucket const& b, context const& where) {
+  if constexpr (codec_traits<C>::inits_with_context)
+    return codec.init(b, where);
+  else
+    return codec.init(b);
+}
+
+/// Encodes as the codec can: with the context, or without.
+template <class C>
+std::size_t encode(C const& codec, bucket const& b, typename codec_traits<C>::state_type& s, std::span<std::byte> out,
+                   context const& where) {
+  if constexpr (codec_traits<C>::takes_context)
+    return codec.encode(b, s, out, where);
+  else
+    return codec.encode(b, s, out);
+}
+
+/// Decodes as the codec can. `s` is the receiver's state, `where` the context in which the payload was encoded.
+template <class C>
+void decode_add(C const& codec, std::span<std::byte const> payload, std::span<float> out, float weight,
+                typename codec_traits<C>::state_type& s, context const& where) {
+  if constexpr (codec_traits<C>::decodes_with_state)
+    codec.decode_add(payload, out, weight, s, where);
+  else if constexpr (codec_traits<C>::decodes_with_context)
+    codec.decode_add(payload, out, weight, where);
+  else
+    codec.decode_add(payload, out, weight);
 }
 
 /// The name for messages and tables: what the codec's `name()` says, otherwise "codec".

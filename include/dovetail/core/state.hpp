@@ -77,6 +77,20 @@ void check_count(std::int64_t n, std::string_view whose) {
   require<Error>(is_count(n), whose, " is ", n, ": it counts, from 0 to below 2^53, so this is damaged or not a count");
 }
 
+/// What becomes of a rank's piece of state when a run goes on with another number of ranks.
+enum class state_kind : std::uint8_t {
+  /// Equal on all ranks, or of so little weight that any rank's will do: every rank goes on with rank 0's.
+  replicated,
+  /// Floats whose sum over ranks counts (what error feedback still owes the model): the sum is conserved, and shared
+  /// out
+  /// evenly. A piece may hold some elements of the whole that is named before an "@": "whole@<first>" those from that
+  /// one
+  /// on. "whole@<first>.<more>", and "whole@sum", this rank's shard of them, stand beside others of the same elements.
+  summed,
+  /// Of no use to another rank, and with no rule for other ranks: another number of ranks is refused.
+  own
+};
+
 /// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchronizer) lists its
 /// pieces with `tensors(prefix)`; saving reads through the views, loading writes through them.
 struct named_tensor {
@@ -85,9 +99,7 @@ struct named_tensor {
   dovetail::shape shape;
   std::span<std::byte> bytes;
   bool counts = false;  ///< int64 numbers of steps or the like: what cannot be one is refused when it is loaded
-  /// Of floats that each rank has of its own: what counts is their sum over ranks, which is conserved when a run goes
-  /// on with another number of them (residuals of error feedback).
-  bool summed = false;
+  state_kind kind = state_kind::replicated;
 };
 
 template <class T>

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <dovetail/comm/async.hpp>
+#include <dovetail/compress/context.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/concepts.hpp>
@@ -48,8 +49,9 @@ class all_reduce_session;
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
 ///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}              // an exchange of one's choice
 ///
-/// A step whose summed gradient is not finite is skipped on every rank alike: weights and optimizer state stay as they
-/// were. Residuals of error feedback were consumed by then, except in buckets that were not finite on their own rank.
+/// A step whose summed gradient is not finite is skipped on every rank alike, and so is one that the optimizer skips:
+/// weights, optimizer state and what codecs keep stay as they were. What is lost by a codec that wants error feedback
+/// must be kept, or be said to be lost (compress::without_feedback).
 ///
 /// `join` is collective. It throws argument_error if the ranks' parameters differ in names, shapes or order, naming
 /// both; initial weights must be equal on all ranks (sync::make_equal), which `check_equal` makes it compare as well.
@@ -58,15 +60,20 @@ class all_reduce_session;
 template <class Codec = compress::identity, class Exchange = exchange::automatic>
 struct all_reduce {
   static_assert(compress::detail::must_be_a_codec<Codec>::holds);
+  DOVETAIL_REQUIRE(!compress::codec_traits<Codec>::wants_error_feedback,
+                   "loses in every step what it does not send, and wants error feedback: write "
+                   "compress::error_feedback{codec}, or compress::without_feedback{codec} if that is meant",
+                   Codec);
   Codec codec{};
   Exchange plan{};
   std::size_t bucket_bytes = 4u << 20;  ///< fp32 gradients per bucket, at least
   bool measure_noise = false;           ///< squared norms before and after the exchange, for optim::noise_scale
   bool check_equal = false;             ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
+  std::uint64_t seed = 0;               ///< of codecs that round or choose at random; the same on all ranks
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
-    exchange::check_legal<Exchange, Codec>();
+    static_assert(exchange::check_legal<Exchange, Codec>::holds);
     require_same_list(parameters, comm, "sync::all_reduce");
     if (check_equal) {
       require_equal_weights(parameters, comm, "sync::all_reduce");
@@ -81,18 +88,19 @@ struct all_reduce {
     static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
   }
 
-  /// What the buckets of one step move on rank `rank` of `ranks`: equal to what the communicator counts (for codecs of
-  /// variable size an upper bound), before anything runs. What a rule exchanges besides (its loss, what layers showed
-  /// it, work that ranks divide) is not in it.
-  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank) const {
-    exchange::check_legal<Exchange, Codec>();
+  /// What the buckets of one step (it matters to compress::after) move on rank `rank` of `ranks`: equal to what the
+  /// communicator counts (for codecs of variable size an upper bound), before anything runs. What a rule exchanges
+  /// besides (its loss, what layers showed it, work that ranks divide) is not in it.
+  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank,
+                                      std::int64_t step = 0) const {
+    static_assert(exchange::check_legal<Exchange, Codec>::holds);
     buffer<float> const sizes_only(parameters.flat_gradients().empty() ? parameters.flat_size() : 0);
     auto const gradients = sizes_only.empty() ? std::span<float const>(parameters.flat_gradients()) : sizes_only.span();
     comm::traffic total;
     for (auto part : cut_buckets(parameters, bucket_bytes)) {
       auto const tensors = tensors_in(parameters, part);
       compress::bucket const b{gradients.subspan(part.begin, part.size()), tensors};
-      auto const t = exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank);
+      auto const t = exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank, step);
       total.bytes_sent += t.bytes_sent;
       total.bytes_received += t.bytes_received;
       total.operations += t.operations;
@@ -110,7 +118,11 @@ class all_reduce_session {
  public:
   DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters,
                                    Optimizer const& opt, Communicator& comm)
-      : replica_(parameters, opt), rank_(comm.rank()), ranks_(comm.size()), measures_(policy.measure_noise) {
+      : replica_(parameters, opt),
+        rank_(comm.rank()),
+        ranks_(comm.size()),
+        seed_(policy.seed),
+        measures_(policy.measure_noise) {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
@@ -130,11 +142,13 @@ class all_reduce_session {
   all_reduce_session(all_reduce_session const&) = delete;
   all_reduce_session& operator=(all_reduce_session const&) = delete;
 
-  /// Begins a step. What an abandoned one (its backward threw) had exchanged already is waited for and dropped.
+  /// Begins a step. What an abandoned one (its backward threw) had exchanged already is waited for, dropped, and taken
+  /// back.
   void begin() {
     if (launched_ > 0) ++attempt_;
     for (std::size_t i = 0; i < launched_; ++i) buckets_[i].done.wait();
     launched_ = 0;
+    for (auto& b : buckets_) b.exchange.rollback();
     replica_.forget_observed();
   }
 
@@ -191,7 +205,7 @@ class all_reduce_session {
     }
     launched_ = 0;
     next_attempt const next{attempt_};
-    if (!finite) return replica_.skip();
+    if (!finite) return settled(replica_.skip());
     if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
     auto const& needs = replica_.needs();
     if constexpr (may_need.layers)
@@ -206,7 +220,7 @@ class all_reduce_session {
     double const factor = static_cast<double>(context.gradient_factor);
     squares_.own *= factor * factor;
     squares_.summed *= factor * factor;
-    return replica_.step(context, trace_, rank_);
+    return settled(replica_.step(context, trace_, rank_));
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
@@ -214,7 +228,12 @@ class all_reduce_session {
                      "has its state divided among ranks, so it is not what every rank would save: step it in a loop "
                      "of your own, and save what its gathered() returns",
                      Optimizer);
-    return replica_.state().tensors(prefix + "optimizer.");
+    auto all = replica_.state().tensors(prefix + "optimizer.");
+    if constexpr (compress::codec_traits<Codec>::takes_context) {
+      all.push_back(make_named_count(prefix + "exchange.steps", steps_));
+      all.push_back(make_named_tensor(prefix + "exchange.rate", rate_));
+    }
+    return all;
   }
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     std::vector<named_tensor> all;
@@ -242,6 +261,13 @@ class all_reduce_session {
     comm::ticket done{};
   };
 
+  /// Codecs keep what they have of a step that was made, and of another one nothing.
+  optim::step_result settled(optim::step_result const& r) {
+    ++steps_;
+    if (!r.skipped) rate_ = r.lr;
+    for (auto& b : buckets_) r.skipped ? b.exchange.rollback() : b.exchange.commit();
+    return r;
+  }
   /// Where the gradients are now: the list may have been given other memory (parameter_list::rebind) between two steps.
   void follow_memory() {
     auto const& parameters = replica_.parameters();
@@ -264,9 +290,11 @@ class all_reduce_session {
     if (!staging_.empty()) copy_to_flat(replica_.parameters(), &parameter::gradient, staging_.span(), part);
     if (measures_) squares_.own += optim::sum_of_squares(gradients_.subspan(part.begin, part.size()));
     slot.done = owner_->submit([this, &slot, part, about = comm::subject{attempt_, bucket}](Communicator& c) {
-      trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted().bytes_sent);
+      trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted(steps_).bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
-      detail::with_subject(c, about, [&] { slot.exchange.run(c, values); });
+      compress::context const when{
+          .step = steps_, .seed = seed_, .bucket = static_cast<int>(about.bucket), .rate = rate_};
+      detail::with_subject(c, about, [&] { slot.exchange.run(c, values, when); });
       slot.finite = all_finite(values);
       if (measures_) slot.squares = optim::sum_of_squares(values);
     });
@@ -321,6 +349,9 @@ class all_reduce_session {
   std::size_t launched_ = 0;
   std::int64_t attempt_ = 0;  ///< steps that were made or abandoned: what exchanges say that they are of
   int rank_ = 0, ranks_ = 1;
+  std::uint64_t seed_ = 0;
+  std::int64_t steps_ = 0;  ///< made or skipped: what codecs are told, and what is saved where they ask
+  float rate_ = 0;          ///< of the last step that was made
   bool measures_ = false;
   squares squares_;
   trace* trace_ = nullptr;

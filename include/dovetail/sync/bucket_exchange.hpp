@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 #include <string>
@@ -9,11 +10,19 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/compress/after.hpp>
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/context.hpp>
 #include <dovetail/compress/identity.hpp>
+#include <dovetail/compress/revocable.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/shard.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>
 
@@ -21,7 +30,7 @@ namespace dovetail::sync {
 
 /// One rank's end of the exchange of one bucket: `run` replaces the bucket's values by their sum over all ranks, as far
 /// as the codec can tell it. Owns codec states and wire buffers; nothing is allocated after construction, but for
-/// codecs of variable size.
+/// codecs of variable size and, in the first run, for a copy of states that cannot be taken back otherwise.
 template <codec Codec>
 class bucket_exchange {
   using traits = compress::codec_traits<Codec>;
@@ -34,38 +43,58 @@ class bucket_exchange {
   DOVETAIL_COLD bucket_exchange(Codec const& codec, exchange::plan plan, parameter_list const& parameters, range part,
                                 std::span<float const> values, int ranks, int rank)
       : codec_(codec), plan_(plan), part_(part), ranks_(ranks), rank_(rank) {
-    whole_ = tensors_in(parameters, part);
-    cost_ = exchange::cost(plan, codec, {values, whole_}, ranks, rank);
+    auto whole = tensors_in(parameters, part);
+    compress::bucket const all{values, whole};
+    cost_ = exchange::cost(plan, codec, all, ranks, rank);
     if (is_plain()) return;
-    bool const each = plan_ == exchange::plan::reduce_scatter_all_gather;
-    int const pieces = each ? ranks + 1 : 1;  // every rank's shard, and the sum of the own one, encoded once more
-    pieces_.reserve(static_cast<std::size_t>(pieces));
-    for (int i = 0; i < pieces; ++i) {
-      auto const r = each ? dovetail::shard(part.size(), ranks, i < ranks ? i : rank) : range{0, part.size()};
-      auto tensors = tensors_in(parameters, {part.begin + r.begin, part.begin + r.end});
-      auto state = codec_.init(compress::bucket{values.subspan(r.begin, r.size()), tensors});
-      pieces_.push_back({r, std::move(tensors), std::move(state)});
-    }
-    if (each)
-      chunk_ = codec_.wire_size(pieces_.front().at.size());
-    else
-      for (int round = 0; round < traits::rounds; ++round)
-        chunk_ = std::max(chunk_, compress::wire_size(codec_, compress::bucket{values, whole_}, round));
     auto const p = static_cast<std::size_t>(ranks);
-    send_ = buffer<std::byte>(each ? p * chunk_ : chunk_);
+    auto const add = [&](range at, int shard, compress::context::inputs input) {
+      auto tensors = compress::tensors_in(whole, at);
+      compress::context where{.rank = rank, .ranks = ranks, .shard = shard, .input = input};
+      where.offset = part.begin + at.begin;
+      compress::bucket const b{values.subspan(at.begin, at.size()), tensors};
+      std::size_t const bytes = shard < 0 ? 0 : compress::wire_size(codec_, b);
+      auto state = compress::init(codec_, b, where);
+      pieces_.push_back({at, std::move(tensors), compress::revocable<Codec>(std::move(state)), where, bytes});
+    };
+    if (plan_ == exchange::plan::reduce_scatter_all_gather) {
+      using enum compress::context::inputs;
+      // Every rank's shard, and the sum of the own one, encoded once more. A codec that keeps a state of what it
+      // decodes has one of each shard's sum.
+      for (int r = 0; r < ranks; ++r) add(dovetail::shard(part.size(), ranks, r), r, gradient);
+      for (int r = 0; r < ranks; ++r)
+        if (traits::decodes_with_state || r == rank) add(dovetail::shard(part.size(), ranks, r), r, sum);
+      chunk_ = exchange::shard_payload(codec_, all, ranks);
+      send_ = buffer<std::byte>(p * chunk_);
+      sum_ = buffer<float>(pieces_[sum_of(rank)].at.size());
+    } else {
+      add({0, part.size()}, -1, compress::context::inputs::gradient);
+      for (int round = 0; round < traits::rounds; ++round)
+        chunk_ = std::max<std::size_t>(chunk_, compress::wire_size(codec_, all, round));
+      send_ = buffer<std::byte>(chunk_);
+    }
     if (plan_ != exchange::plan::all_reduce) receive_.resize(p * chunk_);
-    if (each) sum_ = buffer<float>(pieces_.back().at.size());
   }
 
   range part() const { return part_; }
   exchange::plan plan() const { return plan_; }
   /// What `run` adds to the communicator's count (an upper bound for codecs of variable size).
-  comm::traffic predicted() const { return cost_; }
+  comm::traffic predicted(std::int64_t /*step*/ = 0) const { return cost_; }
 
-  /// Collective. `values` are the gradients of the flat range part().
+  /// Collective. `values` are the gradients of the flat range part(). Of `when`, codecs are told step, seed, bucket,
+  /// rate and stream; the rest follows from where they are. What codecs keep of it stands with commit, or with the next
+  /// run.
   template <communicator C>
-  void run(C& c, std::span<float> values) {
+  void run(C& c, std::span<float> values, compress::context const& when = {}) {
     if (is_plain()) return c.all_reduce(values, comm::reduction::sum);
+    for (auto& p : pieces_) {
+      p.state.begin(codec_);
+      p.where.step = when.step;
+      p.where.seed = when.seed;
+      p.where.bucket = when.bucket;
+      p.where.rate = when.rate;
+      p.where.stream = when.stream;
+    }
     switch (plan_) {
       case exchange::plan::all_reduce:
         if constexpr (exchange::all_reduce_is_legal<Codec>) return run_sum(c, values);
@@ -77,24 +106,67 @@ class bucket_exchange {
         return run_gather(c, values);
     }
   }
+  /// The step of the last run was made.
+  void commit() {
+    for (auto& p : pieces_) p.state.commit(codec_);
+  }
+  /// The step of the last run was skipped or abandoned: codec states are as they were before it. Nothing if the last
+  /// run is committed or taken back already.
+  void rollback() {
+    for (auto& p : pieces_) p.state.rollback(codec_);
+  }
 
-  /// Codec states by name: "<prefix>…" for the bucket's own, "<prefix>shard<r>.…" and "<prefix>sum.…" in two phases.
+  /// Codec states by name: "<prefix>…" for the bucket's own, "<prefix>shard<r>.…" and "<prefix>sum.…" in two phases. Of
+  /// what counts as a sum over ranks the name says which elements of the bucket it is of: "<prefix>…@<first>", and of
+  /// the sum "<prefix>…@sum" or, where each rank has all of them, "<prefix>…@<first>.sum".
   DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> all;
-    for (std::size_t i = 0; i < pieces_.size(); ++i) {
-      std::string const name = pieces_.size() == 1       ? prefix
-                               : i + 1 == pieces_.size() ? message(prefix, "sum.")
-                                                         : message(prefix, "shard", i, '.');
-      for (auto& t : pieces_[i].state.tensors(name)) all.push_back(std::move(t));
+    for (auto& p : pieces_) {
+      bool const of_sum = p.where.input == compress::context::inputs::sum;
+      std::string const of = p.where.shard < 0            ? ""
+                             : !of_sum                    ? message("shard", p.where.shard, '.')
+                             : traits::decodes_with_state ? message("sum", p.where.shard, '.')
+                                                          : "sum.";
+      for (auto& t : p.state.state().tensors("")) {
+        bool const elements = t.kind == state_kind::summed && t.bytes.size() == p.at.size() * sizeof(float);
+        if (elements && p.where.shard >= 0)
+          t.name = of_sum && !traits::decodes_with_state
+                       ? message(prefix, t.name, "@sum")
+                       : message(prefix, t.name, '@', p.at.begin, of_sum ? ".sum" : "");
+        else
+          t.name = prefix + of + t.name;
+        all.push_back(std::move(t));
+      }
     }
     return all;
   }
 
  private:
+  /// What is encoded by itself, with what the codec remembers of it.
+  struct piece {
+    range at;  // within the bucket
+    std::vector<compress::bucket_tensor> tensors;
+    compress::revocable<Codec> state;
+    compress::context where;
+    std::size_t bytes;  // of a shard's payload
+  };
+
   /// Nothing to encode: the gradients themselves are summed, in place.
   bool is_plain() const { return std::is_same_v<Codec, compress::identity> && plan_ == exchange::plan::all_reduce; }
-  std::size_t encode(std::span<float const> values, std::size_t which, std::span<std::byte> out) {
-    return codec_.encode(compress::bucket{values, pieces_[which].tensors}, pieces_[which].state, out);
+  /// Of the pieces, the one of the sum of shard r.
+  std::size_t sum_of(int r) const { return static_cast<std::size_t>(ranks_ + (traits::decodes_with_state ? r : 0)); }
+  std::size_t encode(std::span<float const> values, piece& p, std::span<std::byte> out) {
+    return compress::encode(codec_, compress::bucket{values, p.tensors}, p.state.state(), out, p.where);
+  }
+  /// Adds what was encoded in the context `where`.
+  void decode(std::span<std::byte const> payload, std::span<float> out, piece& p, compress::context const& where) {
+    compress::decode_add(codec_, payload, out, 1.f, p.state.state(), where);
+  }
+  /// The context of what `sender` has encoded of the same piece.
+  static compress::context of(piece const& p, int sender) {
+    auto where = p.where;
+    where.rank = sender;
+    return where;
   }
   static void clear(std::span<float> values) {
     if (!values.empty()) std::memset(values.data(), 0, values.size_bytes());
@@ -103,32 +175,24 @@ class bucket_exchange {
   template <class C>
   void run_sum(C& c, std::span<float> values) {
     using wire = typename traits::wire_type;
+    auto& whole = pieces_[0];
     std::size_t bytes = 0;
-    auto const add_up = [&] {
+    for (int round = 0; round < traits::rounds; ++round) {
+      whole.where.round = round;
+      bytes = encode(values, whole, send_.span());
       c.all_reduce(std::span<wire>(reinterpret_cast<wire*>(send_.data()), bytes / sizeof(wire)), comm::reduction::sum);
-    };
-    if constexpr (traits::rounds == 1) {
-      bytes = encode(values, 0, send_.span());
-      add_up();
-    } else {
-      for (int round = 0; round < traits::rounds; ++round) {
-        bytes = codec_.encode(compress::bucket{values, pieces_[0].tensors}, pieces_[0].state, send_.span(), round);
-        add_up();
+      if constexpr (traits::rounds > 1)
         if (round + 1 < traits::rounds)
-          codec_.absorb(std::span<std::byte const>(send_.span().first(bytes)), pieces_[0].state, round);
-      }
+          codec_.absorb(std::span<std::byte const>(send_.span().first(bytes)), whole.state.state(), whole.where);
     }
     clear(values);
-    auto const payload = std::span<std::byte const>(send_.span().first(bytes));
-    if constexpr (traits::decodes_with_state)
-      codec_.decode_add(payload, values, 1.f, pieces_[0].state);  // what earlier rounds agreed on lies in the state
-    else
-      codec_.decode_add(payload, values, 1.f);
+    decode(std::span<std::byte const>(send_.span().first(bytes)), values, whole,
+           of(whole, compress::context::sum_of_ranks));
   }
 
   template <class C>
   void run_gather(C& c, std::span<float> values) {
-    std::size_t const bytes = encode(values, 0, send_.span());
+    std::size_t const bytes = encode(values, pieces_[0], send_.span());
     auto const mine = std::span<std::byte const>(send_.span().first(bytes));
     std::vector<std::size_t> offsets;
     if constexpr (traits::fixed_size) {
@@ -139,46 +203,89 @@ class bucket_exchange {
     }
     clear(values);
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
-      codec_.decode_add(std::span<std::byte const>(receive_).subspan(offsets[r], offsets[r + 1] - offsets[r]), values,
-                        1.f);
+      decode(std::span<std::byte const>(receive_).subspan(offsets[r], offsets[r + 1] - offsets[r]), values, pieces_[0],
+             of(pieces_[0], static_cast<int>(r)));
   }
 
   template <class C>
   void run_two_phase(C& c, std::span<float> values) {
-    auto const ranks = static_cast<std::size_t>(ranks_), me = static_cast<std::size_t>(rank_);
-    for (std::size_t r = 0; r < ranks; ++r)
-      encode(values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), r, send_.span().subspan(r * chunk_, chunk_));
+    for (std::size_t r = 0; r < static_cast<std::size_t>(ranks_); ++r)
+      encode(values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), pieces_[r],
+             send_.span().subspan(r * chunk_, chunk_));
     c.all_to_all(std::span<std::byte const>(send_.span()), std::span<std::byte>(receive_));
     clear(sum_.span());
-    for (std::size_t r = 0; r < ranks; ++r) codec_.decode_add(payload(r, me), sum_.span(), 1.f);
-    encode(sum_.span(), ranks, send_.span().first(chunk_));
+    auto& own = pieces_[static_cast<std::size_t>(rank_)];
+    for (int r = 0; r < ranks_; ++r) decode(payload(r, own), sum_.span(), own, of(own, r));
+    encode(sum_.span(), pieces_[sum_of(rank_)], send_.span().first(chunk_));
     c.all_gather(std::span<std::byte const>(send_.span().first(chunk_)), std::span<std::byte>(receive_));
     clear(values);
-    for (std::size_t r = 0; r < ranks; ++r)
-      codec_.decode_add(payload(r, r), values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), 1.f);
+    for (int r = 0; r < ranks_; ++r) {
+      auto const& shard = pieces_[static_cast<std::size_t>(r)];
+      auto where = of(shard, r);
+      where.input = compress::context::inputs::sum;
+      decode(payload(r, shard), values.subspan(shard.at.begin, shard.at.size()), pieces_[sum_of(r)], where);
+    }
   }
-  /// What is encoded by itself, with what the codec remembers of it.
-  struct piece {
-    range at;  // within the bucket
-    std::vector<compress::bucket_tensor> tensors;
-    state_type state;
-  };
-  /// Chunk `slot` of what was received, which encodes shard `which`.
-  std::span<std::byte const> payload(std::size_t slot, std::size_t which) const {
-    return std::span<std::byte const>(receive_).subspan(slot * chunk_, codec_.wire_size(pieces_[which].at.size()));
+  /// Chunk `slot` of what was received, which encodes `shard`.
+  std::span<std::byte const> payload(int slot, piece const& shard) const {
+    return std::span<std::byte const>(receive_).subspan(static_cast<std::size_t>(slot) * chunk_, shard.bytes);
   }
 
   Codec codec_;
   exchange::plan plan_;
   range part_;
   int ranks_, rank_;
-  std::vector<compress::bucket_tensor> whole_;
   comm::traffic cost_;
   std::vector<piece> pieces_;
   std::size_t chunk_ = 0;
   buffer<std::byte> send_;
   std::vector<std::byte> receive_;
   buffer<float> sum_;
+};
+
+/// Two exchanges, of which the step says which one runs.
+template <codec First, codec Then>
+class bucket_exchange<compress::after<First, Then>> {
+ public:
+  DOVETAIL_COLD bucket_exchange(compress::after<First, Then> const& codec, exchange::plans plans,
+                                parameter_list const& parameters, range part, std::span<float const> values, int ranks,
+                                int rank)
+      : codec_(codec),
+        first_(codec.first, plans.first, parameters, part, values, ranks, rank),
+        then_(codec.then, plans.then, parameters, part, values, ranks, rank) {
+    require(codec.steps >= 0, "compress::after: ", codec.steps, " steps of the first codec: there are none, or more");
+  }
+
+  range part() const { return first_.part(); }
+  /// Of the last run, or of the first one that is to come.
+  exchange::plan plan() const { return codec_.is_first(step_) ? first_.plan() : then_.plan(); }
+  comm::traffic predicted(std::int64_t step = 0) const {
+    return codec_.is_first(step) ? first_.predicted() : then_.predicted();
+  }
+  template <communicator C>
+  void run(C& c, std::span<float> values, compress::context const& when = {}) {
+    step_ = when.step;
+    codec_.is_first(step_) ? first_.run(c, values, when) : then_.run(c, values, when);
+  }
+  void commit() {
+    first_.commit();
+    then_.commit();
+  }
+  void rollback() {
+    first_.rollback();
+    then_.rollback();
+  }
+  DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
+    auto all = first_.tensors(prefix + "first.");
+    for (auto& t : then_.tensors(prefix + "then.")) all.push_back(std::move(t));
+    return all;
+  }
+
+ private:
+  compress::after<First, Then> codec_;
+  std::int64_t step_ = 0;
+  bucket_exchange<First> first_;
+  bucket_exchange<Then> then_;
 };
 
 }  // namespace dovetail::sync

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/compress/after.hpp>
+#include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shard.hpp>
@@ -35,10 +38,29 @@ template <class Codec>
 inline constexpr bool reduce_scatter_is_legal =
     !compress::codec_traits<Codec>::summable && compress::codec_traits<Codec>::fixed_size;
 
+/// Bytes of the longest payload of a shard: what each takes in two phases.
+template <class Codec>
+constexpr std::size_t shard_payload(Codec const& codec, compress::bucket const& b, int ranks) {
+  using traits = compress::codec_traits<Codec>;
+  if constexpr (!traits::sizes_buckets && !traits::sizes_rounds) {
+    return codec.wire_size(dovetail::shard(b.size(), ranks, 0).size());  // the first is never shorter than another
+  } else {
+    std::size_t most = 0;
+    for (int r = 0; r < ranks; ++r) {
+      auto const part = dovetail::shard(b.size(), ranks, r);
+      auto const tensors = compress::tensors_in(b.tensors, part);
+      most = std::max<std::size_t>(
+          most, compress::wire_size(codec, compress::bucket{b.values.subspan(part.begin, part.size()), tensors}));
+    }
+    return most;
+  }
+}
+
 /// What one bucket costs rank `rank` of `ranks` under plan `p`, in bytes: equal to what the communicator counts. For
 /// codecs of variable size it is an upper bound. The values are not read.
 template <class Codec>
-constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const& b, int ranks, int rank) {
+constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const& b, int ranks, int rank,
+                             std::int64_t /*step*/ = 0) {
   auto const others = static_cast<std::uint64_t>(ranks - 1);
   std::uint64_t bytes = 0, operations = 1;
   if (ranks == 1 || b.size() == 0) return {};
@@ -52,12 +74,24 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
       }
     }
   } else if (p == plan::reduce_scatter_all_gather) {
-    bytes = 2 * others * codec.wire_size(dovetail::shard(b.size(), ranks, 0).size());
+    bytes = 2 * others * shard_payload(codec, b, ranks);
     operations = 2;
   } else {
     bytes = others * compress::wire_size(codec, b);
   }
   return {bytes, bytes, operations};
+}
+
+/// The plans of compress::after's two codecs.
+struct plans {
+  plan first, then;
+};
+
+/// What one step costs of a codec that is another one after some steps.
+template <class First, class Then>
+constexpr comm::traffic cost(plans p, compress::after<First, Then> const& codec, compress::bucket const& b, int ranks,
+                             int rank, std::int64_t step = 0) {
+  return codec.is_first(step) ? cost(p.first, codec.first, b, ranks, rank) : cost(p.then, codec.then, b, ranks, rank);
 }
 
 /// The plan that `Wish` means for a bucket among `ranks` ranks.
@@ -80,19 +114,27 @@ constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) 
     return plan::all_gather;
 }
 
-/// Refuses a wish that the codec's algebra forbids.
-template <class Wish, class Codec>
-constexpr void check_legal() {
-  if constexpr (std::is_same_v<Wish, all_reduce>)
-    DOVETAIL_REQUIRE(
-        all_reduce_is_legal<Codec>,
-        "is not summable: use sync::exchange::all_gather, or leave the choice to sync::exchange::automatic", Codec);
-  if constexpr (std::is_same_v<Wish, reduce_scatter_all_gather>)
-    DOVETAIL_REQUIRE(
-        reduce_scatter_is_legal<Codec>,
-        "cannot be exchanged in two phases: summable codecs use sync::exchange::all_reduce, those of variable "
-        "size sync::exchange::all_gather",
-        Codec);
+template <class Wish, class First, class Then>
+constexpr plans choose(compress::after<First, Then> const& codec, compress::bucket const& b, int ranks) {
+  return {choose<Wish>(codec.first, b, ranks), choose<Wish>(codec.then, b, ranks)};
 }
+
+/// Refuses a wish that a codec's algebra forbids.
+template <class Wish, class Codec>
+struct check_legal {
+  DOVETAIL_REQUIRE((!std::is_same_v<Wish, all_reduce> || all_reduce_is_legal<Codec>),
+                   "is not summable: use sync::exchange::all_gather, or leave the choice to sync::exchange::automatic",
+                   Codec);
+  DOVETAIL_REQUIRE(
+      (!std::is_same_v<Wish, reduce_scatter_all_gather> || reduce_scatter_is_legal<Codec>),
+      "cannot be exchanged in two phases: summable codecs use sync::exchange::all_reduce, those of variable "
+      "size sync::exchange::all_gather",
+      Codec);
+  static constexpr bool holds = true;
+};
+template <class Wish, class First, class Then>
+struct check_legal<Wish, compress::after<First, Then>> {
+  static constexpr bool holds = check_legal<Wish, First>::holds && check_legal<Wish, Then>::holds;
+};
 
 }  // namespace dovetail::sync::exchange

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <dovetail/comm/call.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/shard.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/io/saved_state.hpp>
 
@@ -67,38 +72,109 @@ class state_match {
   std::string missing_, unlike_;
 };
 
-/// The rule for state that each rank has of its own, saved as "rank<r>.<name>", when a run goes on with another number
-/// of ranks: what counts as a sum over ranks (named_tensor::summed: what error feedback still owes the model) is shared
-/// out so that its sum is conserved; anything else is taken from rank 0. Call state_match::take before.
-DOVETAIL_COLD inline void restore_own(io::saved_state const& saved, std::vector<named_tensor> const& into,
-                                      std::int64_t saved_ranks, int ranks, int rank) {
-  if (saved_ranks == ranks) return saved.restore(into, own_prefix(rank));
-  if (into.empty()) return;  // a damaged position may say a billion ranks
-  for (std::int64_t r = 0; r < saved_ranks; ++r) saved.check(into, own_prefix(r));
-  for (auto const& t : into) {
-    std::size_t const n = t.bytes.size() / sizeof(float);
-    if (!t.summed || n == 0) {
-      if (!t.bytes.empty())
-        std::memcpy(t.bytes.data(), saved.find(own_prefix(0) + t.name)->bytes.data(), t.bytes.size());
-      continue;
-    }
-    require<checkpoint_error>(t.type == dtype::f32, "saved state: '", t.name,
-                              "' is to be summed over ranks, but it is ", comm::name_of(t.type), ": go on with ",
-                              saved_ranks, " ranks");
-    std::vector<double> sums(n);
-    for (std::int64_t r = 0; r < saved_ranks; ++r) {
-      auto const* const in = saved.find(own_prefix(r) + t.name)->bytes.data();
-      for (std::size_t i = 0; i < n; ++i) {
-        float x = 0;
-        std::memcpy(&x, in + i * sizeof x, sizeof x);
-        sums[i] += static_cast<double>(x);
+/// A saved run's state whose sum over ranks counts (state_kind::summed), of all its ranks: for a run that goes on with
+/// another number of them, and perhaps with other shards. Throws checkpoint_error for what does not fit, before
+/// anything changes.
+class summed_state {
+ public:
+  /// `into` is one rank's list of what takes it up.
+  DOVETAIL_COLD summed_state(io::saved_state const& saved, std::vector<named_tensor> const& into,
+                             std::int64_t saved_ranks) {
+    for (auto const& t : into)
+      if (t.kind == state_kind::summed) {
+        require<checkpoint_error>(t.type == dtype::f32, "saved state: '", t.name,
+                                  "' is to be summed over ranks, but it is ", comm::name_of(t.type), ": go on with ",
+                                  saved_ranks, " ranks");
+        auto const at = place::of(t.name);
+        auto& values = sums_[at.whole].values;
+        if (at.of_shard) continue;
+        values.resize(std::max(values.size(), at.first + t.bytes.size() / sizeof(float)));
+      }
+    for (auto const& [name, piece] : saved.pieces()) add(name, piece, saved_ranks);
+    for (auto const& [whole, s] : sums_)
+      require<checkpoint_error>(s.elements == s.values.size() * static_cast<std::size_t>(saved_ranks),
+                                "saved state: of '", whole, "' there are ", s.elements, " elements of ", saved_ranks,
+                                " ranks, not ", s.values.size(), " of each: it belongs to another model or codec");
+  }
+  /// Of saved pieces, those that it has taken in.
+  std::vector<std::string> const& names() const { return names_; }
+  /// Shares the sums out among `ranks` ranks.
+  DOVETAIL_COLD void restore(std::vector<named_tensor> const& into, int ranks) const {
+    for (auto const& t : into) {
+      if (t.kind != state_kind::summed) continue;
+      auto const at = place::of(t.name);
+      auto const& values = sums_.at(at.whole).values;
+      for (std::size_t i = 0; i < t.bytes.size() / sizeof(float); ++i) {
+        auto const x = at.beside ? 0.0f : static_cast<float>(values[at.first + i] / ranks);
+        std::memcpy(t.bytes.data() + i * sizeof x, &x, sizeof x);
       }
     }
-    for (std::size_t i = 0; i < n; ++i) {
-      auto const x = static_cast<float>(sums[i] / ranks);
-      std::memcpy(t.bytes.data() + i * sizeof x, &x, sizeof x);
-    }
   }
+
+ private:
+  /// What a name says, see state_kind::summed.
+  struct place {
+    std::string whole;
+    std::size_t first = 0;
+    bool beside = false, of_shard = false;
+
+    static place of(std::string const& name) {
+      auto const at = name.rfind('@');
+      if (at == std::string::npos) return {name};
+      place p{name.substr(0, at)};
+      p.beside = p.of_shard = name.substr(at) == "@sum";
+      if (p.of_shard) return p;
+      auto const [end, error] = std::from_chars(name.data() + at + 1, name.data() + name.size(), p.first);
+      if (error != std::errc{}) return {name};
+      p.beside = end != name.data() + name.size();
+      return p;
+    }
+  };
+  struct sum {
+    std::vector<double> values;
+    std::size_t elements = 0;  ///< that ranks have, beside what stands beside them
+  };
+
+  DOVETAIL_COLD void add(std::string const& name, io::saved_state::piece const& piece, std::int64_t saved_ranks) {
+    std::int64_t rank = -1;
+    if (!name.starts_with("rank")) return;
+    auto const [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), rank);
+    if (error != std::errc{} || end == name.data() + name.size() || *end != '.' || rank < 0 || rank >= saved_ranks)
+      return;
+    auto at = place::of(std::string(end + 1, name.data() + name.size()));
+    auto const found = sums_.find(at.whole);
+    if (found == sums_.end()) return;
+    auto& values = found->second.values;
+    if (at.of_shard) at.first = shard(values.size(), static_cast<int>(saved_ranks), static_cast<int>(rank)).begin;
+    std::size_t const n = piece.bytes.size() / sizeof(float);
+    require<checkpoint_error>(piece.type == dtype::f32 && at.first <= values.size() && n <= values.size() - at.first,
+                              "saved state: '", name, "' is ", comm::name_of(piece.type), ' ', piece.shape, ", of ",
+                              values.size(), " floats from ", at.first, " on: it belongs to another model or codec");
+    for (std::size_t i = 0; i < n; ++i) {
+      float x = 0;
+      std::memcpy(&x, piece.bytes.data() + i * sizeof x, sizeof x);
+      values[at.first + i] += static_cast<double>(x);
+    }
+    if (!at.beside) found->second.elements += n;
+    names_.push_back(name);
+  }
+
+  std::map<std::string, sum> sums_;
+  std::vector<std::string> names_;
+};
+
+/// What of a rank's own state is the same whichever rank's it is: all but sums, when a run goes on with another number
+/// of ranks. Throws checkpoint_error where a rank's state is of no use to others.
+DOVETAIL_COLD inline std::vector<named_tensor> replicated_part(std::vector<named_tensor> const& own,
+                                                               std::int64_t saved_ranks, int ranks) {
+  std::vector<named_tensor> all;
+  for (auto const& t : own) {
+    require<checkpoint_error>(t.kind != state_kind::own, "saved state: '", t.name,
+                              "' is each rank's own, and of no use to another: this run has ", ranks,
+                              " ranks, go on with ", saved_ranks);
+    if (t.kind == state_kind::replicated) all.push_back(t);
+  }
+  return all;
 }
 
 }  // namespace dovetail::train

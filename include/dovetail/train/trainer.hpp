@@ -159,7 +159,8 @@ class trainer {
     match.take(weights);
     for (auto const& [name, piece] : saved.pieces()) {
       // What optimizers and ranks have is looked at by fit; what is left belongs to a model that has more.
-      bool const others = name.starts_with("train.") || name.starts_with("optimizer.") || name.starts_with("rank");
+      bool const others = name.starts_with("train.") || name.starts_with("optimizer.") ||
+                          name.starts_with("exchange.") || name.starts_with("rank");
       if (same_list || others) match.allow(name);
     }
     match.require_all("it belongs to another model");

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -87,18 +88,26 @@ class training_loop {
     require<checkpoint_error>(own.empty() || static_cast<std::size_t>(found.ranks) <= saved.pieces().size(),
                               "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
                               " pieces: it is damaged");
-    for (std::int64_t r = 0; !own.empty() && r < found.ranks; ++r)
+    // With another number of ranks sums are shared out, and of anything else rank 0's is taken.
+    auto const from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size());
+    std::optional<summed_state> sums;
+    if (!as_many) {
+      sums.emplace(saved, own, found.ranks);
+      for (auto const& name : sums->names()) match.allow(name);
+    }
+    for (std::int64_t r = 0; !from_any.empty() && r < found.ranks; ++r)
       if (as_many && r != comm_.rank())
         match.allow(own, own_prefix(r));  // over MPI a process has only its own
       else
-        match.take(own, own_prefix(r));
+        match.take(from_any, own_prefix(r));
     match.require_all(as_many ? "it belongs to another model, optimizer or codec"
                               : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
-                                        ": state kept by shard goes on with the same number of ranks only"));
+                                        ": what a codec keeps of shards, other than sums, goes on with as many only"));
     require<checkpoint_error>(
         found.parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters())),
         "saved state: its model has the same tensors in another order: it belongs to another model");
-    restore_own(saved, own, found.ranks, comm_.size(), comm_.rank());
+    saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
+    if (sums) sums->restore(own, comm_.size());
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
