@@ -34,7 +34,7 @@ BEGIN {
   names("cmath", "round trunc tanh cos sin hypot fma ldexp frexp nextafter cbrt fmod copysign")
   names("concepts", "same_as convertible_to integral floating_point invocable derived_from constructible_from")
   names("concepts", "signed_integral unsigned_integral copy_constructible move_constructible default_initializable")
-  names("concepts", "semiregular regular predicate assignable_from copyable movable")
+  names("concepts", "semiregular regular predicate assignable_from copyable movable equality_comparable")
   names("condition_variable", "condition_variable")
   several("cstddef cstring cstdio cstdlib", "size_t")
   names("cstddef", "to_integer ptrdiff_t byte max_align_t nullptr_t")

@@ -98,6 +98,7 @@ static_assert(optimizer<least_optimizer>);
 template <bool Summable, bool FixedSize>
 struct least_codec {
   static constexpr bool summable = Summable, fixed_size = FixedSize, unbiased = false, wants_error_feedback = false;
+  static constexpr bool contraction = true;
   struct state_type {
     static std::vector<named_tensor> tensors(std::string const&) { return {}; }
   };

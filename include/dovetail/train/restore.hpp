@@ -94,7 +94,8 @@ class summed_state {
     for (auto const& [whole, s] : sums_)
       require<checkpoint_error>(s.elements == s.values.size() * static_cast<std::size_t>(saved_ranks),
                                 "saved state: of '", whole, "' there are ", s.elements, " elements of ", saved_ranks,
-                                " ranks, not ", s.values.size(), " of each: it belongs to another model or codec");
+                                " ranks, not ", s.values.size(),
+                                " of each: it belongs to another model or codec, or buckets were cut otherwise");
   }
   /// Of saved pieces, those that it has taken in.
   std::vector<std::string> const& names() const { return names_; }
