@@ -35,12 +35,15 @@ enum class operation : std::uint8_t {
   send,
   recv,
   barrier,
-  split
+  split,
+  wait_message,
+  shrink
 };
 
 constexpr char const* name_of(operation op) {
   constexpr char const* names[] = {"all_reduce", "reduce_scatter", "all_gather", "all_gather_v", "all_to_all",
-                                   "broadcast",  "send",           "recv",       "barrier",      "split"};
+                                   "broadcast",  "send",           "recv",       "barrier",      "split",
+                                   "wait_message", "shrink"};
   auto const i = static_cast<std::size_t>(op);
   return i < std::size(names) ? names[i] : "an unknown operation";  // it may come from another process
 }
@@ -58,7 +61,7 @@ struct call {
   operation op = operation::barrier;
   dtype type = dtype::u8;
   reduction how = reduction::sum;
-  int root = -1;          ///< of a broadcast; the peer of a send or recv
+  int root = -1;          ///< of a broadcast; the peer of a send, recv or wait_message
   std::size_t count = 0;  ///< elements of the whole array; 0 where ranks may differ (all_gather_v)
   subject about{};
 
@@ -71,8 +74,11 @@ struct call {
   friend bool operator==(call const&, call const&) = default;
   friend std::ostream& operator<<(std::ostream& out, call const& c) {
     out << name_of(c.op);
+    if (c.op == operation::wait_message)
+      return c.root < 0 ? out << " from any rank" : out << " from rank " << c.root;
     if (c.op == operation::all_reduce || c.op == operation::reduce_scatter) out << '(' << name_of(c.how) << ')';
-    if (c.op != operation::barrier && c.op != operation::split && c.op != operation::all_gather_v) {
+    if (c.op != operation::barrier && c.op != operation::split && c.op != operation::shrink &&
+        c.op != operation::all_gather_v) {
       out << " of " << c.count << ' ' << name_of(c.type);
       if (c.op == operation::broadcast || c.op == operation::recv) out << " from rank " << c.root;
       if (c.op == operation::send) out << " to rank " << c.root;

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/core/error.hpp>
 
@@ -16,8 +19,8 @@ namespace dovetail::comm {
 /// One rank's end of a communicator: the typed interface that all backends share. It checks arguments and counts
 /// traffic; the engine moves untyped arrays, and combines them with the function it is given. Every rank calls the same
 /// collectives in the same order. Throws argument_error for sizes and ranks that cannot be, rank_lost and rank_diverged
-/// as the engine finds out. After one of these two the communicator stays broken: every later operation throws the
-/// same.
+/// as the engine finds out. After rank_lost every later collective throws the same; messages between the others go on,
+/// and shrink() makes a communicator of them. After rank_diverged, and after abort(), every operation throws.
 template <class Engine>
 class endpoint {
  public:
@@ -108,6 +111,31 @@ class endpoint {
     engine_.recv({operation::recv, dtype::u8, reduction::sum, from, data.size()}, data.data(), tag);
     count(0, data.size());
   }
+  /// The oldest message from rank `from`, or from any, with this tag, or with any: `data` becomes its bytes, and the
+  /// envelope says whose it was. Waits for it up to the deadline.
+  envelope recv(std::vector<std::byte>& data, int from = any_rank, int tag = any_tag) {
+    check_message(from, tag);
+    auto const m = engine_.receive({operation::wait_message, dtype::u8, reduction::sum, from, 0}, data, tag);
+    count(0, data.size());
+    return m;
+  }
+  /// Sends `out` to rank `to`, and receives `in` from rank `from`, without waiting for each other's turn.
+  void sendrecv(std::span<std::byte const> out, int to, std::span<std::byte> in, int from, int tag = 0) {
+    send(out, to, tag);
+    recv(in, from, tag);
+  }
+  /// Whether there is such a message, and which one, without waiting.
+  std::optional<envelope> probe(int from = any_rank, int tag = any_tag) {
+    check_message(from, tag);
+    return engine_.probe({operation::wait_message, dtype::u8, reduction::sum, from, 0}, tag);
+  }
+  /// Waits for a message, which stays to be received: asleep, and however long it takes, because a server has no other
+  /// work. Throws rank_lost when `from` is gone; where any rank may send, once for each rank that is lost or has left,
+  /// behind what it had sent, and, when no other is left, of rank -1.
+  envelope wait_message(int from = any_rank, int tag = any_tag) {
+    check_message(from, tag);
+    return engine_.wait_message({operation::wait_message, dtype::u8, reduction::sum, from, 0}, tag);
+  }
   /// Returns when every rank has come.
   void barrier() {
     engine_.barrier();
@@ -120,6 +148,24 @@ class endpoint {
     count(0, 0);
     return part;
   }
+  /// The same ranks, in a communicator of its own: its collectives have an order of their own, and its messages do not
+  /// mix with those of this one. Collective.
+  endpoint duplicate() { return split(0, rank()); }
+
+  /// The other ranks that nothing will come from any more, as far as this one knows: lost, or left by themselves.
+  std::vector<int> lost_ranks() const { return engine_.lost_ranks(); }
+  /// A communicator of the ranks that are left, in their order; called by all of them, after rank_lost. Waits for those
+  /// that are neither lost nor here, for the deadline, and goes on without them. Throws rank_lost, of this rank itself,
+  /// where the others have done so. Of this communicator only messages still work.
+  endpoint shrink() {
+    endpoint rest(engine_.shrink());
+    count(0, 0);
+    return rest;
+  }
+  /// Ends this communicator for all ranks: what they wait in, or call next, throws rank_lost with this rank's number and
+  /// `why`. For errors that the others cannot know of. Not collective.
+  void abort(std::string const& why) { engine_.abort(why); }
+
   /// For code of the caller's that may take longer than the deadline while other ranks wait for this one (saving,
   /// evaluating, a callback): as long as the guard lives they go on waiting. Not collective: call it on any rank.
   ///
@@ -139,6 +185,10 @@ class endpoint {
   std::size_t others() const { return ranks() - 1; }
   void check_rank(char const* what, int r) const {
     require(r >= 0 && r < size(), what, r, ": there are ranks 0 to ", size() - 1);
+  }
+  void check_message(int from, int tag) const {
+    if (from != any_rank) check_rank("a message from rank ", from);
+    if (tag != any_tag) check_tag(tag);
   }
   static void check_tag(int tag) { require(tag >= 0 && tag <= 32767, "tag ", tag, ": tags lie in 0 to 32767"); }
   void count(std::size_t sent, std::size_t received) {

@@ -63,6 +63,8 @@ class mpi : public endpoint<detail::mpi_engine> {
             ", which forbids calls from another thread: use MPI_Init_thread with MPI_THREAD_SERIALIZED");
   }
   mpi split(int color, int key) { return mpi(endpoint::split(color, key)); }
+  mpi duplicate() { return mpi(endpoint::duplicate()); }
+  mpi shrink() { return mpi(endpoint::shrink()); }
 
  private:
   explicit mpi(endpoint&& e) : endpoint(std::move(e)) {}

@@ -4,11 +4,14 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <dovetail/comm/endpoint.hpp>
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/threads/mailbox.hpp>
 
 namespace dovetail::comm {
@@ -47,6 +50,19 @@ class self_engine {
       throw rank_diverged(message(c, ", tag ", tag, ": the message has ", m->size(), " bytes"), 0);
     if (c.count != 0) std::memcpy(data, m->data(), c.count);
   }
+  envelope receive(call const& c, std::vector<std::byte>& data, int tag) {
+    auto const m = wait_message(c, tag);
+    data = std::move(*messages_->take(m.from, m.tag));
+    return m;
+  }
+  envelope wait_message(call const& c, int tag) {
+    if (auto const m = messages_->find(c.root, tag)) return *m;
+    throw rank_lost(message(c, ": the only rank has sent itself no such message"), 0);
+  }
+  std::optional<envelope> probe(call const& c, int tag) { return messages_->find(c.root, tag); }
+  std::vector<int> lost_ranks() const { return {}; }
+  self_engine shrink() { return {}; }
+  void abort(std::string const& why) { throw comm_error(message("the only rank has ended its communicator: ", why), 0); }
   void barrier() {}
   self_engine split(int, int) { return {}; }
   away_guard away() { return {}; }
@@ -72,6 +88,8 @@ class self : public endpoint<detail::self_engine> {
     std::invoke(std::forward<F>(f), *this);
   }
   self split(int color, int key) { return self(endpoint::split(color, key)); }
+  self duplicate() { return self(endpoint::duplicate()); }
+  self shrink() { return self(endpoint::shrink()); }
 
  private:
   explicit self(endpoint&& e) : endpoint(std::move(e)) {}

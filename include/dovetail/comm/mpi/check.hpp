@@ -101,12 +101,11 @@ MPI_Comm mpi_duplicate(MPI_Comm parent, std::chrono::milliseconds deadline, Aliv
   return *made;
 }
 
-/// The part of `parent` with this color; all its ranks have just met. MPI has no splitting that can be polled. So that
+/// What `make(MPI_Comm*)` makes of ranks that have all just met: MPI has no splitting that can be polled. So that
 /// a rank that dies in the middle of it does not block the others for ever, another thread calls it where MPI allows
 /// that; `occupied` stays true when it has not returned. `alive()` throws when a rank is known to have ended.
-template <class Alive>
-MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::milliseconds deadline, bool& occupied,
-                   Alive alive) {
+template <class Make, class Alive>
+MPI_Comm mpi_made(char const* what, Make make, std::chrono::milliseconds deadline, bool& occupied, Alive alive) {
   deadline = to_construct(deadline);
   struct shared {
     std::mutex mutex;
@@ -118,7 +117,7 @@ MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::millisecond
   auto const state = std::make_shared<shared>();
   auto const split = [=] {
     MPI_Comm part = MPI_COMM_NULL;
-    int const code = MPI_Comm_split(parent, color, key, &part);
+    int const code = make(&part);
     std::lock_guard const lock(state->mutex);
     state->code = code;
     state->part = part;
@@ -137,11 +136,11 @@ MPI_Comm mpi_split(MPI_Comm parent, int color, int key, std::chrono::millisecond
     while (!state->changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return state->done; })) {
       alive();
       if (mpi_clock::now() > give_up)
-        throw rank_lost(message("MPI_Comm_split did not return within ", deadline.count(), " ms, the deadline"), -1);
+        throw rank_lost(message(what, " did not return within ", deadline.count(), " ms, the deadline"), -1);
     }
     occupied = false;
   }
-  mpi_check(state->code, "MPI_Comm_split");
+  mpi_check(state->code, what);
   mpi_check(MPI_Comm_set_errhandler(state->part, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   return state->part;
 }

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -14,6 +16,7 @@
 
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/core/buffer.hpp>
@@ -147,6 +150,25 @@ class mpi_engine {
     job_->begin(c);
     job_->recv(c, data, tag);
   }
+  envelope receive(call const& c, std::vector<std::byte>& data, int tag) {
+    job_->begin(c);
+    return job_->receive(c, data, tag);
+  }
+  envelope wait_message(call const& c, int tag) {
+    job_->begin(c);
+    return job_->wait_message(c, tag, false);
+  }
+  std::optional<envelope> probe(call const& c, int tag) {
+    job_->begin(c);
+    return job_->probe(c, tag);
+  }
+  std::vector<int> lost_ranks() const { return job_->lost_ranks(); }
+  mpi_engine shrink() {
+    call const c{operation::shrink};
+    job_->begin(c);
+    return mpi_engine(job_->shrink(c));
+  }
+  void abort(std::string const& why) { job_->watch().abort(why); }
 
  private:
   static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -18,6 +20,7 @@
 #include <mpi.h>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/family.hpp>
 #include <dovetail/comm/mpi/flow.hpp>
 #include <dovetail/comm/mpi/options.hpp>
@@ -59,8 +62,10 @@ class mpi_job {
     if (family_->off_limits() || mpi_is_over()) return;
     bool over = false;
     try {
-      if (!watch_.broken() && std::uncaught_exceptions() > exceptions_)
+      if (!watch_.broken() && std::uncaught_exceptions() > exceptions_) {
+        watch_.flush();
         watch_.give_up(message("rank ", rank(), " left by an exception"));
+      }
       if (!watch_.broken()) {
         watch_.wire->close();
         over = true;
@@ -144,6 +149,13 @@ class mpi_job {
   }
 
   void recv(call const& c, std::byte* data, int tag) {
+    if (auto const m = pulled(c.root, tag); m != pulled_.end()) {
+      if (m->data.size() != c.count)
+        watch_.diverged(c.root, c, message("the message with tag ", tag, " has ", m->data.size(), " bytes, not ", c.count));
+      if (c.count != 0) std::memcpy(data, m->data.data(), c.count);
+      take(m);
+      return;
+    }
     guarded(c, [&](call const&) {
       int n = 0;
       while (n == 0) {
@@ -173,6 +185,65 @@ class mpi_job {
     });
   }
 
+  /// MPI does not say how long a message of several pieces is, so it is pulled out when it is found.
+  std::optional<envelope> probe(call const& c, int tag) {
+    std::optional<envelope> found;
+    guarded(c, [&](call const&) {
+      watch_.read_notices();
+      found = find(c, tag);
+      if (!found) watch_.go_on(c);
+    });
+    return found;
+  }
+  envelope wait_message(call const& c, int tag, bool hurry) {
+    std::optional<envelope> found;
+    guarded(c, [&](call const&) {
+      watch_.wait_for_message(
+          c, [&] { return (found = find(c, tag)).has_value(); },
+          hurry ? watch_.deadline() : mpi_clock::duration(std::chrono::hours(24 * 365)));
+    });
+    return *found;
+  }
+  envelope receive(call const& c, std::vector<std::byte>& data, int tag) {
+    auto const e = wait_message(c, tag, true);
+    auto const m = pulled(e.from, e.tag);
+    data = std::move(m->data);
+    m->data.resize(e.bytes);
+    take(m);
+    return e;
+  }
+  std::vector<int> lost_ranks() {
+    watch_.read_notices();
+    std::vector<int> all;
+    for (int r = 0; r < size(); ++r)
+      if (r != rank() && watch_.is_gone(r)) all.push_back(r);
+    return all;
+  }
+  /// What is left of these ranks. MPI makes a communicator of some ranks without the others, if they are all there.
+  std::shared_ptr<mpi_job> shrink(call const& c) {
+    std::shared_ptr<mpi_job> made;
+    guarded(c, [&](call const&) {
+      auto const members = watch_.agree_on_survivors(c);
+      auto const look_at = [&](int r) {
+        if (!peers().alive(r)) watch_.lost(r, c, message("rank ", r, " is dead: its process has ended"));
+      };
+      auto const look = [&] { std::for_each(members.begin(), members.end(), look_at); };
+      MPI_Group all = MPI_GROUP_NULL, rest = MPI_GROUP_NULL;
+      mpi_check(MPI_Comm_group(handle(), &all), "MPI_Comm_group");
+      mpi_check(MPI_Group_incl(all, static_cast<int>(members.size()), members.data(), &rest), "MPI_Group_incl");
+      MPI_Comm const parent = handle();
+      MPI_Comm const part = mpi_made(
+          "MPI_Comm_create_group", [=](MPI_Comm* to) { return MPI_Comm_create_group(parent, rest, of_groups, to); },
+          options.deadline, family_->occupied, look);
+      static_cast<void>(MPI_Group_free(&all));
+      static_cast<void>(MPI_Group_free(&rest));
+      MPI_Comm const messages = mpi_duplicate(part, options.deadline, look);
+      auto const peers_there = peers().part(members);
+      made = std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, messages), options, family_, &peers_there);
+    });
+    return made;
+  }
+
   /// A blocking call of MPI's own.
   template <class F>
   void native(call const& c, F f) {
@@ -187,9 +258,12 @@ class mpi_job {
         if (!family_->occupied) watch_.read_notices();  // this one may have ended because it missed another one
         watch_.lost(r, c, message("rank ", r, " is dead: its process has ended"));
       };
-      MPI_Comm const part = mpi_split(handle(), color, key, options.deadline, family_->occupied, [&] {
-        for (int r = 0; r < size(); ++r) look_at(r);
-      });
+      MPI_Comm const parent = handle();
+      MPI_Comm const part = mpi_made(
+          "MPI_Comm_split", [=](MPI_Comm* to) { return MPI_Comm_split(parent, color, key, to); }, options.deadline,
+          family_->occupied, [&] {
+            for (int r = 0; r < size(); ++r) look_at(r);
+          });
       MPI_Comm const messages =
           mpi_duplicate(part, options.deadline, [&] { std::for_each(members.begin(), members.end(), look_at); });
       auto const peers_there = peers().part(members);
@@ -219,7 +293,7 @@ class mpi_job {
                       message("rank ", m.rank, " sent ", m.got > m.expected ? "more" : message(m.got, " bytes"),
                               " where ", m.expected, " bytes were expected"));
       } catch (rank_lost const& e) {  // of nobody if it is not known who did not come
-        if (!watch_.broken()) watch_.lost(e.rank, c, e.what());
+        if (!watch_.broken() && c.op != operation::wait_message) watch_.lost(e.rank, c, e.what());
         throw;
       } catch (comm_error const& e) {
         if (!watch_.broken()) watch_.lost(e.rank >= 0 ? e.rank : rank(), c, e.what());
@@ -230,7 +304,51 @@ class mpi_job {
       throw;
     }
   }
+  struct message_here {
+    int from, tag;
+    std::vector<std::byte> data;
+  };
+  using messages_here = std::list<message_here>;
+  messages_here::iterator pulled(int from, int tag) {
+    return std::find_if(pulled_.begin(), pulled_.end(), [&](message_here const& m) {
+      return (from == any_rank || m.from == from) && (tag == any_tag || m.tag == tag);
+    });
+  }
+  void take(messages_here::iterator m) {
+    watch_.acknowledge(m->from, sizeof(std::uint64_t) + m->data.size());
+    pulled_.erase(m);
+  }
+  /// A message that has been pulled out, or that can be.
+  std::optional<envelope> find(call const& c, int tag) {
+    for (;;) {
+      if (auto const m = pulled(c.root, tag); m != pulled_.end()) return envelope{m->from, m->tag, m->data.size()};
+      int there = 0, n = 0;
+      MPI_Status status{};
+      mpi_check(MPI_Iprobe(c.root == any_rank ? MPI_ANY_SOURCE : c.root, tag == any_tag ? MPI_ANY_TAG : tag,
+                           watch_.wire->on(mpi_wire::messages), &there, &status),
+                "MPI_Iprobe", c.root);
+      if (!there) return std::nullopt;
+      mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count", status.MPI_SOURCE);
+      call const from{operation::recv, dtype::u8, reduction::sum, status.MPI_SOURCE, static_cast<std::size_t>(n)};
+      first_.resize(static_cast<std::size_t>(n));
+      receive(from, status.MPI_TAG, first_.data(), first_.size());
+      if (n == 0) {
+        watch_.said_farewell(status.MPI_SOURCE);
+        continue;
+      }
+      std::uint64_t total = 0;
+      std::memcpy(&total, first_.data(), std::min(sizeof total, first_.size()));
+      std::vector<std::byte> data(total);
+      std::size_t const have = first_.size() - sizeof total;
+      if (have != 0) std::memcpy(data.data(), first_.data() + sizeof total, have);
+      if (have < total) receive(from, status.MPI_TAG, data.data() + have, total - have);
+      pulled_.push_back({status.MPI_SOURCE, status.MPI_TAG, std::move(data)});
+    }
+  }
   std::size_t first_piece() const { return std::min<std::size_t>(options.largest_message, 65536); }
+  /// A tag that tag_of never gives: MPI uses it for messages between the members of a new group, and a notice's would
+  /// have them taken for notices.
+  static constexpr int of_groups = 1 + (31 << 1 | 15 << 6);
   /// The envelope says what is being called, so that a message of another operation is recognized: 14 bits of 15. Of
   /// neighboring steps no two buckets have the same last four.
   int tag_of(call const& c, int phase) const {
@@ -337,6 +455,7 @@ class mpi_job {
   int const exceptions_ = std::uncaught_exceptions();
   std::vector<mpi_flow> flows_;
   std::vector<std::byte> first_;
+  messages_here pulled_;
   bool unfinished_ = false;
 
  public:

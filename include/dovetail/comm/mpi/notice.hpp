@@ -30,8 +30,11 @@ struct notice {
     waiting,   ///< alive, in call `now`, without progress, because of rank `waits_for`
     lost,      ///< `rank` is lost, because of `text`
     diverged,
-    released  ///< after a failure: takes no message any more
+    released,  ///< after a failure: takes no message any more
+    aborted,   ///< `rank` has ended the communicator, because of `text`
+    shrinking  ///< goes on without the ranks whose bits are set in `text`
   };
+  static constexpr int most_ranks = 8 * 352;  ///< that `text` has bits for
   notice() = default;
   notice(kinds k, int r, std::string const& why = {}) : kind(k), rank(r) {
     std::memcpy(text, why.data(), std::min(why.size(), sizeof text - 1));
@@ -49,9 +52,14 @@ struct notice {
 /// What a rank knows of another one.
 struct peer_record {
   bool left = false, away = false;
+  bool lost = false;           ///< known to come no more, because of `why`
+  bool told = false;           ///< that it is gone, to who waits for messages of any
   bool released = false;       ///< has said after a failure that it takes no message any more
+  bool shrinks = false;        ///< wants to go on without the ranks in `without`
   std::uint64_t returned = 0;  ///< the last run() that it has returned from
-  notice last;                 ///< of kind waiting
+  std::string why;
+  std::vector<bool> without;
+  notice last;  ///< of kind waiting
   std::chrono::steady_clock::time_point heard{};
 };
 

@@ -48,20 +48,65 @@ class mpi_watch {
   }
   void begin(call const& c) {
     // A message is between two ranks, and no operation of the others, who number what all call alike.
-    if (c.op != operation::send && c.op != operation::recv) recent_[++sequence % recent_.size()] = c;
-    if (broken()) rethrow(c);
+    if (!is_message(c)) recent_[++sequence % recent_.size()] = c;
+    go_on(c);
     if (wire->pending()) wire->progress();
     if (++begun_ % 64 != 0) return;
     read_notices();  // who never waits must not let them pile up
-    if (broken()) rethrow(c);
+    go_on(c);
+  }
+  /// Between two ranks, which others that are lost do not concern.
+  static bool is_message(call const& c) {
+    return c.op == operation::send || c.op == operation::recv || c.op == operation::wait_message ||
+           c.op == operation::shrink;
+  }
+  /// Throws unless an operation is still possible.
+  void go_on(call const& c) const {
+    if (is_message(c) ? over_ : broken()) rethrow(c);
+    if (!is_message(c)) return;
+    if (self_lost_) throw rank_lost(message(where(c), ": the others have lost this rank: ", why_self_), wire->rank());
+    if (c.root >= 0 && c.root != wire->rank() && of(c.root).lost)
+      throw rank_lost(message(where(c), ": ", of(c.root).why), c.root);
+  }
+  bool stopped(call const& c) const {
+    if (!is_message(c)) return broken();
+    return over_ || self_lost_ || (c.root >= 0 && of(c.root).lost);
   }
   /// A failure of this rank's own making, told to the others.
   void give_up(std::string const& reason) {
     if (!broken()) fail({notice::lost, wire->rank(), reason}, true);
   }
+  void abort(std::string const& why) {
+    if (!over_) fail({notice::aborted, wire->rank(), message("rank ", wire->rank(), " has ended it: ", why)}, true);
+  }
   [[noreturn]] void lost(int r, call const& c, std::string const& reason) {
-    if (!broken()) fail({notice::lost, r, reason}, true);
-    rethrow(c);
+    if (!broken() || (r >= 0 && r != wire->rank() && !of(r).lost)) fail({notice::lost, r, reason}, true);
+    go_on(c);
+    throw rank_lost(message(where(c), ": ", reason), r);
+  }
+  /// What has been sent should be on its way before this rank says that it ends: MPI moves nothing while nobody calls it,
+  /// also of what it says is sent.
+  void flush() {
+    auto const start = clock::now();
+    for (auto waited = clock::duration(0);
+         waited < std::chrono::milliseconds(10) || (wire->pending() && waited < std::chrono::milliseconds(100));
+         waited = clock::now() - start) {
+      wire->progress();
+      read_notices();
+      std::this_thread::yield();
+    }
+  }
+  /// As far as this rank knows nothing will come from r any more.
+  bool is_gone(int r) {
+    auto const& p = of(r);
+    return p.lost || p.left || (depth_ > 0 && p.returned == run_) || !peers.alive(r);
+  }
+  std::string why_gone(int r) const {
+    auto const& p = of(r);
+    if (p.lost) return p.why;
+    if (p.left) return message("rank ", r, " has left");
+    return depth_ > 0 && p.returned == run_ ? message("rank ", r, " has left: it returned from run")
+                                            : message("rank ", r, " is dead: its process has ended");
   }
   [[noreturn]] void diverged(int r, call const& c, std::string const& reason) {
     fail({notice::diverged, r,
@@ -71,7 +116,7 @@ class mpi_watch {
   }
   /// A message of another size: this rank or that one is odd. What the others have called decides.
   [[noreturn]] void misfit(int r, call const& c, std::string const& reason) {
-    bool const collective = c.op != operation::send && c.op != operation::recv;
+    bool const collective = !is_message(c);
     auto const start = clock::now();
     being_here const here(*this, c, {r});
     if (collective) tell(c, r, true);
@@ -109,7 +154,7 @@ class mpi_watch {
   /// After a failure: whether MPI will read nothing any more of what this rank was sending to r.
   bool released(int r) {
     try {
-      for (notice n; wire->read(n);) record(n.rank).released |= n.kind == notice::released || n.kind == notice::left;
+      read_notices();
     } catch (comm_error const&) {
       return false;  // as far as one can know
     }
@@ -121,9 +166,18 @@ class mpi_watch {
     if (!std::exchange(told_released_, true)) tell_alive({notice::released, wire->rank()});
   }
   void read_notices() {
-    for (notice n; !broken() && wire->read(n);) {
-      if (n.kind == notice::lost || n.kind == notice::diverged) return fail(n, false);
+    for (notice n; wire->read(n);) {
+      if (n.kind == notice::lost || n.kind == notice::diverged || n.kind == notice::aborted) {
+        fail(n, false);
+        continue;
+      }
       auto& r = record(n.rank);
+      if (n.kind == notice::shrinking) {
+        r.shrinks = true;
+        r.without.assign(records_.size(), false);
+        for (std::size_t i = 0; i < records_.size(); ++i)
+          r.without[i] = (static_cast<unsigned char>(n.text[i / 8]) >> (i % 8)) & 1;
+      }
       if (n.kind == notice::left) r.left = true;
       if (n.kind == notice::released) r.released = true;  // it knows of a failure that this rank will hear of
       if (n.kind == notice::returned) r.returned = n.run;
@@ -179,9 +233,9 @@ class mpi_watch {
       if (moved != seen) seen = moved, last = stirred = now, suspect_ = -1, asked = {}, next_tell = now + first_word();
       if (wire->pending() && wire->progress() > 0) stirred = now;
       read_notices();  // also drives MPI, which moves nothing while nobody calls it
-      if (broken()) {
+      if (stopped(c)) {
         if (done()) return;  // what has failed meanwhile is for the next operation
-        rethrow(c);
+        go_on(c);
       }
       if (now >= next_look) {
         auto const before = late.size();
@@ -195,7 +249,7 @@ class mpi_watch {
           tell(c, late[0], false);
           next_tell = now + std::max<clock::duration>(deadline_ / 4, first_word());
         }
-        if (c.op != operation::send && c.op != operation::recv) judge(c, now - last > patience_with_others());
+        if (!is_message(c)) judge(c, now - last > patience_with_others());
         if (now - std::max(last, came_back_) > deadline_ && moved == seen && !late.empty() && !done()) {
           if (asked == clock::time_point{}) {
             asked = now;
@@ -217,6 +271,119 @@ class mpi_watch {
     }
   }
 
+  /// Polls until done(): that there is a message of c.root, or of any, in however long. Throws when it cannot come any
+  /// more; where any may send, once for each rank that is gone. What a rank has sent comes before the news of its end.
+  template <class Done>
+  void wait_for_message(call const& c, Done done, clock::duration at_most) {
+    using namespace std::chrono_literals;
+    being_here const here(*this, c, c.root < 0 ? std::vector<int>{} : std::vector<int>{c.root});
+    auto const start = clock::now();
+    auto next_look = start;
+    int suspect = -1;
+    clock::time_point suspected{};
+    for (;;) {
+      if (wire->pending()) wire->progress();
+      read_notices();
+      if (done()) return;
+      if (over_ || self_lost_) go_on(c);
+      auto const now = clock::now();
+      if (now >= next_look) {
+        next_look = now + (suspect < 0 ? 10ms : 1ms);
+        family_.tend();
+        int gone = -1, others = 0;
+        for (int r = 0; r < wire->size(); ++r) {
+          if (r == wire->rank() || (c.root >= 0 && r != c.root)) continue;
+          if (c.root < 0 && record(r).told) continue;
+          ++others;
+          if (gone < 0 && is_gone(r)) gone = r;
+        }
+        if (others == 0 && c.root < 0 && wire->size() > 1)
+          throw rank_lost(message(where(c), ": all other ranks are gone"), -1);
+        if (gone != suspect) suspect = gone, suspected = now;
+        if (gone >= 0 && now - suspected > 30ms) {  // nothing has come from there since
+          auto const why = why_gone(gone);
+          if (!peers.alive(gone) && !of(gone).lost && !of(gone).left) fail({notice::lost, gone, why}, true);
+          record(gone).told = true;
+          throw rank_lost(message(where(c), ": ", why), gone);
+        }
+      }
+      if (now - std::max(start, came_back_) > at_most)
+        throw rank_lost(message(where(c), ": nobody sent anything for ", deadline_.count(),
+                                " ms, the deadline (mpi_options::deadline can be raised)"),
+                        -1);
+      auto const idle = now - start;
+      if (idle > 100us || peers.crowded()) std::this_thread::sleep_for(std::clamp<clock::duration>(idle / 16, 20us, 1ms));
+    }
+  }
+
+  /// The ranks that all of them go on with: each says without whom it would, until all who are left say the same.
+  std::vector<int> agree_on_survivors(call const& c) {
+    using namespace std::chrono_literals;
+    auto const n = records_.size(), me = static_cast<std::size_t>(wire->rank());
+    require(n <= static_cast<std::size_t>(notice::most_ranks), "shrink of ", n, " ranks: at most ", notice::most_ranks);
+    being_here const here(*this, c, {});
+    auto heard = clock::now();
+    std::vector<bool> without(n), said;
+    std::vector<clock::time_point> gone_since(n);
+    for (bool first = true;; first = false) {
+      if (wire->pending()) wire->progress();
+      read_notices();
+      if (over_) rethrow(c);
+      for (std::size_t r = 0; r < n; ++r) {
+        if (r != me && !without[r] && is_gone(static_cast<int>(r))) {
+          // What it had said may be on its way: it may have gone on without this rank before it ended.
+          if (gone_since[r] == clock::time_point{}) gone_since[r] = clock::now();
+          if (clock::now() - gone_since[r] > 30ms) without[r] = true, heard = clock::now();
+        }
+        if (r == me || !records_[r].shrinks) continue;
+        without[me] = without[me] || records_[r].without[me];  // whatever has become of it since
+        if (without[r]) continue;
+        for (std::size_t q = 0; q < n; ++q)
+          if (records_[r].without[q] && !without[q]) without[q] = true, heard = clock::now();
+      }
+      if (without[me] || self_lost_)
+        throw rank_lost(message(where(c), ": the others go on without this rank", self_lost_ ? ": " : "", why_self_),
+                        wire->rank());
+      if (first || without != said) {
+        said = without;
+        notice word{notice::shrinking, wire->rank()};
+        for (std::size_t r = 0; r < n; ++r)
+          if (without[r]) word.text[r / 8] = static_cast<char>(static_cast<unsigned char>(word.text[r / 8]) | 1u << (r % 8));
+        for (std::size_t r = 0; r < n; ++r)
+          if (r != me) try {  // also to those who are left behind, if they live: they learn it
+              if (peers.alive(static_cast<int>(r)) && !records_[r].left) wire->post(static_cast<int>(r), word);
+            } catch (comm_error const&) {
+              continue;
+            }
+      }
+      bool agreed = true;
+      std::size_t late = n;
+      for (std::size_t r = 0; r < n; ++r) {
+        if (r == me || without[r]) continue;
+        bool const same = records_[r].shrinks && records_[r].without == without;
+        agreed = agreed && same;
+        if (!same && late == n) late = r;
+      }
+      if (agreed) break;
+      if (records_[late].away) heard = clock::now();
+      if (clock::now() - std::max(heard, came_back_) > deadline_) {
+        fail({notice::lost, static_cast<int>(late),
+              message("rank ", late, " did not come to shrink for ", deadline_.count(), " ms, the deadline")},
+             true);
+        heard = clock::now();
+      }
+      std::this_thread::sleep_for(200us);
+    }
+    std::vector<int> members;
+    for (std::size_t r = 0; r < n; ++r) {
+      records_[r].shrinks = false;  // it may be asked for again
+      if (!without[r]) members.push_back(static_cast<int>(r));
+    }
+    return members;
+  }
+  /// The deadline for receiving from any.
+  clock::duration deadline() const { return deadline_; }
+
   std::unique_ptr<mpi_wire> wire;
   mpi_peers peers;
   std::uint64_t sequence = 0;
@@ -226,18 +393,27 @@ class mpi_watch {
  private:
   /// While this rank waits it answers those who ask where it is.
   struct being_here {
-    being_here(mpi_watch& w, call const& c, std::vector<int> const& late) : watch(w) {
+    being_here(mpi_watch& w, call const& c, std::vector<int> const& late)
+        : watch(w), outer_(w.waits_in_), outer_for_(w.waits_for_) {
       w.waits_in_ = &c;
       w.waits_for_ = late.empty() ? -1 : late[0];
       w.suspect_ = -1;
     }
     being_here(being_here const&) = delete;
     being_here& operator=(being_here const&) = delete;
-    ~being_here() { watch.waits_in_ = nullptr; }
+    ~being_here() {
+      watch.waits_in_ = outer_;
+      watch.waits_for_ = outer_for_;
+    }
     mpi_watch& watch;
+
+   private:
+    call const* outer_;  // receiving a long message while waiting for one
+    int outer_for_;
   };
 
   peer_record& record(int r) { return records_[static_cast<std::size_t>(r)]; }
+  peer_record const& of(int r) const { return records_[static_cast<std::size_t>(r)]; }
   /// How soon a rank that waits says where it is, and how soon it trusts that all who could have done so.
   clock::duration first_word() const { return std::min<clock::duration>(std::chrono::milliseconds(40), deadline_ / 4); }
   clock::duration patience_with_others() const {
@@ -268,7 +444,7 @@ class mpi_watch {
       if (clock::now() - suspect_since_ < std::min<clock::duration>(grace, deadline_ / 2)) return;
       if (done()) return;
       read_notices();  // a rank that threw says why before it ends
-      if (broken()) rethrow(c);
+      go_on(c);
       if (dead) lost(r, c, message("rank ", r, " is dead: its process has ended"));
       if (gone)
         lost(r, c,
@@ -354,9 +530,16 @@ class mpi_watch {
       if (r != wire->rank() && !record(r).left) wire->post(r, n);
   }
 
-  /// The first failure stands. Telling it is at best effort: a peer that is gone must not stop us.
+  /// The first failure stands, and the one that ends even messages. Telling it is at best effort: a peer that is gone
+  /// must not stop us.
   void fail(notice const& n, bool tell) {
-    failure_ = n;
+    bool const ends = n.kind != notice::lost;
+    if (n.kind == notice::lost && n.rank >= 0) {
+      (n.rank == wire->rank() ? self_lost_ : record(n.rank).lost) = true;
+      (n.rank == wire->rank() ? why_self_ : record(n.rank).why) = n.text;
+    }
+    if (!broken() || (ends && !over_)) failure_ = n;
+    over_ = over_ || ends;
     if (family_.off_limits()) return;
     if (tell) tell_alive(n);
     if (!exchanging) tell_released();
@@ -387,6 +570,8 @@ class mpi_watch {
   std::vector<peer_record> records_;
   recent_calls recent_{};
   notice failure_;
+  bool over_ = false, self_lost_ = false;  // for messages, too
+  std::string why_self_;
   std::uint64_t begun_ = 0;
   int guards_ = 0;  // of this rank's being away
   int depth_ = 0;   // of run()

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/threads/group.hpp>
 #include <dovetail/core/config.hpp>
@@ -42,6 +44,7 @@ class thread_engine {
     std::swap(about_, other.about_);
     std::swap(sources_, other.sources_);
     std::swap(outs_, other.outs_);
+    std::swap(told_, other.told_);
     return *this;
   }
   ~thread_engine() {
@@ -140,38 +143,46 @@ class thread_engine {
   void send(call const& c, std::byte const* data, int tag) {
     group_->mark.check(c);
     auto& to = group_->at(c.root);
-    if (group_->broken) group_->rethrow(message(c));
+    require_alive(c.root, c);
     if (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) put_when_there_is_room(c, data, tag);
     to.mail_signal.add(thread_group::one_phase);
   }
 
   void recv(call const& c, std::byte* data, int tag) {
-    auto& mine = group_->at(rank_);
-    auto& from = group_->at(c.root);
-    auto const where = [&] { return message(c, ", tag ", tag); };
+    auto const m = await(c, tag, true);
+    if (m.bytes != c.count) diverged(c.root, where(c, tag), message("the message has ", m.bytes, " bytes"));
+    auto const taken = group_->at(rank_).mail.take(c.root, tag);
+    copy(data, taken->data(), c.count);
+  }
+  envelope receive(call const& c, std::vector<std::byte>& data, int tag) {
+    auto const m = await(c, tag, true);
+    data = std::move(*group_->at(rank_).mail.take(m.from, m.tag));
+    return m;
+  }
+  envelope wait_message(call const& c, int tag) { return await(c, tag, false); }
+  std::optional<envelope> probe(call const& c, int tag) {
     group_->mark.check(c);
-    waiting_for const w(mine, c.root);
-    auto const since = thread_group::clock::now();
-    for (;;) {
-      // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
-      auto const before = mine.mail_signal.load();
-      bool const gone = (from.arrived.load() & thread_group::left) != 0;
-      if (auto const m = mine.mail.take(c.root, tag)) {
-        if (m->size() != c.count) diverged(c.root, where(), message("the message has ", m->size(), " bytes"));
-        copy(data, m->data(), c.count);
-        return;
-      }
-      if (group_->broken) group_->rethrow(where());
-      if (gone) lost(c.root, where(), message("rank ", c.root, " has left and sent no such message"));
-      int const last = group_->behind(c.root, rank_);
-      if (mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->options.spin,
-                                group_->give_up(last, since)))
-        continue;
-      int const blamed = group_->behind(c.root, rank_);  // may have changed meanwhile
-      if (thread_group::clock::now() < group_->give_up(blamed, since)) continue;
-      std::string const between = blamed == c.root ? "" : message(", for which rank ", c.root, " waits,");
-      lost(blamed, where(), message("rank ", blamed, between, " sent nothing for ", late()));
-    }
+    auto const m = group_->at(rank_).mail.find(c.root, tag);
+    if (!m && c.root >= 0) require_alive(c.root, c);
+    if (!m && group_->over) group_->rethrow(where(c, tag));
+    return m;
+  }
+
+  std::vector<int> lost_ranks() const {
+    std::vector<int> all;
+    for (int r = 0; r < size(); ++r)
+      if (r != rank_ && group_->is_gone(r)) all.push_back(r);
+    return all;
+  }
+  thread_engine shrink() {
+    call const c{operation::shrink};
+    group_->mark.check(c);
+    if (group_->over) group_->rethrow(message(c));
+    auto [group, place] = group_->shrink(rank_, message(c, " of ", size(), " ranks"));
+    return {std::move(group), place};
+  }
+  void abort(std::string const& why) {
+    group_->abort(rank_, message("rank ", rank_, " has ended it: ", why));
   }
 
   away_guard away() {
@@ -188,6 +199,60 @@ class thread_engine {
     thread_group::seat& seat;
   };
 
+  static std::string where(call const& c, int tag) {
+    return tag == any_tag ? message(c) : message(c, ", tag ", tag);
+  }
+  /// Throws unless messages to and from rank r go on.
+  void require_alive(int r, call const& c) {
+    if (group_->over) group_->rethrow(message(c));
+    if (group_->is_lost(rank_)) throw rank_lost(message(c, ": the others have lost this rank: ", group_->why_lost(rank_)), rank_);
+    if (group_->is_lost(r)) throw rank_lost(message(c, ": ", group_->why_lost(r)), r);
+  }
+  /// The oldest message that c.root, or any rank, has sent: its number of bytes is c.count or any. Within the deadline,
+  /// or however long it takes. What has been sent comes before the news that its sender is gone, which comes once from
+  /// each rank where any may send.
+  envelope await(call const& c, int tag, bool hurry) {
+    auto& mine = group_->at(rank_);
+    group_->mark.check(c);
+    waiting_for const w(mine, c.root);
+    auto const since = thread_group::clock::now();
+    for (;;) {
+      // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
+      auto const before = mine.mail_signal.load();
+      bool const gone = c.root >= 0 && (group_->at(c.root).arrived.load() & thread_group::left) != 0;
+      int const newly = c.root < 0 ? newly_gone() : -1;
+      if (auto const m = mine.mail.find(c.root, tag)) return *m;
+      if (group_->over) group_->rethrow(where(c, tag));
+      if (c.root >= 0) require_alive(c.root, c);
+      if (gone) lost(c.root, where(c, tag), message("rank ", c.root, " has left and sent no such message"));
+      if (newly >= 0) {
+        told_[static_cast<std::size_t>(newly)] = true;
+        throw rank_lost(message(where(c, tag), ": ", group_->why_lost(newly)), newly);
+      }
+      if (c.root < 0 && size() > 1 && std::count(told_.begin(), told_.end(), true) + 1 == size())
+        throw rank_lost(message(where(c, tag), ": all other ranks are gone"), -1);
+      int const last = c.root < 0 ? rank_ : group_->behind(c.root, rank_);
+      auto const until = hurry ? group_->give_up(last, since) : thread_group::clock::now() + std::chrono::hours(1);
+      if (mine.mail_signal.wait([&](std::uint32_t v) { return v != before; }, group_->options.spin, until) || !hurry)
+        continue;
+      if (c.root < 0) {
+        if (thread_group::clock::now() < group_->give_up(rank_, since)) continue;
+        throw rank_lost(message(where(c, tag), ": nobody sent anything for ", late()), -1);
+      }
+      int const blamed = group_->behind(c.root, rank_);  // may have changed meanwhile
+      if (thread_group::clock::now() < group_->give_up(blamed, since)) continue;
+      std::string const between = blamed == c.root ? "" : message(", for which rank ", c.root, " waits,");
+      lost(blamed, where(c, tag), message("rank ", blamed, between, " sent nothing for ", late()));
+    }
+  }
+  /// A rank that is gone and of which await has not said so yet, or -1.
+  int newly_gone() {
+    told_.resize(ranks());
+    for (int r = 0; r < size(); ++r)
+      if (r != rank_ && !told_[static_cast<std::size_t>(r)] && group_->is_gone(r)) return r;
+    return -1;
+  }
+
   DOVETAIL_COLD void put_when_there_is_room(call const& c, std::byte const* data, int tag) {
     auto& to = group_->at(c.root);
     auto const full = [&] {
@@ -198,7 +263,7 @@ class thread_engine {
     waiting_for const w(group_->at(rank_), c.root);
     auto const since = thread_group::clock::now();
     while (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) {
-      if (group_->broken) group_->rethrow(message(c));
+      require_alive(c.root, c);
       if ((to.arrived.load() & thread_group::left) != 0) lost(c.root, message(c), full() + ", and has left");
       int const blamed = group_->behind(c.root, rank_);
       if (thread_group::clock::now() >= group_->give_up(blamed, since))
@@ -338,6 +403,7 @@ class thread_engine {
   subject about_;
   std::vector<std::byte const*> sources_;
   std::vector<std::byte*> outs_;
+  std::vector<bool> told_;  // that a rank is gone, to who waits for any
 };
 
 }  // namespace dovetail::comm::detail

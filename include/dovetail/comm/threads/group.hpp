@@ -79,32 +79,37 @@ struct thread_group {
     std::atomic<int> waits_for{-1};            // the rank that this one is waiting for
     std::atomic<int> away{0};                  // guards that are alive
     std::atomic<clock::rep> came_back{0};      // when the last of them went
+    std::atomic<bool> lost{false};             // known to come no more; why: lost_because
     signal mail_signal;
     mailbox mail;
     alignas(128) std::byte small[2][small_bytes];
   };
 
   thread_group(int n, threads_options o)
-      : ranks(n), options(o), seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))) {}
+      : ranks(n),
+        options(o),
+        seats(std::make_unique<seat[]>(static_cast<std::size_t>(n))),
+        lost_because(static_cast<std::size_t>(n)) {}
 
   seat& at(int r) { return seats[static_cast<std::size_t>(r)]; }
 
-  /// Declares the group broken: the first reason stands, everybody who waits is woken.
-  void fail(int rank, bool diverged, std::string reason) {
-    {
-      std::lock_guard const lock(mutex);
-      if (!broken.load(std::memory_order_relaxed)) {
-        failed_rank = rank;
-        failed_diverged = diverged;
-        failed_because = std::move(reason);
-        broken.store(true, std::memory_order_seq_cst);
-      }
-    }
-    for (int r = 0; r < ranks; ++r) {
-      at(r).arrived.set_bits(poisoned);
-      at(r).mail_signal.set_bits(poisoned);
-    }
+  /// A rank is lost, or has called something else (then the group is over): collectives are broken, and the first reason
+  /// stands. Everybody who waits is woken. Messages between ranks that are not lost go on unless the group is over.
+  void fail(int rank, bool diverged, std::string reason) { fail(rank, diverged, diverged, std::move(reason)); }
+  void abort(int rank, std::string reason) { fail(rank, false, true, std::move(reason)); }
+  bool is_lost(int r) { return at(r).lost.load(); }
+  /// Lost, or has said farewell: nothing will come from there any more.
+  bool is_gone(int r) { return is_lost(r) || (at(r).arrived.load() & left) != 0; }
+  std::string why_lost(int r) {
+    std::lock_guard const lock(mutex);
+    auto const& because = lost_because[static_cast<std::size_t>(r)];
+    return because.empty() ? message("rank ", r, " has left") : because;
   }
+
+  /// The group of those who are left, and this rank's place in it: those who come here, and wait for each other until
+  /// everybody has come, or is gone, or the deadline is over. Throws rank_lost for a rank that the others go on without.
+  std::pair<std::shared_ptr<thread_group>, int> shrink(int rank, std::string const& where);
+
   /// Throws what the group has failed of, as seen by a rank in the operation `where`.
   [[noreturn]] void rethrow(std::string const& where) {
     std::lock_guard const lock(mutex);
@@ -147,15 +152,87 @@ struct thread_group {
   int const ranks;
   threads_options const options;
   std::unique_ptr<seat[]> const seats;
-  std::atomic<bool> broken{false};
-  forming_groups parts;  // of splits
+  std::atomic<bool> broken{false};  // for collectives
+  std::atomic<bool> over{false};    // for messages, too
+  forming_groups parts;             // of splits
 
  private:
+  void fail(int rank, bool diverged, bool is_over, std::string reason) {
+    {
+      std::lock_guard const lock(mutex);
+      if (rank >= 0 && !diverged && !at(rank).lost) {
+        lost_because[static_cast<std::size_t>(rank)] = reason;
+        at(rank).lost = true;
+      }
+      if (!broken.load(std::memory_order_relaxed) || (is_over && !over)) {
+        failed_rank = rank;
+        failed_diverged = diverged;
+        failed_because = std::move(reason);
+        broken.store(true, std::memory_order_seq_cst);
+      }
+      if (is_over) over = true;
+    }
+    for (int r = 0; r < ranks; ++r) {
+      at(r).arrived.set_bits(poisoned);
+      at(r).mail_signal.add(one_phase);
+    }
+  }
+
   std::mutex mutex;
+  std::vector<std::string> lost_because;
+  struct {
+    std::vector<bool> here;
+    std::vector<int> members;  // once it is known
+    std::shared_ptr<thread_group> made;
+    std::size_t to_come = 0;
+  } shrinking;
   int failed_rank = -1;
   bool failed_diverged = false;
   std::string failed_because;
 };
+
+DOVETAIL_COLD inline std::pair<std::shared_ptr<thread_group>, int> thread_group::shrink(int rank,
+                                                                                        std::string const& where) {
+  auto const since = clock::now();
+  auto const lost_itself = [&] {
+    throw rank_lost(message(where, ": the others go on without this rank: ", why_lost(rank)), rank);
+  };
+  auto const self = static_cast<std::size_t>(rank);
+  for (bool came = false;;) {
+    int late = -1;
+    {
+      std::unique_lock lock(mutex);
+      if (!came && (at(rank).lost || shrinking.made)) {
+        lock.unlock();
+        lost_itself();
+      }
+      came = true;
+      shrinking.here.resize(static_cast<std::size_t>(ranks));
+      shrinking.here[self] = true;
+      if (!shrinking.made) {
+        for (int r = 0; r < ranks && late < 0; ++r)
+          if (!shrinking.here[static_cast<std::size_t>(r)] && !is_gone(r)) late = r;
+        if (late < 0) {
+          for (int r = 0; r < ranks; ++r)
+            if (shrinking.here[static_cast<std::size_t>(r)]) shrinking.members.push_back(r);
+          shrinking.to_come = shrinking.members.size();
+          shrinking.made = std::make_shared<thread_group>(static_cast<int>(shrinking.to_come), options);
+        }
+      }
+      if (shrinking.made) {
+        auto const made = shrinking.made;
+        auto const& members = shrinking.members;
+        auto const place = std::find(members.begin(), members.end(), rank) - members.begin();
+        if (--shrinking.to_come == 0) shrinking = {};  // it may be asked for again
+        return {made, static_cast<int>(place)};
+      }
+    }
+    if (clock::now() >= give_up(late, since))
+      fail(late, false, message("rank ", late, " did not come to shrink for ", options.deadline.count(), " ms, the deadline"));
+    else
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+}
 
 inline std::shared_ptr<thread_group> forming_groups::join(std::uint64_t when, int color, int members,
                                                           threads_options const& options) {
