@@ -28,11 +28,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/traits.hpp>
@@ -145,6 +147,23 @@ concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span
   {c.split(/*color*/ 0, /*key*/ 0)};  // a communicator of the ranks with the same color, ordered by (key, rank)
   { cc.traffic() } -> std::convertible_to<comm::traffic>;
   {c.away()};  // a guard: while it lives the others wait for this rank, which is in code of its own
+};
+
+/// A communicator for servers and for groups that lose ranks: messages of whomever and of any length, and a
+/// communicator of those who are left. A lost rank makes collectives throw, and messages only where they are to it or
+/// from it.
+template <class C>
+concept elastic_communicator = communicator<C> &&
+    requires(C& c, C const& cc, std::span<std::byte const> in, std::span<std::byte> out, std::vector<std::byte>& data,
+             int r, std::string const& why) {
+  { c.probe(r, /*tag*/ 0) } -> std::same_as<std::optional<comm::envelope>>;
+  { c.wait_message(r, 0) } -> std::same_as<comm::envelope>;  // no deadline; r and tag may be comm::any_rank, any_tag
+  { c.recv(data, r, 0) } -> std::same_as<comm::envelope>;
+  c.sendrecv(in, r, out, r, 0);
+  {c.duplicate()};
+  { cc.lost_ranks() } -> std::same_as<std::vector<int>>;
+  {c.shrink()};  // called by all who are left
+  c.abort(why);  // ends it for all
 };
 
 /// Where ranks come from: runs a function once per rank that lives in this process, and rethrows what it threw.

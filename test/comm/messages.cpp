@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/comm.hpp>
+#include <dovetail/concepts.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -15,6 +16,7 @@
 using namespace dovetail;
 using namespace std::chrono_literals;
 using communicator_type = comm::threads::communicator;
+static_assert(elastic_communicator<communicator_type> && elastic_communicator<comm::self>);
 
 TEST_CASE("messages from any rank, of any length, with any tag: on one rank and on 1 to 6 threads") {
   comm::self{}.run([](auto& c) { messages::all(c); });
@@ -83,7 +85,8 @@ TEST_CASE("who does not come to shrink within the deadline is left behind, and t
   CHECK(went_on == 2);
 }
 
-TEST_CASE("a rank that leaves by itself is news to who waits for any, behind its messages; when all have, that is said") {
+TEST_CASE(
+    "a rank that leaves by itself is news to who waits for any, behind its messages; when all have, that is said") {
   comm::threads(3, {.deadline = 10s}).run([&](auto& c) {
     if (c.rank() > 0) return c.send(messages::made(c.rank(), 1, 10), 0);
     std::vector<std::byte> data;

@@ -37,13 +37,12 @@ inline std::size_t length(std::uint64_t number) {
   return lengths[number % 8];
 }
 
-/// Every rank sends 24 messages of all lengths to rank 0 (to itself, too), with tags of three kinds. Rank 0 takes them from
-/// whomever they come, some by their tags first. Those of one rank and tag come in their order.
+/// Every rank sends 24 messages of all lengths to rank 0 (to itself, too), with tags of three kinds. Rank 0 takes them
+/// from whomever they come, some by their tags first. Those of one rank and tag come in their order.
 template <class C>
 void deliver(C& c) {
   constexpr std::uint64_t each = 24;
-  for (std::uint64_t i = 0; i < each; ++i)
-    c.send(made(c.rank(), i, length(i)), 0, static_cast<int>(i % 3));
+  for (std::uint64_t i = 0; i < each; ++i) c.send(made(c.rank(), i, length(i)), 0, static_cast<int>(i % 3));
   if (c.rank() == 0) {
     std::map<std::pair<int, int>, std::uint64_t> next;  // of (rank, tag)
     std::vector<std::byte> data;
@@ -62,7 +61,8 @@ void deliver(C& c) {
     for (int r = c.size(); r-- > 0;) take(r, comm::any_tag);
     for (int r = 0; r < c.size(); ++r) take(comm::any_rank, 2);
     take(c.size() - 1, 1);
-    for (std::uint64_t left = each * static_cast<std::uint64_t>(c.size()) - 2 * static_cast<std::uint64_t>(c.size()) - 1;
+    for (std::uint64_t left =
+             each * static_cast<std::uint64_t>(c.size()) - 2 * static_cast<std::uint64_t>(c.size()) - 1;
          left > 0; --left)
       take(comm::any_rank, comm::any_tag);
     expect(!c.probe() && !c.probe(c.size() - 1, 1) && !c.probe(0), "there is more than was sent");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // mpi_messages WAY TRANSPORT: messages between ranks, and what goes on when rank 2 is lost. Each rank prints a line.
 #include <dovetail/comm/mpi.hpp>
+#include <dovetail/concepts.hpp>
 
 #include <chrono>
 #include <csignal>
@@ -18,6 +19,8 @@
 using namespace dovetail;
 using namespace std::chrono_literals;
 using messages::expect;
+
+static_assert(elastic_communicator<comm::mpi>);
 
 namespace {
 

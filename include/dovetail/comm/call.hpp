@@ -41,9 +41,9 @@ enum class operation : std::uint8_t {
 };
 
 constexpr char const* name_of(operation op) {
-  constexpr char const* names[] = {"all_reduce", "reduce_scatter", "all_gather", "all_gather_v", "all_to_all",
-                                   "broadcast",  "send",           "recv",       "barrier",      "split",
-                                   "wait_message", "shrink"};
+  constexpr char const* names[] = {"all_reduce", "reduce_scatter", "all_gather",   "all_gather_v",
+                                   "all_to_all", "broadcast",      "send",         "recv",
+                                   "barrier",    "split",          "wait_message", "shrink"};
   auto const i = static_cast<std::size_t>(op);
   return i < std::size(names) ? names[i] : "an unknown operation";  // it may come from another process
 }
@@ -74,8 +74,7 @@ struct call {
   friend bool operator==(call const&, call const&) = default;
   friend std::ostream& operator<<(std::ostream& out, call const& c) {
     out << name_of(c.op);
-    if (c.op == operation::wait_message)
-      return c.root < 0 ? out << " from any rank" : out << " from rank " << c.root;
+    if (c.op == operation::wait_message) return c.root < 0 ? out << " from any rank" : out << " from rank " << c.root;
     if (c.op == operation::all_reduce || c.op == operation::reduce_scatter) out << '(' << name_of(c.how) << ')';
     if (c.op != operation::barrier && c.op != operation::split && c.op != operation::shrink &&
         c.op != operation::all_gather_v) {

@@ -162,8 +162,8 @@ class endpoint {
     count(0, 0);
     return rest;
   }
-  /// Ends this communicator for all ranks: what they wait in, or call next, throws rank_lost with this rank's number and
-  /// `why`. For errors that the others cannot know of. Not collective.
+  /// Ends this communicator for all ranks: what they wait in, or call next, throws rank_lost with this rank's number
+  /// and `why`. For errors that the others cannot know of. Not collective.
   void abort(std::string const& why) { engine_.abort(why); }
 
   /// For code of the caller's that may take longer than the deadline while other ranks wait for this one (saving,

@@ -62,7 +62,9 @@ class self_engine {
   std::optional<envelope> probe(call const& c, int tag) { return messages_->find(c.root, tag); }
   std::vector<int> lost_ranks() const { return {}; }
   self_engine shrink() { return {}; }
-  void abort(std::string const& why) { throw comm_error(message("the only rank has ended its communicator: ", why), 0); }
+  void abort(std::string const& why) {
+    throw comm_error(message("the only rank has ended its communicator: ", why), 0);
+  }
   void barrier() {}
   self_engine split(int, int) { return {}; }
   away_guard away() { return {}; }

@@ -151,7 +151,8 @@ class mpi_job {
   void recv(call const& c, std::byte* data, int tag) {
     if (auto const m = pulled(c.root, tag); m != pulled_.end()) {
       if (m->data.size() != c.count)
-        watch_.diverged(c.root, c, message("the message with tag ", tag, " has ", m->data.size(), " bytes, not ", c.count));
+        watch_.diverged(c.root, c,
+                        message("the message with tag ", tag, " has ", m->data.size(), " bytes, not ", c.count));
       if (c.count != 0) std::memcpy(data, m->data.data(), c.count);
       take(m);
       return;
@@ -261,7 +262,8 @@ class mpi_job {
       MPI_Comm const parent = handle();
       MPI_Comm const part = mpi_made(
           "MPI_Comm_split", [=](MPI_Comm* to) { return MPI_Comm_split(parent, color, key, to); }, options.deadline,
-          family_->occupied, [&] {
+          family_->occupied,
+          [&] {
             for (int r = 0; r < size(); ++r) look_at(r);
           });
       MPI_Comm const messages =

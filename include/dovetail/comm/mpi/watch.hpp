@@ -84,8 +84,8 @@ class mpi_watch {
     go_on(c);
     throw rank_lost(message(where(c), ": ", reason), r);
   }
-  /// What has been sent should be on its way before this rank says that it ends: MPI moves nothing while nobody calls it,
-  /// also of what it says is sent.
+  /// What has been sent should be on its way before this rank says that it ends: MPI moves nothing while nobody calls
+  /// it, also of what it says is sent.
   void flush() {
     auto const start = clock::now();
     for (auto waited = clock::duration(0);
@@ -312,7 +312,8 @@ class mpi_watch {
                                 " ms, the deadline (mpi_options::deadline can be raised)"),
                         -1);
       auto const idle = now - start;
-      if (idle > 100us || peers.crowded()) std::this_thread::sleep_for(std::clamp<clock::duration>(idle / 16, 20us, 1ms));
+      if (idle > 100us || peers.crowded())
+        std::this_thread::sleep_for(std::clamp<clock::duration>(idle / 16, 20us, 1ms));
     }
   }
 
@@ -348,7 +349,8 @@ class mpi_watch {
         said = without;
         notice word{notice::shrinking, wire->rank()};
         for (std::size_t r = 0; r < n; ++r)
-          if (without[r]) word.text[r / 8] = static_cast<char>(static_cast<unsigned char>(word.text[r / 8]) | 1u << (r % 8));
+          if (without[r])
+            word.text[r / 8] = static_cast<char>(static_cast<unsigned char>(word.text[r / 8]) | 1u << (r % 8));
         for (std::size_t r = 0; r < n; ++r)
           if (r != me) try {  // also to those who are left behind, if they live: they learn it
               if (peers.alive(static_cast<int>(r)) && !records_[r].left) wire->post(static_cast<int>(r), word);
@@ -490,6 +492,9 @@ class mpi_watch {
           break;
         }
         if (p.last.kind != notice::waiting || p.heard < asked) {
+          // It does not answer, perhaps because it waited for a rank that is lost, and has given up.
+          if (int const x = lost_behind(r); is_message(c) && x >= 0)
+            throw rank_lost(message(where(c), ": rank ", r, " waits for rank ", x, ": ", of(x).why), x);
           if (std::find(silent.begin(), silent.end(), r) == silent.end()) silent.push_back(r);
           break;
         }
@@ -513,6 +518,15 @@ class mpi_watch {
     lost(elsewhere ? late[0] : -1, c,
          message("no progress for ", deadline_.count(), " ms, the deadline, though all ranks are alive: rank ", late[0],
                  " waits in ", p.last.now, *because ? ": " : "", because));
+  }
+
+  /// Of the ranks that r waited for when it was last heard of, and they for others, one that is lost; or -1.
+  int lost_behind(int r) const {
+    for (std::size_t steps = 0; steps < records_.size() && r >= 0 && r != wire->rank(); ++steps) {
+      if (of(r).lost) return r;
+      r = of(r).last.kind == notice::waiting ? of(r).last.waits_for : -1;
+    }
+    return -1;
   }
 
   notice word(call const& c, int waits_for, bool asks) const {

@@ -181,9 +181,7 @@ class thread_engine {
     auto [group, place] = group_->shrink(rank_, message(c, " of ", size(), " ranks"));
     return {std::move(group), place};
   }
-  void abort(std::string const& why) {
-    group_->abort(rank_, message("rank ", rank_, " has ended it: ", why));
-  }
+  void abort(std::string const& why) { group_->abort(rank_, message("rank ", rank_, " has ended it: ", why)); }
 
   away_guard away() {
     group_->go_away(rank_, true);
@@ -199,13 +197,12 @@ class thread_engine {
     thread_group::seat& seat;
   };
 
-  static std::string where(call const& c, int tag) {
-    return tag == any_tag ? message(c) : message(c, ", tag ", tag);
-  }
+  static std::string where(call const& c, int tag) { return tag == any_tag ? message(c) : message(c, ", tag ", tag); }
   /// Throws unless messages to and from rank r go on.
   void require_alive(int r, call const& c) {
     if (group_->over) group_->rethrow(message(c));
-    if (group_->is_lost(rank_)) throw rank_lost(message(c, ": the others have lost this rank: ", group_->why_lost(rank_)), rank_);
+    if (group_->is_lost(rank_))
+      throw rank_lost(message(c, ": the others have lost this rank: ", group_->why_lost(rank_)), rank_);
     if (group_->is_lost(r)) throw rank_lost(message(c, ": ", group_->why_lost(r)), r);
   }
   /// The oldest message that c.root, or any rank, has sent: its number of bytes is c.count or any. Within the deadline,

@@ -93,8 +93,9 @@ struct thread_group {
 
   seat& at(int r) { return seats[static_cast<std::size_t>(r)]; }
 
-  /// A rank is lost, or has called something else (then the group is over): collectives are broken, and the first reason
-  /// stands. Everybody who waits is woken. Messages between ranks that are not lost go on unless the group is over.
+  /// A rank is lost, or has called something else (then the group is over): collectives are broken, and the first
+  /// reason stands. Everybody who waits is woken. Messages between ranks that are not lost go on unless the group is
+  /// over.
   void fail(int rank, bool diverged, std::string reason) { fail(rank, diverged, diverged, std::move(reason)); }
   void abort(int rank, std::string reason) { fail(rank, false, true, std::move(reason)); }
   bool is_lost(int r) { return at(r).lost.load(); }
@@ -107,7 +108,8 @@ struct thread_group {
   }
 
   /// The group of those who are left, and this rank's place in it: those who come here, and wait for each other until
-  /// everybody has come, or is gone, or the deadline is over. Throws rank_lost for a rank that the others go on without.
+  /// everybody has come, or is gone, or the deadline is over. Throws rank_lost for a rank that the others go on
+  /// without.
   std::pair<std::shared_ptr<thread_group>, int> shrink(int rank, std::string const& where);
 
   /// Throws what the group has failed of, as seen by a rank in the operation `where`.
@@ -228,7 +230,8 @@ DOVETAIL_COLD inline std::pair<std::shared_ptr<thread_group>, int> thread_group:
       }
     }
     if (clock::now() >= give_up(late, since))
-      fail(late, false, message("rank ", late, " did not come to shrink for ", options.deadline.count(), " ms, the deadline"));
+      fail(late, false,
+           message("rank ", late, " did not come to shrink for ", options.deadline.count(), " ms, the deadline"));
     else
       std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
