@@ -146,22 +146,10 @@ class mpi_engine {
     job_->begin(c);
     job_->send(c, data, tag);
   }
-  void recv(call const& c, std::byte* data, int tag) {
-    job_->begin(c);
-    job_->recv(c, data, tag);
-  }
-  envelope receive(call const& c, std::vector<std::byte>& data, int tag) {
-    job_->begin(c);
-    return job_->receive(c, data, tag);
-  }
-  envelope wait_message(call const& c, int tag) {
-    job_->begin(c);
-    return job_->wait_message(c, tag, false);
-  }
-  std::optional<envelope> probe(call const& c, int tag) {
-    job_->begin(c);
-    return job_->probe(c, tag);
-  }
+  void recv(call const& c, std::byte* data, int tag) { job_->recv(c, data, tag); }
+  envelope receive(call const& c, std::vector<std::byte>& data, int tag) { return job_->receive(c, data, tag); }
+  envelope wait_message(call const& c, int tag) { return job_->wait_message(c, tag, false); }
+  std::optional<envelope> probe(call const& c, int tag) { return job_->probe(c, tag); }
   std::vector<int> lost_ranks() const { return job_->lost_ranks(); }
   mpi_engine shrink() {
     call const c{operation::shrink};

@@ -87,9 +87,7 @@ class mpi_job {
   bool unfinished() const { return unfinished_; }
 
   void begin(call const& c) {
-    family_->mark.check(c);
-    if (family_->occupied && !watch_.broken())
-      throw comm_error(message(c, ": an MPI_Comm_split that did not return occupies MPI: end the process"), -1);
+    may_call(c);
     guarded(c, [&](call const&) { watch_.begin(c); });
   }
 
@@ -148,7 +146,9 @@ class mpi_job {
     });
   }
 
+  /// Of receiving: what a rank has sent is there for it, also when the rank is lost. So nothing is asked before.
   void recv(call const& c, std::byte* data, int tag) {
+    may_call(c);
     if (auto const m = pulled(c.root, tag); m != pulled_.end()) {
       if (m->data.size() != c.count)
         watch_.diverged(c.root, c,
@@ -188,6 +188,7 @@ class mpi_job {
 
   /// MPI does not say how long a message of several pieces is, so it is pulled out when it is found.
   std::optional<envelope> probe(call const& c, int tag) {
+    may_call(c);
     std::optional<envelope> found;
     guarded(c, [&](call const&) {
       watch_.read_notices();
@@ -197,6 +198,7 @@ class mpi_job {
     return found;
   }
   envelope wait_message(call const& c, int tag, bool hurry) {
+    may_call(c);
     std::optional<envelope> found;
     guarded(c, [&](call const&) {
       watch_.wait_for_message(
@@ -305,6 +307,11 @@ class mpi_job {
       if (!flows_.empty()) abandon();
       throw;
     }
+  }
+  void may_call(call const& c) const {
+    family_->mark.check(c);
+    if (family_->occupied && !watch_.broken())
+      throw comm_error(message(c, ": a call that did not return occupies MPI: end the process"), -1);
   }
   struct message_here {
     int from, tag;
