@@ -130,6 +130,11 @@ void survive(C& c, int victim, Die die) {
     double const before = thread_seconds();
     std::map<int, int> heard;
     int lost = -1;
+    c.wait_message(victim, 1);  // it stays, whatever becomes of its sender
+    for (int i = 0; i < 500 && c.lost_ranks().empty(); ++i) std::this_thread::sleep_for(10ms);
+    expect(c.lost_ranks() == std::vector<int>{victim}, "nobody is lost");
+    expect(c.recv(data, victim, 1).bytes == 1000, "what was there before");
+    ++heard[victim];
     for (int ends = 0; ends < c.size() - 2;) try {
         auto const e = c.wait_message();
         expect(e.from != lost, "a message of a lost rank behind the news");

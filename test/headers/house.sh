@@ -18,7 +18,7 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
     FNR == 1 && $0 !~ /^\/\/ SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception$/ { print FILENAME ": line 1 is not the license" }
     FNR == 2 && $0 !~ /^#pragma once$/ && FILENAME !~ /\.inc\.hpp$/ { print FILENAME ": line 2 is not #pragma once" }
     { code = $0; sub(/\/\/.*/, "", code); gsub(/"([^"\\]|\\.)*"/, "\"\"", code) }
-    code ~ /(^|[^_[:alnum:].>])(std::)?(abort|exit|_exit|quick_exit|terminate)[ ]*\(/ { print FILENAME ":" FNR ": a library does not end the process" }
+    code ~ /(^|[^_[:alnum:].>])((std::)?(exit|_exit|quick_exit|terminate)[ ]*\(|(std::)?abort[ ]*\([ ]*\))/ { print FILENAME ":" FNR ": a library does not end the process" }
     code ~ /std::(cout|cerr|clog)|(^|[^_[:alnum:]])(std::)?(printf|puts|fprintf|perror)[ ]*\(/ { print FILENAME ":" FNR ": a library does not print" }
     code ~ /^using namespace/ && code !~ /^using namespace simd::(baseline|avx2|avx512);/ { print FILENAME ":" FNR ": using namespace in a header" }
     code ~ /(^|[^_[:alnum:]])(std::)?(rand|srand)[ ]*\(/ { print FILENAME ":" FNR ": a global random generator" }
