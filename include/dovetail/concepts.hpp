@@ -174,7 +174,7 @@ concept world = requires(W& w, void (*f)(int)) {
 
 /// When and how replicas agree. `join` binds a policy to one rank's parameters, optimizer and communicator; the session
 /// it returns drives every step of that rank and owns optimizer state, codec state and buckets:
-///   begin()                        before forward (a parameter server fetches weights here)
+///   begin()                        before forward (weights are fetched here from a server)
 ///   gradient_scale(local, global)  what gradient_pass::scale must be: 1/global when gradients are summed over ranks,
 ///                                  1/local when weights are averaged; predictions of the whole step, on this rank and
 ///                                  on all
@@ -187,6 +187,8 @@ concept world = requires(W& w, void (*f)(int)) {
 ///   own(prefix)                    state that only this rank has (here: residuals), by name
 ///   finish()                       where replicas differ: collective, makes the weights what the training gives, equal
 ///                                  on all ranks, until the next begin(); may be missing
+///   role(), serve()                what this rank does, and what one that serves does in place of a loop
+///                                  (sync/role.hpp); may be missing: all train
 ///   independent                    true if ranks train apart: each has all data in an order of its own, and may skip a
 ///                                  step alone; may be missing
 /// Between step() and the next begin() the communicator is the caller's.
