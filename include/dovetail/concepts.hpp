@@ -17,7 +17,7 @@
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
 //   communicator  comm/communicator_traits.hpp  about, allow_other_thread
-//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, independent
+//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, independent
 //   dataset       data/dataset.hpp              identity
 //   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
 //   loss          nn/loss.hpp                   fits, curvature, is_log_likelihood

@@ -8,6 +8,7 @@
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/trace.hpp>
+#include <dovetail/sync/role.hpp>
 
 // The only place that looks at what a session may have beside what concepts.hpp asks of it:
 //
@@ -16,6 +17,8 @@
 //   record(trace*)                 notes what is exchanged from now on
 //   measures_noise(), measured()   whether the last step's squared norms were measured, and what they are: a value with
 //                                  `own` and `summed`
+//   role(), serve()                what this rank does, a sync::role, and what one that serves does in place of a loop;
+//                                  both or neither
 //   static constexpr bool independent = true    ranks train apart: each has all data in an order of its own, and may
 //                                  skip a step alone
 //
@@ -31,6 +34,8 @@ DOVETAIL_MEMBER_FUNCTION(finish)
 DOVETAIL_MEMBER_FUNCTION(record)
 DOVETAIL_MEMBER_FUNCTION(measures_noise)
 DOVETAIL_MEMBER_FUNCTION(measured)
+DOVETAIL_MEMBER_FUNCTION(role)
+DOVETAIL_MEMBER_FUNCTION(serve)
 DOVETAIL_MEMBER_CONSTANT(independent)
 }  // namespace detail::session_members
 
@@ -45,6 +50,10 @@ struct session_traits {
     { s.measures_noise() } -> std::convertible_to<bool>;
     { s.measured().own } -> std::convertible_to<double>;
     { s.measured().summed } -> std::convertible_to<double>;
+  };
+  static constexpr bool has_servers = requires(Session & s) {
+    { s.role() } -> std::same_as<role>;
+    s.serve();
   };
   static constexpr bool independent = detail::session_members::independent_or<Session>(false);
 };
@@ -65,6 +74,8 @@ struct must_be_a_session {
   static constexpr bool record = !session_members::has_record<Session> || traits::records;
   static constexpr bool noise =
       !(session_members::has_measures_noise<Session> || session_members::has_measured<Session>) || traits::measures;
+  static constexpr bool servers =
+      !(session_members::has_role<Session> || session_members::has_serve<Session>) || traits::has_servers;
   static constexpr bool apart = !session_members::independent_misfits<Session, bool>();
   DOVETAIL_REQUIRE(observer,
                    "the session's observer cannot be called as observer(), for a "
@@ -76,8 +87,9 @@ struct must_be_a_session {
                    "a session that measures noise has bool measures_noise(), and measured() with the numbers "
                    "`own` and `summed`",
                    Session);
+  DOVETAIL_REQUIRE(servers, "a session with servers has `sync::role role()` and serve(), both", Session);
   DOVETAIL_REQUIRE(apart, "the session's independent is not `static constexpr bool independent = ...`", Session);
-  static constexpr bool holds = observer && finish && record && noise && apart;
+  static constexpr bool holds = observer && finish && record && noise && servers && apart;
 };
 
 }  // namespace detail

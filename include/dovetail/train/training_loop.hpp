@@ -18,6 +18,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/model_traits.hpp>
+#include <dovetail/core/refuse.hpp>
 #include <dovetail/data/dataset.hpp>
 #include <dovetail/data/loader.hpp>
 #include <dovetail/io/saved_state.hpp>
@@ -47,6 +48,10 @@ class training_loop {
       std::declval<parameter_list&>(), std::declval<Optimizer const&>(), std::declval<Communicator&>()));
   using session_traits = sync::session_traits<session>;
   static_assert(sync::detail::must_be_a_session<session>::holds);
+  DOVETAIL_REQUIRE(!session_traits::has_servers,
+                   "has ranks that serve, and train::trainer trains on all: write the loop, in which they call "
+                   "session.serve() (docs/synchronizers.md)",
+                   Sync);
   static_assert(dovetail::detail::must_be_a_model<Model>::holds);
   static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
 
