@@ -69,6 +69,7 @@ concept says_needs = has_static_needs<O> && requires {
 
 namespace detail::optimizer_members {
 DOVETAIL_MEMBER_FUNCTION(check_state)
+DOVETAIL_MEMBER_FUNCTION(check_next_step)
 DOVETAIL_MEMBER_CONSTANT(division_block)
 DOVETAIL_MEMBER_CONSTANT(steps_together)
 }  // namespace detail::optimizer_members
@@ -132,18 +133,6 @@ constexpr rule_needs needs_of(O const& o) {
 
 namespace detail {
 
-/// Throws argument_error for what a rule would refuse in its next step beside a state that does not fit: what holds
-/// several rules asks before one of them steps.
-template <class Rule, class T, class State>
-void check_next_step(Rule const& rule, basic_parameter_list<T> const& p, State const& s, step_context const& context) {
-  if constexpr (optimizer_traits<Rule, T>::checks_next_steps)
-    rule.check_next_step(p, s, context);
-  else if constexpr (requires { rule.stages().check_next_step(p, s, context); })
-    rule.stages().check_next_step(p, s, context);
-  else if constexpr (requires { rule.learning_rate(s.steps()); })
-    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
-}
-
 /// Refuses an optimizer with a member that would be left out.
 template <class O, class T = float>
 struct must_be_an_optimizer {
@@ -187,10 +176,28 @@ struct must_be_an_optimizer {
   static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
   DOVETAIL_REQUIRE(checks, "its check_state cannot be called as check_state(parameter_list const&, state const&) const",
                    O);
+  static constexpr bool checks_next = traits::checks_next_steps || !optimizer_members::has_check_next_step<O>;
+  DOVETAIL_REQUIRE(checks_next,
+                   "its check_next_step cannot be called as check_next_step(parameter_list const&, state const&, "
+                   "step_context const&) const",
+                   O);
   static constexpr bool holds = constants && (!traits::needs.layers || layers) && !unsaid &&
                                 (!traits::needs.curvature || curvature) &&
-                                (!traits::needs.loss || traits::takes_context) && checks;
+                                (!traits::needs.loss || traits::takes_context) && checks && checks_next;
 };
+
+/// Throws argument_error for what a rule would refuse in its next step beside a state that does not fit: what holds
+/// several rules asks before one of them steps.
+template <class Rule, class T, class State>
+void check_next_step(Rule const& rule, basic_parameter_list<T> const& p, State const& s, step_context const& context) {
+  static_assert(must_be_an_optimizer<Rule, T>::holds);
+  if constexpr (optimizer_traits<Rule, T>::checks_next_steps)
+    rule.check_next_step(p, s, context);
+  else if constexpr (requires { rule.stages().check_next_step(p, s, context); })
+    rule.stages().check_next_step(p, s, context);
+  else if constexpr (requires { rule.learning_rate(s.steps()); })
+    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
+}
 
 /// A step of an optimizer that takes no context, on gradients times the factor.
 template <class O, class T, class State>
