@@ -359,8 +359,6 @@ class partition {
     }
     return false;
   }
-
- private:
   /// Throws argument_error for states that could not be saved: a parameter of the rest that is called as one of a group
   /// is saved, "group1.w" beside "w" of the first group.
   template <class T>
@@ -368,11 +366,14 @@ class partition {
     std::set<std::string> names;
     for (auto& t : s.tensors("")) {
       auto const [place, is_new] = names.insert(std::move(t.name));
-      require(is_new, "optim::partition: what two parameters' rules keep would be saved as '", *place,
-              "': no parameter of the rest can have the name of one of a group behind 'group1.': give it another name, "
-              "or let one group have both");
+      require(
+          is_new, "optim::partition: what two parameters' rules keep would be saved as '", *place,
+          "': no parameter of the rest can have the name of one of group i behind 'group<i>.': give it another name, "
+          "or let one group have both");
     }
   }
+
+ private:
   /// f(rule, its parameters, its state) for each of the rules. The state has to be made for these parameters.
   template <class T, class F>
   void each_part(basic_parameter_list<T> const& parameters, basic_state<T> const& s, F const& f) const {
