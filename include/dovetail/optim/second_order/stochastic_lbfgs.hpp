@@ -195,7 +195,7 @@ struct stochastic_lbfgs {
     step_result r{.step = s.step_, .lr = lr(s.step_)};
     auto const g = s.gradient_.span();
     read(parameters, source, context.gradient_factor, g);
-    double const norm = std::sqrt(detail::inner_product(g, g, context));
+    double const norm = detail::norm_of(std::span<T const>(g), context);
     if (!is_finite(norm)) {
       r.skipped = true;
       return r;
@@ -293,7 +293,7 @@ struct stochastic_lbfgs {
     double length = 1;  // of d, as a share of what is wanted
     if (s.pairs_.size() > 0) {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, context);
-      double const grown = std::sqrt(detail::inner_product(d, d, context));
+      double const grown = detail::norm_of(std::span<T const>(d), context);
       double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
       if (!is_finite(grown))
         std::copy(g.begin(), g.end(), d.begin()), length = plain;
