@@ -23,7 +23,13 @@ inline std::atomic<bool> interrupted{false};
 inline void wait_for_interruption() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (int const s : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, s);
+  for (int const s : {SIGINT, SIGTERM}) {
+    std::signal(s, SIG_DFL);  // ignored in the background of sh: whether a blocked one is then kept, systems differ in
+    sigaddset(&signals, s);
+  }
+  struct sigaction hangup;
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // Linux would keep it in spite of nohup
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([signals] {
     std::set<int> seen;

@@ -6,8 +6,9 @@
 # `clang:` where the compilers differ). So a case cannot fail for another reason than the one it is about. A case of
 # several mistakes says `// mistakes: N`, and is compiled with -DFAIL=1 to -DFAIL=N; what is said as `// first error 2:`
 # or `// first error 2 gcc:` is expected of that one. Reading the headers takes longer than the cases: as they are, all
-# are compiled in one source, each in a namespace, and so are all mistakes in another. Only a mistake that does not get
-# its error there, because the compiler has said the same of an earlier one or stopped, is compiled by itself.
+# are compiled in one source, each in a namespace, and so are all mistakes in another, and in reverse in a third. Only a
+# mistake that does not get its error there, or another one in reverse, because the compiler has said the same of an
+# earlier one or stopped, is compiled by itself.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$1 name=$2 compiler=$3
@@ -69,7 +70,8 @@ while read -r case; do
   mistakes=$(sed -n 's|^// mistakes: ||p' "$case")
   seq 1 "${mistakes:-1}" | sed "s|^|$case:|"
 done < "$work/cases" > "$work/mistakes"
-{
+# together MISTAKES: all of them in one source.
+together() {
   cat "$work/headers.hpp"
   while read -r mistake; do
     case=${mistake%:*} mistake=${mistake##*:}
@@ -80,22 +82,39 @@ done < "$work/cases" > "$work/mistakes"
     sed 's/^#include.*//' "$case"
     echo "}"
     echo "#undef FAIL"
-  done < "$work/mistakes"
-} > "$work/together.cpp"
+  done < "$1"
+}
+LC_ALL=C sort -r "$work/mistakes" > "$work/mistakes_reversed"
+together "$work/mistakes" > "$work/forwards.cpp"
+together "$work/mistakes_reversed" > "$work/backwards.cpp"
 case $compiler in
   *clang*) unlimited="-ferror-limit=0 -fno-caret-diagnostics" ;;
   *) unlimited="-fmax-errors=0 -fno-diagnostics-show-caret" ;;
 esac
-# shellcheck disable=SC2086
-LC_ALL=C "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -I"$repository/include" $unlimited "$@" \
-  "$work/together.cpp" > "$work/together.log" 2>&1 & together=$!
+# first_errors ORDER FLAGS…: the first error of each mistake in that source.
+first_errors() {
+  order=$1
+  shift
+  # shellcheck disable=SC2086
+  if LC_ALL=C "$compiler" -std=c++20 -fsyntax-only -Wall -Wextra -I"$repository/include" $unlimited "$@" \
+    "$work/$order.cpp" > "$work/$order.log" 2>&1; then
+    echo "FAILED   all mistakes together compile"
+    return 1
+  fi
+  awk -f "$here/first_errors.awk" "$work/mistakes" "$work/$order.log" | LC_ALL=C sort > "$work/$order.first"
+}
+first_errors forwards "$@" & forwards=$!
+first_errors backwards "$@" & backwards=$!
 sh "$work/one.sh" "$work/all.cpp:1" "$repository" "$name" "$compiler" "$work" "$@"
-if wait $together; then echo "FAILED   all mistakes together compile"; exit 1; fi
-awk -f "$here/first_errors.awk" "$work/mistakes" "$work/together.log" > "$work/first_errors"
+wait $forwards
+wait $backwards
+# What the compiler had said of an earlier mistake, it does not say again: an error is the first one of a mistake if it
+# is so in both orders.
+LC_ALL=C comm -12 "$work/forwards.first" "$work/backwards.first" > "$work/first_errors"
 # An error that is about no mistake could be the first of any.
-if grep -q '^nobody' "$work/first_errors"; then
+if grep -hq '^nobody' "$work/forwards.first" "$work/backwards.first"; then
   echo "each mistake is compiled by itself: it is not known which one this is about:"
-  grep '^nobody' "$work/first_errors" | cut -c 1-300
+  grep -h '^nobody' "$work/forwards.first" "$work/backwards.first" | sort -u | cut -c 1-300
   : > "$work/first_errors"
 fi
 xargs -P "$(nproc 2>/dev/null || echo 2)" -I{} sh "$work/one.sh" {} "$repository" "$name" "$compiler" "$work" "$@" \

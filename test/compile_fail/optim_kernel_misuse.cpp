@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Functions of a stage that can be called, and would do something else than they say: a rate that is taken for the
 // step, an emit and a measure that change slots, a factor that is no number, a kernel that only prepare can make.
-// mistakes: 5
+// mistakes: 7
 // first error 1 gcc: its prepare is `prepare\(std::int64_t step, float rate\) const.*by_rate>
 // first error 1 clang: by_rate.*its prepare is `prepare\(std::int64_t step, float rate\) const
 // first error 2 gcc: `emit` changes a slot.*by_slot>
@@ -12,6 +12,8 @@
 // first error 4 clang: by_sum.*`factor` cannot be called.*returns a float or a std::array of them
 // first error 5 gcc: not a kernel: a class that is not final, with a default value.*by_number>
 // first error 5 clang: by_number.*not a kernel: a class that is not final, with a default value
+// first error 6: passing .const dovetail::simd::tracer. as .this. argument|no viable overloaded
+// first error 7: passing .const dovetail::simd::tracer. as .this. argument|no viable overloaded
 #include <array>
 #include <cstdint>
 
@@ -39,7 +41,7 @@ struct by_rate {
 };
 static_assert(optim::chain<by_rate>::passes == 1);
 #endif
-#if !defined FAIL || FAIL == 2
+#if !defined FAIL || FAIL == 2 || FAIL == 6
 struct by_slot {
   using kind = optim::elementwise;
   static constexpr std::array slots{"velocity"};
@@ -48,9 +50,14 @@ struct by_slot {
     constexpr void advance(T u, T& m) const {
       m = m + u;
     }
-#if FAIL
+#if FAIL == 2
     template <class T>
     constexpr T emit(T, T, T& m) const {
+      return m = 2.0f * m;
+    }
+#elif FAIL == 6
+    template <class T>
+    constexpr T emit(T, T, auto& m) const {
       return m = 2.0f * m;
     }
 #else
@@ -64,7 +71,7 @@ struct by_slot {
 };
 static_assert(optim::chain<by_slot, optim::scale_by_learning_rate>::passes == 1);
 #endif
-#if !defined FAIL || FAIL == 3 || FAIL == 4
+#if !defined FAIL || FAIL == 3 || FAIL == 4 || FAIL == 7
 struct by_sum {
   using kind = optim::reducing;
   static constexpr optim::reduction needs{.per_tensor = true};
@@ -78,6 +85,12 @@ struct by_sum {
     template <class T>
     constexpr std::array<optim::product<T>, 1> measure(T, T, T& m) const {
       return {optim::square(m)};
+    }
+#elif FAIL == 7
+    template <class T>
+    constexpr std::array<optim::product<T>, 1> measure(T, T, auto& m) const {
+      m = 2.0f * m;
+      return {optim::square(T(m))};
     }
 #else
     template <class T>

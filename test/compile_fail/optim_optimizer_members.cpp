@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What an optimizer says of itself is a constant, and its members can be called.
-// mistakes: 4
+// mistakes: 5
 // first error 1 gcc: `static constexpr bool steps_together`.*rule
 // first error 1 clang: rule.*`static constexpr bool steps_together`
 // first error 2 gcc: its `needs` is not `static constexpr optim::rule_needs.*rule
@@ -9,6 +9,8 @@
 // first error 3 clang: rule.*`static constexpr bool steps_together`
 // first error 4 gcc: check_state\(parameter_list const&, state const&\) const.*rule
 // first error 4 clang: rule.*check_state\(parameter_list const&, state const&\) const
+// first error 5 gcc: check_next_step\(parameter_list const&, state const&, step_context const&\) const.*rule
+// first error 5 clang: rule.*check_next_step\(parameter_list const&, state const&, step_context const&\) const
 #include <string>
 #include <vector>
 
@@ -32,6 +34,8 @@ struct rule {
 #endif
 #if FAIL == 4
   void check_state(state const&) const {}
+#elif FAIL == 5
+  void check_next_step(state const&) const {}
 #endif
   state init(parameter_list const&) const { return {}; }
   optim::step_result step(parameter_list const&, state&) const { return {}; }

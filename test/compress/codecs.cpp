@@ -42,6 +42,20 @@ TEST_CASE_TEMPLATE("a payload has exactly wire_size(n) bytes and every byte is w
   for (std::uint64_t i = 0; i < 5; ++i) check(1000 + random_stream{9}.word(i) % 100000);
 }
 
+TEST_CASE_TEMPLATE("an empty bucket, which may have no memory, is encoded and decoded", Codec, compress::identity,
+                   compress::fp16, compress::bf16, compress::sign, compress::top_k, error_feedback<compress::identity>,
+                   error_feedback<compress::fp16>, error_feedback<compress::bf16>, error_feedback<compress::sign>,
+                   error_feedback<compress::top_k>) {
+  Codec const codec{};
+  compress::bucket const nothing;
+  auto state = codec.init(nothing);
+  auto const before = state;
+  std::vector<std::byte> payload(compress::wire_size(codec, nothing));
+  CHECK(codec.encode(nothing, state, payload) == payload.size());
+  codec.decode_add(payload, {}, 2);
+  CHECK(state == before);
+}
+
 TEST_CASE_TEMPLATE("encoding is deterministic, decoding adds with a weight and states are values", Codec,
                    compress::identity, compress::fp16, compress::bf16, compress::sign, compress::top_k,
                    error_feedback<compress::top_k>, error_feedback<compress::sign>) {

@@ -119,6 +119,7 @@ TEST_CASE("the kernels convert as the scalar types do, and see one bad element a
       REQUIRE(h == fp16(x[i]).bits);
       REQUIRE(b == bf16(x[i]).bits);
     }
+    REQUIRE(kernel.all_finite(nullptr, 0));
     for (std::size_t n = 1; n < 70; ++n)
       for (std::size_t at = 0; at < n; ++at) {
         std::vector<float> y(n, std::numeric_limits<float>::max());

@@ -373,6 +373,50 @@ void check_curvature(gpu::device d) {
   }
 }
 
+/// A partition refuses what the host's does: names that two rules' states would share in a file, and, before one of the
+/// rules has stepped, a step that could not be counted.
+void check_partition(gpu::device const& d) {
+  gpu::device_buffer<float> memory(std::vector<float>(16), d);
+  auto const all = memory.span();
+  auto const refused = [](auto const& f, char const* why) {
+    try {
+      f();
+    } catch (argument_error const& e) {
+      return std::string(e.what()).find(why) != std::string::npos;
+    }
+    return false;
+  };
+  auto const list = [&](char const* first, char const* second) {
+    gpu::parameter_list p(cuda_memory{d});
+    p.add(first, all.subspan(0, 4), all.subspan(4, 4), {4});
+    p.add(second, all.subspan(8, 4), all.subspan(12, 4), {4});
+    return p;
+  };
+  auto const both = [](auto const& rule, char const* pattern) {
+    return optim::partition{rule, optim::group{optim::name_matches{pattern}, rule}};
+  };
+  auto const twice = list("w", "group1.w");
+  optim::momentum const plain;
+  optim::low_precision_state const packed{plain, optim::blockwise_8bit{}};
+  auto const shared = [&](auto const& rule) {
+    return refused([&] { both(rule, "w").init(twice); }, "saved as 'group1.w.momentum_buffer");
+  };
+  report(shared(plain) && shared(packed), "names that two states would share are refused");
+  both(plain, "*w").init(twice);
+  both(packed, "group1.*").init(twice);
+
+  auto const two = list("w", "b");
+  optim::partition const parts{optim::frozen{}, optim::group{optim::name_matches{"b"}, plain}};
+  auto s = parts.init(two);
+  auto const frozen = [&]() -> auto& { return std::get<0>(s.parts).state.steps; };
+  std::get<1>(s.parts).state.set_steps(largest_count - 1);
+  bool const of_rule = refused([&] { parts.step(two, s); }, "number of this step") && frozen() == 0;
+  std::get<1>(s.parts).state.set_steps(0);
+  frozen() = largest_count - 1;
+  report(of_rule && refused([&] { parts.step(two, s); }, "number of this step"),
+         "a step that could not be counted is refused before one of the rules has stepped");
+}
+
 /// Enough pieces for a device's multiprocessors, all elements in one of them, and the same ones whatever the device.
 void check_pieces() {
   using optim::cuda::packed_piece, optim::cuda::plain_piece;
@@ -426,6 +470,7 @@ int run() {
   run_case("state", [&] { check_state(d); });
   run_case("context", [&] { check_context(d); });
   run_case("curvature", [&] { check_curvature(d); });
+  run_case("partition", [&] { check_partition(d); });
   run_case("pieces", [&] { check_pieces(); });
   run_case("other_device", [&] { check_other_device(d); });
   run_case("quiet", [&] { check_quiet(d); });

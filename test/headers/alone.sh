@@ -5,8 +5,8 @@
 # whose dependency this machine has; headers that need another one are listed as skipped. A *.inc.hpp is the inside of
 # another header, compiled once per instruction set, and is checked there.
 # Clang has read the standard library beforehand, which is most of the time of a header alone: that a header includes
-# what it uses of it is a rule of the house (std_includes.awk). And of the headers that include `common`, as most rules
-# do, it has read that one.
+# what it uses of it is a rule of the house (std_includes.awk), also for a *.inc.hpp with #pragma once. And of the headers
+# that include `common`, as most rules do, it has read that one.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$1 compiler=$2 found=" $3 " how=$4

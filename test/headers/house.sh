@@ -39,8 +39,8 @@ xargs awk -f "$here/needs.awk" < "$work/headers" > "$work/needs"
       }
     }
   '
-  # What a header uses of the standard library it includes itself.
-  grep -v '\.inc\.hpp$' < "$work/headers" | xargs awk -f "$here/std_includes.awk"
+  # What a header uses of the standard library it includes itself. What is included more than once is a part of another.
+  xargs grep -l '^#pragma once' < "$work/headers" | xargs awk -f "$here/std_includes.awk"
 
   # No text is ever code: programs are started with words, not with a line for a shell.
   (cd .. && find include examples bench -name '*.[ch]pp' -o -name '*.cuh' -o -name '*.cu' | xargs awk '

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # std_includes.awk HEADERS…: prints each use of a name of the standard library whose header the file does not include
-# itself: another header that brings it by chance may stop to.
+# itself: another header that brings it by chance may stop to. Names are spelled std::, but for macros; and some of the
+# language's own constructs need a header.
 function names(header, list,   i, n, one) {
   n = split(list, one, " ")
   for (i = 1; i <= n; ++i) where[one[i]] = where[one[i]] " " header
@@ -14,12 +15,34 @@ function finish(   name, i, n, given, found) {
     n = split(where[name], given, " ")
     found = 0
     for (i = 1; i <= n; ++i) found += (given[i] in has)
-    if (!found) print file ":" used[name] ": std::" name " needs #include <" given[1] ">"
+    if (!found)
+      print file ":" used[name] ": " (name in matches ? name : "std::" name) " needs #include <" given[1] ">"
   }
   split("", used)
   split("", has)
 }
+# What is no name of std::, as the message spells it; `pattern` matches it in a line of code without strings.
+function construct(headers, name, pattern) {
+  where[name] = headers
+  matches[name] = pattern
+}
+# The same of a macro.
+function macro(header, name, pattern) { construct(header, name, "(^|[^_[:alnum:]])(" pattern ")([^_[:alnum:]]|$)") }
 BEGIN {
+  macro("cstdint", "INT..._MAX", "(U?INT(_LEAST|_FAST)?[0-9]+|U?INTPTR|U?INTMAX|PTRDIFF|SIZE)_(MIN|MAX)")
+  macro("cstdint", "INT..._C", "U?INT([0-9]+|MAX)_C")
+  macro("climits", "INT_MAX", "CHAR_BIT|(U?CHAR|SCHAR|U?SHRT|U?INT|U?LONG|U?LLONG)_(MIN|MAX)")
+  macro("cfloat", "FLT_MAX", "(FLT|L?DBL)_[A-Z_]+")
+  macro("cerrno", "errno", "errno")
+  macro("cassert", "assert", "assert")
+  macro("cstddef", "offsetof", "offsetof")
+  macro("csignal", "SIG...", "SIG(INT|TERM|HUP|KILL|SEGV|BUS|ABRT|_DFL|_IGN)")
+  macro("typeinfo", "typeid", "typeid")
+  # Headers that bring these two, as the standard says.
+  comparing = "deque iterator list map memory optional ranges string_view system_error thread tuple variant"
+  construct("compare array set string utility vector " comparing, "<=>", "<=>")
+  listing = "algorithm deque list map random unordered_map unordered_set"
+  construct("initializer_list array set string utility vector " listing, "for (... : {...})", "for *[(].*[^:]: *[{]")
   names("algorithm", "sort stable_sort nth_element copy copy_n copy_if fill fill_n min max minmax clamp find")
   names("algorithm", "find_if any_of all_of none_of transform equal lower_bound upper_bound max_element min_element")
   names("algorithm", "remove_if reverse unique count count_if rotate partition is_sorted for_each binary_search")
@@ -124,6 +147,12 @@ FNR == 1 {
     else if (!(name in where) && !(name in unknown)) unknown[name] = file ":" FNR
     line = substr(line, RSTART + RLENGTH)
   }
+  line = $0
+  sub(/\/\/.*/, "", line)
+  if (line ~ /^ *# *include/) next
+  gsub(/"([^"\\]|\\.)*"/, "\"\"", line)
+  for (name in matches)
+    if (!(name in used) && line ~ matches[name]) used[name] = FNR
 }
 END {
   finish()

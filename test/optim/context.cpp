@@ -467,6 +467,55 @@ TEST_CASE("a session steps a divided optimizer that is chosen when the program r
   });
 }
 
+TEST_CASE("frozen parameters count no step that another rule of the partition refuses") {
+  auto const refused = [](auto const& rule, auto const& parameters, auto const& prepare, auto const& source,
+                          optim::step_context const& context, char const* why) {
+    optim::partition const opt{optim::frozen{}, optim::group{optim::name_matches{"b"}, rule}};
+    auto s = opt.init(parameters);
+    prepare(s);
+    auto const before = s;
+    CHECK_THROWS_WITH_AS(opt.step(parameters, s, source, context), doctest::Contains(why), argument_error);
+    CHECK(s == before);
+  };
+  auto const as_made = [](auto&) {};
+  optim::gradient::dense const dense;
+  arena a({{"w", {3}}, {"b", {2}}});
+  basic_arena<double> doubles({{"w", {3}}, {"b", {2}}});
+  optim::step_context const divided{.preconditioning = {.ranks = 2}};
+  refused(optim::sgd{}, doubles.parameters(), as_made, dense, divided, "ranks divide the work");
+
+  parameter_list elsewhere;
+  for (auto const& p : a.parameters()) elsewhere.add_opaque(p.name, p.shape);
+  std::vector<bf16> gradients(5);
+  std::array<std::span<bf16 const>, 2> const spans{std::span(gradients).first(3), std::span(gradients).last(2)};
+  optim::gradient::half<bf16> const half{spans};
+  char const* const no_memory = "weights of this parameter list are elsewhere";
+  refused(optim::sgd{}, elsewhere, as_made, half, {}, no_memory);
+  refused(optim::param_groups{optim::sgd{}}, elsewhere, as_made, half, {}, no_memory);
+  refused(optim::stochastic_lbfgs{}, elsewhere, as_made, half, {}, no_memory);
+
+  auto const at_the_end = [](auto& all) {
+    auto& s = std::get<1>(all.parts).state;
+    if constexpr (requires { s.base(); })
+      s.base().set_steps(largest_count - 1);
+    else
+      s.set_steps(largest_count - 1);
+  };
+  char const* const no_number = "number of this step";
+  refused(optim::sgd{}, a.parameters(), at_the_end, dense, {}, no_number);
+  refused(optim::param_groups{optim::sgd{}}, a.parameters(), at_the_end, dense, {}, no_number);
+  refused(optim::any_optimizer(optim::sgd{}), a.parameters(), at_the_end, dense, {}, no_number);
+  refused(optim::stochastic_lbfgs{}, a.parameters(), at_the_end, dense, {}, no_number);
+  refused(optim::low_precision_state{optim::sgd{}, optim::bf16_slots{}}, a.parameters(), at_the_end, dense, {},
+          no_number);
+  refused(
+      optim::frozen{}, a.parameters(), [](auto& s) { std::get<1>(s.parts).state.steps = largest_count - 1; }, dense, {},
+      no_number);
+
+  optim::step_context const large{.gradient_factor = 1e30f};
+  refused(optim::sgd{}, a.parameters(), as_made, optim::gradient::scaled{1e30f}, large, "factor is inf");
+}
+
 TEST_CASE("a partition checks all of its rules before one of them changes anything") {
   arena a({{"w", {3}}, {"b", {2}}}), other({{"b", {2}}, {"w", {3}}});
   optim::partition const opt{optim::frozen{}, optim::group{optim::name_matches{"w"}, optim::sophia{}}};
@@ -502,6 +551,12 @@ TEST_CASE("a partition checks all of its rules before one of them changes anythi
   refused(beside(optim::any_optimizer(groups(0.1f))), beside(optim::any_optimizer(groups(bad))),
           "rate of step 1 is -1");
   refused(beside(beside(optim::sgd{})), beside(beside(optim::sgd{.lr = bad})), "rate of step 1 is -1");
+  std::vector<bf16> fitting(2), longer(5);
+  auto const low = [&](std::vector<bf16>& half) {
+    return optim::low_precision_state{optim::sgd{.lr = 1}, optim::fp32_slots{},
+                                      optim::master_weights<bf16>{{std::span(half)}}};
+  };
+  refused(beside(low(fitting)), beside(low(longer)), "'b' has 2 elements, its half 5");
   optim::partition const none{optim::any_optimizer(optim::adamw{}),
                               optim::group{optim::name_matches{"w"}, optim::frozen{}}};
   auto no_curvature = none.init(a.parameters());

@@ -308,3 +308,48 @@ TEST_CASE("stochastic L-BFGS on doubles converges to their last digits") {
   for (double const w : a.weights()) CHECK(std::abs(w - 1) < 1e-12);
   for (auto const& t : s.tensors("")) CHECK(t.type != dtype::f32);
 }
+
+TEST_CASE("norms of doubles whose squares vanish or overflow: stochastic L-BFGS steps, a minimization goes on") {
+  optim::stochastic_lbfgs const rule{.lr = 0.5f, .interval = 1};
+  for (double const size : {1e-170, 1e160, 1e300}) {
+    CAPTURE(size);
+    basic_arena<double> a({{"w", {3}}});
+    auto s = rule.init(a.parameters());
+    std::fill(a.gradients().begin(), a.gradients().end(), size);
+    auto const r = rule.step(a.parameters(), s);
+    CHECK(!r.skipped);
+    CHECK(r.gradient_norm / size == doctest::Approx(std::sqrt(3.0)));
+    for (double const w : a.weights()) CHECK(w / size == doctest::Approx(-0.5));
+    // Along a direction whose curvature it knows, the step is as much shorter.
+    basic_arena<double> known({{"w", {1}}});
+    auto memory = rule.init(known.parameters());
+    auto const step = [&](double gradient) {
+      double const before = known.weights()[0];
+      known.gradients()[0] = gradient;
+      rule.step(known.parameters(), memory);
+      return known.weights()[0] - before;
+    };
+    known.weights()[0] = 1;
+    for (int t = 0; t < 5; ++t) step(4 * known.weights()[0]);
+    REQUIRE(memory.pairs() > 0);
+    known.weights()[0] = 0;
+    CHECK(step(size) / size == doctest::Approx(-0.5 / 4));
+  }
+  for (double const bad : {HUGE_VAL, std::nan("")}) {
+    basic_arena<double> a({{"w", {3}}});
+    auto s = rule.init(a.parameters());
+    a.gradients()[1] = bad;
+    CHECK(rule.step(a.parameters(), s).skipped);
+  }
+  // The first step leaves a gradient that is 1e170 times smaller.
+  basic_arena<double> a({{"w", {2}}});
+  a.weights()[0] = 1;
+  auto const f = [](auto& p) {
+    double const x = p[0].weight[0], y = p[0].weight[1];
+    p[0].gradient[0] = x, p[0].gradient[1] = 1e-170;
+    return 0.5 * x * x + 1e-170 * y;
+  };
+  auto const r = optim::minimize(f, a.parameters(), optim::lbfgs{}, {.gradient_norm = 0, .steps = 1});
+  CHECK(r.gradient_norm == doctest::Approx(1e-170).epsilon(1e-6));
+  CHECK(r.why == optim::stopped::steps);
+}

@@ -47,6 +47,30 @@ void for_every_rule(F const& f) {
   f(optim::chain{optim::clip_by_global_norm{1}, optim::lamb{}});
 }
 
+/// Stages whose prepare is a template and computes with what it gets.
+struct prepared {
+  using kind = optim::elementwise;
+  static constexpr bool ends_chain = true;
+  struct kernel {
+    float rate = 0;
+    template <class T>
+    constexpr T emit(T, T u) const {
+      return rate * u;
+    }
+  };
+  float learning_rate(std::int64_t) const { return 0.1f; }
+};
+struct by_any_rate : prepared {
+  constexpr auto prepare(std::int64_t, auto rate) const { return kernel{-1 * rate}; }
+};
+struct by_any : prepared {
+  constexpr auto prepare(auto step, auto rate) const { return kernel{-1 * rate * static_cast<float>(step % 2)}; }
+};
+struct by_rate_of_any_step : prepared {
+  constexpr kernel prepare(float rate, auto) const { return {rate}; }
+};
+static_assert(optim::stage<by_any_rate> && optim::stage<by_any> && !optim::stage<by_rate_of_any_step>);
+
 // A gradient source that counts what is loaded from it.
 struct counting {
   std::size_t* loaded;

@@ -8,6 +8,7 @@
 #include <dovetail/io/saved_state.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/low_precision/low_precision_state.hpp>
+#include <dovetail/optim/second_order/hessian_free.hpp>
 #include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
 #include <doctest/doctest.h>
@@ -473,6 +474,29 @@ TEST_CASE("a step that could not be counted changes nothing") {
   auto s = opt.init(a.parameters());
   s.set_steps(largest_count - 1);
   CHECK_THROWS_WITH_AS(opt.step(a.parameters(), s), doctest::Contains("number of this step"), argument_error);
+
+  optim::stochastic_lbfgs const second;
+  auto history = second.init(a.parameters());
+  history.set_steps(largest_count - 1);
+  CHECK_THROWS_WITH_AS(second.step(a.parameters(), history), doctest::Contains("number of this step"), argument_error);
+
+  optim::frozen::state_type frozen{.steps = largest_count - 1};
+  CHECK_THROWS_WITH_AS(optim::frozen{}.step(a.parameters(), frozen), doctest::Contains("number of this step"),
+                       argument_error);
+  CHECK(frozen.steps == largest_count - 1);
+
+  optim::hessian_free const newton;
+  auto memory = newton.init(a.parameters());
+  for (auto const& t : memory.tensors(""))
+    if (t.name == "step") {
+      std::int64_t const last = largest_count - 1;
+      std::memcpy(t.bytes.data(), &last, sizeof last);
+    }
+  auto const flat = [](parameter_list&) { return 0.0; };
+  auto const product = [](std::span<float const>, std::span<float>) {};
+  CHECK_THROWS_WITH_AS(newton.step(flat, product, a.parameters(), memory), doctest::Contains("number of this step"),
+                       argument_error);
+  CHECK(memory.steps() == largest_count - 1);
   CHECK(a.weights()[0] == 0);
 }
 

@@ -49,14 +49,17 @@ enum class cpu_level : std::uint8_t {
 inline cpu_level supported_cpu_level() {
 #if DOVETAIL_X86_LEVELS
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    return cpu_level::avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("popcnt") &&
-      __builtin_cpu_supports("bmi"))
-    return cpu_level::avx2;
-#endif
+  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("popcnt") &&
+        __builtin_cpu_supports("bmi")))
+    return cpu_level::baseline;
+  // A virtual machine may have these without those: kernels of this level use both.
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
+             ? cpu_level::avx512
+             : cpu_level::avx2;
+#else
   return cpu_level::baseline;
+#endif
 }
 
 }  // namespace dovetail

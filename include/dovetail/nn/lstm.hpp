@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include <dovetail/nn/cells.hpp>
 #include <dovetail/nn/layer.hpp>

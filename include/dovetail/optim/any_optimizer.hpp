@@ -103,7 +103,9 @@ class any_optimizer {
   /// What the rule's steps need besides gradients.
   rule_needs chosen_needs() const { return rule_->needs; }
   /// Throws argument_error if the rule would refuse its next step.
-  void check_next_step(state const& s) const { rule_->check_next_step(s); }
+  void check_next_step(parameter_list const& parameters, state const& s, step_context const& context) const {
+    rule_->check_next_step(parameters, s, context);
+  }
   /// The learning rate of step t (from 1); of groups, that of the rest.
   float learning_rate(std::int64_t t) const { return rule_->learning_rate(t); }
 
@@ -124,7 +126,7 @@ class any_optimizer {
     virtual bool observe(parameter_list const&, state&, hessian_diagonal const&) const = 0;
     virtual std::vector<hyperparameter> hyperparameters() const = 0;
     virtual float learning_rate(std::int64_t) const = 0;
-    virtual void check_next_step(state const&) const = 0;
+    virtual void check_next_step(parameter_list const&, state const&, step_context const&) const = 0;
   };
   template <class Rule>
   struct holder final : holder_base {
@@ -162,7 +164,9 @@ class any_optimizer {
       else
         return 1;
     }
-    void check_next_step(state const& s) const override { detail::check_next_step(rule, s); }
+    void check_next_step(parameter_list const& p, state const& s, step_context const& o) const override {
+      detail::check_next_step(rule, p, s, o);
+    }
 
     Rule rule;
   };

@@ -18,6 +18,7 @@
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/shape.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/optim/curvature.hpp>
 #include <dovetail/optim/engine/engine.hpp>
 #include <dovetail/optim/engine/engine_of.hpp>
@@ -220,6 +221,28 @@ class chain {
     (std::make_index_sequence<flow::stages>{});
   }
 
+  /// Throws argument_error for what the next step would refuse beside a state that does not fit.
+  template <class T>
+  void check_next_step(basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                       step_context const& context) const {
+    check_next_step<1>({*this}, parameters, s, context);
+  }
+  template <std::size_t Groups, class T>
+  static void check_next_step(std::array<chain, Groups> const& groups, basic_parameter_list<T> const& parameters,
+                              basic_state<T> const& s, step_context const& context, bool weights_here = true) {
+    detail::check_factor("optimizer", context.gradient_factor);
+    require(std::is_same_v<T, float> || context.preconditioning.ranks <= 1,
+            "optimizer: ranks divide the work on parameters of floats, and these are doubles");
+    if constexpr (needs.layers) detail::check_observed(s.observed());
+    if constexpr (needs.loss) detail::check_loss(context);
+    std::int64_t const t = s.steps() + 1;
+    check_count(t, "optimizer: the number of this step");
+    for (auto const& g : groups) detail::check_rate(g.learning_rate(t), t);
+    require(!weights_here || !parameters.has_opaque(),
+            "optimizer: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
+            "is told where");
+  }
+
   /// One step: weights and state change, unless a gradient is not finite and the chain can see it in time.
   template <class T>
   step_result step(basic_parameter_list<T> const& parameters, basic_state<T>& s,
@@ -255,27 +278,18 @@ class chain {
                               basic_state<T>& s, Source const& source, step_context const& context,
                               Store const& store) {
     check_state(groups, parameters, s, Store::plain);
-    detail::check_factor("optimizer", context.gradient_factor);
-    require(std::is_same_v<T, float> || context.preconditioning.ranks <= 1,
-            "optimizer: ranks divide the work on parameters of floats, and these are doubles");
-    if constexpr (needs.layers) detail::check_observed(s.observed());
+    check_next_step(groups, parameters, s, context, Store::plain);
     std::int64_t const t = s.steps() + 1;
-    check_count(t, "optimizer: the number of this step");
     std::array<typename flow::kernels, Groups> kernels;
     for (std::size_t g = 0; g < Groups; ++g) {
-      detail::check_rate(groups[g].learning_rate(t), t);
       kernels[g] = groups[g].prepare(t);
       begin(kernels[g], s, std::make_index_sequence<flow::stages>{});
     }
     if constexpr (needs.loss) {
-      detail::check_loss(context);
       if (!is_finite(*context.loss))
         return {.skipped = true, .step = s.steps(), .lr = groups[0].learning_rate(t), .gradient_norm = -1};
       for (auto& k : kernels) tell(k, *context.loss);
     }
-    require(!Store::plain || !parameters.has_opaque(),
-            "optimizer: weights of this parameter list are elsewhere: step it with optim::low_precision_state, which "
-            "is told where");
     detail::engine<T, flow, Groups, Source, Store> engine(kernels, parameters, s, source, context, store);
     step_result r;
     r.lr = groups[0].learning_rate(t);

@@ -26,8 +26,9 @@
 //     multiplies gradients by gradient_factor as it reads them
 //   step(parameters, state, source, step_context const&)          gradients that are not the list's own fp32
 //   void check_state(parameters, state const&) const              throws argument_error before anything changes
-//   void check_next_step(state const&) const                      of one that holds others: throws argument_error for
-//     what they would refuse in their next step beside states
+//   void check_next_step(parameters, state const&, step_context const&) const
+//     throws argument_error, before anything changes, for what else its next step would refuse: optim::partition asks
+//     all of its rules before one of them steps
 //   static constexpr rule_needs needs{…}                          what its steps need (optim/rule_needs.hpp). One that
 //     says nothing needs gradients, and whole tensors; one that needs whole_tensors = false works on any range of
 //     elements. If it needs
@@ -68,6 +69,7 @@ concept says_needs = has_static_needs<O> && requires {
 
 namespace detail::optimizer_members {
 DOVETAIL_MEMBER_FUNCTION(check_state)
+DOVETAIL_MEMBER_FUNCTION(check_next_step)
 DOVETAIL_MEMBER_CONSTANT(division_block)
 DOVETAIL_MEMBER_CONSTANT(steps_together)
 }  // namespace detail::optimizer_members
@@ -108,6 +110,10 @@ struct optimizer_traits {
   static constexpr bool checks_states = requires(O const& o, list const& p, state_type const& s) {
     o.check_state(p, s);
   };
+  static constexpr bool checks_next_steps =
+      requires(O const& o, list const& p, state_type const& s, step_context const& x) {
+    o.check_next_step(p, s, x);
+  };
   /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
   template <class Exchange>
   static constexpr bool shares = requires(O const& o, list const& p, state_type& s, Exchange const& e) {
@@ -126,28 +132,6 @@ constexpr rule_needs needs_of(O const& o) {
 }
 
 namespace detail {
-
-/// Throws argument_error for what a rule would refuse in its next step, of rates and of layers that it was not shown:
-/// what holds several rules asks before one of them steps.
-template <class Rule, class State>
-void check_next_step(Rule const& rule, State const& s) {
-  if constexpr (requires { rule.check_next_step(s); }) {
-    rule.check_next_step(s);
-  } else if constexpr (requires { check_next_step(rule.rule(), s.base()); }) {  // in other formats
-    check_next_step(rule.rule(), s.base());
-  } else {
-    if constexpr (optimizer_traits<Rule>::needs.layers && requires { s.observed(); }) check_observed(s.observed());
-    if constexpr (requires {
-                    rule.chains();
-                    s.steps();
-                  })
-      for (auto const& c : rule.chains()) check_rate(c.learning_rate(s.steps() + 1), s.steps() + 1);
-    else if constexpr (requires { rule.stages().learning_rate(s.steps()); })
-      check_rate(rule.stages().learning_rate(s.steps() + 1), s.steps() + 1);
-    else if constexpr (requires { rule.learning_rate(s.steps()); })
-      check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
-  }
-}
 
 /// Refuses an optimizer with a member that would be left out.
 template <class O, class T = float>
@@ -192,10 +176,28 @@ struct must_be_an_optimizer {
   static constexpr bool checks = traits::checks_states || !optimizer_members::has_check_state<O>;
   DOVETAIL_REQUIRE(checks, "its check_state cannot be called as check_state(parameter_list const&, state const&) const",
                    O);
+  static constexpr bool checks_next = traits::checks_next_steps || !optimizer_members::has_check_next_step<O>;
+  DOVETAIL_REQUIRE(checks_next,
+                   "its check_next_step cannot be called as check_next_step(parameter_list const&, state const&, "
+                   "step_context const&) const",
+                   O);
   static constexpr bool holds = constants && (!traits::needs.layers || layers) && !unsaid &&
                                 (!traits::needs.curvature || curvature) &&
-                                (!traits::needs.loss || traits::takes_context) && checks;
+                                (!traits::needs.loss || traits::takes_context) && checks && checks_next;
 };
+
+/// Throws argument_error for what a rule would refuse in its next step beside a state that does not fit: what holds
+/// several rules asks before one of them steps.
+template <class Rule, class T, class State>
+void check_next_step(Rule const& rule, basic_parameter_list<T> const& p, State const& s, step_context const& context) {
+  static_assert(must_be_an_optimizer<Rule, T>::holds);
+  if constexpr (optimizer_traits<Rule, T>::checks_next_steps)
+    rule.check_next_step(p, s, context);
+  else if constexpr (requires { rule.stages().check_next_step(p, s, context); })
+    rule.stages().check_next_step(p, s, context);
+  else if constexpr (requires { rule.learning_rate(s.steps()); })
+    check_rate(rule.learning_rate(s.steps() + 1), s.steps() + 1);
+}
 
 /// A step of an optimizer that takes no context, on gradients times the factor.
 template <class O, class T, class State>

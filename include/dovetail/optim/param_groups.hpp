@@ -118,6 +118,13 @@ class param_groups {
     auto const all = chains();
     all[0].check_state(all, parameters, s);
   }
+  /// See chain::check_next_step.
+  template <class T>
+  void check_next_step(basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                       step_context const& context) const {
+    auto const all = chains();
+    all[0].check_next_step(all, parameters, s, context);
+  }
   /// group_index of every parameter.
   template <class T, class Space>
   std::vector<std::uint32_t> groups_of(basic_parameter_list<T, Space> const& parameters) const {

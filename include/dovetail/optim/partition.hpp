@@ -53,14 +53,20 @@ struct frozen {
     check_count(s.steps, "optim::frozen: its steps");
   }
   template <class T>
-  step_result step(basic_parameter_list<T> const& p, state_type& s, step_context const& = {}) const {
+  static void check_next_step(basic_parameter_list<T> const&, state_type const& s, step_context const&) {
+    check_count(s.steps + 1, "optim::frozen: the number of this step");
+  }
+  template <class T>
+  step_result step(basic_parameter_list<T> const& p, state_type& s, step_context const& context = {}) const {
     check_state(p, s);
+    check_next_step(p, s, context);
     return {.step = ++s.steps};
   }
   template <class T, detail::source_argument Source>
-  step_result step(basic_parameter_list<T> const& p, state_type& s, Source const&, step_context const& = {}) const {
+  step_result step(basic_parameter_list<T> const& p, state_type& s, Source const&,
+                   step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
-    return step(p, s);
+    return step(p, s, context);
   }
 };
 
@@ -189,7 +195,10 @@ class partition {
     static_assert(detail::must_be_a_source<Source>::holds);
     static_assert(detail::gives<T, Source>());
     source.check(parameters);
-    check(parameters, s, context);
+    check_state(parameters, s);
+    check_next_step(parameters, s, context);
+    if constexpr (std::is_same_v<Source, gradient::scaled>)  // which rules multiply with the context's
+      detail::check_factor("optim::partition", context.gradient_factor * source.factor);
     step_result all;
     each([&]<std::size_t G>() {
       auto& mine = std::get<G>(s.parts);
@@ -210,12 +219,21 @@ class partition {
   template <class T>
   void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
     s.tensors_of.check(parameters, "optim::partition: the state");
-    each([&]<std::size_t G>() { check_rule_state<G>(s); });
+    each_part(parameters, s, [](auto const& rule, auto const& list, auto const& state) {
+      detail::check_rule(rule);
+      if constexpr (requires { rule.check_state(list, state); }) rule.check_state(list, state);
+    });
   }
   /// Throws argument_error if one of the rules would refuse its next step.
   template <class T>
-  void check_next_step(basic_state<T> const& s) const {
-    each([&]<std::size_t G>() { detail::check_next_step(rule<G>(), std::get<G>(s.parts).state); });
+  void check_next_step(basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                       step_context const& context) const {
+    if constexpr (needs.loss)
+      if (needs_of(*this).loss) detail::check_loss(context);
+    detail::check_factor("optim::partition", context.gradient_factor);
+    each_part(parameters, s, [&](auto const& rule, auto const& list, auto const& state) {
+      detail::check_next_step(rule, list, state, context);
+    });
   }
 
   /// What rules keep of weights (optim/sharding.hpp).
@@ -244,12 +262,11 @@ class partition {
   /// Each rule that needs one takes in its own parameters' part.
   template <class T>
   bool observe(basic_parameter_list<T> const& parameters, basic_state<T>& s, basic_hessian_diagonal<T> const& d) const {
-    s.tensors_of.check(parameters, "optim::partition: the state");
+    check_state(parameters, s);
     DOVETAIL_REQUIRE(needs.curvature, "none of its rules wants the Hessian's diagonal", partition);
     require(d.estimate.size() == parameters.flat_size(), "optimizer: an estimate of the Hessian's diagonal has ",
             d.estimate.size(), " elements, there are ", parameters.flat_size(), " parameters");
     require(chosen_or_static().curvature, "optim::partition: none of its rules divides by the Hessian's diagonal");
-    each([&]<std::size_t G>() { check_rule_state<G>(s); });
     if (!all_finite(d.estimate)) return false;
     each([&]<std::size_t G>() {
       using traits = optimizer_traits<std::remove_cvref_t<decltype(rule<G>())>>;
@@ -342,8 +359,6 @@ class partition {
     }
     return false;
   }
-
- private:
   /// Throws argument_error for states that could not be saved: a parameter of the rest that is called as one of a group
   /// is saved, "group1.w" beside "w" of the first group.
   template <class T>
@@ -351,26 +366,24 @@ class partition {
     std::set<std::string> names;
     for (auto& t : s.tensors("")) {
       auto const [place, is_new] = names.insert(std::move(t.name));
-      require(is_new, "optim::partition: what two parameters' rules keep would be saved as '", *place,
-              "': no parameter of the rest can have the name of one of a group behind 'group1.': give it another name, "
-              "or let one group have both");
+      require(
+          is_new, "optim::partition: what two parameters' rules keep would be saved as '", *place,
+          "': no parameter of the rest can have the name of one of group i behind 'group<i>.': give it another name, "
+          "or let one group have both");
     }
   }
-  /// Throws argument_error for what a rule would refuse behind the others' steps.
-  template <class T>
-  void check(basic_parameter_list<T> const& parameters, basic_state<T> const& s, step_context const& context) const {
-    if constexpr (needs.loss)
-      if (needs_of(*this).loss) detail::check_loss(context);
-    detail::check_factor("optim::partition", context.gradient_factor);
-    check_state(parameters, s);
-    check_next_step(s);
-  }
-  template <std::size_t G, class T>
-  void check_rule_state(basic_state<T> const& s) const {
-    auto const& mine = std::get<G>(s.parts);
-    detail::check_rule(rule<G>());
-    if constexpr (requires { rule<G>().check_state(mine.list, mine.state); })
-      rule<G>().check_state(mine.list, mine.state);
+
+ private:
+  /// f(rule, its parameters, its state) for each of the rules. The state has to be made for these parameters.
+  template <class T, class F>
+  void each_part(basic_parameter_list<T> const& parameters, basic_state<T> const& s, F const& f) const {
+    each([&]<std::size_t G>() {
+      auto const& mine = std::get<G>(s.parts);
+      if (moved(parameters, mine.list, mine.index))
+        f(rule<G>(), sublist(parameters, mine.index), mine.state);
+      else
+        f(rule<G>(), mine.list, mine.state);
+    });
   }
   rule_needs chosen_or_static() const {
     rule_needs all{.whole_tensors = true};

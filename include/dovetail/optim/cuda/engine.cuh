@@ -119,6 +119,7 @@ void check_step(Optimizer const& optimizer, parameter_list const& parameters, st
   require(!flow::needs.layers || s.observed,
           "optim::cuda: this rule learns from what layers show in backward, and none was observed: call "
           "optimizer.observe(parameters, state, layer) for each layer before the step");
+  check_count(s.calls() + 1, "optim::cuda: the number of this step");
   for (auto const& c : chains) optim::detail::check_rate(c.learning_rate(s.calls() + 1), s.calls() + 1);
 }
 

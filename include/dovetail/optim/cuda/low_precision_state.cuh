@@ -52,6 +52,13 @@ class stored_state {
     device().wait();
     return h;
   }
+  /// See state::named_host.
+  optim::stored_state<Slots> named_host() const {
+    auto const list = base_.one_of_each();
+    auto full = base_.named_host();
+    full.make_blocks(list);
+    return {list, slots_, !low_.empty(), std::move(full)};
+  }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::stored_state<Slots> h) {
     require((h.low() == nullptr) == low_.empty(), "optim::cuda: the host's state has ", h.low() ? "" : "no ",

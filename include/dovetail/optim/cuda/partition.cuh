@@ -23,6 +23,7 @@ namespace dovetail::optim::cuda {
 class frozen_state {
  public:
   frozen::state_type to_host() const { return {steps}; }
+  frozen::state_type named_host() const { return {}; }
   void from_host(frozen::state_type const& h) { steps = h.steps; }
   std::int64_t steps = 0;
   dovetail::cuda::device device;
@@ -51,7 +52,9 @@ inline void refresh(frozen const&, frozen_state&) {}
 inline step_result result(frozen_state const& s) { return {.step = s.steps}; }
 namespace detail {
 template <class Source>
-void check_step(frozen const&, parameter_list const&, frozen_state const&, Source const&, step_context const&) {}
+void check_step(frozen const&, parameter_list const&, frozen_state const& s, Source const&, step_context const&) {
+  check_count(s.steps + 1, "optim::cuda: the number of this step");
+}
 }  // namespace detail
 
 /// optim::partition's state on a device. Copies own copies.
@@ -136,6 +139,9 @@ struct initial<optim::partition<Rest, Groups...>> {
       own.list = partition::sublist(parameters, own.index);
       own.state = init(optimizer.template rule<G>(), own.list, subset(source, parameters, own.index));
     });
+    typename partition::state_type names;
+    partition::each([&]<std::size_t G>() { std::get<G>(names.parts).state = std::get<G>(s.parts).state.named_host(); });
+    partition::check_names(names);
     return s;
   }
 };

@@ -155,7 +155,7 @@ class state {
   }
   /// The same state as the host's engine would have it, to be saved, compared or stepped there. Waits.
   optim::state to_host() const {
-    optim::state h = empty_host();
+    optim::state h = host_of(parameters_, [](shape const& s) { return s; });
     step_record r;
     record_.queue_download(device_, {&r, 1});
     copy_slots(h, [&](std::size_t s, std::size_t at, std::span<float> there) {
@@ -168,6 +168,15 @@ class state {
     device_.wait();
     h.set_steps(r.steps);
     return h;
+  }
+  /// What that state would be called, of one element for each tensor and array.
+  optim::state named_host() const {
+    return host_of(one_of_each(), [](shape const&) { return shape{1}; });
+  }
+  dovetail::parameter_list one_of_each() const {
+    dovetail::parameter_list list;
+    for (auto const& x : parameters_) list.add_opaque(x.name, shape{1});
+    return list;
   }
   /// Takes over a state of the host's engine for the same rule and parameters. Waits.
   void from_host(optim::state h) {
@@ -295,11 +304,12 @@ class state {
             d.index == device_.index ? ", and of another stream" : "",
             ": make it with the device and stream of init()");
   }
-  optim::state empty_host() const {
-    optim::state h(parameters_, plan_, layout_.group_of);
+  template <class List, class ShapeOf>
+  optim::state host_of(List const& parameters, ShapeOf const& shape_of) const {
+    optim::state h(parameters, plan_, layout_.group_of);
     for (std::size_t a = 0; a < arrays_.size(); ++a) {
       std::vector<named_shape> layout;
-      for (auto const& x : arrays_[a]) layout.push_back({x.name, x.shape});
+      for (auto const& x : arrays_[a]) layout.push_back({x.name, shape_of(x.shape)});
       h.set_arrays(a / parameters_.size(), a % parameters_.size(), layout);
     }
     return h;

@@ -50,7 +50,7 @@ DOVETAIL_HD constexpr void begin_stage([[maybe_unused]] kernel_of<S>& kernel, [[
 }
 
 /// What a stage's functions get of an element before its slots: the weight, the update that reaches the stage, and the
-/// gradient, for a stage that reads it.
+/// gradient, for a stage that reads it. All are constant, and so are slots, but for `advance` and `step`.
 template <class T>
 struct element_of {
   T w, u, g;
@@ -79,7 +79,7 @@ DOVETAIL_INLINE constexpr auto measure_stage(kernel_of<S> const& kernel, element
                                              [[maybe_unused]] T* slots, std::index_sequence<I...> own,
                                              std::index_sequence<G...> gradient) {
   advance_stage<S>(kernel, x, slots, own, gradient);
-  return kernel.measure(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
+  return kernel.measure(x.w, x.u, each_time<G>(x.g)..., each_time<I>(slots[I])...);
 }
 
 /// Applies one stage to the update `u`: advances its slots if `Advance`, then emits. A reducing stage had advanced
@@ -94,14 +94,14 @@ DOVETAIL_INLINE constexpr T apply_stage([[maybe_unused]] kernel_of<S> const& ker
     if constexpr (traits::passes_through)
       return x.u;
     else
-      return kernel.emit(x.w, x.u, each_time<G>(x.g)..., slots[I]..., factors[F]...);
+      return kernel.emit(x.w, x.u, each_time<G>(x.g)..., each_time<I>(slots[I])..., factors[F]...);
   } else if constexpr (traits::is_tensorwise) {
     return x.u;
   } else if constexpr (traits::evaluated_once) {
     return kernel.step(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
   } else {
     if constexpr (Advance) advance_stage<S>(kernel, x, slots, own, gradient);
-    return kernel.emit(x.w, x.u, each_time<G>(x.g)..., slots[I]...);
+    return kernel.emit(x.w, x.u, each_time<G>(x.g)..., each_time<I>(slots[I])...);
   }
 }
 

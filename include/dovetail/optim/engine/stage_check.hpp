@@ -67,11 +67,19 @@ struct any_real {
   template <std::floating_point F>
   operator F() const;
 };
+/// Each question only behind the one before it: where a parameter is a template's and the return type is deduced, to
+/// ask compiles the function with what is passed, which has to be a number then.
 template <class S>
-inline constexpr bool has_swapped_prepare = requires(S const& s) {
-  s.prepare(any_real{}, any_whole{});
+consteval bool has_swapped_prepare() {
+  if constexpr (!requires(S const& s) { s.prepare({}, 1.0f); })  // or the first parameter may be anything
+    return false;
+  else if constexpr (!requires(S const& s) { s.prepare(any_real{}, any_whole{}); })
+    return false;
+  else if constexpr (requires(S const& s) { s.prepare(any_whole{}, any_real{}); })
+    return false;
+  else
+    return true;
 }
-&&!requires(S const& s) { s.prepare(any_whole{}, any_real{}); };
 
 /// A flag of a stage that is not `static constexpr`, and so would not be seen.
 template <class S>
@@ -240,7 +248,7 @@ consteval stage_fault fault_of_stage() {
         (traits::is_reducing && !requires { requires std::same_as<decltype(S::needs), reduction const>; }))
       return needs;
     if (has_learning_rate<S> && !(traits::has_rate && (traits::takes_rate || traits::is_tensorwise))) return rate;
-    if (has_swapped_prepare<S>) return rate;
+    if (has_swapped_prepare<S>()) return rate;
     if (has_initial_value<S> && !traits::sets_initial_values) return initial_value;
     if (has_initial_scalar<S> && !(traits::sets_initial_scalars && traits::scalars)) return initial_scalar;
     if (has_check<S> && !requires(S const& s) { s.check(); }) return check;

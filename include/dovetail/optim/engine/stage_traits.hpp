@@ -89,8 +89,9 @@ inline constexpr std::size_t products<std::array<product<simd::tracer>, N>> = N;
 template <class K, std::size_t... I>
 consteval std::size_t measured(std::index_sequence<I...>) {
   if constexpr (requires(K const k, simd::tracer const t) { k.measure(t, t, (static_cast<void>(I), t)...); })
-    return products<decltype(std::declval<K const&>().measure(simd::tracer{}, simd::tracer{},
-                                                              (static_cast<void>(I), simd::tracer{})...))>;
+    return products<decltype(std::declval<K const&>().measure(
+        std::declval<simd::tracer const&>(), std::declval<simd::tracer const&>(),
+        (static_cast<void>(I), std::declval<simd::tracer const&>())...))>;
   else
     return 0;
 }

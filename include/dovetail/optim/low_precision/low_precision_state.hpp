@@ -318,8 +318,9 @@ class low_precision_state {
     return {parameters, slots_, Weights::needs_low, full_state(parameters)};
   }
 
-  /// See chain::check_state.
+  /// See chain::check_state. Weights have to be where the policy for them says.
   void check_state(parameter_list const& parameters, state_type const& s) const {
+    check(parameters);
     if constexpr (requires { rule_.chains(); }) {
       auto const all = rule_.chains();
       all[0].check_state(all, parameters, s.base(), false);
@@ -327,6 +328,15 @@ class low_precision_state {
       as_chain().template check_state<1>({as_chain()}, parameters, s.base(), false);
     }
     s.check_low(parameters, Weights::needs_low);
+  }
+  /// See chain::check_next_step.
+  void check_next_step(parameter_list const& parameters, state_type const& s, step_context const& context) const {
+    if constexpr (requires { rule_.chains(); }) {
+      auto const all = rule_.chains();
+      all[0].check_next_step(all, parameters, s.base(), context, false);
+    } else {
+      as_chain().template check_next_step<1>({as_chain()}, parameters, s.base(), context, false);
+    }
   }
 
   /// See chain::observe.
@@ -337,7 +347,6 @@ class low_precision_state {
     return rule_.unreduced_statistics(parameters, s.base());
   }
   bool observe(parameter_list const& parameters, state_type& s, hessian_diagonal const& d) const {
-    check(parameters);
     check_state(parameters, s);
     detail::packed_store<kept_slots, Weights> const store{slots_, weights_, s};
     if constexpr (requires { rule_.groups_of(parameters); })
@@ -353,7 +362,6 @@ class low_precision_state {
   step_result step(parameter_list const& parameters, state_type& s, Source const& source,
                    step_context const& context = {}) const {
     static_assert(detail::must_be_a_source<Source>::holds);
-    check(parameters);
     check_state(parameters, s);
     static_assert(Weights::in_parameters || static_cast<optim::plan const&>(Rule::plan).tensorwise == 0,
                   "optim::low_precision_state: tensorwise stages read the parameter list's weights: keep those there");

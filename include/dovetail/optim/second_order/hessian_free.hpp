@@ -129,6 +129,7 @@ struct hessian_free {
     detail::check_objective_context("hessian_free", context);
     memory.layout_.check(parameters, "hessian_free: the state");
     check_count(memory.step_, "hessian_free: the number of steps");
+    check_count(memory.step_ + 1, "hessian_free: the number of this step");
     require(is_finite(memory.damping_) && memory.damping_ >= 0 && is_finite(memory.curvature_) &&
                 is_finite(memory.first_norm_) && memory.first_norm_ >= 0,
             "hessian_free: a state whose damping is ", memory.damping_, ", curvature ", memory.curvature_,

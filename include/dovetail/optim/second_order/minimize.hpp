@@ -235,7 +235,7 @@ class minimization {
     std::swap(x_, trial_x_);
     std::swap(g_, trial_g_);
     r_.loss = loss;
-    r_.gradient_norm = std::sqrt(inner_product(g_.span(), g_.span(), context_));
+    r_.gradient_norm = norm_of(std::span<T const>(g_.span()), context_);
     ++r_.steps;
   }
 };

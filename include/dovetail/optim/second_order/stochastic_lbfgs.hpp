@@ -164,6 +164,18 @@ struct stochastic_lbfgs {
     detail::check_hyperparameters(*this);
     s.check(parameters, history);
   }
+  /// Throws argument_error for what the next step would refuse beside a state that does not fit.
+  template <class T>
+  void check_next_step(basic_parameter_list<T> const& parameters, basic_state<T> const& s,
+                       step_context const& context) const {
+    detail::check_factor("stochastic_lbfgs", context.gradient_factor);
+    require(!parameters.has_opaque(),
+            "stochastic_lbfgs: weights of this parameter list are elsewhere, and it keeps means of them: give it a "
+            "list with their memory");
+    std::int64_t const t = s.step_ + 1;
+    check_count(t, "stochastic_lbfgs: the number of this step");
+    detail::check_rate(learning_rate(t), t);
+  }
   /// The rate of step t (from 1).
   float learning_rate(std::int64_t t) const { return lr(t - 1); }
 
@@ -179,15 +191,11 @@ struct stochastic_lbfgs {
     static_assert(detail::gives<T, Source>());
     check_state(parameters, s);
     source.check(parameters);
-    detail::check_factor("stochastic_lbfgs", context.gradient_factor);
-    require(!parameters.has_opaque(),
-            "stochastic_lbfgs: weights of this parameter list are elsewhere, and it keeps means of them: give it a "
-            "list with their memory");
+    check_next_step(parameters, s, context);
     step_result r{.step = s.step_, .lr = lr(s.step_)};
-    detail::check_rate(r.lr, s.step_ + 1);
     auto const g = s.gradient_.span();
     read(parameters, source, context.gradient_factor, g);
-    double const norm = std::sqrt(detail::inner_product(g, g, context));
+    double const norm = detail::norm_of(std::span<T const>(g), context);
     if (!is_finite(norm)) {
       r.skipped = true;
       return r;
@@ -285,7 +293,7 @@ struct stochastic_lbfgs {
     double length = 1;  // of d, as a share of what is wanted
     if (s.pairs_.size() > 0) {
       s.pairs_.apply(g, 1 / s.gamma_, 1, d, context);
-      double const grown = std::sqrt(detail::inner_product(d, d, context));
+      double const grown = detail::norm_of(std::span<T const>(d), context);
       double const limit = plain * static_cast<double>(max_growth) * r.gradient_norm;
       if (!is_finite(grown))
         std::copy(g.begin(), g.end(), d.begin()), length = plain;
