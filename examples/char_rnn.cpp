@@ -291,7 +291,7 @@ void dispatch(settings& s, bool ranks_given) {
     s.ranks = world.size();
     run(s, world, world.rank());
 #else
-    throw argument_error("started by mpirun, but built without MPI: install libopenmpi-dev and libboost-mpi-dev");
+    throw argument_error("started by mpirun, but built without MPI: install libopenmpi-dev");
 #endif
   } else {
     comm::threads world(s.ranks);

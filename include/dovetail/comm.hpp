@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// Communicators that need no dependency. comm/mpi.hpp needs Boost.MPI and is included by who wants it.
+// Communicators that need no dependency. comm/mpi.hpp needs MPI and is included by who wants it.
 
 #include <dovetail/comm/async.hpp>
 #include <dovetail/comm/away.hpp>

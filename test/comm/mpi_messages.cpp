@@ -71,6 +71,7 @@ void aborted(comm::mpi& c) {
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
+  std::signal(SIGUSR1, SIG_IGN);  // MPICH's mpirun sends it to the others of a process that is killed
   std::string const way = argv[1], transport = argv[2];
   int rank = -1;
   try {

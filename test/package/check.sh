@@ -65,7 +65,7 @@ refuses() {  # component, what must be said, CMake arguments…
   echo "ok       without $component: $said"
 }
 refuses telepathy "dovetail has no component 'telepathy'" "$@"
-refuses mpi "component 'mpi' needs MPI and Boost.MPI" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
+refuses mpi "component 'mpi' needs MPI (Debian" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
 refuses io "component 'io' needs nlohmann-json" "$@" -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
 # All that is missing is said at once.
 refuses "telepathy;mpi;io" "no component 'telepathy'.*component 'mpi' needs.*component 'io' needs nlohmann-json" "$@" \

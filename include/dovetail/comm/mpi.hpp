@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <concepts>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 
-#include <boost/mpi/communicator.hpp>
-#include <boost/mpi/environment.hpp>
-
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/mpi/engine.hpp>
+#include <dovetail/comm/mpi/environment.hpp>
 
 namespace dovetail::comm {
 
@@ -32,11 +29,10 @@ class mpi : public endpoint<detail::mpi_engine> {
   /// All ranks of the job. Initializes MPI, for use by one thread at a time, if nobody has; then the last copy to go
   /// finalizes it, so that a program keeps one for as long as it communicates.
   explicit mpi(mpi_options options = {}) : endpoint(join_world(options)) {}
-  /// The ranks of the caller's communicator, which is duplicated: messages do not mix.
-  explicit mpi(boost::mpi::communicator const& c, mpi_options options = {})
-      : endpoint(join(static_cast<MPI_Comm>(c), options, nullptr)) {}
-  template <std::same_as<MPI_Comm> C>  // no conversion: a number of ranks is no communicator
-  explicit mpi(C c, mpi_options options = {}) : endpoint(join(c, options, nullptr)) {}
+  /// The ranks of the caller's communicator, an MPI_Comm or a boost::mpi::communicator, which is duplicated: messages
+  /// do not mix.
+  template <detail::mpi_communicator C>
+  explicit mpi(C const& c, mpi_options options = {}) : endpoint(join(static_cast<MPI_Comm>(c), options, nullptr)) {}
 
   /// Calls f(*this). An exception is told to the other ranks before it goes on, so that they need not wait; so is that
   /// f has returned: a rank that is still in its own run() then knows that this one does not come any more.
@@ -72,9 +68,8 @@ class mpi : public endpoint<detail::mpi_engine> {
   static detail::mpi_engine join_world(mpi_options const& options) {
     require(!detail::mpi_is_over(), "comm::mpi after MPI_Finalize: keep one comm::mpi (or your own environment) alive");
     check(options);
-    std::unique_ptr<boost::mpi::environment> environment;
-    if (!boost::mpi::environment::initialized())
-      environment = std::make_unique<boost::mpi::environment>(boost::mpi::threading::serialized, false);
+    std::unique_ptr<detail::mpi_environment> environment;
+    if (!detail::mpi_is_initialized()) environment = std::make_unique<detail::mpi_environment>();
     return join(MPI_COMM_WORLD, options, std::move(environment));
   }
   static void check(mpi_options const& options) {
@@ -85,9 +80,9 @@ class mpi : public endpoint<detail::mpi_engine> {
             " messages and ", options.mailbox.bytes, " bytes: there must be room for one message");
   }
   static detail::mpi_engine join(MPI_Comm c, mpi_options const& options,
-                                 std::unique_ptr<boost::mpi::environment> environment) {
+                                 std::unique_ptr<detail::mpi_environment> environment) {
     check(options);
-    require(boost::mpi::environment::initialized() && !detail::mpi_is_over(),
+    require(detail::mpi_is_initialized() && !detail::mpi_is_over(),
             "comm::mpi on a communicator before MPI_Init or after MPI_Finalize");
     check(c);
     auto const family = std::make_shared<detail::mpi_family>(std::move(environment), options.deadline);

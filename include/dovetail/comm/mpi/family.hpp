@@ -9,10 +9,9 @@
 #include <thread>
 #include <utility>
 
-#include <boost/mpi/environment.hpp>
-
 #include <dovetail/comm/fork_mark.hpp>
 #include <dovetail/comm/mpi/check.hpp>
+#include <dovetail/comm/mpi/environment.hpp>
 #include <dovetail/comm/mpi/peers.hpp>
 #include <dovetail/comm/mpi/wire.hpp>
 
@@ -23,7 +22,7 @@ namespace dovetail::comm::detail {
 /// makes a communicator, so that ranks may destroy them at different times and in any order.
 class mpi_family {
  public:
-  mpi_family(std::unique_ptr<boost::mpi::environment> environment, std::chrono::milliseconds deadline)
+  mpi_family(std::unique_ptr<mpi_environment> environment, std::chrono::milliseconds deadline)
       : deadline_(deadline), environment_(std::move(environment)) {}
   mpi_family(mpi_family const&) = delete;
   mpi_family& operator=(mpi_family const&) = delete;
@@ -85,7 +84,7 @@ class mpi_family {
     bool is_whole;
   };
   std::chrono::milliseconds const deadline_;
-  std::unique_ptr<boost::mpi::environment> environment_;
+  std::unique_ptr<mpi_environment> environment_;
   std::mutex mutex_;
   std::list<closing> closing_;
   bool broken_ = false;

@@ -32,7 +32,7 @@ struct notice {
     diverged,
     released,  ///< after a failure: takes no message any more
     aborted,   ///< `rank` has ended the communicator, because of `text`
-    shrinking  ///< goes on without the ranks whose bits are set in `text`
+    shrinking  ///< would go on without the ranks whose bits are set in `text`; `agreed`: all who are left say so
   };
   static constexpr int most_ranks = 8 * 352;  ///< that `text` has bits for
   notice() = default;
@@ -43,6 +43,7 @@ struct notice {
   int rank = -1;
   int waits_for = -1;
   bool asks = false;  ///< a waiting rank that hears this answers
+  bool agreed = false;
   std::uint64_t run = 0, sequence = 0, bytes = 0;
   call now{};
   recent_calls recent{};
@@ -56,6 +57,7 @@ struct peer_record {
   bool told = false;           ///< that it is gone, to who waits for messages of any
   bool released = false;       ///< has said after a failure that it takes no message any more
   bool shrinks = false;        ///< wants to go on without the ranks in `without`
+  bool agreed = false;         ///< and has heard the same from all others
   std::uint64_t returned = 0;  ///< the last run() that it has returned from
   std::string why;
   std::vector<bool> without;

@@ -174,6 +174,7 @@ class mpi_watch {
       auto& r = record(n.rank);
       if (n.kind == notice::shrinking) {
         r.shrinks = true;
+        r.agreed = n.agreed;
         r.without.assign(records_.size(), false);
         for (std::size_t i = 0; i < records_.size(); ++i)
           r.without[i] = (static_cast<unsigned char>(n.text[i / 8]) >> (i % 8)) & 1;
@@ -317,7 +318,9 @@ class mpi_watch {
     }
   }
 
-  /// The ranks that all of them go on with: each says without whom it would, until all who are left say the same.
+  /// The ranks that all of them go on with. Each says without whom it would; when it has heard the same from all who
+  /// are left it says that they agree; and it goes on when all have said so. (What a rank said first may be old: a rank
+  /// that comes late hears it, and must not take it for an answer.)
   std::vector<int> agree_on_survivors(call const& c) {
     using namespace std::chrono_literals;
     auto const n = records_.size(), me = static_cast<std::size_t>(wire->rank());
@@ -325,6 +328,7 @@ class mpi_watch {
     being_here const here(*this, c, {});
     auto heard = clock::now();
     std::vector<bool> without(n), said;
+    bool proposed = false, said_so = false;
     std::vector<clock::time_point> gone_since(n);
     for (bool first = true;; first = false) {
       if (wire->pending()) wire->progress();
@@ -345,9 +349,14 @@ class mpi_watch {
       if (without[me] || self_lost_)
         throw rank_lost(message(where(c), ": the others go on without this rank", self_lost_ ? ": " : "", why_self_),
                         wire->rank());
-      if (first || without != said) {
+      proposed = true;
+      for (std::size_t r = 0; r < n; ++r)
+        proposed = proposed && (r == me || without[r] || (records_[r].shrinks && records_[r].without == without));
+      if (first || without != said || proposed != said_so) {
         said = without;
+        said_so = proposed;
         notice word{notice::shrinking, wire->rank()};
+        word.agreed = proposed;
         for (std::size_t r = 0; r < n; ++r)
           if (without[r])
             word.text[r / 8] = static_cast<char>(static_cast<unsigned char>(word.text[r / 8]) | 1u << (r % 8));
@@ -358,11 +367,12 @@ class mpi_watch {
               continue;
             }
       }
-      bool agreed = true;
+      bool agreed = proposed;
       std::size_t late = n;
       for (std::size_t r = 0; r < n; ++r) {
         if (r == me || without[r]) continue;
-        bool const same = records_[r].shrinks && records_[r].without == without;
+        bool const proposes = records_[r].shrinks && records_[r].without == without;
+        bool const same = proposes && (records_[r].agreed || !proposed);  // who is late has to come first
         agreed = agreed && same;
         if (!same && late == n) late = r;
       }
@@ -378,7 +388,7 @@ class mpi_watch {
     }
     std::vector<int> members;
     for (std::size_t r = 0; r < n; ++r) {
-      records_[r].shrinks = false;  // it may be asked for again
+      records_[r].shrinks = records_[r].agreed = false;  // it may be asked for again
       if (!without[r]) members.push_back(static_cast<int>(r));
     }
     return members;
