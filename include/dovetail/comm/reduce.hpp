@@ -92,9 +92,9 @@ DOVETAIL_TARGET_END
 #endif
 #undef DOVETAIL_REDUCE_LEVEL
 
-/// Wider registers are for sums, which is what gradients are reduced by: of halves, which these levels have
-/// instructions for, and of floats, where a store of a whole line leaves more of them under way (for two ranks 33 us
-/// instead of 38 at 1 MB).
+/// Wider registers are for sums, which is what gradients are reduced by: of halves, which are converted to floats and
+/// back (fp16 by instructions of these levels), and of floats, where a store of a whole line leaves more of them under
+/// way (for two ranks 33 us instead of 38 at 1 MB).
 template <class T, reduction How, std::size_t Outs, std::size_t Sources>
 ordered_reduce lines_for_this_processor() {
 #if DOVETAIL_X86_LEVELS

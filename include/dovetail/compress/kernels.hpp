@@ -12,32 +12,30 @@
 // The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
 namespace dovetail::compress::kernels {
 
+#define DOVETAIL_KERNEL_LEVEL
 namespace baseline {
 using namespace simd::baseline;
-#define DOVETAIL_KERNEL_LEVEL 0
 #include <dovetail/compress/kernels.inc.hpp>
-#undef DOVETAIL_KERNEL_LEVEL
 }  // namespace baseline
 
 #if DOVETAIL_X86_LEVELS
 DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
 namespace avx2 {
 using namespace simd::avx2;
-#define DOVETAIL_KERNEL_LEVEL 1
 #include <dovetail/compress/kernels.inc.hpp>
-#undef DOVETAIL_KERNEL_LEVEL
 }  // namespace avx2
 DOVETAIL_TARGET_END
 
 DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
 namespace avx512 {
 using namespace simd::avx512;
-#define DOVETAIL_KERNEL_LEVEL 2
+#define DOVETAIL_COMPRESS_INSTRUCTION
 #include <dovetail/compress/kernels.inc.hpp>
-#undef DOVETAIL_KERNEL_LEVEL
+#undef DOVETAIL_COMPRESS_INSTRUCTION
 }  // namespace avx512
 DOVETAIL_TARGET_END
 #endif
+#undef DOVETAIL_KERNEL_LEVEL
 
 // A function that asks for the level, and no table of pointers: a program compiles the loops that it calls.
 #if DOVETAIL_X86_LEVELS

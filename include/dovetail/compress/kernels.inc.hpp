@@ -168,7 +168,7 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float const*
                                              std::size_t n, std::int32_t least, std::uint32_t first,
                                              std::uint32_t* indices, std::uint32_t* values) {
   std::size_t i = 0, count = 0;
-#if DOVETAIL_KERNEL_LEVEL == 2
+#if defined(DOVETAIL_COMPRESS_INSTRUCTION)
   u32s index;
   for (std::uint32_t j = 0; j < 16; ++j) index[j] = first + j;
   i32s const bound = i32s{} + least;

@@ -143,7 +143,7 @@ enum class stage_fault {
   needs,
   prepare,
   rate,
-  final_kernel,
+  no_kernel,
   emit_and_step,
   emit_of_slots,
   step_and_advance,
@@ -178,7 +178,7 @@ consteval stage_fault fault_of_kernel() {
   constexpr auto own = upto<traits::arguments>{};
   constexpr auto with_factors = upto<traits::arguments + traits::factors>{};
   if constexpr (!std::is_class_v<K> || std::is_final_v<K> || !std::is_default_constructible_v<K>) {
-    return stage_fault::final_kernel;
+    return stage_fault::no_kernel;
   } else {
     using enum stage_fault;
     if (has_emit<K> && has_step<K>) return emit_and_step;
@@ -286,8 +286,7 @@ struct check_stage {
   DOVETAIL_BREACH(rate,
                   "a stage with a learning rate has `float learning_rate(std::int64_t step) const`, and its prepare "
                   "is `prepare(std::int64_t step, float rate) const`");
-  DOVETAIL_BREACH(final_kernel,
-                  "what prepare returns is not a kernel: a class that is not final, with a default value");
+  DOVETAIL_BREACH(no_kernel, "what prepare returns is not a kernel: a class that is not final, with a default value");
   DOVETAIL_BREACH(emit_and_step, "the kernel has `emit` and `step`: it has one of them");
   DOVETAIL_BREACH(
       emit_of_slots,
