@@ -561,6 +561,7 @@ class mpi_watch {
     if (n.kind == notice::lost && n.rank >= 0) {
       (n.rank == wire->rank() ? self_lost_ : record(n.rank).lost) = true;
       (n.rank == wire->rank() ? why_self_ : record(n.rank).why) = n.text;
+      if (n.rank != wire->rank()) wire->forget(n.rank);
     }
     if (!broken() || (ends && !over_)) failure_ = n;
     over_ = over_ || ends;

@@ -122,8 +122,11 @@ class mpi_wire {
   /// Rank r has received a message of so many bytes.
   void received(int r, std::size_t bytes) {
     auto& u = unreceived_[static_cast<std::size_t>(r)];
+    if (u.messages == 0) return;  // of a rank that was lost meanwhile
     --u.messages, u.bytes -= bytes;
   }
+  /// Rank r is lost: what it has not received takes no room any more.
+  void forget(int r) { unreceived_[static_cast<std::size_t>(r)] = {}; }
 
   /// A notice, if one has come.
   bool read(notice& n) {
