@@ -42,7 +42,8 @@ configured() {
 
 configured demo "doctest benchmark Python3 Torch" "char_rnn" "$@" -DDOVETAIL_CUDA=OFF
 configured bench "doctest CLI11 Torch" "benchmarks bench_optim_step bench_nn_char_lstm" "$@" -DDOVETAIL_CUDA=OFF
-configured nothing "doctest benchmark MPI Boost LAPACK OpenMP nlohmann_json CLI11 Python3 Torch" all "$@" -DDOVETAIL_CUDA=OFF
+configured nothing "doctest benchmark MPI LAPACK OpenMP nlohmann_json CLI11 Python3 Torch" all "$@" -DDOVETAIL_CUDA=OFF
+configured boost "Boost Torch" "char_rnn comm_conformance" "$@" -DDOVETAIL_CUDA=OFF  # MPI alone
 # ./run aarch64: with a compiler of its own, for which nothing but the C++ library is installed.
 if command -v aarch64-linux-gnu-g++ > /dev/null 2>&1 && command -v qemu-aarch64-static > /dev/null 2>&1; then
   configured aarch64 MPI "aarch64_bits test_core_numbers test_compress_codecs test_optim_conformance test_comm_threads" \

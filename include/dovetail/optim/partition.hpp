@@ -219,9 +219,9 @@ class partition {
   template <class T>
   void check_state(basic_parameter_list<T> const& parameters, basic_state<T> const& s) const {
     s.tensors_of.check(parameters, "optim::partition: the state");
-    each_part(parameters, s, [](auto const& rule, auto const& list, auto const& state) {
+    each_part(parameters, s, [](auto const& rule, auto const& list, auto const& own) {
       detail::check_rule(rule);
-      if constexpr (requires { rule.check_state(list, state); }) rule.check_state(list, state);
+      if constexpr (requires { rule.check_state(list, own); }) rule.check_state(list, own);
     });
   }
   /// Throws argument_error if one of the rules would refuse its next step.
@@ -231,8 +231,8 @@ class partition {
     if constexpr (needs.loss)
       if (needs_of(*this).loss) detail::check_loss(context);
     detail::check_factor("optim::partition", context.gradient_factor);
-    each_part(parameters, s, [&](auto const& rule, auto const& list, auto const& state) {
-      detail::check_next_step(rule, list, state, context);
+    each_part(parameters, s, [&](auto const& rule, auto const& list, auto const& own) {
+      detail::check_next_step(rule, list, own, context);
     });
   }
 

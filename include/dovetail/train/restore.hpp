@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <map>
 #include <set>
 #include <string>
 #include <system_error>
@@ -86,14 +85,16 @@ class summed_state {
                                   "' is to be summed over ranks, but it is ", comm::name_of(t.type), ": go on with ",
                                   saved_ranks, " ranks");
         auto const at = place::of(t.name);
-        auto& values = sums_[at.whole].values;
         if (at.of_shard) continue;
+        auto* known = of(at.whole);
+        if (!known) known = &sums_.emplace_back(sum{at.whole, {}, 0});
+        auto& values = known->values;
         values.resize(std::max(values.size(), at.first + t.bytes.size() / sizeof(float)));
       }
     for (auto const& [name, piece] : saved.pieces()) add(name, piece, saved_ranks);
-    for (auto const& [whole, s] : sums_)
+    for (auto const& s : sums_)
       require<checkpoint_error>(s.elements == s.values.size() * static_cast<std::size_t>(saved_ranks),
-                                "saved state: of '", whole, "' there are ", s.elements, " elements of ", saved_ranks,
+                                "saved state: of '", s.whole, "' there are ", s.elements, " elements of ", saved_ranks,
                                 " ranks, not ", s.values.size(),
                                 " of each: it belongs to another model or codec, or buckets were cut otherwise");
   }
@@ -104,7 +105,7 @@ class summed_state {
     for (auto const& t : into) {
       if (t.kind != state_kind::summed) continue;
       auto const at = place::of(t.name);
-      auto const& values = sums_.at(at.whole).values;
+      auto const& values = of(at.whole)->values;
       for (std::size_t i = 0; i < t.bytes.size() / sizeof(float); ++i) {
         auto const x = at.beside ? 0.0f : static_cast<float>(values[at.first + i] / ranks);
         std::memcpy(t.bytes.data() + i * sizeof x, &x, sizeof x);
@@ -132,6 +133,7 @@ class summed_state {
     }
   };
   struct sum {
+    std::string whole;
     std::vector<double> values;
     std::size_t elements = 0;  ///< that ranks have, beside what stands beside them
   };
@@ -143,9 +145,9 @@ class summed_state {
     if (error != std::errc{} || end == name.data() + name.size() || *end != '.' || rank < 0 || rank >= saved_ranks)
       return;
     auto at = place::of(std::string(end + 1, name.data() + name.size()));
-    auto const found = sums_.find(at.whole);
-    if (found == sums_.end()) return;
-    auto& values = found->second.values;
+    auto* const found = of(at.whole);
+    if (!found) return;
+    auto& values = found->values;
     if (at.of_shard) at.first = shard(values.size(), static_cast<int>(saved_ranks), static_cast<int>(rank)).begin;
     std::size_t const n = piece.bytes.size() / sizeof(float);
     require<checkpoint_error>(piece.type == dtype::f32 && at.first <= values.size() && n <= values.size() - at.first,
@@ -156,11 +158,18 @@ class summed_state {
       std::memcpy(&x, piece.bytes.data() + i * sizeof x, sizeof x);
       values[at.first + i] += static_cast<double>(x);
     }
-    if (!at.beside) found->second.elements += n;
+    if (!at.beside) found->elements += n;
     names_.push_back(name);
   }
 
-  std::map<std::string, sum> sums_;
+  sum* of(std::string const& whole) {
+    for (auto& s : sums_)
+      if (s.whole == whole) return &s;
+    return nullptr;
+  }
+  sum const* of(std::string const& whole) const { return const_cast<summed_state*>(this)->of(whole); }
+
+  std::vector<sum> sums_;
   std::vector<std::string> names_;
 };
 

@@ -199,7 +199,7 @@ class thread_engine {
 
   static std::string where(call const& c, int tag) { return tag == any_tag ? message(c) : message(c, ", tag ", tag); }
   /// Throws unless messages to and from rank r go on.
-  void require_alive(int r, call const& c) {
+  DOVETAIL_COLD void require_alive(int r, call const& c) {
     if (group_->over) group_->rethrow(message(c));
     if (group_->is_lost(rank_))
       throw rank_lost(message(c, ": the others have lost this rank: ", group_->why_lost(rank_)), rank_);
@@ -208,7 +208,7 @@ class thread_engine {
   /// The oldest message that c.root, or any rank, has sent: its number of bytes is c.count or any. Within the deadline,
   /// or however long it takes. What has been sent comes before the news that its sender is gone, which comes once from
   /// each rank where any may send.
-  envelope await(call const& c, int tag, bool hurry) {
+  DOVETAIL_COLD envelope await(call const& c, int tag, bool hurry) {
     auto& mine = group_->at(rank_);
     group_->mark.check(c);
     waiting_for const w(mine, c.root);
@@ -223,10 +223,10 @@ class thread_engine {
       if (c.root >= 0) require_alive(c.root, c);
       if (gone) lost(c.root, where(c, tag), message("rank ", c.root, " has left and sent no such message"));
       if (newly >= 0) {
-        told_[static_cast<std::size_t>(newly)] = true;
+        told_[static_cast<std::size_t>(newly)] = 1;
         throw rank_lost(message(where(c, tag), ": ", group_->why_lost(newly)), newly);
       }
-      if (c.root < 0 && size() > 1 && std::count(told_.begin(), told_.end(), true) + 1 == size())
+      if (c.root < 0 && size() > 1 && std::count(told_.begin(), told_.end(), 1) + 1 == size())
         throw rank_lost(message(where(c, tag), ": all other ranks are gone"), -1);
       int const last = c.root < 0 ? rank_ : group_->behind(c.root, rank_);
       auto const until = hurry ? group_->give_up(last, since) : thread_group::clock::now() + std::chrono::hours(1);
@@ -400,7 +400,7 @@ class thread_engine {
   subject about_;
   std::vector<std::byte const*> sources_;
   std::vector<std::byte*> outs_;
-  std::vector<bool> told_;  // that a rank is gone, to who waits for any
+  std::vector<char> told_;  // that a rank is gone, to who waits for any
 };
 
 }  // namespace dovetail::comm::detail

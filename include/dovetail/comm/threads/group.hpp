@@ -159,7 +159,7 @@ struct thread_group {
   forming_groups parts;             // of splits
 
  private:
-  void fail(int rank, bool diverged, bool is_over, std::string reason) {
+  DOVETAIL_COLD void fail(int rank, bool diverged, bool is_over, std::string reason) {
     {
       std::lock_guard const lock(mutex);
       if (rank >= 0 && !diverged && !at(rank).lost) {
@@ -183,7 +183,7 @@ struct thread_group {
   std::mutex mutex;
   std::vector<std::string> lost_because;
   struct {
-    std::vector<bool> here;
+    std::vector<char> here;
     std::vector<int> members;  // once it is known
     std::shared_ptr<thread_group> made;
     std::size_t to_come = 0;
@@ -210,7 +210,7 @@ DOVETAIL_COLD inline std::pair<std::shared_ptr<thread_group>, int> thread_group:
       }
       came = true;
       shrinking.here.resize(static_cast<std::size_t>(ranks));
-      shrinking.here[self] = true;
+      shrinking.here[self] = 1;
       if (!shrinking.made) {
         for (int r = 0; r < ranks && late < 0; ++r)
           if (!shrinking.here[static_cast<std::size_t>(r)] && !is_gone(r)) late = r;
