@@ -163,4 +163,46 @@ TEST_CASE("ranks and tags that cannot be are refused") {
   CHECK_THROWS_AS(static_cast<void>(alone.wait_message()), rank_lost);
   CHECK_THROWS_AS(alone.recv(data), rank_lost);
   CHECK_FALSE(alone.probe());
+  comm::threads(1).run([](auto& c) { CHECK_THROWS_AS(static_cast<void>(c.wait_message()), rank_lost); });
+}
+
+TEST_CASE("shrink may be asked for twice at once, ends with abort, and a second loss is named") {
+  comm::threads(4, {.deadline = 30s}).run([](auto& c) {
+    for (int i = 0; i < 20; ++i) {
+      auto const a = c.shrink();
+      auto const b = c.shrink();
+      CHECK(a.size() + b.size() == 8);
+    }
+  });
+  auto const start = std::chrono::steady_clock::now();
+  std::atomic<int> ended{0};
+  comm::threads(3, {.deadline = 30s}).run([&](auto& c) {
+    if (c.rank() == 0) {
+      std::this_thread::sleep_for(50ms);
+      c.abort("no licence");
+    } else {
+      try {
+        c.shrink();
+      } catch (rank_lost const& e) {
+        ended += e.rank == 0;
+      }
+    }
+  });
+  CHECK(ended == 2);
+  CHECK(std::chrono::steady_clock::now() - start < 10s);
+  std::atomic<int> named{0};
+  CHECK_THROWS_AS(comm::threads(3, {.deadline = 200ms}).run([&](auto& c) {
+    if (c.rank() == 2) throw std::runtime_error("killed");
+    std::vector<float> v(10);
+    CHECK_THROWS_AS(c.all_reduce(std::span(v)), rank_lost);
+    if (c.rank() == 1) return std::this_thread::sleep_for(700ms);
+    std::byte b{};
+    try {
+      c.recv(std::span(&b, 1), 1);
+    } catch (rank_lost const& e) {
+      named += e.rank == 1;
+    }
+  }),
+                  std::runtime_error);
+  CHECK(named == 1);
 }

@@ -3,6 +3,7 @@
 #include <dovetail/compress.hpp>
 #include <dovetail/sync.hpp>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <mutex>
@@ -130,4 +131,43 @@ TEST_CASE("what cannot be is refused, and a lost server is named") {
   }),
                   std::runtime_error);
   CHECK(named == 1);
+}
+
+TEST_CASE("what each worker sends is decoded by itself, by codecs that add up over ranks elsewhere, too") {
+  comm::threads(4).run([](auto& c) {
+    arena a({{"a", {40}}});
+    sync::parameter_server const policy{.codec = compress::ef21{compress::identity{}}};
+    auto session = policy.join(a.parameters(), optim::sgd{.lr = 1}, c);
+    if (session.role() == sync::role::serves) {
+      CHECK(session.serve().updates == 30);
+      CHECK(session.own("").size() > 3);
+      return;
+    }
+    for (int s = 0; s < 10; ++s) {
+      session.begin();
+      for (float& g : a.gradients()) g = -static_cast<float>(c.rank());
+      session.step();
+    }
+    session.finish();
+    for (float const w : a.weights()) REQUIRE(w == 60);  // 10 times 1, 2 and 3
+  });
+}
+
+TEST_CASE("a worker that ends the communicator ends the service") {
+  std::atomic<int> named{0};
+  comm::threads(3, {.deadline = 20s}).run([&](auto& c) {
+    arena a({{"a", {4}}});
+    auto session = sync::parameter_server{}.join(a.parameters(), optim::sgd{}, c);
+    try {
+      if (c.rank() == 2) c.abort("no licence");
+      if (session.role() == sync::role::serves) session.serve();
+      for (int s = 0; s < 1000000 && c.rank() == 1; ++s) {
+        session.begin();
+        session.step();
+      }
+    } catch (rank_lost const& e) {
+      named += e.rank == 2;
+    }
+  });
+  CHECK(named == 2);
 }

@@ -119,7 +119,7 @@ class endpoint {
     count(0, data.size());
     return m;
   }
-  /// Sends `out` to rank `to`, and receives `in` from rank `from`, without waiting for each other's turn.
+  /// Sends `out` to rank `to`, which copies it, then receives `in` from rank `from`: all may call it at once.
   void sendrecv(std::span<std::byte const> out, int to, std::span<std::byte> in, int from, int tag = 0) {
     send(out, to, tag);
     recv(in, from, tag);

@@ -36,14 +36,15 @@ struct context {
   int shard = -1;  ///< of the bucket, where shards are encoded by themselves; -1: the whole bucket
   int round = 0;   ///< of a codec of several rounds
   inputs input = inputs::gradient;
-  std::size_t offset = 0;  ///< flat index of the bucket's first element
-  float rate = 0;          ///< learning rate of the step before; 0 where there was none
-  void* stream = nullptr;  ///< of a device that encodes: its cudaStream_t
+  bool first = true, last = true;  ///< of the payloads that one sum is decoded from, as they come
+  std::size_t offset = 0;          ///< flat index of the bucket's first element
+  float rate = 0;                  ///< learning rate of the step before; 0 where there was none
+  void* stream = nullptr;          ///< of a device that encodes: its cudaStream_t
 
   static constexpr int sum_of_ranks = -1;
 
-  /// Numbers that no other rank, step, round or input has. A codec that needs several numbers for one element tells
-  /// them apart by `use`, below 65536.
+  /// Numbers that no other rank (of 65,535), step, round (of 64) or input has. A codec that needs several numbers for
+  /// one element tells them apart by `use`, below 65536.
   constexpr random_numbers own_random(std::uint32_t use = 0) const {
     return numbers(use, static_cast<std::uint32_t>(rank) & 0xffffu);
   }

@@ -28,7 +28,7 @@ namespace dovetail::compress {
 /// batch, or momentum in front) if that matters.
 ///
 /// A skipped step leaves h and H as they were. With another number of ranks H stays, and each rank's h becomes H over
-/// their number.
+/// their number; in two phases, where states are of shards, another number is refused.
 ///
 /// Errors: argument_error for a state that was made for another bucket.
 ///
@@ -44,11 +44,10 @@ struct ef21 {
                    Codec);
   DOVETAIL_REQUIRE(rounds_of<Codec> == 1 && !codec_traits<Codec>::decodes_with_state,
                    "EF21 is around codecs of one round that keep nothing of what they decode", Codec);
-  static constexpr bool summable = Codec::summable;
+  static constexpr bool summable = false;  // a sum that is rounded on the wire is not what ranks know they have sent
   static constexpr bool fixed_size = Codec::fixed_size;
   static constexpr bool unbiased = false;
   static constexpr bool wants_error_feedback = false;
-  using wire_type = wire_type_of<Codec>;
 
   struct state {
     buffer<float> own;            ///< h
@@ -103,18 +102,17 @@ struct ef21 {
     s.encoded = true;
     return bytes;
   }
-  /// Of several senders rank 0's payload comes first, and brings what is known of all.
+  /// With the first payload comes what was known of all senders, with the last one the sum goes out.
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight, state& s,
                   context const& where) const {
     require(s.all.size() == out.size(), name(), ": ", out.size(), " elements meet a state made for ", s.all.size(),
             ": make one state per bucket with init");
     auto const& kernel = kernels::best();
     auto const next = s.next.span();
-    if (where.rank <= 0 || where.input == context::inputs::sum) std::copy(s.all.begin(), s.all.end(), next.begin());
+    if (where.first) std::copy(s.all.begin(), s.all.end(), next.begin());
     compress::decode_add(codec, payload, next, 1.0f, s.inner.state(), where);
     s.decoded = true;
-    bool const last = where.rank + 1 == where.ranks || where.rank < 0 || where.input == context::inputs::sum;
-    if (last) kernel.add_float(reinterpret_cast<std::byte const*>(next.data()), next.size(), weight, out.data());
+    if (where.last) kernel.add_float(reinterpret_cast<std::byte const*>(next.data()), next.size(), weight, out.data());
   }
   void commit(state& s) const {
     if (std::exchange(s.encoded, false))

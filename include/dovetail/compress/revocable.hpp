@@ -26,8 +26,8 @@ class revocable {
   /// What follows can be taken back; what came before cannot any more.
   void begin(Codec const& codec) {
     if (open_) commit(codec);
-    open_ = true;
     if constexpr (copies) before_ = now_;  // into memory that is there already, but for the first time
+    open_ = true;
   }
   void commit(Codec const& codec) {
     if constexpr (traits::takes_back)

@@ -21,24 +21,21 @@
 // The only place that looks at the members of codecs: what synchronizers, tables and other codecs ask of one beyond the
 // least (dovetail::codec of concepts.hpp), with defaults for those who say nothing:
 //
-//   static constexpr bool contraction = false           E|decode(encode(x)) - x|² <= (1 - d)|x|² for a d > 0: what
-//   error
+//   static constexpr bool contraction = false           E|decode(encode(x)) - x|² <= (1 - d)|x|², d > 0: what error
 //                                                       feedback needs, or what it keeps grows without bound
 //   static constexpr int rounds = 1                     exchanges of one bucket; more than one needs a summable codec,
 //     an encode with the context, which says the round, and absorb(payload, state, context const&) between two rounds
 //   using wire_type = void                              element of a summable codec's payload, which needs one
-//   init(bucket, context const&)                        where the state depends on rank and ranks; default:
-//   init(bucket) encode(bucket, state, out, context const&)          the context says step, rank, place and random
-//   numbers; the
+//   init(bucket, context const&)                        where the state depends on the ranks; default: init(bucket)
+//   encode(bucket, state, out, context const&)          the context says step, rank, place and random numbers; the
 //                                                       step is then saved with the session; default: without
 //   std::size_t wire_size(bucket) const                 of a codec that needs the shapes; default: wire_size(n)
 //   std::size_t wire_size(bucket, int round) const      of one of several rounds; default: wire_size(bucket)
 //   name() const                                        for messages and tables: converts to std::string; "codec"
 //   decode_add(payload, out, weight, context const&)    the context of the encode that wrote the payload, or
 //     decode_add(payload, out, weight, state&, context const&)   which may also change the receiver's state
-//   commit(state&), rollback(state&)                    both or neither: the step that encode and decode_add were of
-//   was
-//                                                       made, or was not, and the state becomes what it was before;
+//   commit(state&), rollback(state&)                    both or neither: the step of encode and decode_add was made,
+//                                                       or was not, and the state becomes what it was before;
 //                                                       what is encoded again after neither counts as committed;
 //                                                       default: a copy of the state is kept
 //   std::size_t encode_with_residual(bucket, std::span<float> residual, std::span<float> next, state&, out) const

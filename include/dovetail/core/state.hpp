@@ -91,8 +91,9 @@ enum class state_kind : std::uint8_t {
   own
 };
 
-/// A writable view of one named piece of state. A state (of an optimizer, a codec, a synchronizer) lists its
-/// pieces with `tensors(prefix)`; saving reads through the views, loading writes through them.
+/// A writable view of one named piece of state. It holds until the next step: states may change places. A state (of an
+/// optimizer, a codec, a synchronizer) lists its pieces with `tensors(prefix)`; saving reads through the views, loading
+/// writes through them.
 struct named_tensor {
   std::string name;
   dovetail::dtype type;

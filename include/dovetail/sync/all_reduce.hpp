@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <span>
@@ -236,6 +237,7 @@ class all_reduce_session {
     return all;
   }
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
+    take_back();
     std::vector<named_tensor> all;
     for (std::size_t i = 0; i < buckets_.size(); ++i)
       for (auto& t : buckets_[i].exchange.tensors(prefix + "bucket" + std::to_string(i) + "."))
@@ -261,6 +263,15 @@ class all_reduce_session {
     comm::ticket done{};
   };
 
+  /// Of a step that was not finished codecs keep nothing: what is listed is that of the last one, and may be replaced.
+  DOVETAIL_COLD void take_back() {
+    for (std::size_t i = 0; i < launched_; ++i) try {
+        buckets_[i].done.wait();
+      } catch (std::exception const&) {
+        continue;  // begin() says it
+      }
+    for (auto& b : buckets_) b.exchange.rollback();
+  }
   /// Codecs keep what they have of a step that was made, and of another one nothing.
   optim::step_result settled(optim::step_result const& r) {
     ++steps_;

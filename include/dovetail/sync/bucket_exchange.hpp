@@ -162,10 +162,12 @@ class bucket_exchange {
   void decode(std::span<std::byte const> payload, std::span<float> out, piece& p, compress::context const& where) {
     compress::decode_add(codec_, payload, out, 1.f, p.state.state(), where);
   }
-  /// The context of what `sender` has encoded of the same piece.
-  static compress::context of(piece const& p, int sender) {
+  /// The context of what `sender` has encoded of the same piece, one of all ranks or the sum of all.
+  compress::context of(piece const& p, int sender) const {
     auto where = p.where;
     where.rank = sender;
+    where.first = sender <= 0;
+    where.last = sender < 0 || sender + 1 == ranks_;
     return where;
   }
   static void clear(std::span<float> values) {
@@ -223,6 +225,7 @@ class bucket_exchange {
       auto const& shard = pieces_[static_cast<std::size_t>(r)];
       auto where = of(shard, r);
       where.input = compress::context::inputs::sum;
+      where.first = where.last = true;
       decode(payload(r, shard), values.subspan(shard.at.begin, shard.at.size()), pieces_[sum_of(r)], where);
     }
   }
@@ -265,6 +268,7 @@ class bucket_exchange<compress::after<First, Then>> {
   template <communicator C>
   void run(C& c, std::span<float> values, compress::context const& when = {}) {
     step_ = when.step;
+    codec_.is_first(step_) ? then_.commit() : first_.commit();  // of an earlier step
     codec_.is_first(step_) ? first_.run(c, values, when) : then_.run(c, values, when);
   }
   void commit() {

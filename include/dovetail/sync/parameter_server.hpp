@@ -145,7 +145,8 @@ class parameter_server_session {
     if (role() == sync::role::serves) {
       auto const& own = parts_[static_cast<std::size_t>(comm.rank())];
       replica_.emplace(served_, opt);
-      for (int w = 0; w < workers(); ++w) own_states_.push_back(state_of(own, w));
+      int const states = traits::decodes_with_state ? workers() : 1;
+      for (int w = 0; w < states; ++w) own_states_.push_back(state_of(own, w));
     } else {
       for (auto& p : parts_) p.state.emplace(state_of(p, worker()));
     }
@@ -168,20 +169,23 @@ class parameter_server_session {
     double stale = 0;
     std::vector<state_of_worker> now(static_cast<std::size_t>(workers()), state_of_worker::trains);
     auto const all_done = [&] { return std::count(now.begin(), now.end(), state_of_worker::trains) == 0; };
-    while (!all_done()) {
+    auto const away = comm_->away();  // a worker that waits for an answer waits for this one's own code
+    for (int thrown = comm_->rank(); !all_done();) {
       try {
-        serve_one(now, report, stale);
+        comm_->wait_message();
       } catch (rank_lost const& e) {
         if (e.rank < 0) break;  // nobody is left
+        // The news of a rank comes once. What is thrown again, or of this rank itself, is the end of the communicator.
+        if (e.rank == thrown || e.rank == comm_->rank()) throw;
+        thrown = e.rank;
         lose(e, now, report);
+        continue;
       }
+      thrown = comm_->rank();
+      serve_one(now, report, stale);
     }
     for (int w = 0; w < workers(); ++w)
-      if (now[static_cast<std::size_t>(w)] == state_of_worker::finished) try {
-          send_weights(policy_.servers + w);
-        } catch (rank_lost const& e) {
-          lose(e, now, report);
-        }
+      if (now[static_cast<std::size_t>(w)] == state_of_worker::finished) answer(policy_.servers + w, now, report);
     report.mean_stale = report.updates > 0 ? stale / static_cast<double>(report.updates) : 0;
     return report;
   }
@@ -232,12 +236,24 @@ class parameter_server_session {
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const&) { return {}; }
-  /// A server's: its optimizer's state. A worker's: what codecs keep.
+  /// A server's: its optimizer's state, and what codecs keep of workers. A worker's: what codecs keep, and its counts.
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
-    if (role() == sync::role::serves) return replica_->state().tensors(prefix + "optimizer.");
     std::vector<named_tensor> all;
-    for (std::size_t s = 0; s < parts_.size(); ++s)
-      for (auto& t : parts_[s].state->state().tensors(message(prefix, "server", s, '.'))) all.push_back(std::move(t));
+    auto const add = [&](std::vector<named_tensor> list) {
+      for (auto& t : list) all.push_back(std::move(t));
+    };
+    if (role() == sync::role::serves) {
+      add(replica_->state().tensors(prefix + "optimizer."));
+      for (std::size_t w = 0; traits::decodes_with_state && w < own_states_.size(); ++w)
+        add(own_states_[w].state().tensors(message(prefix, "worker", w, '.')));
+      all.push_back(make_named_count(prefix + "updates", version_));
+    } else {
+      for (std::size_t s = 0; s < parts_.size(); ++s)
+        add(parts_[s].state->state().tensors(message(prefix, "server", s, '.')));
+      all.push_back(make_named_count(prefix + "steps", steps_));
+      all.push_back(make_named_count(prefix + "pushes", pushes_));
+    }
+    for (auto& t : all) t.kind = state_kind::own;
     return all;
   }
   void record(trace* to) { trace_ = to; }
@@ -276,14 +292,23 @@ class parameter_server_session {
     report.lost.push_back({e.rank, e.what()});
   }
   void serve_one(std::vector<state_of_worker>& now, service_report& report, double& stale) {
-    auto const m = comm_->wait_message();
+    auto const m = *comm_->probe();
     comm_->recv(message_, m.from, m.tag);
     int const w = m.from - policy_.servers;
     require<input_error>(w >= 0 && m.tag >= push_tag && m.tag <= done, "sync::parameter_server: a message of rank ",
                          m.from, " with tag ", m.tag, ", which no worker sends");
     if (m.tag == done) now[static_cast<std::size_t>(w)] = state_of_worker::finished;
-    if (m.tag == fetch_tag) send_weights(m.from);
+    if (m.tag == fetch_tag) answer(m.from, now, report);
     if (m.tag == push_tag) apply(w, report, stale);
+  }
+  /// A worker that is lost needs no answer.
+  void answer(int to, std::vector<state_of_worker>& now, service_report& report) {
+    try {
+      send_weights(to);
+    } catch (rank_lost const& e) {
+      if (e.rank != to) throw;
+      lose(e, now, report);
+    }
   }
   void apply(int w, service_report& report, double& stale) {
     auto& part = parts_[static_cast<std::size_t>(comm_->rank())];
@@ -298,23 +323,21 @@ class parameter_server_session {
     head h;
     std::memcpy(&h, message_.data(), sizeof h);
     std::fill(gradient.begin(), gradient.end(), 0.0f);
-    auto& state = own_states_[static_cast<std::size_t>(w)];
+    auto& state = own_states_[traits::decodes_with_state ? static_cast<std::size_t>(w) : 0];
     state.begin(policy_.codec);
     compress::decode_add(policy_.codec, std::span<std::byte const>(message_).subspan(sizeof h), gradient, 1.f,
                          state.state(), where(part.at, w, h.step, h.rate));
+    state.commit(policy_.codec);  // as the worker has, whatever becomes of the gradient
     if (!all_finite(std::span<float const>(gradient))) {
-      state.rollback(policy_.codec);
       ++report.skipped;
       return;
     }
     copy_from_flat(gradient, served_, &parameter::gradient);
     auto const r = replica_->step({.loss = h.loss}, trace_, comm_->rank());
     if (r.skipped) {
-      state.rollback(policy_.codec);
       ++report.skipped;
       return;
     }
-    state.commit(policy_.codec);
     rate_ = r.lr;
     ++report.updates;
     report.most_stale = std::max(report.most_stale, version_ - h.version);
@@ -358,6 +381,7 @@ class parameter_server_session {
     }
   }
   void push() {
+    collected_ = 0;
     versions_.resize(parts_.size());
     for (std::size_t s = 0; s < parts_.size(); ++s) {
       auto& part = parts_[s];
@@ -373,7 +397,6 @@ class parameter_server_session {
       part.state->commit(policy_.codec);
     }
     ++pushes_;
-    collected_ = 0;
     loss_ = 0;
   }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <string>
 #include <system_error>
@@ -87,16 +88,23 @@ class summed_state {
         auto const at = place::of(t.name);
         if (at.of_shard) continue;
         auto* known = of(at.whole);
-        if (!known) known = &sums_.emplace_back(sum{at.whole, {}, 0});
+        if (!known) known = &sums_.emplace_back(sum{at.whole, {}, {}, 0, 0});
         auto& values = known->values;
         values.resize(std::max(values.size(), at.first + t.bytes.size() / sizeof(float)));
       }
+    for (auto& s : sums_) s.covered.resize(s.values.size());
     for (auto const& [name, piece] : saved.pieces()) add(name, piece, saved_ranks);
     for (auto const& s : sums_)
       require<checkpoint_error>(s.elements == s.values.size() * static_cast<std::size_t>(saved_ranks),
                                 "saved state: of '", s.whole, "' there are ", s.elements, " elements of ", saved_ranks,
                                 " ranks, not ", s.values.size(),
                                 " of each: it belongs to another model or codec, or buckets were cut otherwise");
+    for (auto const& s : sums_) {
+      bool const all =
+          std::all_of(s.covered.begin(), s.covered.end(), [&](std::int64_t n) { return n == saved_ranks; });
+      require<checkpoint_error>(all && (s.of_shards == 0 || s.of_shards == saved_ranks), "saved state: of '", s.whole,
+                                "' ranks do not have each element once: it is damaged, or belongs to another model");
+    }
   }
   /// Of saved pieces, those that it has taken in.
   std::vector<std::string> const& names() const { return names_; }
@@ -107,7 +115,9 @@ class summed_state {
       auto const at = place::of(t.name);
       auto const& values = of(at.whole)->values;
       for (std::size_t i = 0; i < t.bytes.size() / sizeof(float); ++i) {
-        auto const x = at.beside ? 0.0f : static_cast<float>(values[at.first + i] / ranks);
+        constexpr double most = std::numeric_limits<float>::max();
+        double const share = std::clamp(values[at.first + i] / ranks, -most, most);
+        auto const x = at.beside ? 0.0f : static_cast<float>(share);
         std::memcpy(t.bytes.data() + i * sizeof x, &x, sizeof x);
       }
     }
@@ -135,7 +145,9 @@ class summed_state {
   struct sum {
     std::string whole;
     std::vector<double> values;
-    std::size_t elements = 0;  ///< that ranks have, beside what stands beside them
+    std::vector<std::int64_t> covered;  ///< how many ranks have each element
+    std::size_t elements = 0;           ///< that ranks have, beside what stands beside them
+    std::int64_t of_shards = 0;         ///< ranks that have a shard of something beside
   };
 
   DOVETAIL_COLD void add(std::string const& name, io::saved_state::piece const& piece, std::int64_t saved_ranks) {
@@ -158,6 +170,9 @@ class summed_state {
       std::memcpy(&x, piece.bytes.data() + i * sizeof x, sizeof x);
       values[at.first + i] += static_cast<double>(x);
     }
+    if (!at.beside)
+      for (std::size_t i = 0; i < n; ++i) ++found->covered[at.first + i];
+    found->of_shards += at.of_shard;
     if (!at.beside) found->elements += n;
     names_.push_back(name);
   }

@@ -29,11 +29,12 @@ class mpi_family {
   /// Waits for the others to leave what this rank has left, up to the deadline. What is not ended then is not freed.
   ~mpi_family() {
     auto const start = mpi_clock::now();
-    while (!broken_ && !off_limits() && !mpi_is_over()) {
+    while (!off_limits() && !mpi_is_over()) {
       tend();
       auto const waited = mpi_clock::now() - start;
-      // MPI_Finalize waits for everybody, and without noticing that somebody dies: who is to call it waits here.
-      if (closing_.empty() || (waited > deadline_ && !environment_)) break;
+      // MPI_Finalize waits for everybody, and without noticing that somebody dies: who is to call it waits here. After
+      // a failure nobody is to; what is left by then are the parts of those who went on.
+      if (closing_.empty() || (waited > deadline_ && (broken_ || !environment_))) break;
       if (waited > std::chrono::milliseconds(1))
         std::this_thread::sleep_for(std::min<mpi_clock::duration>(waited / 16, std::chrono::milliseconds(1)));
     }

@@ -216,7 +216,11 @@ class mpi_job {
     return e;
   }
   std::vector<int> lost_ranks() {
-    watch_.read_notices();
+    if (!family_->off_limits() && !mpi_is_over()) try {
+        watch_.read_notices();
+      } catch (comm_error const&) {
+        static_cast<void>(0);  // as far as it is known
+      }
     std::vector<int> all;
     for (int r = 0; r < size(); ++r)
       if (r != rank() && watch_.is_gone(r)) all.push_back(r);
@@ -241,8 +245,7 @@ class mpi_job {
       static_cast<void>(MPI_Group_free(&all));
       static_cast<void>(MPI_Group_free(&rest));
       MPI_Comm const messages = mpi_duplicate(part, options.deadline, look);
-      auto const peers_there = peers().part(members);
-      made = std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, messages), options, family_, &peers_there);
+      made = of_part(part, messages, members);
     });
     return made;
   }
@@ -270,14 +273,7 @@ class mpi_job {
           });
       MPI_Comm const messages =
           mpi_duplicate(part, options.deadline, [&] { std::for_each(members.begin(), members.end(), look_at); });
-      auto const peers_there = peers().part(members);
-      try {
-        made = std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, messages), options, family_, &peers_there);
-      } catch (comm_error const& e) {  // whose number is that in the part
-        if (e.rank < 0) throw rank_lost(e.what(), -1);
-        int const r = members[static_cast<std::size_t>(e.rank)];
-        throw rank_lost(message("rank ", r, ", rank ", e.rank, " of the part: ", e.what()), r);
-      }
+      made = of_part(part, messages, members);
     });
     return made;
   }
@@ -286,6 +282,16 @@ class mpi_job {
   comm::traffic traffic;
 
  private:
+  std::shared_ptr<mpi_job> of_part(MPI_Comm part, MPI_Comm messages, std::vector<int> const& members) {
+    auto const peers_there = peers().part(members);
+    try {
+      return std::make_shared<mpi_job>(std::make_unique<mpi_wire>(part, messages), options, family_, &peers_there);
+    } catch (comm_error const& e) {  // whose number is that in the part
+      if (e.rank < 0) throw rank_lost(e.what(), -1);
+      int const r = members[static_cast<std::size_t>(e.rank)];
+      throw rank_lost(message("rank ", r, ", rank ", e.rank, " of the part: ", e.what()), r);
+    }
+  }
   /// Runs f; what MPI itself reports becomes a failure of the communicator, of which the others hear.
   template <class F>
   void guarded(call const& c, F f) {
@@ -324,8 +330,14 @@ class mpi_job {
     });
   }
   void take(messages_here::iterator m) {
-    watch_.acknowledge(m->from, sizeof(std::uint64_t) + m->data.size());
+    int const from = m->from;
+    std::size_t const bytes = sizeof(std::uint64_t) + m->data.size();
     pulled_.erase(m);
+    try {
+      watch_.acknowledge(from, bytes);
+    } catch (comm_error const&) {
+      return;  // its sender cannot be told any more
+    }
   }
   /// A message that has been pulled out, or that can be.
   std::optional<envelope> find(call const& c, int tag) {
@@ -345,13 +357,23 @@ class mpi_job {
         watch_.said_farewell(status.MPI_SOURCE);
         continue;
       }
+      // What a rank sends behind a message that was not received to its end cannot be told apart any more.
+      cut_.resize(static_cast<std::size_t>(size()));
+      auto& cut = cut_[static_cast<std::size_t>(status.MPI_SOURCE)];
+      if (cut) continue;
       std::uint64_t total = 0;
       std::memcpy(&total, first_.data(), std::min(sizeof total, first_.size()));
-      std::vector<std::byte> data(total);
-      std::size_t const have = first_.size() - sizeof total;
-      if (have != 0) std::memcpy(data.data(), first_.data() + sizeof total, have);
-      if (have < total) receive(from, status.MPI_TAG, data.data() + have, total - have);
-      pulled_.push_back({status.MPI_SOURCE, status.MPI_TAG, std::move(data)});
+      std::size_t const have = first_.size() - std::min(sizeof total, first_.size());
+      if (first_.size() < sizeof total || have > total)
+        watch_.diverged(status.MPI_SOURCE, c,
+                        message("a message of ", first_.size(), " bytes says that it has ", total));
+      incoming_.resize(total);  // a member: MPI may still write there when this fails
+      if (have != 0) std::memcpy(incoming_.data(), first_.data() + sizeof total, have);
+      cut = have < total;
+      if (have < total) receive(from, status.MPI_TAG, incoming_.data() + have, total - have);
+      cut = false;
+      pulled_.push_back({status.MPI_SOURCE, status.MPI_TAG, std::move(incoming_)});
+      incoming_.clear();
     }
   }
   std::size_t first_piece() const { return std::min<std::size_t>(options.largest_message, 65536); }
@@ -424,6 +446,7 @@ class mpi_job {
     if (unfinished_) {  // MPI knows where they lie
       static_cast<void>(new std::vector<mpi_flow>(std::move(flows_)));
       static_cast<void>(new std::vector<std::byte>(std::move(first_)));
+      static_cast<void>(new std::vector<std::byte>(std::move(incoming_)));
     }
     flows_.clear();
   }
@@ -465,6 +488,8 @@ class mpi_job {
   std::vector<mpi_flow> flows_;
   std::vector<std::byte> first_;
   messages_here pulled_;
+  std::vector<std::byte> incoming_;
+  std::vector<char> cut_;  // of ranks: a message of theirs was not received to its end
   bool unfinished_ = false;
 
  public:

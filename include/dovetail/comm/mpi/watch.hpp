@@ -196,7 +196,7 @@ class mpi_watch {
   /// Tells r that its message has been received.
   void acknowledge(int r, std::size_t bytes) {
     if (r == wire->rank()) return wire->received(r, bytes);
-    if (record(r).left) return;
+    if (record(r).left || record(r).lost) return;
     notice n{notice::received, wire->rank()};
     n.bytes = bytes;
     wire->post(r, n);
@@ -287,7 +287,10 @@ class mpi_watch {
       read_notices();
       if (done()) return;
       if (over_ || self_lost_) go_on(c);
+      if (wire->size() == 1 || c.root == wire->rank())
+        throw rank_lost(message(where(c), ": this rank has sent itself no such message"), wire->rank());
       auto const now = clock::now();
+      if (c.root >= 0 && of(c.root).away) came_back_ = now;
       if (now >= next_look) {
         next_look = now + (suspect < 0 ? 10ms : 1ms);
         family_.tend();
@@ -308,10 +311,11 @@ class mpi_watch {
           throw rank_lost(message(where(c), ": ", why), gone);
         }
       }
-      if (now - std::max(start, came_back_) > at_most)
-        throw rank_lost(message(where(c), ": nobody sent anything for ", deadline_.count(),
-                                " ms, the deadline (mpi_options::deadline can be raised)"),
-                        -1);
+      if (now - std::max(start, came_back_) > at_most) {
+        auto const late = message(deadline_.count(), " ms, the deadline (mpi_options::deadline can be raised)");
+        if (c.root >= 0) lost(c.root, c, message("rank ", c.root, " sent nothing for ", late));
+        throw rank_lost(message(where(c), ": nobody sent anything for ", late), -1);
+      }
       auto const idle = now - start;
       if (idle > 100us || peers.crowded())
         std::this_thread::sleep_for(std::clamp<clock::duration>(idle / 16, 20us, 1ms));

@@ -36,6 +36,7 @@ class mpi_wire {
     mpi_check(MPI_Comm_size(c, &size_), "MPI_Comm_size");
     for (auto& f : farewells_) f.resize(static_cast<std::size_t>(size_));
     unreceived_.resize(static_cast<std::size_t>(size_));
+    forgotten_.resize(static_cast<std::size_t>(size_));
   }
   mpi_wire(mpi_wire const&) = delete;
   mpi_wire& operator=(mpi_wire const&) = delete;
@@ -82,8 +83,14 @@ class mpi_wire {
     auto at = posted_.begin();
     for (int looked = 0; at != posted_.end() && looked < 64; ++looked) {
       int done = 0;
-      mpi_check(MPI_Testall(static_cast<int>(at->requests.size()), at->requests.data(), &done, MPI_STATUSES_IGNORE),
-                "sending", at->to);
+      int const code =
+          MPI_Testall(static_cast<int>(at->requests.size()), at->requests.data(), &done, MPI_STATUSES_IGNORE);
+      if (code != MPI_SUCCESS && forgotten_[static_cast<std::size_t>(at->to)]) {
+        static_cast<void>(at->data.release());  // of a rank that is lost: MPI cannot send it, nor take it back
+        done = 1;
+      } else {
+        mpi_check(code, "sending", at->to);
+      }
       if (!done) {
         ++at;
         continue;
@@ -126,7 +133,10 @@ class mpi_wire {
     --u.messages, u.bytes -= bytes;
   }
   /// Rank r is lost: what it has not received takes no room any more.
-  void forget(int r) { unreceived_[static_cast<std::size_t>(r)] = {}; }
+  void forget(int r) {
+    unreceived_[static_cast<std::size_t>(r)] = {};
+    forgotten_[static_cast<std::size_t>(r)] = 1;
+  }
 
   /// A notice, if one has come.
   bool read(notice& n) {
@@ -209,7 +219,7 @@ class mpi_wire {
       if (!there) return;
       notice n;
       if (l == collective && d.tag == notice_tag && d.bytes == sizeof n) std::memcpy(&n, d.data.get(), sizeof n);
-      failed_ = failed_ || n.kind == notice::lost || n.kind == notice::diverged;
+      failed_ = failed_ || n.kind == notice::lost || n.kind == notice::diverged || n.kind == notice::aborted;
       if (l == collective ? n.kind == notice::left : d.bytes == 0) said_farewell(l, d.from);
       d.data.reset();
     }
@@ -220,6 +230,7 @@ class mpi_wire {
   bool failed_ = false;
   std::list<posting> posted_;
   std::vector<backlog> unreceived_;
+  std::vector<char> forgotten_;
   std::size_t long_ = 0, notices_ = 0;
   std::array<std::vector<bool>, 2> farewells_;
   std::array<drained, 2> drains_;

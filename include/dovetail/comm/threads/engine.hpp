@@ -162,9 +162,10 @@ class thread_engine {
   envelope wait_message(call const& c, int tag) { return await(c, tag, false); }
   std::optional<envelope> probe(call const& c, int tag) {
     group_->mark.check(c);
-    auto const m = group_->at(rank_).mail.find(c.root, tag);
-    if (!m && c.root >= 0) require_alive(c.root, c);
-    if (!m && group_->over) group_->rethrow(where(c, tag));
+    bool const over = group_->over, dead = c.root >= 0 && (group_->is_lost(c.root) || group_->is_lost(rank_));
+    auto const m = group_->at(rank_).mail.find(c.root, tag);  // what was sent before comes first
+    if (!m && over) group_->rethrow(where(c, tag));
+    if (!m && dead) require_alive(c.root, c);
     return m;
   }
 
@@ -217,11 +218,14 @@ class thread_engine {
       // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
       auto const before = mine.mail_signal.load();
       bool const gone = c.root >= 0 && (group_->at(c.root).arrived.load() & thread_group::left) != 0;
+      bool const over = group_->over, dead = c.root >= 0 && (group_->is_lost(c.root) || group_->is_lost(rank_));
       int const newly = c.root < 0 ? newly_gone() : -1;
       if (auto const m = mine.mail.find(c.root, tag)) return *m;
-      if (group_->over) group_->rethrow(where(c, tag));
-      if (c.root >= 0) require_alive(c.root, c);
-      if (gone) lost(c.root, where(c, tag), message("rank ", c.root, " has left and sent no such message"));
+      if (over) group_->rethrow(where(c, tag));
+      if (dead) require_alive(c.root, c);
+      if (gone) gone_silent(c.root, where(c, tag), message("rank ", c.root, " has left and sent no such message"));
+      if (!hurry && (size() == 1 || c.root == rank_))
+        throw rank_lost(message(where(c, tag), ": this rank has sent itself no such message"), rank_);
       if (newly >= 0) {
         told_[static_cast<std::size_t>(newly)] = 1;
         throw rank_lost(message(where(c, tag), ": ", group_->why_lost(newly)), newly);
@@ -239,8 +243,14 @@ class thread_engine {
       int const blamed = group_->behind(c.root, rank_);  // may have changed meanwhile
       if (thread_group::clock::now() < group_->give_up(blamed, since)) continue;
       std::string const between = blamed == c.root ? "" : message(", for which rank ", c.root, " waits,");
-      lost(blamed, where(c, tag), message("rank ", blamed, between, " sent nothing for ", late()));
+      gone_silent(blamed, where(c, tag), message("rank ", blamed, between, " sent nothing for ", late()));
     }
+  }
+  /// As lost(), of a message: another rank may have been lost before, which is no reason here.
+  [[noreturn]] DOVETAIL_COLD void gone_silent(int r, std::string const& where, std::string const& reason) {
+    group_->fail(r, false, reason);
+    if (group_->over) group_->rethrow(where);
+    throw rank_lost(message(where, ": ", reason), r);
   }
   /// A rank that is gone and of which await has not said so yet, or -1.
   int newly_gone() {
@@ -261,10 +271,10 @@ class thread_engine {
     auto const since = thread_group::clock::now();
     while (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) {
       require_alive(c.root, c);
-      if ((to.arrived.load() & thread_group::left) != 0) lost(c.root, message(c), full() + ", and has left");
+      if ((to.arrived.load() & thread_group::left) != 0) gone_silent(c.root, message(c), full() + ", and has left");
       int const blamed = group_->behind(c.root, rank_);
       if (thread_group::clock::now() >= group_->give_up(blamed, since))
-        lost(blamed, message(c), message(full(), " for ", late()));
+        gone_silent(blamed, message(c), message(full(), " for ", late()));
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }

@@ -204,9 +204,22 @@ DOVETAIL_COLD inline std::pair<std::shared_ptr<thread_group>, int> thread_group:
     int late = -1;
     {
       std::unique_lock lock(mutex);
-      if (!came && (at(rank).lost || shrinking.made)) {
+      if (over) {
         lock.unlock();
-        lost_itself();
+        rethrow(where);
+      }
+      if (!came) {
+        bool const known = shrinking.made != nullptr;
+        bool const member = known && shrinking.here[self] != 0;
+        if (at(rank).lost || (known && !member)) {
+          lock.unlock();
+          lost_itself();
+        }
+        if (member) {  // asked for again, before the others have what was made for the first time
+          lock.unlock();
+          std::this_thread::sleep_for(std::chrono::microseconds(200));
+          continue;
+        }
       }
       came = true;
       shrinking.here.resize(static_cast<std::size_t>(ranks));
@@ -215,10 +228,12 @@ DOVETAIL_COLD inline std::pair<std::shared_ptr<thread_group>, int> thread_group:
         for (int r = 0; r < ranks && late < 0; ++r)
           if (!shrinking.here[static_cast<std::size_t>(r)] && !is_gone(r)) late = r;
         if (late < 0) {
+          std::vector<int> members;
           for (int r = 0; r < ranks; ++r)
-            if (shrinking.here[static_cast<std::size_t>(r)]) shrinking.members.push_back(r);
-          shrinking.to_come = shrinking.members.size();
-          shrinking.made = std::make_shared<thread_group>(static_cast<int>(shrinking.to_come), options);
+            if (shrinking.here[static_cast<std::size_t>(r)]) members.push_back(r);
+          shrinking.made = std::make_shared<thread_group>(static_cast<int>(members.size()), options);
+          shrinking.to_come = members.size();
+          shrinking.members = std::move(members);
         }
       }
       if (shrinking.made) {
