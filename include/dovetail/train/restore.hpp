@@ -115,7 +115,7 @@ class summed_state {
       auto const at = place::of(t.name);
       auto const& values = of(at.whole)->values;
       for (std::size_t i = 0; i < t.bytes.size() / sizeof(float); ++i) {
-        constexpr double most = std::numeric_limits<float>::max();
+        constexpr auto most = static_cast<double>(std::numeric_limits<float>::max());
         double const share = std::clamp(values[at.first + i] / ranks, -most, most);
         auto const x = at.beside ? 0.0f : static_cast<float>(share);
         std::memcpy(t.bytes.data() + i * sizeof x, &x, sizeof x);
