@@ -143,6 +143,7 @@ class thread_engine {
   void send(call const& c, std::byte const* data, int tag) {
     group_->mark.check(c);
     auto& to = group_->at(c.root);
+    group_->at(rank_).gave_up_on = -1;
     require_alive(c.root, c);
     if (!to.mail.put(rank_, tag, {data, c.count}, group_->options.mailbox)) put_when_there_is_room(c, data, tag);
     to.mail_signal.add(thread_group::one_phase);
@@ -213,6 +214,7 @@ class thread_engine {
     auto& mine = group_->at(rank_);
     group_->mark.check(c);
     waiting_for const w(mine, c.root);
+    mine.gave_up_on = -1;
     auto const since = thread_group::clock::now();
     for (;;) {
       // The order matters: what is sent, or goes wrong, after this load changes the word and ends the wait.
@@ -222,7 +224,10 @@ class thread_engine {
       int const newly = c.root < 0 ? newly_gone() : -1;
       if (auto const m = mine.mail.find(c.root, tag)) return *m;
       if (over) group_->rethrow(where(c, tag));
-      if (dead) require_alive(c.root, c);
+      if (dead) {
+        mine.gave_up_on = c.root;
+        require_alive(c.root, c);
+      }
       if (gone) gone_silent(c.root, where(c, tag), message("rank ", c.root, " has left and sent no such message"));
       if (!hurry && (size() == 1 || c.root == rank_))
         throw rank_lost(message(where(c, tag), ": this rank has sent itself no such message"), rank_);
@@ -248,7 +253,13 @@ class thread_engine {
   }
   /// As lost(), of a message: another rank may have been lost before, which is no reason here.
   [[noreturn]] DOVETAIL_COLD void gone_silent(int r, std::string const& where, std::string const& reason) {
+    // It may have given up on a rank that it waited for, and come no more because of that.
+    if (int const x = group_->at(r).gave_up_on; x >= 0 && x != rank_ && group_->is_lost(x)) {
+      group_->at(rank_).gave_up_on = x;
+      throw rank_lost(message(where, ": rank ", r, " waited for rank ", x, ": ", group_->why_lost(x)), x);
+    }
     group_->fail(r, false, reason);
+    group_->at(rank_).gave_up_on = r;
     if (group_->over) group_->rethrow(where);
     throw rank_lost(message(where, ": ", reason), r);
   }

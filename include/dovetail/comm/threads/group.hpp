@@ -77,6 +77,7 @@ struct thread_group {
     alignas(128) posting posts[2];
     alignas(128) std::atomic<int> reading{0};  // this rank is at work on its peers' arrays
     std::atomic<int> waits_for{-1};            // the rank that this one is waiting for
+    std::atomic<int> gave_up_on{-1};           // the lost rank that its last wait for a message ended with
     std::atomic<int> away{0};                  // guards that are alive
     std::atomic<clock::rep> came_back{0};      // when the last of them went
     std::atomic<bool> lost{false};             // known to come no more; why: lost_because
