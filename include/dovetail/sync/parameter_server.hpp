@@ -171,8 +171,9 @@ class parameter_server_session {
     auto const all_done = [&] { return std::count(now.begin(), now.end(), state_of_worker::trains) == 0; };
     auto const away = comm_->away();  // a worker that waits for an answer waits for this one's own code
     for (int thrown = comm_->rank(); !all_done();) {
+      comm::envelope next;
       try {
-        comm_->wait_message();
+        next = comm_->wait_message();
       } catch (rank_lost const& e) {
         if (e.rank < 0) break;  // nobody is left
         // The news of a rank comes once. What is thrown again, or of this rank itself, is the end of the communicator.
@@ -182,7 +183,7 @@ class parameter_server_session {
         continue;
       }
       thrown = comm_->rank();
-      serve_one(now, report, stale);
+      serve_one(next, now, report, stale);
     }
     for (int w = 0; w < workers(); ++w)
       if (now[static_cast<std::size_t>(w)] == state_of_worker::finished) answer(policy_.servers + w, now, report);
@@ -291,8 +292,7 @@ class parameter_server_session {
     now[static_cast<std::size_t>(w)] = state_of_worker::lost;
     report.lost.push_back({e.rank, e.what()});
   }
-  void serve_one(std::vector<state_of_worker>& now, service_report& report, double& stale) {
-    auto const m = *comm_->probe();
+  void serve_one(comm::envelope const& m, std::vector<state_of_worker>& now, service_report& report, double& stale) {
     comm_->recv(message_, m.from, m.tag);
     int const w = m.from - policy_.servers;
     require<input_error>(w >= 0 && m.tag >= push_tag && m.tag <= done, "sync::parameter_server: a message of rank ",

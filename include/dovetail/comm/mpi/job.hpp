@@ -24,6 +24,7 @@
 #include <dovetail/comm/mpi/family.hpp>
 #include <dovetail/comm/mpi/flow.hpp>
 #include <dovetail/comm/mpi/options.hpp>
+#include <dovetail/comm/mpi/survivors.hpp>
 #include <dovetail/comm/mpi/watch.hpp>
 #include <dovetail/comm/shm/shared_seats.hpp>
 #include <dovetail/core/error.hpp>
@@ -177,7 +178,7 @@ class mpi_job {
       }
       std::uint64_t total = 0;
       std::memcpy(&total, first_.data(), std::min(sizeof total, first_.size()));
-      if (total != c.count)
+      if (total != c.count || first_.size() < sizeof total || first_.size() - sizeof total > total)
         watch_.diverged(c.root, c, message("the message with tag ", tag, " has ", total, " bytes, not ", c.count));
       std::size_t const have = first_.size() - sizeof total;
       if (have != 0) std::memcpy(data, first_.data() + sizeof total, have);
