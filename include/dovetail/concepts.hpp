@@ -16,7 +16,7 @@
 //   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
-//   communicator  comm/communicator_traits.hpp  about, allow_other_thread
+//   communicator  comm/communicator_traits.hpp  about, allow_other_thread, has_spare_core
 //   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, independent
 //   dataset       data/dataset.hpp              identity
 //   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
@@ -122,6 +122,7 @@ concept codec = std::copyable<C> && requires(C const c, std::size_t n) {
 ///   about(comm::subject const&)     of what the next operations are, so that ranks that are not in the same step
 ///                                   notice
 ///   allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
+///   has_spare_core()                whether a thread beside those that compute finds a core: comm::async has one then
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
                                 std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,

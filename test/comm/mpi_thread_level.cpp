@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   {
     dovetail::comm::mpi world(MPI_COMM_WORLD);
     try {
-      dovetail::comm::async owner(world);
+      dovetail::comm::async owner(world, dovetail::comm::progress::thread);
     } catch (dovetail::argument_error const& e) {
       refused = std::string(e.what()).find("MPI_Init_thread with MPI_THREAD_SERIALIZED") != std::string::npos;
       std::printf("%s\n", e.what());

@@ -274,7 +274,7 @@ TEST_CASE("who gives up blames the rank that all wait for, not the one in betwee
 
 TEST_CASE("a process that is forked after ranks were started gets one clear error") {
   comm::threads{2}.run([](communicator_type& c) {
-    comm::async owner(c);
+    comm::async owner(c, comm::progress::thread);
     owner.barrier().wait();
     if (c.rank() == 0) {
       auto const before = owner.barrier();
@@ -294,7 +294,8 @@ TEST_CASE("a process that is forked after ranks were started gets one clear erro
         fails([&] { c.all_reduce(std::span(v)); });
         fails([&] { c.recv(std::as_writable_bytes(std::span(v)), 1); });
 #if !defined(__SANITIZE_THREAD__)  // which starts no threads in the child of a process that had some
-        auto* const another = new comm::async<comm::self>{comm::self{}};  // ranks may be started after the fork
+        auto* const another =
+            new comm::async<comm::self>{comm::self{}, comm::progress::thread};  // ranks may be started after the fork
         another->barrier().wait();
         delete another;
 #endif

@@ -69,9 +69,12 @@ bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
 
 TEST_CASE("replicas hold the same bits, whatever the codec and the number of ranks") {
   for (int ranks : {1, 2, 3, 4}) {
-    auto const check = [&](auto const& sync) {
+    auto const check = [&](auto sync) {
+      sync.progress = comm::progress::thread;
       auto const w = train(sync, ranks, 5);
       for (auto const& other : w) CHECK(same_bits(other, w.front()));
+      sync.progress = comm::progress::caller;
+      CHECK(same_bits(train(sync, ranks, 5).back(), w.front()));
     };
     check(sync::all_reduce{});
     check(sync::all_reduce{compress::bf16{}});
@@ -138,24 +141,27 @@ TEST_CASE("gradients of a step without predictions have no scale") {
 }
 TEST_CASE("a gradient that is not finite on one rank makes all ranks skip the step and leaves everything as it was") {
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    auto const check = [&](auto const& sync) {
-      comm::threads(3).run([&](auto& c) {
-        auto a = test::odd_arena();
-        test::fill(a.weights(), 0, 1000);
-        auto session = sync.join(a.parameters(), optim::adamw{.lr = 0.01f}, c);
-        test::fill(a.gradients(), c.rank(), 0);
-        session.step();
-        std::vector<float> const before(a.weights().begin(), a.weights().end());
-        test::fill(a.gradients(), c.rank(), 1);
-        if (c.rank() == 1) a.gradients()[700] = bad;
-        auto const r = session.step();
-        CHECK(r.skipped);
-        CHECK(r.step == 1);
-        CHECK(same_bits(before, {a.weights().begin(), a.weights().end()}));
-        test::fill(a.gradients(), c.rank(), 2);
-        CHECK(session.step().step == 2);  // and the next one is a step like any other
-        for (float w : a.weights()) REQUIRE(std::isfinite(w));
-      });
+    auto const check = [&](auto sync) {
+      for (auto const by : {comm::progress::thread, comm::progress::caller}) {
+        sync.progress = by;
+        comm::threads(3).run([&](auto& c) {
+          auto a = test::odd_arena();
+          test::fill(a.weights(), 0, 1000);
+          auto session = sync.join(a.parameters(), optim::adamw{.lr = 0.01f}, c);
+          test::fill(a.gradients(), c.rank(), 0);
+          session.step();
+          std::vector<float> const before(a.weights().begin(), a.weights().end());
+          test::fill(a.gradients(), c.rank(), 1);
+          if (c.rank() == 1) a.gradients()[700] = bad;
+          auto const r = session.step();
+          CHECK(r.skipped);
+          CHECK(r.step == 1);
+          CHECK(same_bits(before, {a.weights().begin(), a.weights().end()}));
+          test::fill(a.gradients(), c.rank(), 2);
+          CHECK(session.step().step == 2);  // and the next one is a step like any other
+          for (float w : a.weights()) REQUIRE(std::isfinite(w));
+        });
+      }
     };
     check(sync::all_reduce{});
     check(sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.02f}}});
@@ -165,11 +171,12 @@ TEST_CASE("a gradient that is not finite on one rank makes all ranks skip the st
 }
 
 TEST_CASE("a step that all ranks abandon after some buckets leaves no trace in the next one") {
-  auto const weights_after = [](bool abandon) {
+  auto const weights_after = [](bool abandon, comm::progress by) {
     std::vector<float> result;
     comm::threads(2).run([&](auto& c) {
       auto a = test::odd_arena();
-      auto session = sync::all_reduce{.bucket_bytes = 500}.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
+      sync::all_reduce const sync{.bucket_bytes = 500, .progress = by};
+      auto session = sync.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
       if (abandon) {
         session.begin();
         test::fill(a.gradients(), c.rank(), 7);
@@ -183,29 +190,33 @@ TEST_CASE("a step that all ranks abandon after some buckets leaves no trace in t
     });
     return result;
   };
-  CHECK(weights_after(true) == weights_after(false));
+  for (auto const by : {comm::progress::thread, comm::progress::caller})
+    CHECK(weights_after(true, by) == weights_after(false, by));
 }
 
 TEST_CASE("a rank that throws between buckets is named by the others, and the root cause is what run throws") {
-  std::mutex mutex;
-  std::vector<int> blamed;
-  CHECK_THROWS_WITH_AS(comm::threads(3).run([&](auto& c) {
-    auto a = test::odd_arena();
-    auto session = sync::all_reduce{.bucket_bytes = 500}.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
-    try {
-      for (int s = 0; s < 3; ++s) {
-        session.ready(600);
-        if (s == 1 && c.rank() == 2) throw std::runtime_error("the disk of rank 2 is full");
-        session.step();
+  for (auto const by : {comm::progress::thread, comm::progress::caller}) {
+    std::mutex mutex;
+    std::vector<int> blamed;
+    CHECK_THROWS_WITH_AS(comm::threads(3).run([&](auto& c) {
+      auto a = test::odd_arena();
+      sync::all_reduce const sync{.bucket_bytes = 500, .progress = by};
+      auto session = sync.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
+      try {
+        for (int s = 0; s < 3; ++s) {
+          session.ready(600);
+          if (s == 1 && c.rank() == 2) throw std::runtime_error("the disk of rank 2 is full");
+          session.step();
+        }
+      } catch (rank_lost const& e) {
+        std::lock_guard const lock(mutex);
+        blamed.push_back(e.rank);
+        throw;
       }
-    } catch (rank_lost const& e) {
-      std::lock_guard const lock(mutex);
-      blamed.push_back(e.rank);
-      throw;
-    }
-  }),
-                       "the disk of rank 2 is full", std::runtime_error);
-  CHECK(blamed == std::vector<int>{2, 2});
+    }),
+                         "the disk of rank 2 is full", std::runtime_error);
+    CHECK(blamed == std::vector<int>{2, 2});
+  }
 }
 
 TEST_CASE("a rule that needs the loss gets that of all ranks, from each rank's share") {

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -22,6 +23,11 @@
 
 namespace dovetail::comm {
 
+/// Who executes what is submitted to comm::async: a thread of its own, or the caller, when it asks for a ticket;
+/// automatic: a thread where the communicator finds a core for it (`has_spare_core`), or does not say. Ranks need not
+/// be alike.
+enum class progress : std::uint8_t { automatic, thread, caller };
+
 /// The promise of an operation submitted to comm::async: a cheap handle, copies mean the same operation.
 class ticket {
  public:
@@ -31,13 +37,15 @@ class ticket {
   void wait() const {
     if (!state_) return;
     if (state_->mark) state_->mark->check("comm::ticket");
+    if (state_->executor) state_->executor->work_until(*state_);
     std::unique_lock lock(state_->mutex);
     state_->changed.wait(lock, [&] { return state_->done; });
     if (state_->error) std::rethrow_exception(state_->error);
   }
-  /// Whether wait() would return, or throw, at once.
+  /// Whether wait() would return, or throw, at once. Where the caller makes progress it is made here: then it is true.
   bool ready() const {
     if (!state_) return true;
+    if (state_->executor) state_->executor->work_until(*state_);
     std::lock_guard const lock(state_->mutex);
     return state_->done;
   }
@@ -45,15 +53,25 @@ class ticket {
  private:
   template <class C>
   friend class async;
+  struct state;
+  /// Of operations that the caller executes.
+  struct caller_side {
+    virtual void work_until(state const& done) = 0;
+
+   protected:
+    ~caller_side() = default;
+  };
   struct state {
     std::mutex mutex;
     std::condition_variable changed;
     bool done = false;
     std::exception_ptr error;
+    caller_side* executor = nullptr;  // until it is done, where there is no thread
     std::shared_ptr<detail::fork_mark const> mark;
     void finish(std::exception_ptr e) {
       std::lock_guard const lock(mutex);
       done = true;
+      executor = nullptr;
       error = std::move(e);
       changed.notify_all();
     }
@@ -67,18 +85,24 @@ class ticket {
 /// Arrays must stay alive and untouched until their ticket is done. When an operation throws, its ticket and all later
 /// ones throw the same. The destructor waits for what was submitted, or, when it runs because of an exception, drops
 /// what has not begun. Submission is for one thread: the order is what the ranks must have in common.
+///
+/// Where ranks have all cores at work, a thread takes from the ranks what it gives: then there is none, and the
+/// submitter executes what it has submitted when it asks for a ticket (`progress`), which is for this thread alone.
 template <class C>
-class async {
+class async final : ticket::caller_side {
   static_assert(detail::must_be_a_communicator<C>::holds);
 
  public:
-  explicit async(C& communicator) : comm_(&communicator) { start(); }
-  explicit async(C&& communicator) : owned_(std::move(communicator)), comm_(&*owned_) { start(); }
+  explicit async(C& communicator, progress by = progress::automatic) : comm_(&communicator) { start(by); }
+  explicit async(C&& communicator, progress by = progress::automatic)
+      : owned_(std::move(communicator)), comm_(&*owned_) {
+    start(by);
+  }
   async(async const&) = delete;
   async& operator=(async const&) = delete;
   ~async() {
     if (mark_->forked()) {  // the owner thread is the parent process's: there is nobody to wait for, or to wake
-      owner_.detach();
+      if (owner_.joinable()) owner_.detach();
       static_cast<void>(wake_.release());
       return;
     }
@@ -91,9 +115,16 @@ class async {
       }
       closing_ = true;
     }
+    if (!owner_.joinable()) {
+      std::unique_lock lock(mutex_);
+      while (first_) execute(lock);
+      return;
+    }
     wake_->notify_one();
     owner_.join();
   }
+  /// Whether a thread of its own executes what is submitted.
+  bool has_thread() const { return owner_.joinable(); }
 
   int rank() const { return rank_; }
   int size() const { return size_; }
@@ -109,6 +140,7 @@ class async {
     mark_->check("comm::async");
     auto const submitted = std::make_shared<work<F>>(std::move(f));
     submitted->mark = mark_;
+    if (!owner_.joinable()) submitted->executor = this;
     {
       std::lock_guard const lock(mutex_);
       if (error_) {
@@ -162,9 +194,12 @@ class async {
   /// As of the communicator, from behind what was submitted before: see endpoint::away. Must not outlive this object.
   away_guard away() {
     auto const held = std::make_shared<away_guard>();
-    submit([held](C& c) { *held = c.away(); });
+    auto const begun = submit([held](C& c) { *held = c.away(); });
+    if (!owner_.joinable()) begun.ready();  // the others must hear of it now
     return away_guard([this, held] {
-      if (!mark_->forked()) submit([held](C&) { *held = away_guard(); });
+      if (mark_->forked()) return;
+      auto const over = submit([held](C&) { *held = away_guard(); });
+      if (!owner_.joinable()) over.ready();
     });
   }
 
@@ -183,11 +218,17 @@ class async {
     std::optional<F> f;
   };
 
-  void start() {
-    if constexpr (communicator_traits<C>::asks_for_threads) comm_->allow_other_thread();
+  void start(progress by) {
     rank_ = comm_->rank();
     size_ = comm_->size();
     traffic_ = comm_->traffic();
+    if (by == progress::automatic) {
+      by = progress::thread;
+      if constexpr (communicator_traits<C>::knows_cores)
+        if (!comm_->has_spare_core()) by = progress::caller;
+    }
+    if (by == progress::caller) return;
+    if constexpr (communicator_traits<C>::asks_for_threads) comm_->allow_other_thread();
     owner_ = std::thread([this] { serve(); });
   }
   void serve() {
@@ -195,24 +236,31 @@ class async {
     for (;;) {
       wake_->wait(lock, [&] { return closing_ || first_; });
       if (!first_) return;
-      auto const now = take();
-      lock.unlock();
-      std::exception_ptr failed;
-      try {
-        now->run(*comm_);
-      } catch (...) {
-        failed = std::current_exception();
-      }
-      now->release();
-      auto const moved = comm_->traffic();
-      lock.lock();
-      traffic_ = moved;
-      if (failed) {
-        error_ = failed;
-        drop(error_);
-      }
-      now->finish(failed);
+      execute(lock);
     }
+  }
+  void work_until(ticket::state const& done) override {
+    std::unique_lock lock(mutex_);
+    while (first_ && !done.done) execute(lock);  // nobody else writes `done`
+  }
+  void execute(std::unique_lock<std::mutex>& lock) {
+    auto const now = take();
+    lock.unlock();
+    std::exception_ptr failed;
+    try {
+      now->run(*comm_);
+    } catch (...) {
+      failed = std::current_exception();
+    }
+    now->release();
+    auto const moved = comm_->traffic();
+    lock.lock();
+    traffic_ = moved;
+    if (failed) {
+      error_ = failed;
+      drop(error_);
+    }
+    now->finish(failed);
   }
   std::shared_ptr<job> take() {
     auto j = std::move(first_);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <concepts>
+
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
@@ -10,18 +12,24 @@
 //                                   notice; comm::subject{} means of nothing
 //   allow_other_thread()            comm::async calls it before another thread uses the communicator; throws if none
 //   may
+//   has_spare_core()                whether a thread beside one that computes on each rank finds a core; comm::async
+//                                   has none where it does not
 
 namespace dovetail::comm {
 
 namespace detail::communicator_members {
 DOVETAIL_MEMBER(about)
 DOVETAIL_MEMBER(allow_other_thread)
+DOVETAIL_MEMBER(has_spare_core)
 }  // namespace detail::communicator_members
 
 template <class C>
 struct communicator_traits {
   static constexpr bool has_about = requires(C & c, subject const& s) { c.about(s); };
   static constexpr bool asks_for_threads = requires(C & c) { c.allow_other_thread(); };
+  static constexpr bool knows_cores = requires(C const& c) {
+    { c.has_spare_core() } -> std::convertible_to<bool>;
+  };
 };
 
 namespace detail {
@@ -41,9 +49,16 @@ struct must_be_a_communicator {
     else
       return !communicator_members::has_allow_other_thread<C>;
   }();
+  static constexpr bool cores = [] {
+    if constexpr (communicator_traits<C>::knows_cores)
+      return true;
+    else
+      return !communicator_members::has_has_spare_core<C>;
+  }();
   DOVETAIL_REQUIRE(about, "the communicator's `about` cannot be called as `about(comm::subject const&)`", C);
   DOVETAIL_REQUIRE(threads, "the communicator's `allow_other_thread` cannot be called as `allow_other_thread()`", C);
-  static constexpr bool holds = about && threads;
+  DOVETAIL_REQUIRE(cores, "the communicator's `has_spare_core` cannot be called as `bool has_spare_core() const`", C);
+  static constexpr bool holds = about && threads && cores;
 };
 
 }  // namespace detail

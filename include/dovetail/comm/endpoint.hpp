@@ -28,6 +28,8 @@ class endpoint {
 
   int rank() const { return engine_.rank(); }
   int size() const { return engine_.size(); }
+  /// Whether a thread beside one that computes on each rank finds a core of its own. Asks the system.
+  bool has_spare_core() const { return engine_.has_spare_core(); }
   /// What this rank has moved so far; operations that failed are not counted.
   comm::traffic traffic() const { return engine_.traffic(); }
 

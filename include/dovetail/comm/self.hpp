@@ -13,6 +13,7 @@
 #include <dovetail/comm/endpoint.hpp>
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/threads/mailbox.hpp>
+#include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm {
 
@@ -22,6 +23,7 @@ class self_engine {
  public:
   int rank() const { return 0; }
   int size() const { return 1; }
+  bool has_spare_core() const { return usable_cores() > 1; }
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
   subject& about() { return about_; }

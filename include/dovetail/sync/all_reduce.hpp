@@ -43,8 +43,9 @@ template <optimizer Optimizer, communicator Communicator, codec Codec, class Exc
 class all_reduce_session;
 
 /// Synchronous data parallelism: gradients are summed over all ranks after every backward pass, then every rank takes
-/// the same step, so replicas stay bitwise equal. Buckets are exchanged by one owner thread per rank while backward
-/// still computes earlier layers (wait-free backpropagation, Poseidon; tensor fusion as in Horovod and PyTorch DDP).
+/// the same step, so replicas stay bitwise equal. Where there are more cores than ranks, buckets are exchanged by one
+/// owner thread per rank while backward still computes earlier layers (wait-free backpropagation, Poseidon; tensor
+/// fusion as in Horovod and PyTorch DDP).
 ///
 ///     sync::all_reduce{}                                                            // dense
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
@@ -71,6 +72,7 @@ struct all_reduce {
   bool measure_noise = false;           ///< squared norms before and after the exchange, for optim::noise_scale
   bool check_equal = false;             ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
   std::uint64_t seed = 0;               ///< of codecs that round or choose at random; the same on all ranks
+  comm::progress progress{};            ///< who exchanges: where ranks have all cores at work, step() itself
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
@@ -138,7 +140,7 @@ class all_reduce_session {
       auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, comm.size());
       buckets_.push_back({{policy.codec, plan, parameters, part, values, comm.size(), rank_}});
     }
-    owner_.emplace(comm);
+    owner_.emplace(comm, policy.progress);
   }
   all_reduce_session(all_reduce_session const&) = delete;
   all_reduce_session& operator=(all_reduce_session const&) = delete;

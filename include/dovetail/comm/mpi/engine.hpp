@@ -31,6 +31,7 @@ class mpi_engine {
 
   int rank() const { return job_->rank(); }
   int size() const { return job_->size(); }
+  bool has_spare_core() const { return job_->peers().spare_core(); }
   comm::traffic& traffic() { return job_->traffic; }
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }

@@ -96,6 +96,7 @@ class mpi_peers {
     // A quota is of the whole group of processes: take each rank's as if it were the host's.
     if (me.cores < CPU_COUNT(&me.mask)) cores = std::min(cores, static_cast<int>(me.cores));
     crowded_ = sharing > cores;
+    spare_core_ = sharing < cores;
   }
   /// The same of some of the ranks; how busy the host is stays known.
   mpi_peers part(std::vector<int> const& ranks) const {
@@ -122,11 +123,13 @@ class mpi_peers {
   int ranks_here() const { return ranks_here_; }
   /// Whether ranks of this host, of whatever communicator, must share cores: who waits should sleep then.
   bool crowded() const { return crowded_; }
+  /// Whether they leave a core.
+  bool spare_core() const { return spare_core_; }
 
  private:
   std::vector<mpi_identity> peers_;
   int ranks_here_ = 0;
-  bool one_host_ = true, crowded_ = false;
+  bool one_host_ = true, crowded_ = false, spare_core_ = false;
 };
 
 }  // namespace dovetail::comm::detail

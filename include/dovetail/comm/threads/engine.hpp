@@ -21,6 +21,7 @@
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/threads/group.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -53,6 +54,7 @@ class thread_engine {
 
   int rank() const { return rank_; }
   int size() const { return group_->ranks; }
+  bool has_spare_core() const { return usable_cores() > group_->ranks; }
   comm::traffic& traffic() { return traffic_; }
   comm::traffic const& traffic() const { return traffic_; }
   subject& about() { return about_; }
