@@ -7,6 +7,7 @@
 #include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/local_sgd.hpp>
 #include <dovetail/sync/session_traits.hpp>
+#include <dovetail/sync/one_bit_adam.hpp>
 #include <dovetail/sync/parameter_server.hpp>
 #include <dovetail/sync/role.hpp>
 #include <dovetail/sync/shard.hpp>

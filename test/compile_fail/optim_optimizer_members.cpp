@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What an optimizer says of itself is a constant, and its members can be called.
-// mistakes: 5
+// mistakes: 7
 // first error 1 gcc: `static constexpr bool steps_together`.*rule
 // first error 1 clang: rule.*`static constexpr bool steps_together`
 // first error 2 gcc: its `needs` is not `static constexpr optim::rule_needs.*rule
@@ -11,6 +11,12 @@
 // first error 4 clang: rule.*check_state\(parameter_list const&, state const&\) const
 // first error 5 gcc: check_next_step\(parameter_list const&, state const&, step_context const&\) const.*rule
 // first error 5 clang: rule.*check_next_step\(parameter_list const&, state const&, step_context const&\) const
+// first error 6 gcc: contribute\(parameter_list const&, state const&, std::size_t first, .*rule
+// first error 6 clang: rule.*contribute\(parameter_list const&, state const&, std::size_t first, 
+// first error 7 gcc: has contribute, and its step does not take the context.*rule
+// first error 7 clang: rule.*has contribute, and its step does not take the context
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +42,10 @@ struct rule {
   void check_state(state const&) const {}
 #elif FAIL == 5
   void check_next_step(state const&) const {}
+#elif FAIL == 6
+  void contribute(parameter_list const&, state const&, std::span<float>, int) const {}
+#elif FAIL == 7
+  void contribute(parameter_list const&, state const&, std::size_t, std::span<float>, int) const {}
 #endif
   state init(parameter_list const&) const { return {}; }
   optim::step_result step(parameter_list const&, state&) const { return {}; }

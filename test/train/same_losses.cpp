@@ -9,15 +9,17 @@
 #include <dovetail/comm/mpi.hpp>
 #endif
 
+
 #include "small.hpp"
 
 using namespace dovetail;
 
 namespace {
 
-template <class Net, class Sync, class World, class Data>
-void print_losses(char const* what, Sync const& sync, World& world, Data const& data, bool speaks) {
-  train::trainer trainer{test::initialized<Net>(), nn::softmax_cross_entropy{}, optim::lamb{.lr = 0.02f}, sync, world};
+template <class Net, class Sync, class World, class Data, class Optimizer = optim::lamb>
+void print_losses(char const* what, Sync const& sync, World& world, Data const& data, bool speaks,
+                  Optimizer const& opt = {.lr = 0.02f}) {
+  train::trainer trainer{test::initialized<Net>(), nn::softmax_cross_entropy{}, opt, sync, world};
   auto const report = trainer.fit(data, {.batch = 4, .steps = 12});
   auto const sums = trainer.evaluate(data, 5);
   if (!speaks) return;
@@ -38,6 +40,11 @@ void run(World& world, bool speaks) {
       test::text(), speaks);
   print_losses<test::text_net>("changes", sync::all_reduce{compress::ef21{compress::sign{.block = 64}}}, world,
                                test::text(), speaks);
+  sync::one_bit_adam const momentum{.lr = 0.01f, .warmup_steps = 4};
+  print_losses<test::text_net>(
+      "momentum",
+      sync::all_reduce{compress::after{4, compress::identity{}, compress::error_feedback{compress::sign{}}}}, world,
+      test::text(), speaks, momentum);
   print_losses<test::images_net>("apart", sync::local_sgd{}, world, test::images(), speaks);
   print_losses<test::text_net>("every5", sync::local_sgd{.every = 5}, world, test::text(), speaks);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -29,6 +30,10 @@
 //   void check_next_step(parameters, state const&, step_context const&) const
 //     throws argument_error, before anything changes, for what else its next step would refuse: optim::partition asks
 //     all of its rules before one of them steps
+//   void contribute(parameters, state const&, std::size_t first, std::span<float> gradients, int ranks) const
+//     ranks are to agree on something else than the gradient, such as an average of it (sync/one_bit_adam.hpp): makes
+//     of a rank's gradients of the flat range that begins at `first` what is added up in their stead. Changes no state.
+//     Its step then gets the sums, and step_context::contributed; without that it gets gradients
 //   static constexpr rule_needs needs{…}                          what its steps need (optim/rule_needs.hpp). One that
 //     says nothing needs gradients, and whole tensors; one that needs whole_tensors = false works on any range of
 //     elements. If it needs
@@ -70,6 +75,7 @@ concept says_needs = has_static_needs<O> && requires {
 namespace detail::optimizer_members {
 DOVETAIL_MEMBER_FUNCTION(check_state)
 DOVETAIL_MEMBER_FUNCTION(check_next_step)
+DOVETAIL_MEMBER_FUNCTION(contribute)
 DOVETAIL_MEMBER_CONSTANT(division_block)
 DOVETAIL_MEMBER_CONSTANT(steps_together)
 }  // namespace detail::optimizer_members
@@ -114,6 +120,10 @@ struct optimizer_traits {
       requires(O const& o, list const& p, state_type const& s, step_context const& x) {
     o.check_next_step(p, s, x);
   };
+  static constexpr bool contributes =
+      requires(O const& o, list const& p, state_type const& s, std::span<T> gradients, int ranks) {
+    o.contribute(p, s, std::size_t{}, gradients, ranks);
+  };
   /// After a step of parts, it hands on what else than weights depends on elements: share(parameters, state, exchange).
   template <class Exchange>
   static constexpr bool shares = requires(O const& o, list const& p, state_type& s, Exchange const& e) {
@@ -132,6 +142,16 @@ constexpr rule_needs needs_of(O const& o) {
 }
 
 namespace detail {
+
+/// Refuses, inside of another optimizer, one that has ranks agree on something else than gradients.
+template <class O, class T = float>
+struct must_take_gradients {
+  DOVETAIL_REQUIRE((!optimizer_traits<O, T>::contributes),
+                   "has ranks agree on what it contributes, and not on gradients: step it by itself, under "
+                   "sync::all_reduce",
+                   O);
+  static constexpr bool holds = true;
+};
 
 /// Refuses an optimizer with a member that would be left out.
 template <class O, class T = float>
@@ -181,7 +201,16 @@ struct must_be_an_optimizer {
                    "its check_next_step cannot be called as check_next_step(parameter_list const&, state const&, "
                    "step_context const&) const",
                    O);
-  static constexpr bool holds = constants && (!traits::needs.layers || layers) && !unsaid &&
+  static constexpr bool contributes = traits::contributes || !optimizer_members::has_contribute<O>;
+  DOVETAIL_REQUIRE(contributes,
+                   "its contribute cannot be called as contribute(parameter_list const&, state const&, std::size_t "
+                   "first, std::span<float> gradients, int ranks) const",
+                   O);
+  DOVETAIL_REQUIRE(!traits::contributes || traits::takes_context,
+                   "has contribute, and its step does not take the context that says whether it was called: "
+                   "step(parameters, state, step_context const&) const",
+                   O);
+  static constexpr bool holds = constants && contributes && (!traits::contributes || traits::takes_context) && (!traits::needs.layers || layers) && !unsaid &&
                                 (!traits::needs.curvature || curvature) &&
                                 (!traits::needs.loss || traits::takes_context) && checks && checks_next;
 };

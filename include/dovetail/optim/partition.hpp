@@ -112,8 +112,9 @@ class partition {
   template <class Predicate, class Rule>
   static constexpr bool has_predicate(group<Predicate, Rule> const*) {
     detail::check_predicate<Predicate>();
-    return true;
+    return detail::must_take_gradients<Rule>::holds;
   }
+  static_assert(detail::must_take_gradients<Rest>::holds);
   static_assert((has_predicate(static_cast<Groups const*>(nullptr)) && ...));
 
   template <class T, class Rule>

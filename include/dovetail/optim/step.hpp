@@ -41,6 +41,8 @@ struct step_context {
   /// same tensors, where it has none of a tensor as an empty one; otherwise some of all together.
   std::function<void(std::span<double>)> all_reduce_sums = {};
   distributed_preconditioning preconditioning = {};
+  /// The gradients are what ranks have made of theirs by the optimizer's `contribute`, added up.
+  bool contributed = false;
 };
 
 /// What one step did.

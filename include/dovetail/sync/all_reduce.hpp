@@ -129,6 +129,10 @@ class all_reduce_session {
     require(!measures_ || ranks_ > 1,
             "sync::all_reduce: measure_noise compares the gradients of several ranks, and there is one: train on more, "
             "or leave it off");
+    if constexpr (contributes)
+      require(!measures_,
+              "sync::all_reduce: measure_noise compares gradients, and this optimizer has ranks add up something else: "
+              "leave it off");
     require(
         !parameters.has_opaque(),
         "sync::all_reduce: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
@@ -197,6 +201,10 @@ class all_reduce_session {
 
   /// Waits for the exchange and applies the optimizer to the summed gradients, with what else the context says.
   optim::step_result step(optim::step_context context = {}) {
+    if constexpr (contributes)
+      require(context.gradient_factor == 1, "sync::all_reduce: a gradient factor of ", context.gradient_factor,
+              ": ranks add up what this optimizer makes of gradients, which are taken as they are: put the factor into "
+              "gradient_pass::scale");
     ready(0);
     bool finite = true;
     squares_.summed = 0;
@@ -220,6 +228,7 @@ class all_reduce_session {
       if (needs.whole_tensors)
         context.preconditioning = {
             rank_, ranks_, [this](std::span<float> all, std::span<std::size_t const> first) { gather(all, first); }};
+    if constexpr (contributes) context.contributed = true;
     double const factor = static_cast<double>(context.gradient_factor);
     squares_.own *= factor * factor;
     squares_.summed *= factor * factor;
@@ -302,6 +311,7 @@ class all_reduce_session {
     auto const part = slot.exchange.part();
     if (!staging_.empty()) copy_to_flat(replica_.parameters(), &parameter::gradient, staging_.span(), part);
     if (measures_) squares_.own += optim::sum_of_squares(gradients_.subspan(part.begin, part.size()));
+    if constexpr (contributes) replica_.contribute(part.begin, gradients_.subspan(part.begin, part.size()), ranks_);
     slot.done = owner_->submit([this, &slot, part, about = comm::subject{attempt_, bucket}](Communicator& c) {
       trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted(steps_).bytes_sent);
       auto const values = gradients_.subspan(part.begin, part.size());
@@ -312,6 +322,7 @@ class all_reduce_session {
       if (measures_) slot.squares = optim::sum_of_squares(values);
     });
   }
+  static constexpr bool contributes = optim::optimizer_traits<Optimizer>::contributes;
   static constexpr optim::rule_needs may_need = optim::optimizer_traits<Optimizer>::needs;
   /// f(communicator) on the owner's thread, as what a step exchanges when its buckets are through. Waits.
   template <class F>

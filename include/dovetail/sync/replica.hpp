@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <cstddef>
 #include <functional>
 #include <span>
 #include <string>
@@ -72,6 +73,11 @@ class replica {
   /// Gives an estimate of the Hessian's diagonal to the optimizer; false if it is not finite.
   bool observe(optim::hessian_diagonal const& d) requires(traits::needs.curvature) {
     return optimizer_.observe(*parameters_, state_, d);
+  }
+
+  /// Makes of gradients of the flat range that begins at `first` what ranks add up in their stead.
+  void contribute(std::size_t first, std::span<float> gradients, int ranks) const requires(traits::contributes) {
+    optimizer_.contribute(*parameters_, state_, first, gradients, ranks);
   }
 
   /// One step with the gradients of the parameters.

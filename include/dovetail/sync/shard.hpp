@@ -61,6 +61,7 @@ template <class Optimizer, communicator Communicator>
 class sharded {
   /// What a rule needs that is known only when the program runs, its constructor checks.
   static constexpr bool chosen_when_run = optim::optimizer_traits<Optimizer>::chosen_when_run;
+  static_assert(optim::detail::must_take_gradients<Optimizer>::holds);
   static_assert(chosen_when_run || !optim::optimizer_traits<Optimizer>::needs.layers,
                 "sync::shard: this rule learns from layers, whose work sync::all_reduce divides among ranks already");
   using inner_state = decltype(std::declval<Optimizer const&>().init(std::declval<parameter_list&>()));
