@@ -4,6 +4,7 @@
 #include <dovetail/sync/agreement.hpp>
 #include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/fully_sharded.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/local_sgd.hpp>
 #include <dovetail/sync/session_traits.hpp>

@@ -79,7 +79,57 @@ TEST_CASE("interrupted and resumed equals uninterrupted, bit for bit") {
     check_resume<test::images_net>(sparse, ranks, test::images(), 2);  // an epoch ends in the middle of a step
     check_resume<test::images_net>(signs, ranks, test::images(), 1);
     check_resume<test::text_net>(sparse, ranks, test::text(), 1);
+    check_resume<test::images_net>(sync::fully_sharded{.bucket_bytes = 400, .give_back_memory = false}, ranks,
+                                   test::images(), 2);
   }
+}
+
+TEST_CASE("on other numbers of ranks state that was divided is divided anew") {
+  // All of each array, from the ranks' pieces.
+  auto const whole = [](io::saved_state const& s) {
+    std::map<std::string, std::map<std::size_t, std::vector<std::byte>>> parts;
+    for (auto const& [name, piece] : s.pieces())
+      if (auto const at = name.find('@'); at != std::string::npos)
+        parts[name.substr(name.find('.'), at - name.find('.'))][std::stoul(name.substr(at + 1))].insert(
+            parts[name.substr(name.find('.'), at - name.find('.'))][std::stoul(name.substr(at + 1))].end(),
+            piece.bytes.begin(), piece.bytes.end());
+    std::map<std::string, std::vector<std::byte>> all;
+    for (auto const& [name, pieces] : parts)
+      for (auto const& [first, bytes] : pieces) {
+        CHECK(all[name].size() == 4 * first);
+        all[name].insert(all[name].end(), bytes.begin(), bytes.end());
+      }
+    return all;
+  };
+  std::map<int, comm::threads> worlds;  // which trainers refer to
+  auto const trainer = [&](int ranks, std::size_t bytes) {
+    return make_trainer<test::images_net>(sync::fully_sharded{.bucket_bytes = bytes},
+                                          worlds.try_emplace(ranks, ranks).first->second);
+  };
+  io::saved_state saved;
+  trainer(4, 400).fit(test::images(), {.batch = 3, .steps = 6, .on_save = [&](io::saved_state& s) { saved = s; }});
+  auto const expected = whole(saved);
+  CHECK(expected.size() == 2 * test::initialized<test::images_net>().parameters().size());
+  for (auto const& [ranks, bytes] : {std::pair{3, 400}, {5, 400}, {1, 400}, {2, 1}, {4, 1 << 20}, {3, 2000}}) {
+    CAPTURE(ranks);
+    auto next = trainer(ranks, static_cast<std::size_t>(bytes));
+    if (ranks != 4) {
+      next.restore(saved);
+      next.fit(test::images(), {.batch = 12 / ranks, .steps = 6, .on_save = [&](io::saved_state& s) { saved = s; }});
+      CHECK(whole(saved) == expected);
+    } else {  // as many ranks, which cut buckets otherwise
+      next.restore(saved);
+      CHECK_NOTHROW(next.fit(test::images(), {.batch = 3, .steps = 6}));
+    }
+  }
+  // A piece is missing, or twice there.
+  auto third = trainer(2, 400);
+  io::saved_state damaged;
+  for (auto const& [name, piece] : saved.pieces())
+    if (name.find("rank1.optimizer.0.weight.exp_avg@") == std::string::npos) damaged.add(name, piece);
+  third.restore(damaged);
+  CHECK_THROWS_WITH_AS(third.fit(test::images(), {.batch = 6, .steps = 6}), doctest::Contains("each once"),
+                       checkpoint_error);
 }
 
 TEST_CASE("on another number of ranks a run goes on, and residuals keep their sum") {

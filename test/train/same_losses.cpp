@@ -9,7 +9,6 @@
 #include <dovetail/comm/mpi.hpp>
 #endif
 
-
 #include "small.hpp"
 
 using namespace dovetail;
@@ -45,6 +44,7 @@ void run(World& world, bool speaks) {
       "momentum",
       sync::all_reduce{compress::after{4, compress::identity{}, compress::error_feedback{compress::sign{}}}}, world,
       test::text(), speaks, momentum);
+  print_losses<test::images_net>("sharded", sync::fully_sharded{.bucket_bytes = 2000}, world, test::images(), speaks);
   print_losses<test::images_net>("apart", sync::local_sgd{}, world, test::images(), speaks);
   print_losses<test::text_net>("every5", sync::local_sgd{.every = 5}, world, test::text(), speaks);
 }

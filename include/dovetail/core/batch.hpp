@@ -6,6 +6,7 @@
 #include <span>
 
 #include <dovetail/core/philox.hpp>
+#include <dovetail/core/shard.hpp>
 
 /// What of data all folders know: a name of data/ that core has, because `batch` is what a program that says
 /// `using namespace dovetail` calls a variable of its own.
@@ -50,6 +51,10 @@ struct gradient_pass {
   /// Called during backward, when the gradients of the parameters with flat index >= `first` are final; may stay
   /// empty. `first` falls from call to call; a model that never calls it is merely not overlapped.
   std::function<void(std::size_t first)> ready{};
+  /// Where weights are divided among ranks: called before weights of this range of flat indices are read, in forward
+  /// and in backward, and when they are no more; may stay empty. Collective: all ranks call them in the same order, one
+  /// with an empty batch as well.
+  std::function<void(range weights)> acquire{}, release{};
   /// Called during backward, before `ready`, for every layer that has factors (dense and convolutional ones of nn); may
   /// stay empty. The pointers are valid during the call.
   std::function<void(kfac_statistics const&)> observe{};

@@ -93,6 +93,9 @@ class basic_network {
   /// Predictions per sample: 1, or the steps of a sequence.
   static constexpr std::int64_t positions = output_shape.rank == 2 ? output_shape[0] : 1;
 
+  /// Asks for weights before it reads them (gradient_pass::acquire).
+  static constexpr bool acquires = true;
+
   /// Weights as initialize(0) makes them.
   basic_network() : arena_(layout()) { initialize(0); }
 
@@ -125,7 +128,13 @@ class basic_network {
     scratch_.lay_out(b.size);
     auto const threads = scratch_.backend.use(pass.threads);
     if (scratch_.incoming) detail::to_network(scratch_.incoming, b.values.data(), Input, b.size);
-    if (b.size > 0) forward_all(indices{}, b, pass, training);
+    if (b.size > 0)
+      forward_all(indices{}, b, pass, training);
+    else
+      for (std::size_t i = 0; i < depth; ++i) {  // for the ranks that have samples
+        acquire(pass, i);
+        release(pass, i);
+      }
     return {scratch_.outputs[depth - 1], training ? scratch_.gradients[0] : nullptr, b.targets, b.size, positions,
             width(output_shape)};
   }
@@ -178,7 +187,7 @@ class basic_network {
   template <std::size_t... I>
   void forward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass, bool training) {
     using const_call = layer_call<Backend> const&;  // as layers are asked whether they can be called
-    detail::in_order({(Layers::forward(static_cast<const_call>(call<I>(b, pass, training))), 0)...});
+    detail::in_order({(Layers::forward(static_cast<const_call>(call<I>(b, pass, training))), release(pass, I), 0)...});
   }
   /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
   /// that of its input.
@@ -209,12 +218,21 @@ class basic_network {
       else if (!pass.accumulate)
         std::fill_n(c.dw, plan::offsets[I + 1] - plan::offsets[I], 0.f);
       if (c.dx == flow[1]) std::swap(flow[0], flow[1]);
+      release(pass, I);
       if (plan::tensors_per_layer[I] && pass.ready) pass.ready(plan::offsets[I]);
     }
   }
 
+  static void acquire(gradient_pass const& pass, std::size_t i) {
+    if (plan::tensors_per_layer[i] && pass.acquire) pass.acquire({plan::offsets[i], plan::offsets[i + 1]});
+  }
+  static void release(gradient_pass const& pass, std::size_t i) {
+    if (plan::tensors_per_layer[i] && pass.release) pass.release({plan::offsets[i], plan::offsets[i + 1]});
+  }
+  /// What layer I is handed, with its weights, which are to be released.
   template <std::size_t I>
   layer_call<Backend> call(data::batch const& b, gradient_pass const& pass, bool training) {
+    acquire(pass, I);
     float const* const first = scratch_.incoming ? scratch_.incoming : b.values.data();
     return {.backend = scratch_.backend,
             .batch = b.size,

@@ -24,6 +24,10 @@ struct with_loss {
                    "the loss cannot be applied to the network's output shape", Loss,
                    at<static_cast<int>(Network::depth), Network::output_shape>);
 
+  static constexpr bool acquires = requires {
+    requires Network::acquires;
+  };
+
   parameter_list& parameters() { return network.parameters(); }
   parameter_list const& parameters() const { return network.parameters(); }
 

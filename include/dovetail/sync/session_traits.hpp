@@ -7,6 +7,7 @@
 #include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shard.hpp>
 #include <dovetail/core/trace.hpp>
 #include <dovetail/sync/role.hpp>
 
@@ -19,6 +20,9 @@
 //                                  `own` and `summed`
 //   role(), serve()                what this rank does, a sync::role, and what one that serves does in place of a loop;
 //                                  both or neither
+//   acquire(range), release(range)   what gradient_pass::acquire and release must be, where weights are not all there;
+//   both
+//                                  or neither
 //   static constexpr bool independent = true    ranks train apart: each has all data in an order of its own, and may
 //                                  skip a step alone
 //
@@ -36,6 +40,8 @@ DOVETAIL_MEMBER_FUNCTION(measures_noise)
 DOVETAIL_MEMBER_FUNCTION(measured)
 DOVETAIL_MEMBER_FUNCTION(role)
 DOVETAIL_MEMBER_FUNCTION(serve)
+DOVETAIL_MEMBER_FUNCTION(acquire)
+DOVETAIL_MEMBER_FUNCTION(release)
 DOVETAIL_MEMBER_CONSTANT(independent)
 }  // namespace detail::session_members
 
@@ -54,6 +60,10 @@ struct session_traits {
   static constexpr bool has_servers = requires(Session & s) {
     { s.role() } -> std::same_as<role>;
     s.serve();
+  };
+  static constexpr bool acquires = requires(Session & s, range r) {
+    s.acquire(r);
+    s.release(r);
   };
   static constexpr bool independent = detail::session_members::independent_or<Session>(false);
 };
@@ -76,6 +86,8 @@ struct must_be_a_session {
       !(session_members::has_measures_noise<Session> || session_members::has_measured<Session>) || traits::measures;
   static constexpr bool servers =
       !(session_members::has_role<Session> || session_members::has_serve<Session>) || traits::has_servers;
+  static constexpr bool weights =
+      !(session_members::has_acquire<Session> || session_members::has_release<Session>) || traits::acquires;
   static constexpr bool apart = !session_members::independent_misfits<Session, bool>();
   DOVETAIL_REQUIRE(observer,
                    "the session's observer cannot be called as observer(), for a "
@@ -88,8 +100,9 @@ struct must_be_a_session {
                    "`own` and `summed`",
                    Session);
   DOVETAIL_REQUIRE(servers, "a session with servers has `sync::role role()` and serve(), both", Session);
+  DOVETAIL_REQUIRE(weights, "a session that divides weights has acquire(range) and release(range), both", Session);
   DOVETAIL_REQUIRE(apart, "the session's independent is not `static constexpr bool independent = ...`", Session);
-  static constexpr bool holds = observer && finish && record && noise && servers && apart;
+  static constexpr bool holds = observer && finish && record && noise && servers && weights && apart;
 };
 
 }  // namespace detail

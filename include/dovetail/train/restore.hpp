@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/state.hpp>
@@ -72,6 +73,39 @@ class state_match {
   std::string missing_, unlike_;
 };
 
+namespace detail {
+
+/// What the name of a rank's piece says, see state_kind.
+struct place {
+  std::string whole;
+  std::size_t first = 0;
+  bool beside = false, of_shard = false;
+
+  DOVETAIL_COLD static place of(std::string const& name) {
+    auto const at = name.rfind('@');
+    if (at == std::string::npos) return {name};
+    place p{name.substr(0, at)};
+    p.beside = p.of_shard = name.substr(at) == "@sum";
+    if (p.of_shard) return p;
+    auto const [end, error] = std::from_chars(name.data() + at + 1, name.data() + name.size(), p.first);
+    if (error != std::errc{}) return {name};
+    p.beside = end != name.data() + name.size();
+    return p;
+  }
+};
+
+/// The rank whose own piece has this name, of `ranks`, and what follows its prefix; -1 if it is nobody's.
+DOVETAIL_COLD inline std::int64_t owner_of(std::string const& name, std::int64_t ranks, std::string& rest) {
+  std::int64_t rank = -1;
+  if (!name.starts_with("rank")) return -1;
+  auto const [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), rank);
+  if (error != std::errc{} || end == name.data() + name.size() || *end != '.' || rank < 0 || rank >= ranks) return -1;
+  rest.assign(end + 1, name.data() + name.size());
+  return rank;
+}
+
+}  // namespace detail
+
 /// A saved run's state whose sum over ranks counts (state_kind::summed), of all its ranks: for a run that goes on with
 /// another number of them, and perhaps with other shards. Throws checkpoint_error for what does not fit, before
 /// anything changes.
@@ -124,24 +158,7 @@ class summed_state {
   }
 
  private:
-  /// What a name says, see state_kind::summed.
-  struct place {
-    std::string whole;
-    std::size_t first = 0;
-    bool beside = false, of_shard = false;
-
-    static place of(std::string const& name) {
-      auto const at = name.rfind('@');
-      if (at == std::string::npos) return {name};
-      place p{name.substr(0, at)};
-      p.beside = p.of_shard = name.substr(at) == "@sum";
-      if (p.of_shard) return p;
-      auto const [end, error] = std::from_chars(name.data() + at + 1, name.data() + name.size(), p.first);
-      if (error != std::errc{}) return {name};
-      p.beside = end != name.data() + name.size();
-      return p;
-    }
-  };
+  using place = detail::place;
   struct sum {
     std::string whole;
     std::vector<double> values;
@@ -151,12 +168,10 @@ class summed_state {
   };
 
   DOVETAIL_COLD void add(std::string const& name, io::saved_state::piece const& piece, std::int64_t saved_ranks) {
-    std::int64_t rank = -1;
-    if (!name.starts_with("rank")) return;
-    auto const [end, error] = std::from_chars(name.data() + 4, name.data() + name.size(), rank);
-    if (error != std::errc{} || end == name.data() + name.size() || *end != '.' || rank < 0 || rank >= saved_ranks)
-      return;
-    auto at = place::of(std::string(end + 1, name.data() + name.size()));
+    std::string rest;
+    auto const rank = detail::owner_of(name, saved_ranks, rest);
+    if (rank < 0) return;
+    auto at = place::of(rest);
     auto* const found = of(at.whole);
     if (!found) return;
     auto& values = found->values;
@@ -185,6 +200,74 @@ class summed_state {
   sum const* of(std::string const& whole) const { return const_cast<summed_state*>(this)->of(whole); }
 
   std::vector<sum> sums_;
+  std::vector<std::string> names_;
+};
+
+/// A saved run's state that its ranks had divided among them (state_kind::sharded), for a run that divides it otherwise.
+/// Throws checkpoint_error for what does not fit, before anything changes.
+class sharded_state {
+ public:
+  /// `into` is one rank's list of what takes it up.
+  DOVETAIL_COLD sharded_state(io::saved_state const& saved, std::vector<named_tensor> const& into,
+                              std::int64_t saved_ranks) {
+    std::set<std::string> wholes;
+    for (auto const& t : into)
+      if (t.kind == state_kind::sharded) wholes.insert(detail::place::of(t.name).whole);
+    std::string rest;
+    for (auto const& [name, found] : saved.pieces()) {
+      if (wholes.empty() || detail::owner_of(name, saved_ranks, rest) < 0) continue;
+      auto at = detail::place::of(rest);
+      if (at.beside || !wholes.contains(at.whole)) continue;
+      pieces_.push_back({std::move(at.whole), at.first, &found});
+      names_.push_back(name);
+    }
+    for (auto const& t : into) {
+      if (t.kind != state_kind::sharded) continue;
+      std::size_t covered = 0;
+      each_part(t, [&](std::size_t, piece const& p, std::size_t, std::size_t n) {
+        require<checkpoint_error>(p.saved->type == t.type, "saved state: '", p.whole, "' is ",
+                                  comm::name_of(p.saved->type), ", here ", comm::name_of(t.type),
+                                  ": it belongs to another model or optimizer");
+        covered += n;
+      });
+      require<checkpoint_error>(covered == elements(t.bytes.size(), t.type), "saved state: of '", t.name, "' ",
+                                saved_ranks, " ranks have ", covered, " elements, not ",
+                                elements(t.bytes.size(), t.type),
+                                ", each once: it is damaged, or belongs to another model or optimizer");
+    }
+  }
+  /// Of saved pieces, those that some rank takes something of.
+  std::vector<std::string> const& names() const { return names_; }
+  DOVETAIL_COLD void restore(std::vector<named_tensor> const& into) const {
+    for (auto const& t : into)
+      if (t.kind == state_kind::sharded)
+        each_part(t, [&](std::size_t to, piece const& p, std::size_t from, std::size_t n) {
+          auto const width = size_of(t.type);
+          std::memcpy(t.bytes.data() + to * width, p.saved->bytes.data() + from * width, n * width);
+        });
+  }
+
+ private:
+  struct piece {
+    std::string whole;
+    std::size_t first;
+    io::saved_state::piece const* saved;
+  };
+  static std::size_t elements(std::size_t bytes, dtype type) { return bytes / size_of(type); }
+  /// f(where in t, a piece, where in it, how many elements) of what a piece has of it.
+  template <class F>
+  void each_part(named_tensor const& t, F const& f) const {
+    auto const at = detail::place::of(t.name);
+    std::size_t const end = at.first + elements(t.bytes.size(), t.type);
+    for (auto const& p : pieces_) {
+      if (p.whole != at.whole) continue;
+      std::size_t const from = std::max(at.first, p.first);
+      std::size_t const to = std::min(end, p.first + elements(p.saved->bytes.size(), p.saved->type));
+      if (from < to) f(from - at.first, p, from - p.first, to - from);
+    }
+  }
+
+  std::vector<piece> pieces_;
   std::vector<std::string> names_;
 };
 

@@ -53,6 +53,10 @@ class training_loop {
                    "session.serve() (docs/synchronizers.md)",
                    Sync);
   static_assert(dovetail::detail::must_be_a_model<Model>::holds);
+  DOVETAIL_REQUIRE(!session_traits::acquires || dovetail::model_traits<Model>::acquires,
+                   "reads weights without asking for them, and this synchronizer divides them among ranks: let it call "
+                   "gradient_pass::acquire and release, and say `static constexpr bool acquires = true`",
+                   Model, Sync);
   static_assert(data::detail::must_be_a_dataset<Dataset>::holds);
 
  public:
@@ -96,6 +100,8 @@ class training_loop {
     // With another number of ranks sums are shared out, and of anything else rank 0's is taken.
     auto const from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size());
     std::optional<summed_state> sums;
+    sharded_state const shards(saved, own, found.ranks);
+    for (auto const& name : shards.names()) match.allow(name);
     if (!as_many) {
       sums.emplace(saved, own, found.ranks);
       for (auto const& name : sums->names()) match.allow(name);
@@ -113,6 +119,7 @@ class training_loop {
         "saved state: its model has the same tensors in another order: it belongs to another model");
     saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
     if (sums) sums->restore(own, comm_.size());
+    if (!as_many) shards.restore(own);
     saved.restore(weights_of(model_.parameters()));
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
@@ -238,6 +245,10 @@ class training_loop {
                          .step = static_cast<std::uint64_t>(at_.batches),
                          .rank = static_cast<std::uint32_t>(comm_.rank()),
                          .threads = threads_};
+      if constexpr (session_traits::acquires) {
+        pass.acquire = [this](range weights) { session_.acquire(weights); };
+        pass.release = [this](range weights) { session_.release(weights); };
+      }
       if constexpr (session_traits::observes) pass.observe = session_.observer();
       if (m + 1 == micro_batches) pass.ready = [this](std::size_t first) { session_.ready(first); };
       trace_span const computing(options_.trace, "forward and backward", "nn", comm_.rank());

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+#include <dovetail/comm/async.hpp>
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/refuse.hpp>
+#include <dovetail/core/shard.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/core/trace.hpp>
+#include <dovetail/optim/optimizer_traits.hpp>
+#include <dovetail/optim/step.hpp>
+#include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/buckets.hpp>
+#include <dovetail/sync/hyperparameters.hpp>
+#include <dovetail/sync/replica.hpp>
+
+namespace dovetail::sync {
+
+namespace detail {
+
+/// Gives the whole pages of an array back to the system: they read as zeros until they are written. False where that is
+/// not possible.
+DOVETAIL_COLD inline bool give_back_pages(std::span<float> x) {
+#if defined(__linux__)
+  auto const page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  auto const begin = reinterpret_cast<std::uintptr_t>(x.data());
+  auto const from = (begin + page - 1) / page * page, to = (begin + x.size_bytes()) / page * page;
+  if (from >= to) return true;
+  return madvise(reinterpret_cast<std::byte*>(x.data()) + (from - begin), to - from, MADV_DONTNEED) == 0;
+#else
+  static_cast<void>(x);
+  return false;
+#endif
+}
+
+}  // namespace detail
+
+template <optimizer Optimizer, communicator Communicator>
+class fully_sharded_session;
+
+/// Synchronous data parallelism in which weights, gradients and optimizer state are divided among ranks (Rajbhandari et
+/// al., ZeRO, SC 2020, stage 3; PyTorch's FSDP). Each bucket of tensors is cut in size() equal shards. A rank keeps its
+/// shards; the rest of a bucket's weights is there from `acquire` to `release` alone, around the forward and the
+/// backward pass of the layers that it is of, and of gradients a rank gets the sum of its shards. Memory of what is not
+/// there is given back to the system. The steps are those of sync::all_reduce, to the last bit.
+///
+///     sync::fully_sharded{}
+///
+/// The model must ask for its weights (gradient_pass::acquire, model_traits' `acquires`), as nn's networks do; the
+/// parameters lie in one block, as an arena has them. Optimizers work on parts of tensors: elementwise ones, and those
+/// that need sums over tensors or over all. Between finish() and the next begin() all ranks have all weights.
+///
+/// Errors: argument_error from join as sync::all_reduce's, and if tensors lie apart from each other; from ready() and
+/// step() for weights that nobody has asked for.
+struct fully_sharded {
+  std::size_t bucket_bytes = 64u << 10;  ///< of weights, at least: what is gathered at once
+  bool give_back_memory = true;  ///< false: weights that are not there are NaN, which shows a model that reads them
+  bool check_equal = false;      ///< join compares all ranks' starting weights, bit for bit, and hyperparameters
+  comm::progress progress{};     ///< see sync::all_reduce
+
+  template <optimizer Optimizer, communicator Communicator>
+  auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
+    using traits = optim::optimizer_traits<Optimizer>;
+    DOVETAIL_REQUIRE(!traits::needs.whole_tensors && !traits::needs.layers && !traits::needs.curvature &&
+                         !traits::steps_together && !traits::contributes,
+                     "needs more than parts of tensors and their gradients (whole tensors, layers, curvature, or "
+                     "another exchange), and sync::fully_sharded has no rank with more: use sync::all_reduce",
+                     Optimizer);
+    require_same_list(parameters, comm, "sync::fully_sharded");
+    if (check_equal) {
+      require_equal_weights(parameters, comm, "sync::fully_sharded");
+      require_equal_hyperparameters(hyperparameters_of(opt), comm, "sync::fully_sharded");
+    }
+    return fully_sharded_session<Optimizer, Communicator>(*this, parameters, opt, comm);
+  }
+  template <class T, class Space, class Optimizer, class Communicator>
+  requires detail::other_list<basic_parameter_list<T, Space>>
+  auto join(basic_parameter_list<T, Space>&, Optimizer const&, Communicator&) const {
+    static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
+  }
+
+  /// What weights and gradients of one step move on rank `rank` of `ranks`, if every bucket is acquired `times`: equal
+  /// to what the communicator counts. What ranks agree on besides (whether gradients are finite, sums) is not in it.
+  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank, int times = 2) const {
+    comm::traffic total;
+    auto const others = static_cast<std::uint64_t>(ranks - 1);
+    for (auto const& part : cut_buckets(parameters, bucket_bytes)) {
+      std::uint64_t const all = part.size() * sizeof(float);
+      std::uint64_t const own = dovetail::shard(part.size(), ranks, rank).size() * sizeof(float);
+      auto const n = static_cast<std::uint64_t>(times);
+      total.bytes_sent += n * others * own + all - own;
+      total.bytes_received += n * (all - own) + others * own;
+      total.operations += n + 1;
+    }
+    return total;
+  }
+};
+
+/// One rank's end of fully_sharded. Made by fully_sharded::join; refers to the caller's parameter list and
+/// communicator, which must outlive it and stay where they are. Not thread-safe. Its end leaves each rank with its
+/// shards: call finish() before, for whole weights.
+template <optimizer Optimizer, communicator Communicator>
+class fully_sharded_session {
+ public:
+  DOVETAIL_COLD fully_sharded_session(fully_sharded const& policy, parameter_list& parameters, Optimizer const& opt,
+                                      Communicator& comm)
+      : whole_(&parameters),
+        rank_(comm.rank()),
+        ranks_(comm.size()),
+        gives_back_(policy.give_back_memory),
+        buckets_(buckets_of(parameters, policy.bucket_bytes, rank_, ranks_)),
+        own_(own_parts(parameters, buckets_)),
+        replica_(own_, opt) {
+    require(!parameters.flat_size() || (!parameters.flat_weights().empty() && !parameters.flat_gradients().empty()),
+            "sync::fully_sharded: the tensors do not lie one behind the other in memory: give it an arena's list");
+    owner_.emplace(comm, policy.progress);
+  }
+  fully_sharded_session(fully_sharded_session const&) = delete;
+  fully_sharded_session& operator=(fully_sharded_session const&) = delete;
+
+  /// Begins a step: what is not this rank's goes. What an abandoned one had begun is waited for.
+  void begin() {
+    if (in_step_) ++attempt_;
+    in_step_ = true;
+    wait_for_launched();
+    for (auto& b : buckets_) {
+      b.users = 0;
+      b.was_here = false;
+      if (b.here) drop(b);
+    }
+  }
+  /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
+  float gradient_scale(std::int64_t /*local*/, std::int64_t global) const {
+    require(global >= 1, "sync::fully_sharded: gradient_scale of a step of ", global,
+            " predictions on all ranks: there must be at least 1");
+    return 1.f / static_cast<float>(global);
+  }
+
+  /// For gradient_pass::acquire: collective; returns when the weights of this range of flat indices are there.
+  void acquire(range wanted) {
+    comm::ticket last;
+    for (std::size_t i = buckets_.size(); i-- > 0;) {  // as forward comes by
+      auto& b = buckets_[i];
+      if (!overlap(b.part, wanted)) continue;
+      ++b.users;
+      b.was_here = true;
+      if (!std::exchange(b.here, true)) last = gather(i);
+    }
+    last.wait();
+  }
+  /// For gradient_pass::release: this user is done with them.
+  void release(range wanted) {
+    for (auto& b : buckets_)
+      if (overlap(b.part, wanted) && b.users > 0 && --b.users == 0) drop(b);
+  }
+  /// Gradients with flat index >= first are final: starts the sums of every bucket that lies above.
+  void ready(std::size_t first) {
+    while (launched_ < buckets_.size() && buckets_[launched_].part.begin >= first) launch();
+  }
+
+  /// Waits for this rank's sums and applies the optimizer to its shards, with what else the context says.
+  optim::step_result step(optim::step_context context = {}) {
+    ready(0);
+    wait_for_launched();
+    in_step_ = false;
+    next_attempt const next{attempt_};
+    bool finite = true;
+    for (auto const& p : own_) finite = finite && all_finite(p.gradient);
+    double bad = finite ? 0 : 1;
+    sum("agree on finite gradients", std::span<double>(&bad, 1));
+    if (bad > 0) return replica_.skip();
+    if constexpr (optim::optimizer_traits<Optimizer>::needs.loss)
+      if (replica_.needs().loss) {
+        require(context.loss.has_value(),
+                "sync::fully_sharded: the optimizer needs the loss, and none was given: call step with "
+                "step_context{.loss = this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
+        sum("sum losses", std::span<double>(&*context.loss, 1));
+      }
+    if (ranks_ > 1) context.all_reduce_sums = [this](std::span<double> sums) { sum("sum over shards", sums); };
+    return replica_.step(context, trace_, rank_);
+  }
+
+  /// Collective: all ranks get all weights, until the next begin().
+  DOVETAIL_COLD void finish() {
+    wait_for_launched();
+    comm::ticket last;
+    for (std::size_t i = 0; i < buckets_.size(); ++i)
+      if (!std::exchange(buckets_[i].here, true)) last = gather(i);
+    last.wait();
+    ++attempt_;
+  }
+
+  DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const&) { return {}; }
+  /// The optimizer's state of this rank's shards, by tensor and first element (state_kind::sharded).
+  DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
+    auto all = replica_.state().tensors("");
+    for (auto& t : all) {
+      for (std::size_t i = 0; i < own_.size(); ++i)
+        if (t.shape == own_[i].shape && std::string_view(t.name).substr(0, t.name.rfind('.')) == own_[i].name) {
+          t.kind = state_kind::sharded;
+          t.name += '@' + std::to_string(own_[i].first);
+          break;
+        }
+      t.name = prefix + "optimizer." + t.name;
+    }
+    return all;
+  }
+
+  /// Records what is gathered, what is summed, and every step from now on; nullptr stops it.
+  void record(trace* to) { trace_ = to; }
+  std::size_t bucket_count() const { return buckets_.size(); }
+
+ private:
+  struct next_attempt {
+    std::int64_t& n;
+    ~next_attempt() { ++n; }
+  };
+  struct bucket {
+    range part, own;        // of flat indices
+    int users = 0;          // that have acquired it and not released it yet
+    bool here = true;       // all of its weights
+    bool was_here = false;  // in this step
+    comm::ticket summed{};
+  };
+
+  static std::vector<bucket> buckets_of(parameter_list const& parameters, std::size_t bytes, int rank, int ranks) {
+    std::vector<bucket> all;
+    for (auto const part : cut_buckets(parameters, bytes)) {
+      auto const own = dovetail::shard(part.size(), ranks, rank);
+      all.push_back({part, {part.begin + own.begin, part.begin + own.end}});
+    }
+    return all;
+  }
+  /// Every tensor, as far as this rank has it.
+  static parameter_list own_parts(parameter_list const& all, std::vector<bucket> const& buckets) {
+    parameter_list list;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      range const tensor{all.offset(i), all.offset(i) + all[i].size()};
+      range mine{0, 0};
+      for (auto const& b : buckets)
+        if (b.part.begin <= tensor.begin && tensor.end <= b.part.end && !tensor.empty()) {
+          auto const in = [&](std::size_t x) { return std::clamp(x, tensor.begin, tensor.end) - tensor.begin; };
+          mine = {in(b.own.begin), in(b.own.end)};
+        }
+      list.add_part(all[i], mine);
+    }
+    return list;
+  }
+  std::string name_at(std::size_t element) const {
+    std::size_t i = 0;
+    while (i + 1 < whole_->size() && whole_->offset(i + 1) <= element) ++i;
+    return (*whole_)[i].name;
+  }
+  static bool overlap(range a, range b) { return a.begin < b.end && b.begin < a.end; }
+  std::span<float> weights(range r) const { return whole_->flat_weights().subspan(r.begin, r.size()); }
+  std::span<float> gradients(range r) const { return whole_->flat_gradients().subspan(r.begin, r.size()); }
+
+  template <class F>
+  comm::ticket submit(char const* what, std::int64_t of, std::uint64_t bytes, F f) {
+    return owner_->submit([this, what, bytes, f, about = comm::subject{attempt_, of}](Communicator& c) {
+      trace_span const exchanging(trace_, what, "comm", rank_, bytes);
+      detail::with_subject(c, about, [&] { f(c); });
+    });
+  }
+  comm::ticket gather(std::size_t i) {
+    auto const& b = buckets_[i];
+    return submit("gather weights", static_cast<std::int64_t>(i), b.own.size() * sizeof(float),
+                  [all = weights(b.part)](Communicator& c) { c.all_gather(all); });
+  }
+  void launch() {
+    auto& b = buckets_[launched_];
+    require(b.was_here || b.part.empty(), "sync::fully_sharded: the model has gradients of '", name_at(b.part.begin),
+            "' and did not ask for its weights in this step: it calls gradient_pass::acquire and release around what "
+            "reads them, as nn's networks do (session.acquire in a loop of your own)");
+    b.summed = submit("sum gradients", static_cast<std::int64_t>(launched_), (b.part.size() - b.own.size()) * 4,
+                      [this, &b](Communicator& c) {
+                        c.reduce_scatter(gradients(b.part));
+                        forget(gradients({b.part.begin, b.own.begin}));
+                        forget(gradients({b.own.end, b.part.end}));
+                      });
+    ++launched_;
+  }
+  void wait_for_launched() {
+    for (std::size_t i = 0; i < launched_; ++i) {
+      trace_span const waiting(trace_, "wait for exchange", "sync", rank_);
+      buckets_[i].summed.wait();
+    }
+    launched_ = 0;
+  }
+  void sum(char const* what, std::span<double> sums) {
+    submit(what, static_cast<std::int64_t>(buckets_.size()), 0, [sums](Communicator& c) {
+      c.all_reduce(sums, comm::reduction::sum);
+    }).wait();
+  }
+  void drop(bucket& b) {
+    b.here = false;
+    forget(weights({b.part.begin, b.own.begin}));
+    forget(weights({b.own.end, b.part.end}));
+  }
+  void forget(std::span<float> x) const {
+    if (ranks_ == 1) return;
+    if (!gives_back_ || !detail::give_back_pages(x))
+      std::fill(x.begin(), x.end(), std::numeric_limits<float>::quiet_NaN());
+  }
+
+  parameter_list* whole_;
+  int rank_ = 0, ranks_ = 1;
+  bool gives_back_ = true, in_step_ = false;
+  std::vector<bucket> buckets_;  ///< the last tensors first
+  parameter_list own_;
+  replica<Optimizer> replica_;
+  std::size_t launched_ = 0;
+  std::int64_t attempt_ = 0;  ///< steps that were made or abandoned: what exchanges say that they are of
+  trace* trace_ = nullptr;
+  // Last, so that it is destroyed first: its thread still works on the members above.
+  std::optional<comm::async<Communicator>> owner_;
+};
+
+}  // namespace dovetail::sync
