@@ -10,6 +10,7 @@
 #include <dovetail/sync/session_traits.hpp>
 #include <dovetail/sync/one_bit_adam.hpp>
 #include <dovetail/sync/parameter_server.hpp>
+#include <dovetail/sync/regroup.hpp>
 #include <dovetail/sync/role.hpp>
 #include <dovetail/sync/shard.hpp>
 #include <dovetail/sync/summed.hpp>

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -320,7 +319,7 @@ class fully_sharded_session {
   void forget(std::span<float> x) const {
     if (ranks_ == 1) return;
     if (!gives_back_ || !detail::give_back_pages(x))
-      std::fill(x.begin(), x.end(), std::numeric_limits<float>::quiet_NaN());
+      std::fill(x.begin(), x.end(), not_a_number<float>());
   }
 
   parameter_list* whole_;

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dovetail/concepts.hpp>
+#include <dovetail/core/config.hpp>
+#include <dovetail/core/error.hpp>
+#include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/session_traits.hpp>
+
+namespace dovetail::sync {
+
+namespace detail {
+/// Copies what both lists have of one name and size; true if that is all of `to`.
+DOVETAIL_COLD inline bool copy_by_name(std::vector<named_tensor> const& from, std::vector<named_tensor> const& to) {
+  std::map<std::string, named_tensor const*> known;
+  for (auto const& t : from) known.emplace(t.name, &t);
+  bool all = true;
+  for (auto const& t : to) {
+    auto const found = known.find(t.name);
+    bool const fits = found != known.end() && found->second->bytes.size() == t.bytes.size();
+    all = all && fits;
+    if (fits && !t.bytes.empty()) std::memcpy(t.bytes.data(), found->second->bytes.data(), t.bytes.size());
+  }
+  return all;
+}
+}  // namespace detail
+
+/// What regroup found.
+struct regrouped {
+  std::int64_t steps = 0;  ///< that the training has made, on all ranks that are left
+  int from = 0;            ///< the rank whose weights and state all have now
+  bool kept_own = true;    ///< what each rank had of its own (residuals) goes on; false: some of it begins anew
+};
+
+/// After a rank was lost: collective among those who are left, whose communicator `comm` is (shrink). The last step
+/// that any of them has completed counts, because the lost rank's gradients are in it: its weights and what a session
+/// has `replicated` become those of all. `own` state stays with its rank as far as `next`, which has been joined on
+/// `comm`, has pieces of the same names and sizes. A rank that had not completed that step keeps what its codecs had
+/// before it.
+///
+///     std::int64_t steps = 0;
+///     for (;;) try {
+///         … session->begin(), gradients, session->step() …
+///         ++steps;
+///       } catch (rank_lost const&) {
+///         rest.emplace(comm.shrink());
+///         auto next = sync.join(parameters, optimizer, *rest);
+///         steps = sync::regroup(*session, next, parameters, steps, *rest).steps;
+///       }
+///
+/// For sessions whose ranks have the same weights between steps (sync::all_reduce). Where weights are divided, what the
+/// lost rank had is lost: go on from a checkpoint. So after a failure inside of an optimizer's own exchange
+/// (sync::shard).
+///
+/// Errors: argument_error if the sessions are of another optimizer or codec; rank_lost if another rank is lost
+/// meanwhile: shrink and call it again.
+template <class Old, class Next, communicator C>
+DOVETAIL_COLD regrouped regroup(Old& old, Next& next, parameter_list& parameters, std::int64_t steps, C& comm) {
+  DOVETAIL_REQUIRE(!session_traits<Next>::acquires && !session_traits<Next>::independent,
+                   "has weights that are not the same on all ranks, so what a lost rank had is lost: go on from a "
+                   "checkpoint",
+                   Next);
+  regrouped r;
+  auto const of_rank = detail::gather_words({static_cast<std::uint64_t>(steps)}, comm);
+  for (std::size_t q = 0; q < of_rank.size(); ++q)
+    if (auto const made = static_cast<std::int64_t>(of_rank[q].at(0)); made > r.steps || q == 0) {
+      r.steps = made;
+      r.from = static_cast<int>(q);
+    }
+  require(detail::copy_by_name(old.replicated(""), next.replicated("")),
+          "sync::regroup: the new session keeps other state than the old one: join it with the same optimizer and "
+          "synchronizer");
+  r.kept_own = detail::copy_by_name(old.own(""), next.own(""));
+
+  // One message from the rank that is farthest: it may have any types.
+  auto state = next.replicated("");
+  for (auto& p : parameters) state.push_back(make_named_tensor(p.name, p.weight, p.shape));
+  std::vector<std::byte> mine, all;
+  if (comm.rank() == r.from)
+    for (auto const& t : state) mine.insert(mine.end(), t.bytes.begin(), t.bytes.end());
+  comm.all_gather_v(mine, all);
+  std::size_t at = 0;
+  for (auto const& t : state) at += t.bytes.size();
+  require(at == all.size(), "sync::regroup: rank ", r.from, " has ", all.size(),
+          " bytes of weights and state, this one ", at, ": their models or optimizers are not the same");
+  at = 0;
+  for (auto const& t : state) {
+    if (!t.bytes.empty()) std::memcpy(t.bytes.data(), all.data() + at, t.bytes.size());
+    at += t.bytes.size();
+  }
+  return r;
+}
+
+}  // namespace dovetail::sync
