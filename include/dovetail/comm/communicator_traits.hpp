@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <type_traits>
+
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
 
@@ -10,19 +13,47 @@
 //                                   notice; comm::subject{} means of nothing
 //   allow_other_thread()            comm::async calls it before another thread uses the communicator; throws if none
 //   may
+//   static constexpr comm::sum_order sums
+//                                   what it promises of the order of its sums; default: rank_order, as concepts.hpp
+//                                   asks
+//   topology()                      which ranks share a host, a comm::topology; default: all do
 
 namespace dovetail::comm {
 
 namespace detail::communicator_members {
 DOVETAIL_MEMBER(about)
 DOVETAIL_MEMBER(allow_other_thread)
+DOVETAIL_MEMBER(sums)
+DOVETAIL_MEMBER(topology)
 }  // namespace detail::communicator_members
 
 template <class C>
 struct communicator_traits {
   static constexpr bool has_about = requires(C & c, subject const& s) { c.about(s); };
   static constexpr bool asks_for_threads = requires(C & c) { c.allow_other_thread(); };
+  static constexpr bool says_sums = requires {
+    requires std::is_same_v<std::remove_cvref_t<decltype(C::sums)>, sum_order>;
+    typename std::integral_constant<sum_order, C::sums>;
+  };
+  static constexpr bool has_topology = requires(C const& c) {
+    requires std::is_same_v<decltype(c.topology()), comm::topology>;
+  };
+  static constexpr sum_order sums = [] {
+    if constexpr (says_sums)
+      return C::sums;
+    else
+      return sum_order::rank_order;
+  }();
 };
+
+/// Which of a communicator's ranks share a host.
+template <class C>
+comm::topology topology_of(C const& c) {
+  if constexpr (communicator_traits<C>::has_topology)
+    return c.topology();
+  else
+    return comm::topology::one_host(c.size());
+}
 
 namespace detail {
 
@@ -41,9 +72,33 @@ struct must_be_a_communicator {
     else
       return !communicator_members::has_allow_other_thread<C>;
   }();
+  static constexpr bool says_sums = [] {
+    if constexpr (communicator_traits<C>::says_sums)
+      return true;
+    else
+      return !communicator_members::has_sums<C>;
+  }();
+  static constexpr bool hosts = [] {
+    if constexpr (communicator_traits<C>::has_topology)
+      return true;
+    else
+      return !communicator_members::has_topology<C>;
+  }();
   DOVETAIL_REQUIRE(about, "the communicator's `about` cannot be called as `about(comm::subject const&)`", C);
   DOVETAIL_REQUIRE(threads, "the communicator's `allow_other_thread` cannot be called as `allow_other_thread()`", C);
-  static constexpr bool holds = about && threads;
+  DOVETAIL_REQUIRE(says_sums, "the communicator's `sums` is not a `static constexpr comm::sum_order`", C);
+  DOVETAIL_REQUIRE(hosts, "the communicator's `topology` cannot be called as `comm::topology topology() const`", C);
+  static constexpr bool holds = about && threads && says_sums && hosts;
+};
+
+/// Refuses a communicator on which replicas would drift apart.
+template <class C>
+struct must_keep_replicas_equal {
+  static constexpr bool holds = communicator_traits<C>::sums != sum_order::unspecified;
+  DOVETAIL_REQUIRE(holds,
+                   "may give its ranks different sums, so replicas would not stay equal: use one whose `sums` is "
+                   "comm::sum_order::same_on_all or rank_order, as every comm::with_algorithm is",
+                   C);
 };
 
 }  // namespace detail
