@@ -31,10 +31,13 @@ template <class C>
 struct communicator_traits {
   static constexpr bool has_about = requires(C & c, subject const& s) { c.about(s); };
   static constexpr bool asks_for_threads = requires(C & c) { c.allow_other_thread(); };
-  static constexpr bool says_sums = requires {
-    requires std::is_same_v<std::remove_cvref_t<decltype(C::sums)>, sum_order>;
-    typename std::integral_constant<sum_order, C::sums>;
-  };
+  static constexpr bool says_sums = [] {
+    if constexpr (requires { requires std::is_same_v<decltype(&C::sums), sum_order const*>; }) return requires {
+        typename std::integral_constant<sum_order, C::sums>;
+      };
+    else
+      return false;
+  }();
   static constexpr bool has_topology = requires(C const& c) {
     requires std::is_same_v<decltype(c.topology()), comm::topology>;
   };

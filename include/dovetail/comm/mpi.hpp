@@ -26,6 +26,10 @@ class mpi : public endpoint<detail::mpi_engine> {
  public:
   using communicator = mpi;
 
+  /// `sums` is what it promises unless it is told otherwise: with mpi_order::native all-reduce is MPI's, and MPI
+  /// requires that all ranks receive identical results (MPI 3.1, section 5.9.6), in whatever order.
+  sum_order sums_in_use() { return engine().job().options.order == mpi_order::native ? sum_order::same_on_all : sums; }
+
   /// All ranks of the job. Initializes MPI, for use by one thread at a time, if nobody has; then the last copy to go
   /// finalizes it, so that a program keeps one for as long as it communicates.
   explicit mpi(mpi_options options = {}) : endpoint(join_world(options)) {}

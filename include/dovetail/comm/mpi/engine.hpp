@@ -19,6 +19,7 @@
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/core/buffer.hpp>
 
 namespace dovetail::comm::detail {
@@ -27,13 +28,16 @@ namespace dovetail::comm::detail {
 /// and sums what came in rank order. Copies share one state.
 class mpi_engine {
  public:
-  explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {}
+  explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {
+    if (auto hosts = job_->peers().topology(); hosts.hosts() > 1) work_->hosts = std::move(hosts);
+  }
 
   int rank() const { return job_->rank(); }
   int size() const { return job_->size(); }
   comm::traffic& traffic() { return job_->traffic; }
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }
+  comm::topology const& topology() const { return work_->hosts; }
   mpi_job& job() { return *job_; }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
@@ -172,6 +176,7 @@ class mpi_engine {
     std::vector<std::uint64_t> sizes;
     std::vector<call> calls;
     buffer<std::byte> memory;
+    comm::topology hosts;  // empty: one
   };
 
   std::size_t ranks() const { return static_cast<std::size_t>(size()); }
