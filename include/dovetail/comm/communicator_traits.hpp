@@ -39,7 +39,7 @@ struct communicator_traits {
       return false;
   }();
   static constexpr bool has_topology = requires(C const& c) {
-    requires std::is_same_v<decltype(c.topology()), comm::topology>;
+    requires std::is_same_v<std::remove_cvref_t<decltype(c.topology())>, comm::topology>;
   };
   static constexpr sum_order sums = [] {
     if constexpr (says_sums)
