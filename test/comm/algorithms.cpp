@@ -399,6 +399,9 @@ TEST_CASE("automatic chooses by a table, or by a model") {
   CHECK(a.choose(operation::all_reduce, 64 << 20, 16) == algorithm::kind::halving_doubling);
   CHECK(a.choose(operation::all_reduce, 64 << 20, 15) == algorithm::kind::ring);
   CHECK(a.choose(operation::all_gather, 64, 16) == algorithm::kind::bruck);
+  CHECK(a.on(comm::topology::one_host(16)).choose(operation::all_reduce, 64, 16) == algorithm::kind::own);
+  CHECK(a.on(hosts_of(16, 2, false)).choose(operation::all_reduce, 64 << 20, 16) == algorithm::kind::hierarchical);
+  CHECK(a.on(hosts_of(16, 16, false)).choose(operation::all_reduce, 64 << 20, 16) == algorithm::kind::halving_doubling);
   a.table = algorithm::automatic::parse(
       "# ours\nall_reduce 4 1024 binomial_tree\nall_reduce 4 more ring\n\nall_reduce 8 more direct  # all\n");
   CHECK(a.table.size() == 3);

@@ -125,7 +125,8 @@ struct table_row {
 /// Chooses by operation, bytes and ranks. A table, as `./run bench collectives --calibrate FILE` writes it for a
 /// machine, has rows with ascending bytes: for each operation that it knows those of the smallest number of ranks that
 /// is not below P (or of the largest) hold, the last one for all larger arrays. Without a row for the operation the
-/// least time decides if a message takes latency + bytes / bandwidth.
+/// least time decides if a message takes latency + bytes / bandwidth; on one host the communicator's own way, which
+/// shares memory.
 struct automatic {
   static constexpr char const* name = "automatic";
   static constexpr sum_order sums = sum_order::same_on_all;
@@ -188,6 +189,11 @@ struct automatic {
       case kind::bruck:
         steps = log, arrays = op == operation::all_to_all ? log / 2 : part;
         break;
+      case kind::hierarchical: {  // what stays on a host is not counted
+        double const n = hosts.hosts(), on_one = ranks / n;
+        steps = 2 * n, arrays = 2 * (n - 1) / n / on_one;
+        break;
+      }
       default:  // direct: the messages of one step leave one after another
         steps = (both ? 2 : 1) * others;
         arrays = (both ? 2 : 1) * (op == operation::broadcast ? others : part);
@@ -232,13 +238,16 @@ struct automatic {
 
  private:
   kind by_model(operation op, std::size_t bytes, int ranks) const {
-    if (ranks == 1) return kind::own;
+    if (ranks == 1 || hosts.hosts() == 1) return kind::own;
     kind best = kind::direct;
     for (auto const k :
          {kind::recursive_doubling, kind::halving_doubling, kind::ring, kind::binomial_tree, kind::bruck})
       if (!chosen{k}.leaves({op, ranks, 0, 0, bytes, 1}) &&
           seconds(k, op, bytes, ranks) <= seconds(best, op, bytes, ranks))
         best = k;
+    if (op == operation::all_reduce && hosts.hosts() > 1 && hosts.hosts() < ranks &&
+        seconds(kind::hierarchical, op, bytes, ranks) <= seconds(best, op, bytes, ranks))
+      best = kind::hierarchical;
     return best;
   }
   static std::vector<std::string_view> words(std::string_view line) {
