@@ -125,8 +125,8 @@ struct table_row {
 /// Chooses by operation, bytes and ranks. A table, as `./run bench collectives --calibrate FILE` writes it for a
 /// machine, has rows with ascending bytes: for each operation that it knows those of the smallest number of ranks that
 /// is not below P (or of the largest) hold, the last one for all larger arrays. Without a row for the operation the
-/// least time decides if a message takes latency + bytes / bandwidth; on one host the communicator's own way, which
-/// shares memory.
+/// least time decides if a message takes latency + bytes / bandwidth; on one host it is left to the communicator, which
+/// shares memory there.
 struct automatic {
   static constexpr char const* name = "automatic";
   static constexpr sum_order sums = sum_order::same_on_all;
@@ -261,10 +261,10 @@ struct automatic {
       line.remove_prefix(all.back().size());
     }
   }
-  static bool operation_of(std::string_view name, operation& op) {
+  static bool operation_of(std::string_view word, operation& op) {
     for (auto const o : {operation::all_reduce, operation::reduce_scatter, operation::all_gather, operation::all_to_all,
                          operation::broadcast})
-      if (name == name_of(o)) {
+      if (word == name_of(o)) {
         op = o;
         return true;
       }
