@@ -59,8 +59,9 @@ class simulation {
       }
     }
   }
-  /// What is wrong; empty: nothing.
-  std::string run() {
+  /// What is wrong; empty: nothing. `waits`: a step ends when what it sent was received, as without room for messages.
+  std::string run(bool waits) {
+    waits_ = waits;
     for (bool moved = true; moved;) {
       moved = false;
       for (int r = 0; r < c_.ranks; ++r) moved = go_on(r) || moved;
@@ -127,6 +128,8 @@ class simulation {
       wire.pop_front();
       moved = true;
     }
+    for (auto const& t : step.sends)
+      if (waits_ && !wires_[{r, t.peer}].empty()) return moved;
     for (auto const& w : step.then) {
       auto const to = see(r, w.to);
       std::vector<std::uint64_t> sum(to.size());
@@ -165,6 +168,7 @@ class simulation {
   std::vector<one_rank> ranks_;
   std::map<std::pair<int, int>, std::deque<std::vector<std::uint64_t>>> wires_;
   std::string wrong_;
+  bool waits_ = false;
 };
 
 template <class A>
@@ -178,8 +182,10 @@ void simulate(A const& a, int ranks, std::vector<std::size_t> const& counts) {
       CAPTURE(ranks);
       CAPTURE(count);
       CAPTURE(comm::name_of(op));
-      simulation s(a, {op, ranks, 0, root, count, 8});
-      CHECK(s.run() == "");
+      for (bool const waits : {false, true}) {
+        simulation s(a, {op, ranks, 0, root, count, 8});
+        CHECK(s.run(waits) == "");
+      }
     }
   }
 }
@@ -313,6 +319,7 @@ TEST_CASE("an execution goes on by itself, step by step") {
     comm::collective const what{operation::all_reduce, 3, c.rank(), -1, 3000, 4};
     auto const plan = algorithm::ring{}.plan(what);
     comm::detail::message_transport messages(c.duplicate());
+    static_assert(comm::transport<decltype(messages)> && !comm::step_transport<decltype(messages)>);
     messages.begin({operation::all_reduce, dtype::f32, comm::reduction::sum, -1, 3000, {}});
     std::vector<float> v(3000, 1.f);
     std::vector<std::byte> scratch(plan.scratch_bytes);

@@ -3,6 +3,7 @@
 // through shared memory, or (plain) by messages, comparing calls first (checked), or in many small messages (pieces).
 // `threads RANKS algorithms`, `mpi algorithms`: the suite of algorithms, with each of them.
 // Rank 0 prints a digest of all results, which must not depend on the backend.
+#include <dovetail/comm/decorators.hpp>
 #include <dovetail/comm/mpi.hpp>
 #include <dovetail/comm/threads.hpp>
 #include <dovetail/concepts.hpp>
@@ -39,7 +40,14 @@ int main(int argc, char** argv) try {
   if (backend == "threads" && algorithms) {
     comm::threads{std::atoi(how.c_str())}.run([](auto& c) { all_algorithms(c); });
   } else if (algorithms) {
-    comm::mpi{{.deadline = std::chrono::seconds(60)}}.run([](auto& c) { all_algorithms(c); });
+    comm::mpi{{.deadline = std::chrono::seconds(60)}}.run([](auto& c) {
+      all_algorithms(c);
+      // By messages, as around any communicator, in place of its own steps.
+      auto steps = comm::with_algorithm(c, comm::algorithm::chosen{comm::algorithm::kind::ring});
+      auto around = comm::decorate(c, [](auto&, comm::call const&, auto const& operation) { operation(); });
+      auto messages = comm::with_algorithm(around, comm::algorithm::chosen{comm::algorithm::kind::ring});
+      conformance::expect(conformance::algorithm(steps) == conformance::algorithm(messages), "a ring of messages");
+    });
   } else if (backend == "threads") {
     comm::threads{std::atoi(how.c_str())}.run(print);
   } else {

@@ -2,6 +2,7 @@
 #pragma once
 #include <type_traits>
 
+#include <dovetail/comm/call.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/comm/topology.hpp>
 #include <dovetail/core/member_function.hpp>
@@ -17,6 +18,9 @@
 //                                   what it promises of the order of its sums; default: rank_order, as concepts.hpp
 //                                   asks
 //   topology()                      which ranks share a host, a comm::topology; default: all do
+//   step_transport()                what an algorithm's steps are made by in place of messages: a
+//                                   comm::step_transport (comm/algorithms/execution.hpp) with check(), begin(call),
+//                                   fail() and unfinished(), of which comm::mpi is the example; default: messages
 
 namespace dovetail::comm {
 
@@ -25,6 +29,7 @@ DOVETAIL_MEMBER(about)
 DOVETAIL_MEMBER(allow_other_thread)
 DOVETAIL_MEMBER(sums)
 DOVETAIL_MEMBER(topology)
+DOVETAIL_MEMBER(step_transport)
 }  // namespace detail::communicator_members
 
 template <class C>
@@ -40,6 +45,12 @@ struct communicator_traits {
   }();
   static constexpr bool has_topology = requires(C const& c) {
     requires std::is_same_v<std::remove_cvref_t<decltype(c.topology())>, comm::topology>;
+  };
+  static constexpr bool has_step_transport = requires(C & c, call const& asked) {
+    c.step_transport().check();
+    c.step_transport().begin(asked);
+    c.step_transport().fail();
+    requires std::is_same_v<decltype(c.step_transport().unfinished()), bool>;
   };
   static constexpr sum_order sums = [] {
     if constexpr (says_sums)
@@ -87,11 +98,19 @@ struct must_be_a_communicator {
     else
       return !communicator_members::has_topology<C>;
   }();
+  static constexpr bool steps = [] {
+    if constexpr (communicator_traits<C>::has_step_transport)
+      return true;
+    else
+      return !communicator_members::has_step_transport<C>;
+  }();
   DOVETAIL_REQUIRE(about, "the communicator's `about` cannot be called as `about(comm::subject const&)`", C);
   DOVETAIL_REQUIRE(threads, "the communicator's `allow_other_thread` cannot be called as `allow_other_thread()`", C);
   DOVETAIL_REQUIRE(says_sums, "the communicator's `sums` is not a `static constexpr comm::sum_order`", C);
   DOVETAIL_REQUIRE(hosts, "the communicator's `topology` cannot be called as `comm::topology topology() const`", C);
-  static constexpr bool holds = about && threads && says_sums && hosts;
+  DOVETAIL_REQUIRE(steps,
+                   "the communicator's `step_transport()` does not return what comm/communicator_traits.hpp says", C);
+  static constexpr bool holds = about && threads && says_sums && hosts && steps;
 };
 
 /// Refuses a communicator on which replicas would drift apart.

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include <dovetail/comm/algorithms/schedule.hpp>
@@ -25,10 +26,25 @@ concept transport = requires(T& t, int peer, std::byte const* out, std::byte* in
   { t.try_recv(peer, in, size) } -> std::same_as<bool>;
 };
 
+/// Bytes that go to a peer, or come from it.
+struct message_piece {
+  int peer = 0;
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+};
+
+/// What makes a step as a whole, from and to the caller's memory: it returns when all has come, and when what was sent
+/// may be written to again. No two sends, and no two receives, have the same peer.
+template <class T>
+concept step_transport = requires(T& t, std::span<message_piece const> pieces) {
+  t.exchange(/*sends*/ pieces, /*recvs*/ pieces);
+};
+
 /// One execution of a schedule: a state machine, so that an operation can go on in the background of another thread's
-/// work, or be waited for. The schedule, the arrays, the scratch memory and the transport must outlive it; the arrays
-/// belong to it until it is done. An error of the transport ends it.
-template <transport T>
+/// work, or be waited for (over a step_transport only the latter). The schedule, the arrays, the scratch memory and the
+/// transport must outlive it; the arrays belong to it until it is done. An error of the transport ends it.
+template <class T>
+requires transport<T> || step_transport<T>
 class execution {
  public:
   /// The same on all ranks: longer messages travel in pieces, which keeps mailboxes small and caches warm.
@@ -46,18 +62,43 @@ class execution {
 
   bool done() const { return step_ == schedule_->steps.size(); }
   /// Goes on as far as it can without waiting. True when it is done.
-  bool advance() {
+  bool advance() requires transport<T> {
     return run([this](int from, std::byte* to, std::size_t n) { return over_->try_recv(from, to, n); });
   }
   /// Goes on to the end.
   void wait() {
-    run([this](int from, std::byte* to, std::size_t n) {
-      over_->recv(from, to, n);
-      return true;
-    });
+    if constexpr (step_transport<T>)
+      for (; !done(); ++step_) exchange(schedule_->steps[step_]);
+    else
+      run([this](int from, std::byte* to, std::size_t n) {
+        over_->recv(from, to, n);
+        return true;
+      });
   }
 
  private:
+  /// The i-th message to a peer goes in the i-th round, as its receiver expects it.
+  void exchange(schedule_step const& step) {
+    for (std::size_t round = 0;; ++round) {
+      auto const collect = [&](std::vector<transfer> const& all, std::vector<message_piece>& to, bool out) {
+        to.clear();
+        for (std::size_t i = 0; i < all.size(); ++i) {
+          auto const& t = all[i];
+          if (t.what.size == 0) continue;
+          std::size_t before = 0;
+          for (std::size_t j = 0; j < i; ++j) before += all[j].peer == t.peer && all[j].what.size != 0;
+          auto* const data = out ? const_cast<std::byte*>(read(t.what)) : write(t.what);
+          if (before == round) to.push_back({t.peer, data, t.what.size});
+        }
+      };
+      collect(step.sends, sends_, true);
+      collect(step.recvs, recvs_, false);
+      if (sends_.empty() && recvs_.empty()) break;
+      over_->exchange(std::span<message_piece const>(sends_), std::span<message_piece const>(recvs_));
+    }
+    for (auto const& w : step.then) work(w);
+  }
+
   template <class Receive>
   bool run(Receive const& receive) {
     for (; !done(); ++step_, piece_ = 0) {
@@ -113,6 +154,7 @@ class execution {
   std::size_t element_size_;
   ordered_reduce combine_;
   std::vector<std::byte const*> sources_;
+  std::vector<message_piece> sends_, recvs_;  // of a step_transport
   std::size_t step_ = 0, piece_ = 0, received_ = 0;
   bool sent_ = false;
 };

@@ -32,9 +32,12 @@ class message_transport {
   C& messages() { return messages_; }
   C const& messages() const { return messages_; }
 
-  /// Of which call the next messages are. Throws what an earlier one failed of.
-  void begin(call const& c) {
+  /// Throws what an earlier call failed of.
+  void check() const {
     if (failed_) std::rethrow_exception(failed_);
+  }
+  /// Of which call the next messages are.
+  void begin(call const& c) {
     call_ = c;
     std::uint64_t h = 0xcbf29ce484222325u;
     for (std::uint64_t const x :

@@ -19,6 +19,7 @@
 #include <dovetail/comm/arguments.hpp>
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/decorators/decorated_world.hpp>
 #include <dovetail/comm/decorators/forwarding.hpp>
 #include <dovetail/comm/reduce.hpp>
@@ -37,12 +38,24 @@ schedule_cost cost(A const& a, call const& c, int ranks, int rank, topology cons
   return cost_of(here.plan(what), rank, hosts);
 }
 
-/// A communicator whose collectives are made by an algorithm, of messages on a duplicate of the communicator. The
+/// A communicator whose collectives are made by an algorithm, of messages on a duplicate of the communicator, or of its
+/// own means (comm::mpi). The
 /// algorithm's operations are those in A::implements; the others, and messages, are the communicator's. Made by
 /// with_algorithm. After a failure it throws the same for ever, as every communicator.
 template <class C, collective_algorithm A>
 class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C> {
   using base = forwarding<algorithm_communicator<C, A>, C>;
+  /// The communicator's own means, where it offers them; otherwise messages on a duplicate of it.
+  static auto transport_of(C& c) {
+    if constexpr (communicator_traits<C>::has_step_transport)
+      return c.step_transport();
+    else if constexpr (requires { c.duplicate(); })
+      return detail::message_transport(c.duplicate());
+    else
+      return detail::message_transport(c.split(0, c.rank()));
+  }
+  using transport_type = decltype(transport_of(std::declval<C&>()));
+  static constexpr bool by_steps = communicator_traits<C>::has_step_transport;
   static constexpr bool reduces =
       A::implements.has(operation::all_reduce) || A::implements.has(operation::reduce_scatter);
   static constexpr bool makes_all_sums =
@@ -60,7 +73,7 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
         algorithm_(algorithm_traits<A>::on(asked_, hosts_)) {
     algorithm_traits<A>::check(algorithm_, base::size());
     auto const before = base::traffic();
-    messages_.emplace(duplicate_of(base::inner()));
+    transport_.emplace(transport_of(base::inner()));
     hidden_ = base::traffic() - before;
   }
 
@@ -107,21 +120,26 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
 
   /// As of the communicator; also for the messages of the algorithm.
   auto away() {
-    using both = std::pair<decltype(base::away()), decltype(messages_->messages().away())>;
-    auto const held = std::make_shared<both>(base::away(), messages_->messages().away());
-    return away_guard([held] {});
+    if constexpr (by_steps) {
+      return base::away();
+    } else {
+      using both = std::pair<decltype(base::away()), decltype(transport_->messages().away())>;
+      auto const held = std::make_shared<both>(base::away(), transport_->messages().away());
+      return away_guard([held] {});
+    }
   }
   std::vector<int> lost_ranks() const requires requires(C const& c) { c.lost_ranks(); }
   {
     auto all = base::lost_ranks();
-    for (int const r : messages_->messages().lost_ranks())
-      if (std::find(all.begin(), all.end(), r) == all.end()) all.push_back(r);
+    if constexpr (!by_steps)
+      for (int const r : transport_->messages().lost_ranks())
+        if (std::find(all.begin(), all.end(), r) == all.end()) all.push_back(r);
     std::sort(all.begin(), all.end());
     return all;
   }
   void abort(std::string const& why) requires requires(C& c) { c.abort(why); }
   {
-    messages_->messages().abort(why);
+    if constexpr (!by_steps) transport_->messages().abort(why);
     base::abort(why);
   }
 
@@ -131,14 +149,6 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   }
 
  private:
-  static auto duplicate_of(C& c) {
-    if constexpr (requires { c.duplicate(); })
-      return c.duplicate();
-    else
-      return c.split(0, c.rank());
-  }
-  using transport_type = detail::message_transport<decltype(duplicate_of(std::declval<C&>()))>;
-
   template <class T>
   static std::byte* bytes_of(std::span<T> s) {
     return reinterpret_cast<std::byte*>(s.data());
@@ -150,17 +160,20 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
 
   template <class Own>
   void make(call const& c, std::byte const* input, std::byte* data, ordered_reduce combine, Own const& own) {
-    messages_->begin(c);
+    transport_->check();
     try {
       collective const what{c.op, base::size(), base::rank(), c.root, c.count, size_of(c.type)};
       if (!algorithm_traits<A>::takes(algorithm_, what)) return own();
       auto const& p = planned(what);
       if (scratch_.size() < p.steps.scratch_bytes) scratch_ = buffer<std::byte>(p.steps.scratch_bytes);
-      execution<transport_type> e(p.steps, *messages_, input, data, scratch_.data(), what.element_size, combine);
+      transport_->begin(c);
+      execution<transport_type> e(p.steps, *transport_, input, data, scratch_.data(), what.element_size, combine);
       e.wait();
       moved_ = moved_ + p.moves;
     } catch (...) {
-      messages_->fail();
+      transport_->fail();
+      if constexpr (by_steps)  // what still comes goes to memory that stays
+        if (transport_->unfinished()) static_cast<void>(new buffer<std::byte>(std::move(scratch_)));
       throw;
     }
   }
@@ -192,7 +205,7 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   A asked_;
   comm::topology hosts_;
   A algorithm_;
-  std::optional<transport_type> messages_;
+  std::optional<transport_type> transport_;
   comm::traffic hidden_, moved_;
   std::unordered_map<key, plan, hash> plans_;
   buffer<std::byte> scratch_;

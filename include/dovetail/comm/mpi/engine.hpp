@@ -72,6 +72,16 @@ class mpi_engine {
     gather(c, 0, out + own.begin, out);
   }
 
+  /// What collectives are made of, for algorithms from elsewhere.
+  void begin_steps(call const& c) { begin(c); }
+  template <class Piece>
+  void exchange_step(call const& c, std::span<Piece const> sends, std::span<Piece const> recvs) {
+    clear();
+    for (auto const& p : sends) work_->sends.push_back({p.peer, p.data, p.bytes});
+    for (auto const& p : recvs) work_->recvs.push_back({p.peer, p.data, p.bytes});
+    job_->exchange(c, 0, work_->sends, work_->recvs);
+  }
+
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
