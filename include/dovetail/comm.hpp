@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// Communicators that need no dependency. comm/mpi.hpp needs MPI and is included by who wants it.
+// Communicators that need no dependency. Included by who wants them: comm/mpi.hpp, which needs MPI; comm/algorithms.hpp
+// and comm/decorators.hpp, which a program that names none would compile for nothing.
 
+#include <dovetail/comm/arguments.hpp>
 #include <dovetail/comm/async.hpp>
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
@@ -12,3 +14,4 @@
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/self.hpp>
 #include <dovetail/comm/threads.hpp>
+#include <dovetail/comm/topology.hpp>

@@ -16,7 +16,7 @@
 //   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
-//   communicator  comm/communicator_traits.hpp  about, allow_other_thread, has_spare_core
+//   communicator  comm/communicator_traits.hpp  about, allow_other_thread, has_spare_core, sums, topology
 //   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, independent
 //   dataset       data/dataset.hpp              identity
 //   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
@@ -115,7 +115,8 @@ concept codec = std::copyable<C> && requires(C const c, std::size_t n) {
 
 /// One rank's end of a group of ranks. Every rank calls the same operations in the same order; a rank that does not
 /// (dead, late, another operation or size) makes the others throw rank_lost or rank_diverged with its number.
-/// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order.
+/// In-place collectives use shard(n, size(), rank) as rank's part of an array. All sums run in rank order, unless the
+/// communicator's `sums` says otherwise.
 /// Sums are of float, double, fp16 and bf16 (a codec with another wire_type needs its sum as well), gathers of float
 /// and bytes, broadcasts of float, chunks and messages of bytes: what every synchronizer and the trainer call, and no
 /// more. comm::endpoint has them all, of all types. A communicator may also have (comm/communicator_traits.hpp)
@@ -123,6 +124,8 @@ concept codec = std::copyable<C> && requires(C const c, std::size_t n) {
 ///                                   notice
 ///   allow_other_thread()            throws if no other thread may use it, which comm::async is about to do
 ///   has_spare_core()                whether a thread beside those that compute finds a core: comm::async has one then
+///   sums                            a static constexpr comm::sum_order: what it promises   default: rank_order
+///   topology()                      which ranks share a host                               default: all do
 template <class C>
 concept communicator = requires(C& c, C const& cc, std::span<float> f, std::span<float const> in, std::span<double> d,
                                 std::span<std::int64_t> count, std::span<fp16> h, std::span<bf16> b,

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-# same_bits.sh MPIRUN PROGRAM RANKS: the suite passes on threads and on MPI in each of its ways, with equal results.
+# same_bits.sh MPIRUN PROGRAM RANKS: the suite passes on threads and on MPI in each of its ways, with equal results; and with
+# every algorithm.
 set -eu
 # shellcheck source=test/mpi_environment.sh
 . "$(dirname "$0")/../mpi_environment.sh"
@@ -13,3 +14,10 @@ for how in "" plain checked pieces; do
   echo "mpi ${how:-shared}  $mpi"
   [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }
 done
+
+[ "$ranks" -ge 2 ] && [ "$ranks" -le 4 ] || exit 0
+threads=$("$program" threads "$ranks" algorithms)
+echo "threads        $threads"
+mpi=$("$mpirun" -n "$ranks" "$program" mpi algorithms)
+echo "mpi            $mpi"
+[ "$mpi" = "$threads" ] || { echo "the results of algorithms differ"; exit 1; }

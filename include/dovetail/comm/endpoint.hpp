@@ -8,10 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/arguments.hpp>
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/reduce.hpp>
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail::comm {
@@ -23,13 +25,24 @@ namespace dovetail::comm {
 /// and shrink() makes a communicator of them. After rank_diverged, and after abort(), every operation throws.
 template <class Engine>
 class endpoint {
+  /// An engine may have `comm::topology const& topology() const`; empty, or missing: all ranks are on one host.
+  static constexpr bool knows_hosts = requires(Engine const& e) { e.topology(); };
+
  public:
+  static constexpr sum_order sums = sum_order::rank_order;
+
   explicit endpoint(Engine engine) : engine_(std::move(engine)) {}
 
   int rank() const { return engine_.rank(); }
   int size() const { return engine_.size(); }
   /// Whether a thread beside one that computes on each rank finds a core of its own. Asks the system.
   bool has_spare_core() const { return engine_.has_spare_core(); }
+  /// Which ranks share a host.
+  comm::topology topology() const {
+    if constexpr (knows_hosts)
+      if (auto const& hosts = engine_.topology(); !hosts.empty()) return hosts;
+    return comm::topology::one_host(size());
+  }
   /// What this rank has moved so far; operations that failed are not counted.
   comm::traffic traffic() const { return engine_.traffic(); }
 
@@ -43,7 +56,8 @@ class endpoint {
     call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.all_reduce(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
-    count(c.bytes() - own + others() * own, others() * own + c.bytes() - own);
+    count(c.bytes() - own + others() * own, others() * own + c.bytes() - own,
+          scattered_off_host(c) + gathered_off_host(own));
   }
   /// shard(n, size(), rank()) of data becomes the reduction; the rest of data is unspecified afterwards.
   template <reducible T>
@@ -51,7 +65,7 @@ class endpoint {
     call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.reduce_scatter(c, bytes_of(data), reducer<T>(how));
     auto const own = c.shard_bytes(size(), rank()).size();
-    count(c.bytes() - own, others() * own);
+    count(c.bytes() - own, others() * own, scattered_off_host(c));
   }
   /// Every rank brings shard(n, size(), rank()) of data and gets all of it.
   template <movable T>
@@ -59,34 +73,31 @@ class endpoint {
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, data.size(), engine_.about()};
     auto const own = c.shard_bytes(size(), rank());
     engine_.all_gather(c, bytes_of(data) + own.begin, bytes_of(data));
-    count(others() * own.size(), c.bytes() - own.size());
+    count(others() * own.size(), c.bytes() - own.size(), gathered_off_host(own.size()));
   }
   /// out becomes the ranks' `in` one after another: out.size() == size() × in.size(). `in` may be its own place in out.
   template <movable T>
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    require(out.size() == in.size() * ranks(), "all_gather on ", size(), " ranks: ", in.size(), " elements in and ",
-            out.size(), " out: out must have ", in.size() * ranks());
+    detail::check_all_gather(in.size(), out.size(), size());
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size(), engine_.about()};
     engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
-    count(others() * in.size_bytes(), others() * in.size_bytes());
+    count(others() * in.size_bytes(), others() * in.size_bytes(), gathered_off_host(in.size_bytes()));
   }
   /// The ranks' `in`, which may differ in length, one after another into `all` (resized; must not contain `in`).
   /// Returns size() + 1 offsets: rank r's part is [offsets[r], offsets[r + 1]).
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     auto offsets = engine_.all_gather_v(in, all);
-    count(others() * in.size(), all.size() - in.size());
+    count(others() * in.size(), all.size() - in.size(), gathered_off_host(in.size()));
     return offsets;
   }
   /// size() equal chunks each way: chunk q of `in` goes to rank q, which finds it as chunk rank(). No overlap.
   template <movable T>
   void all_to_all(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    require(in.size() == out.size() && in.size() % ranks() == 0, "all_to_all on ", size(), " ranks: ", in.size(),
-            " elements in and ", out.size(), " out: both must be the same multiple of the number of ranks");
-    require(in.empty() || in.data() + in.size() <= out.data() || out.data() + out.size() <= in.data(), "all_to_all of ",
-            in.size(), " elements: in and out overlap: use two buffers");
+    detail::check_all_to_all<T>(in.data(), in.size(), out.data(), out.size(), size());
     call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size(), engine_.about()};
     engine_.all_to_all(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
-    count(c.bytes() - c.bytes() / ranks(), c.bytes() - c.bytes() / ranks());
+    auto const chunk = c.bytes() / ranks();
+    count(c.bytes() - chunk, c.bytes() - chunk, gathered_off_host(chunk));
   }
   /// data of rank `root` becomes data of every rank.
   template <movable T>
@@ -95,7 +106,7 @@ class endpoint {
     call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size(), engine_.about()};
     engine_.broadcast(c, bytes_of(data));
     if (rank() == root)
-      count(others() * c.bytes(), 0);
+      count(others() * c.bytes(), 0, gathered_off_host(c.bytes()));
     else
       count(0, c.bytes());
   }
@@ -104,7 +115,7 @@ class endpoint {
     check_rank("send to rank ", to);
     check_tag(tag);
     engine_.send({operation::send, dtype::u8, reduction::sum, to, data.size()}, data.data(), tag);
-    count(data.size(), 0);
+    count(data.size(), 0, off_host([&](int r) { return r == to ? data.size() : 0; }));
   }
   /// The oldest message from rank `from` with this tag. Throws rank_diverged when it has another size.
   void recv(std::span<std::byte> data, int from, int tag = 0) {
@@ -185,16 +196,30 @@ class endpoint {
   }
   std::size_t ranks() const { return static_cast<std::size_t>(size()); }
   std::size_t others() const { return ranks() - 1; }
-  void check_rank(char const* what, int r) const {
-    require(r >= 0 && r < size(), what, r, ": there are ranks 0 to ", size() - 1);
+  void check_rank(char const* what, int r) const { detail::check_rank(what, r, size()); }
+  void check_message(int from, int tag) const { detail::check_message(from, tag, size()); }
+  static void check_tag(int tag) { detail::check_tag(tag); }
+  /// What of the other ranks' shards, and how many times the own one, goes to other hosts.
+  std::size_t scattered_off_host(call const& c) const {
+    return off_host([&](int r) { return c.shard_bytes(size(), r).size(); });
   }
-  void check_message(int from, int tag) const {
-    if (from != any_rank) check_rank("a message from rank ", from);
-    if (tag != any_tag) check_tag(tag);
+  std::size_t gathered_off_host(std::size_t own) const {
+    return off_host([&](int) { return own; });
   }
-  static void check_tag(int tag) { require(tag >= 0 && tag <= 32767, "tag ", tag, ": tags lie in 0 to 32767"); }
-  void count(std::size_t sent, std::size_t received) {
+  template <class F>
+  std::size_t off_host(F const& bytes_to) const {
+    std::size_t sum = 0;
+    if constexpr (knows_hosts) {
+      auto const& hosts = engine_.topology();
+      if (hosts.empty()) return 0;
+      for (int r = 0; r < size(); ++r)
+        if (!hosts.same_host(r, rank())) sum += bytes_to(r);
+    }
+    return sum;
+  }
+  void count(std::size_t sent, std::size_t received, std::size_t off_host = 0) {
     auto& t = engine_.traffic();
+    t.sent_off_host += off_host;
     t.bytes_sent += sent;
     t.bytes_received += received;
     ++t.operations;

@@ -3,6 +3,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,10 @@ class mpi : public endpoint<detail::mpi_engine> {
  public:
   using communicator = mpi;
 
+  /// `sums` is what it promises unless it is told otherwise: with mpi_order::native all-reduce is MPI's, and MPI
+  /// requires that all ranks receive identical results (MPI 3.1, section 5.9.6), in whatever order.
+  sum_order sums_in_use() { return engine().job().options.order == mpi_order::native ? sum_order::same_on_all : sums; }
+
   /// All ranks of the job. Initializes MPI, for use by one thread at a time, if nobody has; then the last copy to go
   /// finalizes it, so that a program keeps one for as long as it communicates.
   explicit mpi(mpi_options options = {}) : endpoint(join_world(options)) {}
@@ -33,6 +38,29 @@ class mpi : public endpoint<detail::mpi_engine> {
   /// do not mix.
   template <detail::mpi_communicator C>
   explicit mpi(C const& c, mpi_options options = {}) : endpoint(join(static_cast<MPI_Comm>(c), options, nullptr)) {}
+
+  /// Makes the steps of an algorithm (comm/algorithms.hpp) as the own collectives are made: from and to the caller's
+  /// memory, with their deadline, by the same sequence of calls.
+  class steps {
+   public:
+    explicit steps(detail::mpi_engine engine) : engine_(std::move(engine)) {}
+    void check() const {}  // the job throws the first failure itself
+    void fail() {}
+    void begin(call const& c) {
+      call_ = c;
+      engine_.begin_steps(c);
+    }
+    template <class Piece>
+    void exchange(std::span<Piece const> sends, std::span<Piece const> recvs) {
+      engine_.exchange_step(call_, sends, recvs);
+    }
+    bool unfinished() { return engine_.job().unfinished(); }
+
+   private:
+    detail::mpi_engine engine_;
+    call call_;
+  };
+  steps step_transport() { return steps(engine()); }
 
   /// Calls f(*this). An exception is told to the other ranks before it goes on, so that they need not wait; so is that
   /// f has returned: a rank that is still in its own run() then knows that this one does not come any more.

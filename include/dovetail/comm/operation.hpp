@@ -10,17 +10,39 @@ namespace dovetail::comm {
 /// rounding at the end, so every backend gives the same bits.
 enum class reduction : std::uint8_t { sum, min, max };
 
-/// Bytes this rank has moved, counted as a bandwidth-optimal algorithm moves them over P ranks (S: bytes of the whole
-/// array, s: bytes of the own shard): reduce_scatter sends S - s and receives (P-1)s; all_gather the converse;
-/// all_reduce both; all_to_all S - s each way; broadcast: the root sends (P-1)S, the others receive S.
+/// What a communicator promises of the order in which floating point numbers are added:
+///   rank_order    ((x_0 + x_1) + x_2) + …, halves in fp32 and rounded once: the same bits on every backend
+///   same_on_all   another order, and halves may be rounded after every addition, but all ranks get the same bits, in
+///                 every run with as many ranks and elements: enough for replicas to stay equal
+///   unspecified   ranks may get different bits
+enum class sum_order : std::uint8_t { rank_order, same_on_all, unspecified };
+
+constexpr char const* name_of(sum_order s) {
+  constexpr char const* names[] = {"rank_order", "same_on_all", "unspecified"};
+  return names[static_cast<std::size_t>(s)];
+}
+/// What is left of two promises.
+constexpr sum_order weaker(sum_order a, sum_order b) { return a < b ? b : a; }
+
+/// Bytes this rank has moved. A communicator's own operations are counted as a bandwidth-optimal algorithm moves them
+/// over P ranks (S: bytes of the whole array, s: bytes of the own shard): reduce_scatter sends S - s and receives
+/// (P-1)s; all_gather the converse; all_reduce both; all_to_all S - s each way; broadcast: the root sends (P-1)S, the
+/// others receive S. With an algorithm (comm/algorithms.hpp) they are those of its messages.
 struct traffic {
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
   std::uint64_t operations = 0;
+  std::uint64_t sent_off_host = 0;  ///< of bytes_sent: to ranks on other hosts (comm/topology.hpp)
 
+  constexpr std::uint64_t sent_on_host() const { return bytes_sent - sent_off_host; }
   friend constexpr bool operator==(traffic const&, traffic const&) = default;
   friend constexpr traffic operator-(traffic const& a, traffic const& b) {
-    return {a.bytes_sent - b.bytes_sent, a.bytes_received - b.bytes_received, a.operations - b.operations};
+    return {a.bytes_sent - b.bytes_sent, a.bytes_received - b.bytes_received, a.operations - b.operations,
+            a.sent_off_host - b.sent_off_host};
+  }
+  friend constexpr traffic operator+(traffic const& a, traffic const& b) {
+    return {a.bytes_sent + b.bytes_sent, a.bytes_received + b.bytes_received, a.operations + b.operations,
+            a.sent_off_host + b.sent_off_host};
   }
 };
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <dovetail/comm/async.hpp>
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/traits.hpp>
@@ -77,6 +78,7 @@ struct all_reduce {
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
     static_assert(exchange::check_legal<Exchange, Codec>::holds);
+    static_assert(comm::detail::must_keep_replicas_equal<Communicator>::holds);
     require_same_list(parameters, comm, "sync::all_reduce");
     if (check_equal) {
       require_equal_weights(parameters, comm, "sync::all_reduce");

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/batch.hpp>
@@ -73,6 +74,7 @@ struct local_sgd {
                      "needs the same gradients on all ranks, which sync::local_sgd lets train apart: use "
                      "sync::all_reduce, or the optimizer undivided",
                      Optimizer);
+    static_assert(comm::detail::must_keep_replicas_equal<Communicator>::holds);
     require_same_list(parameters, comm, "sync::local_sgd");
     if (check_equal) {
       require_equal_weights(parameters, comm, "sync::local_sgd");

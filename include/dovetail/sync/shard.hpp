@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/error.hpp>
@@ -59,6 +60,7 @@ struct range_source {
 /// rule with tensorwise stages, and optim::partition, with a tensor; as evenly as these allow.
 template <class Optimizer, communicator Communicator>
 class sharded {
+  static_assert(comm::detail::must_keep_replicas_equal<Communicator>::holds);
   /// What a rule needs that is known only when the program runs, its constructor checks.
   static constexpr bool chosen_when_run = optim::optimizer_traits<Optimizer>::chosen_when_run;
   static_assert(optim::detail::must_take_gradients<Optimizer>::holds);

@@ -19,6 +19,7 @@
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/core/buffer.hpp>
 
 namespace dovetail::comm::detail {
@@ -27,7 +28,9 @@ namespace dovetail::comm::detail {
 /// and sums what came in rank order. Copies share one state.
 class mpi_engine {
  public:
-  explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {}
+  explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {
+    if (auto hosts = job_->peers().topology(); hosts.hosts() > 1) work_->hosts = std::move(hosts);
+  }
 
   int rank() const { return job_->rank(); }
   int size() const { return job_->size(); }
@@ -35,6 +38,7 @@ class mpi_engine {
   comm::traffic& traffic() { return job_->traffic; }
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }
+  comm::topology const& topology() const { return work_->hosts; }
   mpi_job& job() { return *job_; }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
@@ -67,6 +71,16 @@ class mpi_engine {
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
     gather(c, 0, out + own.begin, out);
+  }
+
+  /// What collectives are made of, for algorithms from elsewhere.
+  void begin_steps(call const& c) { begin(c); }
+  template <class Piece>
+  void exchange_step(call const& c, std::span<Piece const> sends, std::span<Piece const> recvs) {
+    clear();
+    for (auto const& p : sends) work_->sends.push_back({p.peer, p.data, p.bytes});
+    for (auto const& p : recvs) work_->recvs.push_back({p.peer, p.data, p.bytes});
+    job_->exchange(c, 0, work_->sends, work_->recvs);
   }
 
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
@@ -173,6 +187,7 @@ class mpi_engine {
     std::vector<std::uint64_t> sizes;
     std::vector<call> calls;
     buffer<std::byte> memory;
+    comm::topology hosts;  // empty: one
   };
 
   std::size_t ranks() const { return static_cast<std::size_t>(size()); }

@@ -16,6 +16,7 @@
 
 #include <mpi.h>  // a part of comm::mpi, and of no use without it
 
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/core/cores.hpp>
 
 namespace dovetail::comm::detail {
@@ -121,6 +122,12 @@ class mpi_peers {
   /// Whether every rank's process can be seen from here.
   bool one_host() const { return one_host_; }
   int ranks_here() const { return ranks_here_; }
+  /// By the names of hosts.
+  comm::topology topology() const {
+    std::vector<std::array<char, 64>> names;
+    for (auto const& p : peers_) names.push_back(p.host);
+    return comm::topology::of(names);
+  }
   /// Whether ranks of this host, of whatever communicator, must share cores: who waits should sleep then.
   bool crowded() const { return crowded_; }
   /// Whether they leave a core.

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <dovetail/comm/call.hpp>
+#include <dovetail/comm/decorators/decorated_world.hpp>
+#include <dovetail/comm/decorators/forwarding.hpp>
+#include <dovetail/comm/topology.hpp>
+#include <dovetail/core/error.hpp>
+
+namespace dovetail::comm {
+
+/// A communicator whose ranks say that they are on other hosts than they are. Made by with_topology. Its traffic counts
+/// what would leave a host.
+template <class C>
+class topology_communicator : public forwarding<topology_communicator<C>, C> {
+  using base = forwarding<topology_communicator<C>, C>;
+
+ public:
+  template <class Inner>
+  topology_communicator(Inner&& inner, comm::topology hosts)
+      : base(std::forward<Inner>(inner)), hosts_(std::move(hosts)) {
+    require(hosts_.ranks() == base::size(), "comm::with_topology: the hosts of ", hosts_.ranks(), " ranks for ",
+            base::size());
+  }
+  comm::topology const& topology() const { return hosts_; }
+  comm::traffic traffic() const {
+    auto t = base::traffic();
+    t.sent_off_host = off_host_;
+    return t;
+  }
+
+  template <class F>
+  void around(call const& c, F const& operation) {
+    operation();
+    off_host_ += left_host(c);
+  }
+  std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
+    auto offsets = base::all_gather_v(in, all);
+    off_host_ += in.size() * others(hosts_);
+    return offsets;
+  }
+  template <class Part>
+  auto wrap(Part part) const {
+    std::vector<std::int32_t> labels(static_cast<std::size_t>(part.size()));
+    std::int32_t const mine = hosts_.host(base::rank());
+    part.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(labels)));
+    return topology_communicator<Part>(std::move(part), comm::topology::of(labels));
+  }
+
+ private:
+  std::size_t others(comm::topology const& hosts) const {
+    std::size_t n = 0;
+    for (int r = 0; r < hosts.ranks(); ++r) n += !hosts.same_host(r, base::rank());
+    return n;
+  }
+  /// As comm::endpoint counts it.
+  std::size_t left_host(call const& c) const {
+    std::size_t scattered = 0;
+    for (int r = 0; r < base::size(); ++r)
+      if (!hosts_.same_host(r, base::rank())) scattered += c.shard_bytes(base::size(), r).size();
+    auto const gathered = others(hosts_) * c.shard_bytes(base::size(), base::rank()).size();
+    switch (c.op) {
+      case operation::all_reduce:
+        return scattered + gathered;
+      case operation::reduce_scatter:
+      case operation::all_to_all:
+        return scattered;
+      case operation::all_gather:
+        return gathered;
+      case operation::broadcast:
+        return c.root == base::rank() ? others(hosts_) * c.bytes() : 0;
+      case operation::send:
+        return hosts_.same_host(c.root, base::rank()) ? 0 : c.bytes();
+      default:
+        return 0;
+    }
+  }
+
+  comm::topology hosts_;
+  std::uint64_t off_host_ = 0;
+};
+
+/// `communicator`, or a world of communicators, with these hosts in place of those that it knows: to try on one machine
+/// what an algorithm does on several.
+template <class C>
+auto with_topology(C&& communicator, topology hosts) {
+  using inner = std::remove_cvref_t<C>;
+  if constexpr (detail::one_ranks_end<inner>)
+    return topology_communicator<inner>(std::forward<C>(communicator), std::move(hosts));
+  else
+    return decorated_world(std::forward<C>(communicator), [hosts = std::move(hosts)](auto& c) {
+      return topology_communicator<std::remove_cvref_t<decltype(c)>>(c, hosts);
+    });
+}
+
+}  // namespace dovetail::comm
