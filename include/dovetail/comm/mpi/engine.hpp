@@ -19,6 +19,7 @@
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
+#include <dovetail/comm/shm/seat_collectives.hpp>
 #include <dovetail/core/buffer.hpp>
 
 namespace dovetail::comm::detail {
@@ -39,7 +40,7 @@ class mpi_engine {
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
     if (job_->options.order == mpi_order::native && native_type(c.type) != MPI_DATATYPE_NULL) return native(c, data);
-    if (job_->seats.usable()) return through_seats(c, data, combine);
+    if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
     if (c.bytes() <= small_bytes) {
       auto* const from = room(c.bytes() * ranks());
       clear();
@@ -58,6 +59,7 @@ class mpi_engine {
 
   void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).reduce_scatter(data, combine);
     scatter(c, data, combine);
   }
 
@@ -65,12 +67,14 @@ class mpi_engine {
     begin(c);
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
+    if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
     gather(c, 0, out + own.begin, out);
   }
 
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_gather_v(in, all);
     auto& sizes = work_->sizes;
     sizes.assign(ranks(), 0);
     sizes[at(rank())] = in.size();
@@ -94,6 +98,7 @@ class mpi_engine {
     begin(c);
     std::size_t const chunk = c.bytes() / ranks();
     copy(out + at(rank()) * chunk, in + at(rank()) * chunk, chunk);
+    if (job_->seats.usable()) return through_seats(c).all_to_all(in, out);
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, const_cast<std::byte*>(in) + at(r) * chunk, chunk});
@@ -105,6 +110,7 @@ class mpi_engine {
   /// A binomial tree: rank d steps after the root receives from d without its lowest bit.
   void broadcast(call const& c, std::byte* data) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).broadcast(data);
     int const d = (rank() - c.root + size()) % size();
     int const lowest = d == 0 ? size() : d & -d;
     clear();
@@ -131,9 +137,17 @@ class mpi_engine {
     call const c{operation::split};
     begin(c);
     struct place {
-      int color, key;
+      std::int32_t color, key;
     };
-    auto const places = job_->share(c, place{color, key});  // and everybody is there
+    std::vector<place> places(ranks(), place{color, key});
+    if (job_->seats.usable()) {
+      call const all{operation::split, dtype::u64, reduction::sum, -1, ranks(), about_};
+      auto* const to = reinterpret_cast<std::byte*>(places.data());
+      through_seats(all).all_gather(to + at(rank()) * sizeof(place), to);
+    } else {
+      places = job_->share(c, place{color, key});
+    }
+    // And everybody is there.
     std::vector<int> members;
     for (int r = 0; r < size(); ++r)
       if (places[at(r)].color == color) members.push_back(r);
@@ -161,11 +175,40 @@ class mpi_engine {
  private:
   static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
 
+  /// How the ranks of one host meet in an operation.
+  struct seat_meeting {
+    void wait() const {
+      auto& seats = job.seats;
+      if (seats.all_reached()) return;
+      job.wait_until(
+          c, -1, [&] { return seats.all_reached(); },
+          [&] {
+            std::vector<int> late;
+            for (int r = 0; r < seats.size(); ++r)
+              if (!seats.reached(r)) late.push_back(r);
+            return late;
+          },
+          seat_rest{seats});
+    }
+    void differ(std::vector<shared_seats::posting> const& all) const {
+      auto const odd = odd_one_out(all);
+      if (odd == all.size()) return;
+      job.watch().diverged(static_cast<int>(odd), c,
+                           message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
+    }
+    void give_up(std::string const& why) const { job.watch().give_up(message("rank ", job.rank(), " threw: ", why)); }
+    mpi_job& job;
+    call const& c;
+  };
   struct seat_rest {
     static constexpr bool woken = true;
     void operator()(std::chrono::nanoseconds d) const { seats.rest(d); }
     shared_seats& seats;
   };
+  seat_collectives<seat_meeting> through_seats(call const& c) {
+    return {job_->seats, c, job_->watch().sequence, seat_meeting{*job_, c}};
+  }
+
   struct scratch {
     std::vector<mpi_job::piece> sends, recvs;
     std::vector<std::byte const*> sources;
@@ -245,31 +288,9 @@ class mpi_engine {
     exchange(c, phase);
   }
 
-  void through_seats(call const& c, std::byte* data, ordered_reduce combine) {
-    auto& seats = job_->seats;
-    seats.all_reduce(
-        c, job_->watch().sequence, data, combine,
-        [&] {
-          job_->wait_until(
-              c, -1, [&] { return seats.all_reached(); },
-              [&] {
-                std::vector<int> late;
-                for (int r = 0; r < size(); ++r)
-                  if (!seats.reached(r)) late.push_back(r);
-                return late;
-              },
-              seat_rest{seats});
-        },
-        [&](std::vector<shared_seats::posting> const& all) {
-          auto const odd = odd_one_out(all);
-          if (odd == all.size()) return;
-          job_->watch().diverged(static_cast<int>(odd), c,
-                                 message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
-        });
-  }
   void meet(call const& c) {
     begin(c);
-    if (job_->seats.usable()) return through_seats(c, nullptr, nullptr);
+    if (job_->seats.usable()) return through_seats(c).barrier();
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, nullptr, 0});
