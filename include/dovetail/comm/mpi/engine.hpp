@@ -24,8 +24,9 @@
 
 namespace dovetail::comm::detail {
 
-/// The collectives over MPI's point-to-point messages, by direct exchange: everybody sends everybody's part at once,
-/// and sums what came in rank order. Copies share one state.
+/// The collectives: of ranks on one host through memory that they share (seat_collectives.hpp), else over MPI's
+/// point-to-point messages by direct exchange: everybody sends everybody's part at once, and sums what came in rank
+/// order. Copies share one state.
 class mpi_engine {
  public:
   explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {}
@@ -36,10 +37,14 @@ class mpi_engine {
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }
   mpi_job& job() { return *job_; }
+  char const* transport() const {
+    auto const& seats = job_->seats;
+    return !seats.usable() ? "messages" : seats.single_copy() ? "shared memory, single copy" : "shared memory";
+  }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
-    if (job_->options.order == mpi_order::native && native_type(c.type) != MPI_DATATYPE_NULL) return native(c, data);
+    if (is_native(c)) return native(c, data);
     if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
     if (c.bytes() <= small_bytes) {
       auto* const from = room(c.bytes() * ranks());
@@ -65,9 +70,9 @@ class mpi_engine {
 
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
-    if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
     gather(c, 0, out + own.begin, out);
   }
 
@@ -96,9 +101,9 @@ class mpi_engine {
 
   void all_to_all(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_to_all(in, out);
     std::size_t const chunk = c.bytes() / ranks();
     copy(out + at(rank()) * chunk, in + at(rank()) * chunk, chunk);
-    if (job_->seats.usable()) return through_seats(c).all_to_all(in, out);
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, const_cast<std::byte*>(in) + at(r) * chunk, chunk});
@@ -247,7 +252,8 @@ class mpi_engine {
 
   void begin(call const& c) {
     job_->begin(c);
-    if (!job_->options.check || size() == 1) return;
+    // Ranks that meet in shared memory compare their calls anyway.
+    if (!job_->options.check || size() == 1 || (job_->seats.usable() && !is_native(c))) return;
     auto& calls = work_->calls;
     calls.assign(ranks(), c);
     clear();
@@ -299,6 +305,10 @@ class mpi_engine {
     exchange(c, 0);
   }
 
+  bool is_native(call const& c) const {
+    return c.op == operation::all_reduce && job_->options.order == mpi_order::native &&
+           native_type(c.type) != MPI_DATATYPE_NULL;
+  }
   static MPI_Datatype native_type(dtype t) {
     switch (t) {
       case dtype::f64:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -23,7 +24,8 @@ namespace dovetail::comm::detail {
 /// while others still take theirs. At the first meeting the ranks compare what they ask for, before anything is taken.
 ///
 /// Where ranks may read each other's memory, long parts are read where they lie instead, which takes a meeting at the
-/// end: only then may their owners change them. What is reduced is staged also there: it is read only once anyway.
+/// end: only then may their owners change them. What is reduced is staged also there: it is read only once anyway. So
+/// is a broadcast: its root and the others work at the same time.
 ///
 /// `meeting.wait()` returns when all ranks have come, or throws; `meeting.differ(postings)` must throw;
 /// `meeting.give_up(why)` tells the others that this rank will not come.
@@ -33,7 +35,7 @@ class seat_collectives {
   static constexpr std::size_t chunk = shared_seats::chunk;
   /// So far every rank combines everything itself, which saves a meeting.
   static constexpr std::size_t whole_up_to(int ranks) { return (ranks == 2 ? 256 : 16) * std::size_t{1024}; }
-  /// What is moved is staged by so much at a time, and from so much on not staged where that is possible.
+  /// What is moved is staged by so much at a time, and from so much a rank on not staged where that is possible.
   static constexpr std::size_t moved_at_once = 256 * 1024, single_copy_from = 64 * 1024;
   /// Meetings are signs of life: nobody reads for longer than this takes.
   static constexpr std::size_t read_at_once = std::size_t{32} << 20;
@@ -42,17 +44,22 @@ class seat_collectives {
       : seats_(seats), call_(c), number_(number), meeting_(std::move(meeting)) {}
 
   void barrier() {
-    come({});
+    come({}, [] {});
     seats_.turn();
   }
 
-  /// `in` is this rank's shard; its place in `out` is filled already.
+  /// `in` is this rank's shard, or its place in `out`.
   void all_gather(std::byte const* in, std::byte* out) {
-    auto const own = call_.shard_bytes(size(), rank()).size();
-    move({in, own}, 1, [&](int r) {
-      auto const s = call_.shard_bytes(size(), r);
-      return part{out + s.begin, 0, s.size()};
-    });
+    auto const own = call_.shard_bytes(size(), rank());
+    move(
+        {in, own.size()}, 1,
+        [&] {
+          if (in != out + own.begin) copy(out + own.begin, in, own.size());
+        },
+        [&](int r) {
+          auto const s = call_.shard_bytes(size(), r);
+          return part{out + s.begin, 0, s.size()};
+        });
   }
   /// Returns the offsets of the ranks' parts in `all`.
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
@@ -72,20 +79,43 @@ class seat_collectives {
       }
       return part{all.data() + offsets[i], 0, offsets[i + 1] - offsets[i]};
     };
-    move({in.data(), in.size()}, 1, of);
+    move(
+        {in.data(), in.size()}, 1, [] {}, of);
     return offsets;
   }
-  /// This rank's own part is there already.
   void all_to_all(std::byte const* in, std::byte* out) {
     std::size_t const n = call_.bytes() / static_cast<std::size_t>(size());
     auto const of = [&](int r) { return static_cast<std::size_t>(r) * n; };
-    move({in, call_.bytes()}, size(), [&](int r) { return part{out + of(r), of(rank()), n}; });
+    move(
+        {in, call_.bytes()}, size(), [&] { copy(out + of(rank()), in + of(rank()), n); },
+        [&](int r) {
+          return part{out + of(r), of(rank()), n};
+        });
   }
+  /// In small pieces, of which a staging buffer holds several: the others wait for the root alone, which is ahead of
+  /// them. It waits when it turns to the other buffer, and at the end, until they have left what comes next.
   void broadcast(std::byte* data) {
     bool const root = rank() == call_.root;
-    move(root ? array{data, call_.bytes()} : array{}, 1, [&](int r) {
-      return part{data, 0, r == call_.root ? call_.bytes() : 0};
-    });
+    std::size_t const piece = std::clamp<std::size_t>(std::bit_ceil(call_.bytes() / 4), 4096, 32768);
+    auto const pieces_here = static_cast<std::uint32_t>(chunk / piece);
+    for (std::size_t at = 0; at == 0 || at < call_.bytes(); at += piece) {
+      std::size_t const n = left(call_.bytes(), at, piece);
+      if (at != 0 && at % chunk == 0) {
+        if (root) await(-1, pieces_here - 1);
+        seats_.turn();
+      }
+      std::byte* const there = seats_.staging(call_.root) + at % chunk;
+      if (root) copy(there, data + at, n);
+      if (at == 0)
+        come({}, [] {});
+      else
+        seats_.arrive();
+      if (root) continue;
+      await(call_.root, 0);
+      copy(data + at, there, n);
+    }
+    if (root && call_.bytes() != 0) await(-1, static_cast<std::uint32_t>((call_.bytes() - 1) % chunk / piece));
+    seats_.turn();
   }
 
   void reduce_scatter(std::byte* data, ordered_reduce combine) {
@@ -171,13 +201,21 @@ class seat_collectives {
       seats_.arrive();
       meeting_.wait();
     } else {
-      come(mine);
+      come(mine, [] {});
     }
   }
-  void come(array mine) {
+  /// Waits for one rank, or for all (-1), but not until they are where this one is: they may be so far behind.
+  void await(int r, std::uint32_t behind) {
+    seats_.await(r, behind);
+    meeting_.wait();
+  }
+  /// The first meeting; meanwhile() is what this rank does for itself until the others are there.
+  template <class F>
+  void come(array mine, F meanwhile) {
     shared_seats::posting const posted{call_, number_};
     seats_.say({posted, mine});
     seats_.arrive();
+    meanwhile();
     meeting_.wait();
     compared_ = true;
     bool same = true;
@@ -191,8 +229,8 @@ class seat_collectives {
 
   /// Everybody's `mine` to everybody: of rank r's this rank takes from(r), asked when they have met. With a slot for
   /// each rank an array has as many equal pieces, one for each.
-  template <class From>
-  void move(array mine, int slots, From from) {
+  template <class Own, class From>
+  void move(array mine, int slots, Own own, From from) {
     std::size_t const window = window_of(slots), piece = mine.bytes / static_cast<std::size_t>(slots);
     auto const stage = [&](std::size_t at) {
       std::size_t const n = left(piece, at, window);
@@ -201,7 +239,7 @@ class seat_collectives {
     };
     auto const read = [&](std::size_t bytes) { return seats_.single_copy() && bytes >= single_copy_from; };
     if (!read(piece)) stage(0);
-    come(mine);
+    come(mine, own);
     std::size_t extent = 0;
     for (int r = 0; r < size(); ++r) extent = std::max(extent, from(r).bytes);
     if (read(extent)) {

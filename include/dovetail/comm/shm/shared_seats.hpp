@@ -27,6 +27,7 @@ namespace dovetail::comm::detail {
 class shared_seats {
  public:
   static constexpr std::size_t chunk = 512 * 1024;
+  static constexpr int most_ranks = 1024;  ///< for who take a part of a chunk each
 
   struct posting {
     call asked;
@@ -62,6 +63,7 @@ class shared_seats {
       std::uint64_t what_is_there;
     };
     if (size == 1) return;
+    wanted = wanted && size <= most_ranks;
     // Rank 0 makes the file, everybody maps it, and its name goes as soon as they have.
     offer mine{};
     mine.pid = static_cast<long>(getpid());
@@ -133,9 +135,8 @@ class shared_seats {
   ~shared_seats() { unmap(); }
 
   bool usable() const { return seats_ != nullptr; }
-  bool reached(int r) const {
-    return static_cast<std::int32_t>(seats_[r].arrived.load(std::memory_order_acquire) - phase_) >= 0;
-  }
+  /// Whether rank r has come as far as this one waits for it.
+  bool reached(int r) const { return reached(r, seats_[r].arrived.load(std::memory_order_acquire)); }
   bool all_reached() const {
     for (int r = 0; r < size_; ++r)
       if (!reached(r)) return false;
@@ -147,7 +148,7 @@ class shared_seats {
     for (int r = 0; r < size_; ++r) {
       auto& peer = seats_[r];
       auto const seen = peer.arrived.load(std::memory_order_seq_cst);
-      if (static_cast<std::int32_t>(seen - phase_) >= 0) continue;
+      if (reached(r, seen)) continue;
       // Who arrives writes the count, then reads `sleepers`; we write `sleepers`, then read the count.
       peer.sleepers.fetch_add(1, std::memory_order_seq_cst);
       if (peer.arrived.load(std::memory_order_seq_cst) == seen) shared_wait(peer.arrived, seen, at_most);
@@ -163,9 +164,12 @@ class shared_seats {
   /// This rank has written what the others may read now, and read what they may overwrite.
   void arrive() {
     auto& mine = seats_[rank_];
+    await(-1, 0);
     mine.arrived.store(++phase_, std::memory_order_seq_cst);
     if (mine.sleepers.load(std::memory_order_seq_cst) != 0) shared_wake(mine.arrived);
   }
+  /// Until this rank arrives again it waits for rank r alone, or for all (-1), which may be so many arrivals behind it.
+  void await(int r, std::uint32_t behind) { awaited_ = r, behind_ = behind; }
   /// The next step: the other staging buffer. When all have met in a step, nobody reads that of the step before.
   void turn() { staged_ ^= 1; }
   /// Says what this rank is about to do; the n-th and the one before it are kept.
@@ -192,6 +196,9 @@ class shared_seats {
   }
 
  private:
+  bool reached(int r, std::uint32_t arrived) const {
+    return (awaited_ >= 0 && awaited_ != r) || static_cast<std::int32_t>(arrived - (phase_ - behind_)) >= 0;
+  }
   bool read(std::size_t r, std::byte* to, std::byte const* from, std::size_t n) const {
 #if defined(__linux__)
     while (n > 0) {
@@ -214,7 +221,8 @@ class shared_seats {
   int rank_ = 0, size_ = 0;
   std::size_t bytes_ = 0;
   seat* seats_ = nullptr;
-  std::uint32_t phase_ = 0;
+  std::uint32_t phase_ = 0, behind_ = 0;
+  int awaited_ = -1;
   unsigned posted_ = 0, staged_ = 0;
   bool single_copy_ = false;
   std::vector<long> pids_;
