@@ -244,6 +244,14 @@ void cuts(C& c, digest& d) {
   std::vector<std::size_t> lengths{2 * 512 * k + 13, 2 * slot + 1};
   for (auto const edge : {4 * k, 32 * k, 64 * k, 256 * k, 512 * k, slot})
     for (auto const n : {edge - 1, edge, edge + 1}) lengths.push_back(n);
+  if (P == 2) {  // nobody reads more than 32 MiB of another one's memory without a sign of life
+    std::size_t const n = (32 * k + 1) * k + 1;
+    std::vector<std::uint8_t> both(2 * n);
+    c.all_gather(std::span<std::uint8_t const>(cheap(me, 0, n)), std::span(both));
+    for (int r = 0; r < P; ++r)
+      expect(std::ranges::equal(std::span(both).subspan(static_cast<std::size_t>(r) * n, n), cheap(r, 0, n)),
+             "all_gather of ", n, " bytes a rank");
+  }
   for (auto const n : lengths) {
     if (n > 300 * k && P > 3) continue;  // with fewer ranks as well
     bytes const mine = cheap(me, 0, n);
