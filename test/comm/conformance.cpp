@@ -1,21 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// The conformance suite as a program: `threads RANKS` in this process, or, under mpirun, `mpi [plain|checked|pieces]`:
-// through shared memory, or (plain) by messages, comparing calls first (checked), or in many small messages (pieces).
-// `threads RANKS algorithms`, `mpi algorithms`: the suite of algorithms, with each of them.
-// Rank 0 prints a digest of all results, which must not depend on the backend.
+// The conformance suite as a program: `threads RANKS` in this process, or, under mpirun, `mpi [HOW]`: through shared
+// memory, with single copies if the system allows them, which it does for some bytes at a time (crumbs), not (staged),
+// or not any more after a while (refused); or by messages (plain), comparing calls first (checked), or in many small
+// ones (pieces). `threads RANKS algorithms`, `mpi algorithms`: the suite of algorithms, with each of them. Rank 0
+// prints a digest of all results, which must not depend on the backend.
 #include <dovetail/comm/decorators.hpp>
 #include <dovetail/comm/mpi.hpp>
 #include <dovetail/comm/threads.hpp>
 #include <dovetail/concepts.hpp>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "algorithms.hpp"
 #include "conformance.hpp"
 
 using namespace dovetail;
+
+namespace {
+long reads_left = 1L << 60;                                  // that the system allows
+std::size_t read_at_most = std::size_t(1) << 40, reads = 0;  // bytes at once; so far
+}  // namespace
+extern "C" ssize_t process_vm_readv(pid_t pid, iovec const* here, unsigned long, iovec const* there, unsigned long,
+                                    unsigned long) {
+  if (--reads_left < 0) {
+    errno = EPERM;
+    return -1;
+  }
+  iovec const to{here->iov_base, std::min(here->iov_len, read_at_most)};
+  auto const n = syscall(SYS_process_vm_readv, pid, &to, 1UL, there, 1UL, 0UL);
+  if (n > 0) reads += static_cast<std::size_t>(n);
+  return n;
+}
+
 static_assert(communicator<comm::mpi> && world<comm::mpi>);
 
 namespace {
@@ -51,12 +75,27 @@ int main(int argc, char** argv) try {
   } else if (backend == "threads") {
     comm::threads{std::atoi(how.c_str())}.run(print);
   } else {
-    comm::mpi_options options{.deadline = std::chrono::seconds(60), .shared_memory = how.empty()};
+    bool const crumbs = how == "crumbs", staged = how == "staged", refused = how == "refused";
+    comm::mpi_options options{.deadline = std::chrono::seconds(60),
+                              .shared_memory = how.empty() || crumbs || staged || refused};
+    if (crumbs) read_at_most = 5000;
+    if (staged) reads_left = 0;
     if (how == "checked") options.check = true;
     if (how == "pieces") options.largest_message = 1000;
     comm::mpi world{options};
     auto copy = world;
+    std::string const before = world.transport();
+    if (refused && world.rank() == world.size() - 1) reads_left = 50;
     copy.run(print);
+    std::string const after = world.transport();
+    if (world.size() > 1 && options.shared_memory) {
+      conformance::expect(before.starts_with("shared memory"), "data are moved by ", before);
+      bool const single = before != "shared memory";
+      conformance::expect(!(single && staged), "not allowed, but ", before);
+      conformance::expect(single == (reads > 100'000), before, ", and ", reads, " bytes were read so");
+      conformance::expect((after != before) == (refused && single), before, " became ", after);
+      if (world.rank() == 0) std::fprintf(stderr, "%s\n", before.c_str());
+    }
     conformance::expect(world.traffic() == copy.traffic(), "copies count together");
     comm::mpi joined{MPI_COMM_WORLD, {.order = comm::mpi_order::native}};  // beside the first: messages do not mix
     std::vector<std::int64_t> v(5000, joined.rank());

@@ -222,6 +222,99 @@ void variable_sizes(C& c, digest& d) {
   }
 }
 
+/// A cheap byte of (rank, element), for long arrays.
+inline std::uint8_t cheap(int rank, std::size_t i) {
+  return static_cast<std::uint8_t>((static_cast<std::uint32_t>(i) * 2654435761u >> 24) +
+                                   37u * static_cast<unsigned>(rank));
+}
+inline std::vector<std::uint8_t> cheap(int rank, std::size_t begin, std::size_t n) {
+  std::vector<std::uint8_t> v(n);
+  for (std::size_t i = 0; i < n; ++i) v[i] = cheap(rank, begin + i);
+  return v;
+}
+
+/// Lengths at which a backend cuts arrays, or takes another way: chunks of shared memory, whole and divided by ranks,
+/// single copies, messages.
+template <class C>
+void cuts(C& c, digest& d) {
+  using bytes = std::vector<std::uint8_t>;
+  int const P = c.size(), me = c.rank();
+  auto const p = static_cast<std::size_t>(P);
+  std::size_t const k = 1024, slot = 512 * k / p / 64 * 64;
+  std::vector<std::size_t> lengths{2 * 512 * k + 13, 2 * slot + 1};
+  for (auto const edge : {4 * k, 32 * k, 64 * k, 256 * k, 512 * k, slot})
+    for (auto const n : {edge - 1, edge, edge + 1}) lengths.push_back(n);
+  if (P == 2) {  // nobody reads more than 32 MiB of another one's memory without a sign of life
+    std::size_t const n = (32 * k + 1) * k + 1;
+    std::vector<std::uint8_t> both(2 * n);
+    c.all_gather(std::span<std::uint8_t const>(cheap(me, 0, n)), std::span(both));
+    for (int r = 0; r < P; ++r)
+      expect(std::ranges::equal(std::span(both).subspan(static_cast<std::size_t>(r) * n, n), cheap(r, 0, n)),
+             "all_gather of ", n, " bytes a rank");
+  }
+  for (auto const n : lengths) {
+    if (n > 300 * k && P > 3) continue;  // with fewer ranks as well
+    bytes const mine = cheap(me, 0, n);
+    bytes all(n * p), expected(n * p);
+    c.all_gather(std::span<std::uint8_t const>(mine), std::span(all));
+    for (int r = 0; r < P; ++r)
+      std::ranges::copy(cheap(r, 0, n),
+                        expected.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * n));
+    expect(all == expected, "all_gather of ", n, " bytes a rank");
+
+    bytes in(n * p);
+    for (int r = 0; r < P; ++r)
+      std::ranges::copy(cheap(me, static_cast<std::size_t>(r) * n, n),
+                        in.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * n));
+    c.all_to_all(std::span<std::uint8_t const>(in), std::span(all));
+    for (int r = 0; r < P; ++r)
+      std::ranges::copy(cheap(r, static_cast<std::size_t>(me) * n, n),
+                        expected.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(r) * n));
+    expect(all == expected, "all_to_all of ", n, " bytes for a rank");
+
+    int const root = static_cast<int>(n % p);
+    bytes v = mine;
+    c.broadcast(std::span(v), root);
+    c.broadcast(std::span(v), (root + 1) % P);  // which has left the first one sooner than others
+    expect(v == cheap(root, 0, n), "broadcast of ", n, " bytes");
+
+    // Shards that differ by one.
+    auto const own = shard(n, P, me);
+    v.assign(n, 0);
+    std::ranges::copy(cheap(9, own.begin, own.size()), v.begin() + static_cast<std::ptrdiff_t>(own.begin));
+    c.all_gather(std::span(v));
+    expect(v == cheap(9, 0, n), "all_gather of ", n, " bytes");
+
+    bytes sum(n);
+    for (int r = 0; r < P; ++r) {
+      auto const theirs = cheap(r, 0, n);
+      for (std::size_t i = 0; i < n; ++i) sum[i] = static_cast<std::uint8_t>(sum[i] + theirs[i]);
+    }
+    v = mine;
+    c.reduce_scatter(std::span(v));
+    expect(
+        std::ranges::equal(std::span(v).subspan(own.begin, own.size()), std::span(sum).subspan(own.begin, own.size())),
+        "reduce_scatter of ", n, " bytes");
+    v = mine;
+    c.all_reduce(std::span(v));
+    expect(v == sum, "all_reduce of ", n, " bytes");
+    d.add(std::span(v));
+
+    // One rank brings much, the others little or nothing.
+    int const rich = static_cast<int>(n / 3 % p);
+    auto const size_of = [&](int r) { return r == rich ? n : static_cast<std::size_t>((r * 5 + 3) % 7) * 11; };
+    auto const part = cheap(me, 0, size_of(me));
+    std::vector<std::byte> gathered;
+    auto const offsets = c.all_gather_v(std::as_bytes(std::span(part)), gathered);
+    for (int r = 0; r < P; ++r) {
+      auto const at = offsets[static_cast<std::size_t>(r)], end = offsets[static_cast<std::size_t>(r) + 1];
+      auto const theirs = cheap(r, 0, size_of(r));
+      expect(std::ranges::equal(std::span(gathered).subspan(at, end - at), std::as_bytes(std::span(theirs))),
+             "all_gather_v of ", n, " bytes: part of rank ", r);
+    }
+  }
+}
+
 template <class C>
 void messages(C& c) {
   int const next = (c.rank() + 1) % c.size(), last = (c.rank() + c.size() - 1) % c.size();
@@ -326,6 +419,7 @@ std::uint64_t all(C& c) {
   moves<std::byte>(c, d);
   moves<bf16>(c, d);
   variable_sizes(c, d);
+  cuts(c, d);
   messages(c);
   splitting(c);
   refusals(c);

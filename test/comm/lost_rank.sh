@@ -6,15 +6,28 @@
 be_modest
 keep_the_others
 mpirun=$1 program=$2 failed=0
+# Every way with all_reduce; the ways in the midst of an operation with all of them.
+try() {
+  output=$(timeout 40 "$mpirun" -n 3 --enable-recovery "$program" "$@" 2> /dev/null)
+  ok=$(echo "$output" | grep -c '^rank [01] ok')
+  echo "$*: $ok of 2 ranks: $(echo "$output" | head -n 1)"
+  [ "$ok" = 2 ] || { failed=1; echo "$output"; }
+}
 for transport in shared messages checked; do
   for way in killed killed_in_split killed_behind_split exits throws sleeps diverges returns away away_killed; do
     # Over messages alone divergence is found from envelopes, not for certain with the right rank: that is what checks
     # are for.
-    [ "$transport $way" = "messages diverges" ] && continue
-    output=$(timeout 40 "$mpirun" -n 3 --enable-recovery "$program" $way $transport 2> /dev/null)
-    ok=$(echo "$output" | grep -c '^rank [01] ok')
-    echo "$way $transport: $ok of 2 ranks: $(echo "$output" | head -n 1)"
-    [ "$ok" = 2 ] || { failed=1; echo "$output"; }
+    [ "$transport $way" = "messages diverges" ] || try $way $transport
   done
 done
+for operation in all_reduce reduce_scatter all_gather all_gather_v all_to_all broadcast broadcast_from_last; do
+  for transport in shared staged messages; do
+    try killed_midway $transport $operation
+  done
+  for way in killed throws stops other shorter; do
+    [ "$way $operation" = "shorter all_gather_v" ] || try $way shared $operation  # whose lengths may differ
+  done
+done
+try no_memory shared all_gather_v
+try no_memory staged all_gather_v
 exit $failed

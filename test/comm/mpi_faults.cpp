@@ -438,19 +438,29 @@ void many(comm::mpi&, bool) {
   }
 }
 
+enum ways { shared_memory = 1, messages = 2, both = 3 };
+
 constexpr struct {
   char const* name;
   test run;
-  bool both;                // its operations have two ways
+  int by;                   // how its operations move data
   bool when_asked = false;  // only
-} tests[] = {{"divergence", divergence, true},    {"innocents", innocents, false},
-             {"progress", progress, false},       {"freed", freed, false},
-             {"released", released, false},       {"starving", starving, true},
-             {"waiting", waiting, true},          {"early_return", early_return, true},
-             {"failing_mpi", failing_mpi, false}, {"full_mailbox", full_mailbox, false},
-             {"own_message", own_message, false}, {"child_process", child_process, true},
-             {"one_core", one_core, true, true},  {"many", many, false},
-             {"handles", handles, false},         {"absent", absent, false}};
+} tests[] = {{"divergence", divergence, both},
+             {"innocents", innocents, both},
+             {"progress", progress, messages},
+             {"freed", freed, both},
+             {"released", released, both},
+             {"starving", starving, both},
+             {"waiting", waiting, both},
+             {"early_return", early_return, both},
+             {"failing_mpi", failing_mpi, messages},
+             {"full_mailbox", full_mailbox, shared_memory},
+             {"own_message", own_message, shared_memory},
+             {"child_process", child_process, both},
+             {"one_core", one_core, both, true},
+             {"many", many, shared_memory},
+             {"handles", handles, shared_memory},
+             {"absent", absent, shared_memory}};
 
 }  // namespace
 
@@ -462,7 +472,7 @@ int main(int argc, char** argv) {
   for (auto const& t : tests) {
     if (only.empty() ? t.when_asked : std::find(only.begin(), only.end(), t.name) == only.end()) continue;
     for (bool const shared : {true, false}) {
-      if (!shared && !t.both) continue;
+      if (!(t.by & (shared ? shared_memory : messages))) continue;
       std::int32_t failed = 0;
       auto const start = clock_type::now();
       try {

@@ -9,7 +9,7 @@ be_modest
 mpirun=$1 program=$2 ranks=$3
 threads=$("$program" threads "$ranks")
 echo "threads        $threads"
-for how in "" plain checked pieces; do
+for how in "" crumbs staged refused plain checked pieces; do
   mpi=$("$mpirun" -n "$ranks" "$program" mpi $how)
   echo "mpi ${how:-shared}  $mpi"
   [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }

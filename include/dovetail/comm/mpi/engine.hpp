@@ -19,13 +19,15 @@
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
+#include <dovetail/comm/shm/seat_collectives.hpp>
 #include <dovetail/comm/topology.hpp>
 #include <dovetail/core/buffer.hpp>
 
 namespace dovetail::comm::detail {
 
-/// The collectives over MPI's point-to-point messages, by direct exchange: everybody sends everybody's part at once,
-/// and sums what came in rank order. Copies share one state.
+/// The collectives: of ranks on one host through memory that they share (seat_collectives.hpp), else over MPI's
+/// point-to-point messages by direct exchange: everybody sends everybody's part at once, and sums what came in rank
+/// order. Copies share one state.
 class mpi_engine {
  public:
   explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {
@@ -40,11 +42,15 @@ class mpi_engine {
   subject& about() { return about_; }
   comm::topology const& topology() const { return work_->hosts; }
   mpi_job& job() { return *job_; }
+  char const* transport() const {
+    auto const& seats = job_->seats;
+    return !seats.usable() ? "messages" : seats.single_copy() ? "shared memory, single copy" : "shared memory";
+  }
 
   void all_reduce(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
-    if (job_->options.order == mpi_order::native && native_type(c.type) != MPI_DATATYPE_NULL) return native(c, data);
-    if (job_->seats.usable()) return through_seats(c, data, combine);
+    if (is_native(c)) return native(c, data);
+    if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
     if (c.bytes() <= small_bytes) {
       auto* const from = room(c.bytes() * ranks());
       clear();
@@ -63,11 +69,13 @@ class mpi_engine {
 
   void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).reduce_scatter(data, combine);
     scatter(c, data, combine);
   }
 
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
     gather(c, 0, out + own.begin, out);
@@ -86,6 +94,7 @@ class mpi_engine {
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     call const c{operation::all_gather_v, dtype::u8, reduction::sum, -1, 0, about_};
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_gather_v(in, all);
     auto& sizes = work_->sizes;
     sizes.assign(ranks(), 0);
     sizes[at(rank())] = in.size();
@@ -107,6 +116,7 @@ class mpi_engine {
 
   void all_to_all(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).all_to_all(in, out);
     std::size_t const chunk = c.bytes() / ranks();
     copy(out + at(rank()) * chunk, in + at(rank()) * chunk, chunk);
     clear();
@@ -120,6 +130,7 @@ class mpi_engine {
   /// A binomial tree: rank d steps after the root receives from d without its lowest bit.
   void broadcast(call const& c, std::byte* data) {
     begin(c);
+    if (job_->seats.usable()) return through_seats(c).broadcast(data);
     int const d = (rank() - c.root + size()) % size();
     int const lowest = d == 0 ? size() : d & -d;
     clear();
@@ -146,9 +157,17 @@ class mpi_engine {
     call const c{operation::split};
     begin(c);
     struct place {
-      int color, key;
+      std::int32_t color, key;
     };
-    auto const places = job_->share(c, place{color, key});  // and everybody is there
+    std::vector<place> places(ranks(), place{color, key});
+    if (job_->seats.usable()) {
+      call const all{operation::split, dtype::u64, reduction::sum, -1, ranks(), about_};
+      auto* const to = reinterpret_cast<std::byte*>(places.data());
+      through_seats(all).all_gather(to + at(rank()) * sizeof(place), to);
+    } else {
+      places = job_->share(c, place{color, key});
+    }
+    // And everybody is there.
     std::vector<int> members;
     for (int r = 0; r < size(); ++r)
       if (places[at(r)].color == color) members.push_back(r);
@@ -176,11 +195,40 @@ class mpi_engine {
  private:
   static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
 
+  /// How the ranks of one host meet in an operation.
+  struct seat_meeting {
+    void wait() const {
+      auto& seats = job.seats;
+      if (seats.all_reached()) return;
+      job.wait_until(
+          c, -1, [&] { return seats.all_reached(); },
+          [&] {
+            std::vector<int> late;
+            for (int r = 0; r < seats.size(); ++r)
+              if (!seats.reached(r)) late.push_back(r);
+            return late;
+          },
+          seat_rest{seats});
+    }
+    void differ(std::vector<shared_seats::posting> const& all) const {
+      auto const odd = odd_one_out(all);
+      if (odd == all.size()) return;
+      job.watch().diverged(static_cast<int>(odd), c,
+                           message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
+    }
+    void give_up(std::string const& why) const { job.watch().give_up(message("rank ", job.rank(), " threw: ", why)); }
+    mpi_job& job;
+    call const& c;
+  };
   struct seat_rest {
     static constexpr bool woken = true;
     void operator()(std::chrono::nanoseconds d) const { seats.rest(d); }
     shared_seats& seats;
   };
+  seat_collectives<seat_meeting> through_seats(call const& c) {
+    return {job_->seats, c, job_->watch().sequence, seat_meeting{*job_, c}};
+  }
+
   struct scratch {
     std::vector<mpi_job::piece> sends, recvs;
     std::vector<std::byte const*> sources;
@@ -220,7 +268,8 @@ class mpi_engine {
 
   void begin(call const& c) {
     job_->begin(c);
-    if (!job_->options.check || size() == 1) return;
+    // Ranks that meet in shared memory compare their calls anyway.
+    if (!job_->options.check || size() == 1 || (job_->seats.usable() && !is_native(c))) return;
     auto& calls = work_->calls;
     calls.assign(ranks(), c);
     clear();
@@ -261,31 +310,9 @@ class mpi_engine {
     exchange(c, phase);
   }
 
-  void through_seats(call const& c, std::byte* data, ordered_reduce combine) {
-    auto& seats = job_->seats;
-    seats.all_reduce(
-        c, job_->watch().sequence, data, combine,
-        [&] {
-          job_->wait_until(
-              c, -1, [&] { return seats.all_reached(); },
-              [&] {
-                std::vector<int> late;
-                for (int r = 0; r < size(); ++r)
-                  if (!seats.reached(r)) late.push_back(r);
-                return late;
-              },
-              seat_rest{seats});
-        },
-        [&](std::vector<shared_seats::posting> const& all) {
-          auto const odd = odd_one_out(all);
-          if (odd == all.size()) return;
-          job_->watch().diverged(static_cast<int>(odd), c,
-                                 message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
-        });
-  }
   void meet(call const& c) {
     begin(c);
-    if (job_->seats.usable()) return through_seats(c, nullptr, nullptr);
+    if (job_->seats.usable()) return through_seats(c).barrier();
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, nullptr, 0});
@@ -294,6 +321,10 @@ class mpi_engine {
     exchange(c, 0);
   }
 
+  bool is_native(call const& c) const {
+    return c.op == operation::all_reduce && job_->options.order == mpi_order::native &&
+           native_type(c.type) != MPI_DATATYPE_NULL;
+  }
   static MPI_Datatype native_type(dtype t) {
     switch (t) {
       case dtype::f64:

@@ -20,9 +20,9 @@ struct mpi_options {
   mpi_order order = mpi_order::ordered;
   /// Compare what the ranks ask for before every operation, at the cost of a small message to every rank. Without it
   /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank; a
-  /// broadcast from two roots is found by this only.
+  /// broadcast from two roots is found by this only. In shared memory it is compared anyway.
   bool check = false;
-  /// All-reduce and barrier go through shared memory when all ranks are on one host.
+  /// Collectives go through shared memory when all ranks are on one host.
   bool shared_memory = true;
   /// Longer messages are sent in pieces, so that their progress is seen. Must be equal on all ranks.
   std::size_t largest_message = std::size_t{1} << 22;

@@ -226,8 +226,9 @@ class mpi_watch {
     auto last = start, stirred = start, next_look = start + 1ms, next_tell = start + first_word();
     clock::time_point asked{};
     auto seen = moved;
-    // A long array may move without a sign of it while MPI is called, and only then.
-    auto const at_work = c.bytes() > 65536 ? 50ms : Rest::woken ? 1ms : 2ms;
+    // A long array may move without a sign of it while MPI is called, and only then. In shared memory nothing moves by
+    // that: the one who is waited for may want this core.
+    auto const at_work = Rest::woken ? 1ms : c.bytes() > 65536 ? 50ms : 2ms;
     for (;;) {
       if (done()) return;
       auto const now = clock::now();
@@ -267,7 +268,7 @@ class mpi_watch {
         rest(std::min<clock::duration>(idle / 32, 1ms));
       else if (Rest::woken && peers.crowded() && !wire->transfers())
         rest(std::clamp<clock::duration>(idle / 4, 100us, 1ms));
-      else if (peers.crowded() || idle > 10ms)
+      else if (peers.crowded() || idle > (Rest::woken ? 100us : 10ms))
         std::this_thread::yield();
     }
   }

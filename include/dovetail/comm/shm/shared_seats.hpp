@@ -6,41 +6,46 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <mpi.h>  // a part of comm::mpi, and of no use without it
 
 #include <dovetail/comm/call.hpp>
-#include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/shm/signal.hpp>
 
 namespace dovetail::comm::detail {
 
 /// Memory that the processes of one host share: a seat per rank with a phase counter, what the rank asks for, and two
-/// staging buffers. An all-reduce goes through it in chunks: every rank stages what others combine, they meet, every
-/// rank combines its shard, they meet again and collect the others' shards. No message is sent, and a rank that asks
-/// for something else is seen at once.
+/// staging buffers in turn. Ranks write to their own seat, meet, and read the others' (seat_collectives.hpp).
 class shared_seats {
  public:
   static constexpr std::size_t chunk = 512 * 1024;
-  /// So far every rank combines everything itself, which saves a meeting.
-  static constexpr std::size_t whole_up_to(int ranks) { return (ranks == 2 ? 256 : 16) * std::size_t{1024}; }
+  static constexpr int most_ranks = 1024;  ///< for who take a part of a chunk each
 
   struct posting {
     call asked;
     std::uint64_t number = 0;  // of the operation: the same on all ranks
     friend bool operator==(posting const&, posting const&) = default;
   };
+  /// What ranks need not have alike: the array that others take from.
+  struct array {
+    std::byte const* data = nullptr;
+    std::size_t bytes = 0;
+  };
+  struct post {
+    posting what;
+    array from;
+  };
   struct alignas(4096) seat {
-    std::atomic<std::uint32_t> arrived, sleepers;
-    alignas(128) posting posts[2];
+    std::atomic<std::uint32_t> arrived, sleepers, could_not_read;
+    alignas(128) post posts[2];
     alignas(128) std::byte staging[2][chunk];
   };
   static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
@@ -52,11 +57,20 @@ class shared_seats {
     rank_ = rank, size_ = size;
     struct offer {
       char name[64];
-      int ok;
+      int ok, reads;
+      long pid;
+      std::uint64_t const* at;
+      std::uint64_t what_is_there;
     };
     if (size == 1) return;
+    wanted = wanted && size <= most_ranks;
     // Rank 0 makes the file, everybody maps it, and its name goes as soon as they have.
     offer mine{};
+    mine.pid = static_cast<long>(getpid());
+    std::uint64_t const what_is_here =
+        0x9e3779b97f4a7c15u * (static_cast<std::uint64_t>(mine.pid) + reinterpret_cast<std::uintptr_t>(this));
+    mine.at = &what_is_here;
+    mine.what_is_there = what_is_here;
     int file = -1;
     auto const bytes = sizeof(seat) * static_cast<std::size_t>(size_);
     if (rank_ == 0 && wanted) {
@@ -82,6 +96,16 @@ class shared_seats {
       seats_ = static_cast<seat*>(at);  // the system's zeros are the initial state
     }
     mine.ok = at != MAP_FAILED;
+    mine.reads = 1;
+    for (auto const& o : all) {
+      pids_.push_back(o.pid);
+      std::uint64_t seen = 0;
+      if (!begun ||
+          !read(pids_.size() - 1, reinterpret_cast<std::byte*>(&seen), reinterpret_cast<std::byte const*>(o.at),
+                sizeof seen) ||
+          seen != o.what_is_there)
+        mine.reads = 0;
+    }
     try {
       if (begun) all = share(mine);
     } catch (...) {
@@ -91,6 +115,7 @@ class shared_seats {
     if (rank_ == 0 && file >= 0) shm_unlink(mine.name);
     if (!all_ok()) unmap();
     sources_.resize(static_cast<std::size_t>(size_));
+    single_copy_ = usable() && std::all_of(all.begin(), all.end(), [](offer const& o) { return o.reads; });
   }
   /// Whether the shared memory of this host can give so much and keep what MPI may still want of it: what MPI has there
   /// takes its pages only when they are used, and a page that is missing then ends the process.
@@ -110,9 +135,8 @@ class shared_seats {
   ~shared_seats() { unmap(); }
 
   bool usable() const { return seats_ != nullptr; }
-  bool reached(int r) const {
-    return static_cast<std::int32_t>(seats_[r].arrived.load(std::memory_order_acquire) - phase_) >= 0;
-  }
+  /// Whether rank r has come as far as this one waits for it.
+  bool reached(int r) const { return reached(r, seats_[r].arrived.load(std::memory_order_acquire)); }
   bool all_reached() const {
     for (int r = 0; r < size_; ++r)
       if (!reached(r)) return false;
@@ -124,7 +148,7 @@ class shared_seats {
     for (int r = 0; r < size_; ++r) {
       auto& peer = seats_[r];
       auto const seen = peer.arrived.load(std::memory_order_seq_cst);
-      if (static_cast<std::int32_t>(seen - phase_) >= 0) continue;
+      if (reached(r, seen)) continue;
       // Who arrives writes the count, then reads `sleepers`; we write `sleepers`, then read the count.
       peer.sleepers.fetch_add(1, std::memory_order_seq_cst);
       if (peer.arrived.load(std::memory_order_seq_cst) == seen) shared_wait(peer.arrived, seen, at_most);
@@ -133,71 +157,61 @@ class shared_seats {
     }
   }
 
-  /// A barrier when c.count is 0; `number` counts the operations. `wait()` returns when all_reached(), or throws;
-  /// `differ(postings)` must throw.
-  template <class Wait, class Differ>
-  void all_reduce(call const& c, std::uint64_t number, std::byte* data, ordered_reduce combine, Wait wait,
-                  Differ differ) {
-    posting const posted{c, number};
-    seats_[rank_].posts[posted_] = posted;
-    std::size_t const n = c.bytes(), width = size_of(c.type);
-    bool const whole = n <= whole_up_to(size_);
-    for (std::size_t at = 0; at == 0 || at < n; at += chunk) {
-      std::size_t const now = std::min(chunk, n - at);
-      std::byte* const mine = seats_[rank_].staging[staged_];
-      // One's own shard is combined where it lies: only the peers' shards are staged.
-      auto const own = whole ? byte_range{0, now} : part_of(now, width, rank_);
-      copy(mine, data + at, whole ? now : own.begin);
-      if (!whole) copy(mine + own.end, data + at + own.end, now - own.end);
-      arrive();
-      wait();
-      if (at == 0) compare(posted, differ);
-      if (own.begin != own.end) {
-        for (int r = 0; r < size_; ++r)
-          sources_[static_cast<std::size_t>(r)] = (r == rank_ ? data + at : seats_[r].staging[staged_]) + own.begin;
-        std::byte* const outs[] = {data + at + own.begin, mine + own.begin};
-        combine(outs, whole ? 1 : 2, sources_.data(), sources_.size(), (own.end - own.begin) / width);
-      }
-      if (!whole) {
-        arrive();
-        wait();
-        for (int i = 1; i < size_; ++i) {
-          int const r = (rank_ + i) % size_;
-          auto const theirs = part_of(now, width, r);
-          copy(data + at + theirs.begin, seats_[r].staging[staged_] + theirs.begin, theirs.end - theirs.begin);
-        }
-      }
-      staged_ ^= 1;
-    }
-    posted_ ^= 1;
-  }
-
- private:
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// The buffer of rank r for this step. What is written to one's own may be read by the others when they have met.
+  std::byte* staging(int r) const { return seats_[r].staging[staged_]; }
+  /// This rank has written what the others may read now, and read what they may overwrite.
   void arrive() {
     auto& mine = seats_[rank_];
+    await(-1, 0);
     mine.arrived.store(++phase_, std::memory_order_seq_cst);
     if (mine.sleepers.load(std::memory_order_seq_cst) != 0) shared_wake(mine.arrived);
   }
-  struct byte_range {
-    std::size_t begin, end;
-  };
-  /// The part of `bytes` that rank r combines for all.
-  byte_range part_of(std::size_t bytes, std::size_t width, int r) const {
-    auto const part = shard(bytes / width, size_, r);
-    return {part.begin * width, part.end * width};
+  /// Until this rank arrives again it waits for rank r alone, or for all (-1), which may be so many arrivals behind it.
+  void await(int r, std::uint32_t behind) { awaited_ = r, behind_ = behind; }
+  /// The next step: the other staging buffer. When all have met in a step, nobody reads that of the step before.
+  void turn() { staged_ ^= 1; }
+  /// Says what this rank is about to do; the n-th and the one before it are kept.
+  void say(post const& p) {
+    posted_ ^= 1;
+    seats_[rank_].posts[posted_] = p;
   }
-  static void copy(std::byte* to, std::byte const* from, std::size_t n) {
-    if (n != 0) std::memcpy(to, from, n);
+  post const& said(int r) const { return seats_[r].posts[posted_]; }
+
+  /// Room for an address of each rank.
+  std::vector<std::byte const*>& sources() { return sources_; }
+
+  /// Whether every rank may read the others' memory, which saves one of two copies. Containers often forbid it.
+  bool single_copy() const { return single_copy_; }
+  /// Copies from an array of rank r's process; false when the system refuses, or that process has ended.
+  bool read(int r, std::byte* to, std::byte const* from, std::size_t n) const {
+    return read(static_cast<std::size_t>(r), to, from, n);
   }
-  template <class Differ>
-  void compare(posting const& mine, Differ differ) {
-    bool same = true;
-    for (int r = 0; r < size_; ++r) same = same && seats_[r].posts[posted_] == mine;
-    if (same) [[likely]]
-      return;
-    std::vector<posting> all;
-    for (int r = 0; r < size_; ++r) all.push_back(seats_[r].posts[posted_]);
-    differ(all);
+  void could_not_read() { seats_[rank_].could_not_read.store(1, std::memory_order_relaxed); }
+  /// Asked by all ranks when they have met after reading. When one could not, nobody tries again.
+  bool all_could_read() {
+    for (int r = 0; r < size_; ++r) single_copy_ = single_copy_ && seats_[r].could_not_read.load() == 0;
+    return single_copy_;
+  }
+
+ private:
+  bool reached(int r, std::uint32_t arrived) const {
+    return (awaited_ >= 0 && awaited_ != r) || static_cast<std::int32_t>(arrived - (phase_ - behind_)) >= 0;
+  }
+  bool read(std::size_t r, std::byte* to, std::byte const* from, std::size_t n) const {
+#if defined(__linux__)
+    while (n > 0) {
+      iovec const here{to, n}, there{const_cast<std::byte*>(from), n};
+      auto const got = process_vm_readv(static_cast<pid_t>(pids_[r]), &here, 1, &there, 1, 0);
+      if (got <= 0) return false;
+      to += got, from += got, n -= static_cast<std::size_t>(got);
+    }
+    return true;
+#else
+    static_cast<void>(r), static_cast<void>(to), static_cast<void>(from);
+    return n == 0;
+#endif
   }
   void unmap() {
     if (seats_) munmap(static_cast<void*>(seats_), bytes_);
@@ -207,8 +221,11 @@ class shared_seats {
   int rank_ = 0, size_ = 0;
   std::size_t bytes_ = 0;
   seat* seats_ = nullptr;
-  std::uint32_t phase_ = 0;
+  std::uint32_t phase_ = 0, behind_ = 0;
+  int awaited_ = -1;
   unsigned posted_ = 0, staged_ = 0;
+  bool single_copy_ = false;
+  std::vector<long> pids_;
   std::vector<std::byte const*> sources_;
 };
 
