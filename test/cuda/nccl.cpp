@@ -3,6 +3,7 @@
 #include "report.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -579,6 +580,19 @@ void emulated_cases() {
                all[r].what);
       report(emulated::nccl_counted().shrunk == (revokes ? 3u : 0u), "shrunk" + how);
     });
+  fault("shrink_by_nobody", [] {
+    emulated::nccl.hanging_rank = 1;
+    emulated::nccl.hanging_at = 2;
+    auto const all = outcomes(3, quick, 1s, [](comm::nccl& c) {
+      reduce_once(c);
+      expect(outcome_of([&] { reduce_once(c); }).blamed == -1, "it does not hang");
+      auto again = c.shrink();
+      auto b = ones(again);
+      again.all_reduce(b);
+      expect(again.size() == 3 && b.to_host(again.device())[0] == 3, "the sum of all");
+    });
+    for (auto const& o : all) report(o.how == kind::fine, "all ranks begin again after a device that hung", o.what);
+  });
   fault("abort", [] {
     auto const all = outcomes(3, quick, 2s, [](comm::nccl& c) {
       reduce_once(c);
@@ -586,6 +600,40 @@ void emulated_cases() {
       reduce_once(c);
     });
     for (std::size_t const r : {0u, 1u}) expect_outcome("an end for all", all[r], kind::lost, 2, "the disk is full");
+  });
+  test::run_case("rendezvous_of_processes", [] {
+    std::string const path = "nccl_rendezvous_of_" + std::to_string(getpid());
+    std::vector<pid_t> children;
+    for (int r = 0; r < 3; ++r) {
+      pid_t const child = fork();
+      if (child == 0) {
+        auto const o = outcome_of([&] {
+          comm::detail::nccl_file_control c{{path, r, 3}, 20s};
+          for (int k = 0; k < 1000; ++k) {
+            std::array<int, 3> all{};
+            int const mine = 10 * k + r;
+            c.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+            expect(all == std::array{10 * k, 10 * k + 1, 10 * k + 2}, "another time's numbers");
+          }
+          if (r == 1) kill(getpid(), SIGKILL);
+          std::array<int, 3> all{};
+          c.all_gather(std::as_bytes(std::span(&r, 1)), std::as_writable_bytes(std::span(all)));
+        });
+        bool const good = o.how == kind::lost && o.blamed == 1 && o.seconds < 10;
+        if (!good) std::printf("rank %d: %s\n", r, o.what.c_str());
+        std::fflush(stdout);
+        _exit(good ? 0 : 1);
+      }
+      children.push_back(child);
+    }
+    // A killed process is one until its parent has waited for it.
+    for (std::size_t const r : {1u, 0u, 2u}) {
+      int status = 0;
+      waitpid(children[r], &status, 0);
+      report(r == 1 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0,
+             "processes of a file, one of which is killed: rank " + std::to_string(r));
+    }
+    unlink(path.c_str());
   });
   fault("rendezvous", [] {
     std::string const path = "nccl_rendezvous_" + std::to_string(getpid());
@@ -626,7 +674,9 @@ bool processes(char const* program, int ranks, std::string const& what, int seco
   for (int r = 0; r < ranks; ++r) {
     pid_t const child = fork();
     if (child == 0) {
-      setenv("NCCL_HOSTID", ("host" + std::to_string(r)).c_str(), 1);  // NCCL wants one rank for each device of a host
+      // NCCL wants one rank for each device of a host; newer ones ask for the second.
+      setenv("NCCL_HOSTID", ("host" + std::to_string(r)).c_str(), 1);
+      setenv("NCCL_MULTI_RANK_GPU_ENABLE", "1", 0);
       auto const rank = std::to_string(r), of = std::to_string(ranks);
       execl(program, program, "--rank", rank.c_str(), of.c_str(), path.c_str(), what.c_str(), nullptr);
       _exit(126);

@@ -347,6 +347,9 @@ class nccl {
   int size() const { return engine_->size(); }
   /// The device, and the stream on which operations run that are given none.
   cuda::device const& device() const { return engine_->device(); }
+  /// NCCL's communicator, which is non-blocking, for calls of NCCL's that are not here; it stays this object's. nullptr
+  /// where it had to be aborted.
+  ncclComm_t handle() const { return engine_->handle(); }
   /// What this rank has moved so far, of operations that are done: counted as comm::endpoint counts it.
   comm::traffic traffic() const { return engine_->traffic(); }
   /// Of which step, and of which bucket of it, the following collectives are: see comm::endpoint.

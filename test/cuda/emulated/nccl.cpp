@@ -495,7 +495,8 @@ ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm_t* to, ncc
 ncclResult_t ncclCommShrink(ncclComm_t c, int* exclude, int count, ncclComm_t* to, ncclConfig_t*, int) {
   auto const locked = emulated::lock();
   *to = nullptr;
-  if (!c || std::find(exclude, exclude + count, c->s->rank) != exclude + count) return ncclInvalidArgument;
+  if (!c || count <= 0 || std::find(exclude, exclude + count, c->s->rank) != exclude + count)
+    return ncclInvalidArgument;
   if (c->s->busy) emulated::fail("ncclCommShrink while the communicator is in progress");
   ++counts.shrunk;
   return part(c, 1000 + ++c->s->splits, static_cast<int>(c->s->in->ranks.size()) - count, {0, c->s->rank}, to);

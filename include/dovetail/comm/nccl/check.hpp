@@ -30,9 +30,10 @@ namespace detail {
 /// NCCL's own words, and where it says more.
 inline std::string nccl_text(ncclResult_t code, ncclComm_t c) {
   char const* const last = ncclGetLastError(c);
-  return message(ncclGetErrorString(code), last && *last ? ": " : "", last ? last : "",
-                 code == ncclInvalidUsage ? " (two ranks on one GPU need a NCCL_HOSTID each)" : "",
-                 " (NCCL_DEBUG=WARN in the environment prints the cause)");
+  return message(
+      ncclGetErrorString(code), last && *last ? ": " : "", last ? last : "",
+      code == ncclInvalidUsage ? " (two ranks on one GPU? Each needs another NCCL_HOSTID in its environment)" : "",
+      " (NCCL_DEBUG=WARN in the environment prints the cause)");
 }
 inline bool nccl_goes_on(ncclResult_t code) { return code == ncclSuccess || code == ncclInProgress; }
 /// Throws unless the call succeeded or is in progress.

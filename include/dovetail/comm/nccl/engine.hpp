@@ -168,12 +168,13 @@ class nccl_engine {
       std::int32_t rank, revoked;
     };
     auto const all = gathered(*rest, left{rank(), revoked_ && comm_ ? 1 : 0});
-    bool const can = std::all_of(all.begin(), all.end(), [](left const& l) { return l.revoked != 0; });
+    std::vector<int> gone;
+    for (int r = 0; r < size(); ++r)
+      if (std::none_of(all.begin(), all.end(), [r](left const& l) { return l.rank == r; })) gone.push_back(r);
+    // NCCL does not shrink by nobody.
+    bool const can = !gone.empty() && std::all_of(all.begin(), all.end(), [](left const& l) { return l.revoked != 0; });
 #ifdef NCCL_SHRINK_DEFAULT
     if (can) {
-      std::vector<int> gone;
-      for (int r = 0; r < size(); ++r)
-        if (std::none_of(all.begin(), all.end(), [r](left const& l) { return l.rank == r; })) gone.push_back(r);
       return std::shared_ptr<nccl_engine>(new nccl_engine(std::move(rest), *this, c, [&](ncclComm_t* to) {
         return ncclCommShrink(comm_, gone.data(), static_cast<int>(gone.size()), to, nullptr, NCCL_SHRINK_DEFAULT);
       }));
@@ -328,15 +329,14 @@ class nccl_engine {
   template <class Done>
   bool poll(std::chrono::milliseconds limit, Done const& done) {
     auto const since = clock::now();
-    away_guard there;
-    bool told = false;
+    std::optional<away_guard> there;
     for (int n = 0;; ++n) {
       if (done()) return true;
       auto const waited = clock::now() - since;
       if (waited > limit) return false;
-      if (!told && waited > std::chrono::milliseconds(10)) {
-        there = control_->away();
-        told = true;
+      if (!there && waited > std::chrono::milliseconds(10)) {
+        away_guard now = control_->away();  // with a name: nvcc takes the argument of a call for discarded
+        there = std::move(now);
       }
       pause(n);
     }
