@@ -26,6 +26,7 @@
 #include <dovetail/comm/threads.hpp>
 #ifdef DOVETAIL_EMULATED_NCCL
 #include "emulated/nccl_faults.hpp"
+#include "emulated/runtime.hpp"
 #endif
 
 // comm::nccl against a reference of one element after another; ranks that fail are named. Compiled twice: with the
@@ -451,6 +452,17 @@ void emulated_cases() {
                        kind::comm, -1, "all ranks came, but it was not done on rank 0, 1, 2");
       report(emulated::nccl_counted().revoked == 3, "what hangs is revoked" + how);
     });
+    fault(options.check ? "device_fails" : "device_fails_unchecked", [&] {
+      auto const all = outcomes(3, options, 2s, [](comm::nccl& c) {
+        reduce_once(c);
+        if (c.rank() == 1) emulated::break_device(true);
+        reduce_once(c);
+        reduce_once(c);
+      });
+      for (std::size_t r = 0; r < 3; ++r)
+        expect_outcome("rank " + std::to_string(r) + " learns of a broken device" + how, all[r], kind::lost, 1,
+                       "rank 1 cannot go on: CUDA: refused by the emulated device (cudaErrorIllegalAddress)");
+    });
     fault(options.check ? "reports_an_error" : "reports_an_error_unchecked", [&] {
       emulated::nccl.error_rank = 1;
       emulated::nccl.error_at = 1;
@@ -509,6 +521,16 @@ void emulated_cases() {
       }
     });
     report(all[0].how == kind::fine, "a ticket that fails", all[0].what);
+  });
+  fault("busy_stream", [] {  // the caller's work before an operation is not the operation's time
+    auto const all = outcomes(2, quick, 2s, [](comm::nccl& c) {
+      auto const until = std::chrono::steady_clock::now() + 900ms;
+      auto b = ones(c);
+      emulated::queue_attempt(c.device().stream, [until] { return std::chrono::steady_clock::now() > until; });
+      c.all_reduce(b);
+    });
+    for (auto const& o : all)
+      report(o.how == kind::fine && o.seconds > 0.8, "a stream that is busy is waited for", o.what);
   });
   fault("away", [] {
     auto const all = outcomes(2, quick, 200ms, [](comm::nccl& c) {

@@ -53,6 +53,7 @@ namespace {
 thread_local cudaError_t last = cudaSuccess;
 thread_local cudaStream_t capturing = nullptr;  // by this thread
 thread_local int current = 0;
+thread_local bool device_broken = false;
 
 cudaError_t note(cudaError_t e) {
   if (e != cudaSuccess) last = e;
@@ -177,6 +178,7 @@ cudaError_t queue_attempt(cudaStream_t s, attempt a) {
   device_of_stream(s);
   return push(no_memory, s, std::move(a));
 }
+void break_device(bool broken) { device_broken = broken; }
 std::unique_lock<std::recursive_mutex> lock() { return std::unique_lock(queued); }
 
 void progress() {
@@ -267,6 +269,7 @@ char const* cudaGetErrorName(cudaError_t e) {
     EMULATED_NAME(cudaErrorInvalidResourceHandle)
     EMULATED_NAME(cudaErrorIllegalState)
     EMULATED_NAME(cudaErrorNotReady)
+    EMULATED_NAME(cudaErrorIllegalAddress)
     EMULATED_NAME(cudaErrorNotSupported)
     EMULATED_NAME(cudaErrorStreamCaptureUnsupported)
     EMULATED_NAME(cudaErrorStreamCaptureInvalidated)
@@ -395,6 +398,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
   if (!e) return note(cudaErrorInvalidResourceHandle);
+  if (device_broken) return note(cudaErrorIllegalAddress);
   progress();
   std::lock_guard const lock(queued);
   return e->state->done == e->state->recorded ? cudaSuccess : note(cudaErrorNotReady);

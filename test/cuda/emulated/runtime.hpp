@@ -24,6 +24,8 @@ void progress();
 void finish();
 /// The same of one stream.
 void finish(cudaStream_t);
+/// From now on this thread's questions for events are answered as behind a kernel that wrote out of bounds, or not.
+void break_device(bool broken);
 /// One lock for all that the emulation keeps.
 std::unique_lock<std::recursive_mutex> lock();
 /// This thread's current device.
