@@ -496,6 +496,16 @@ void emulated_cases() {
     });
     expect_outcome("a message that nobody receives", all[0], kind::lost, 1, "send of 10 f32 to rank 1 on rank 0");
   });
+  fault("message_fails", [] {
+    emulated::nccl.error_rank = 0;
+    emulated::nccl.error_at = 1;
+    auto const all = outcomes(2, quick, 2s, [](comm::nccl& c) {
+      auto b = ones(c);
+      if (c.rank() == 0) c.send(b, 1);
+    });
+    expect_outcome("an error of NCCL in a message", all[0], kind::comm, 0,
+                   "send of 10 f32 to rank 1 on rank 0: ncclSend: remote process exited");
+  });
   fault("first_failure_stands", [] {
     auto const all = outcomes(2, quick, 2s, [](comm::nccl& c) {
       auto const first = outcome_of([&] { reduce_once(c, c.rank() == 1 ? 4 : 5); });

@@ -414,18 +414,15 @@ class nccl_engine {
                                        std::uint64_t number) {
     stop();
     if (c.op == operation::send || c.op == operation::recv) {  // an affair of two: the others know nothing of it
-      auto const what = how == nccl_report::state::late
-                            ? message(c, " on rank ", rank(), ": rank ", c.root, " did not come for ", late())
-                            : message(c, " on rank ", rank(), ": ", text);
-      break_with(std::make_exception_ptr(rank_lost(what, how == nccl_report::state::late ? c.root : rank())));
-    } else {
-      nccl_report mine{c, number, how};
-      mine.say(text);
-      meet(mine);
-      // All others only call: they have not noticed.
-      break_with(std::make_exception_ptr(comm_error(message(where(mine), ": ", text), rank())));
+      auto const here = message(c, " on rank ", rank(), ": ");
+      if (how == nccl_report::state::late)
+        give_up<rank_lost>(message(here, "rank ", c.root, " did not come for ", late()), c.root);
+      give_up<comm_error>(here + text, rank());
     }
-    std::rethrow_exception(broken_);
+    nccl_report mine{c, number, how};
+    mine.say(text);
+    meet(mine);
+    std::rethrow_exception(broken_);  // meet throws what does not only call
   }
   /// Throws unless all ranks are about to call the same.
   DOVETAIL_COLD void meet(nccl_report const& mine) {
