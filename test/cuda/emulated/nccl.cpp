@@ -465,7 +465,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t c) {
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t c) {
-  if (emulated::nccl.abort_hangs) std::this_thread::sleep_for(std::chrono::seconds(2));
+  if (emulated::nccl.abort_hangs) std::this_thread::sleep_for(std::chrono::seconds(3));
   auto const locked = emulated::lock();
   if (!c) return ncclInvalidArgument;
   ++counts.aborted;
