@@ -4,14 +4,19 @@
 #include "block.hpp"
 #include "memory.hpp"
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -27,6 +32,13 @@ struct CUgraphExec_st {
   int device = 0;
   std::vector<emulated::work> work;
 };
+struct CUevent_st {
+  emulated::owned owned{"event"};
+  struct state {
+    std::uint64_t recorded = 0, done = 0;
+  };
+  std::shared_ptr<state> state = std::make_shared<struct state>();  ///< which what is queued shares
+};
 struct CUstream_st {
   emulated::owned owned{"stream"};
   int device = 0;
@@ -41,27 +53,34 @@ namespace {
 thread_local cudaError_t last = cudaSuccess;
 thread_local cudaStream_t capturing = nullptr;  // by this thread
 thread_local int current = 0;
+thread_local bool device_broken = false;
 
 cudaError_t note(cudaError_t e) {
   if (e != cudaSuccess) last = e;
   return e;
 }
 
+/// A stream; the default one is another one on every device.
+using line = std::pair<cudaStream_t, int>;
+line line_of(cudaStream_t s) { return {s, s ? 0 : current}; }
+constexpr int no_memory = -2;
 struct task {
+  line in;
   int device;  ///< whose memory it uses
-  work run;
+  attempt run;
 };
 std::recursive_mutex queued;
 std::vector<task> pending;  // of all streams, in order
+bool running = false;
 std::set<cudaStream_t> streams;
-std::size_t copied = 0, stalled = 0;
+std::atomic<std::size_t> copied = 0, stalled = 0;
 
 std::map<std::string, int>& left() {
   static auto& counts = *new std::map<std::string, int>;  // outlives whatever is destroyed at the end
   return counts;
 }
 void report_left() {
-  finish();
+  progress();
   auto text = live_allocations() ? std::to_string(live_allocations()) + " allocations" : std::string();
   for (auto const& [what, n] : left())
     if (n) text += (text.empty() ? "" : ", ") + std::to_string(n) + ' ' + what + (n > 1 ? "s" : "");
@@ -76,6 +95,11 @@ cudaError_t break_capture(cudaStream_t s, cudaError_t e) {
 /// False, unless the bytes are device memory, or host memory, as the direction of a copy says.
 bool is(bool on_device, void const* p, std::size_t bytes) { return on_device ? holds(p, bytes) : !in_arena(p, bytes); }
 
+cudaError_t push(int device, cudaStream_t s, attempt a) {
+  std::lock_guard const lock(queued);
+  pending.push_back({line_of(s), device, std::move(a)});
+  return cudaSuccess;
+}
 cudaError_t queue_on(int device, cudaStream_t s, work w) {
   if (!s && capturing && capturing->blocking) return break_capture(capturing, cudaErrorStreamCaptureImplicit);
   if (s && s->recording) {
@@ -83,9 +107,23 @@ cudaError_t queue_on(int device, cudaStream_t s, work w) {
     s->recording->work.push_back(std::move(w));
     return cudaSuccess;
   }
-  std::lock_guard const lock(queued);
-  pending.push_back({device, std::move(w)});
-  return cudaSuccess;
+  return push(device, s, [w = std::move(w)] {
+    w();
+    return true;
+  });
+}
+
+/// Until `done`: tries what is queued, and lets other threads queue more in between.
+template <class F>
+void wait_until(F const& done) {
+  for (;;) {
+    progress();
+    {
+      std::lock_guard const lock(queued);
+      if (done()) return;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
 }
 
 cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch, std::size_t width,
@@ -107,7 +145,7 @@ cudaError_t copy(void* to, std::size_t to_pitch, void const* from, std::size_t f
                   width);
   });
   // CUDA, too, is through with pageable memory when it returns.
-  if (kind != cudaMemcpyDeviceToDevice) finish();
+  if (kind != cudaMemcpyDeviceToDevice) finish(s);
   return e;
 }
 cudaError_t set(void* p, int value, std::size_t bytes, cudaStream_t s) {
@@ -119,8 +157,14 @@ cudaError_t set(void* p, int value, std::size_t bytes, cudaStream_t s) {
 
 }  // namespace
 
-owned::owned(char const* what) : what_(what) { ++left()[what]; }
-owned::~owned() { --left()[what_]; }
+owned::owned(char const* what) : what_(what) {
+  std::lock_guard const lock(queued);
+  ++left()[what];
+}
+owned::~owned() {
+  std::lock_guard const lock(queued);
+  --left()[what_];
+}
 
 cudaError_t refuse_in_capture() {
   ++stalled;
@@ -129,14 +173,51 @@ cudaError_t refuse_in_capture() {
 
 cudaError_t queue(cudaStream_t s, work w) { return queue_on(device_of_stream(s), s, std::move(w)); }
 
-void finish() {
+cudaError_t queue_attempt(cudaStream_t s, attempt a) {
+  if ((s && s->recording) || (!s && capturing)) fail("what waits for other ranks is queued while a stream captures");
+  device_of_stream(s);
+  return push(no_memory, s, std::move(a));
+}
+void break_device(bool broken) { device_broken = broken; }
+std::unique_lock<std::recursive_mutex> lock() { return std::unique_lock(queued); }
+
+void progress() {
   std::lock_guard const lock(queued);
-  auto const all = std::exchange(pending, {});
-  for (auto t = all.begin(); t != all.end();) {
-    int const device = t->device;
-    open_memory const access(device);
-    for (; t != all.end() && t->device == device; ++t) t->run();
+  if (running) return;
+  running = true;
+  for (bool again = true; again && !pending.empty();) {
+    again = false;
+    auto all = std::exchange(pending, {});
+    std::vector<task> rest;
+    std::set<line> held;
+    for (auto t = all.begin(); t != all.end();) {
+      int const device = t->device;
+      std::optional<open_memory> access;
+      if (device != no_memory) access.emplace(device);
+      for (; t != all.end() && t->device == device; ++t) {
+        if (held.count(t->in) == 0 && t->run()) {
+          again = true;
+        } else {
+          held.insert(t->in);
+          rest.push_back(std::move(*t));
+        }
+      }
+    }
+    rest.insert(rest.end(), pending.begin(), pending.end());
+    pending = std::move(rest);
   }
+  running = false;
+}
+void finish() {
+  wait_until([] { return pending.empty(); });
+}
+void finish(cudaStream_t s) {
+  auto const mine = line_of(s);
+  wait_until([&] {
+    for (auto const& t : pending)
+      if (t.in == mine) return false;
+    return true;
+  });
 }
 
 int current_device() { return current; }
@@ -145,6 +226,7 @@ void require_current(char const* what, int device) {
 }
 int device_of_stream(cudaStream_t s) {
   if (!s) return current;
+  std::lock_guard const lock(queued);
   if (!streams.count(s)) fail("a stream that was destroyed is used");
   return s->device;
 }
@@ -186,6 +268,8 @@ char const* cudaGetErrorName(cudaError_t e) {
     EMULATED_NAME(cudaErrorInvalidDevice)
     EMULATED_NAME(cudaErrorInvalidResourceHandle)
     EMULATED_NAME(cudaErrorIllegalState)
+    EMULATED_NAME(cudaErrorNotReady)
+    EMULATED_NAME(cudaErrorIllegalAddress)
     EMULATED_NAME(cudaErrorNotSupported)
     EMULATED_NAME(cudaErrorStreamCaptureUnsupported)
     EMULATED_NAME(cudaErrorStreamCaptureInvalidated)
@@ -271,13 +355,15 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) {
   *s = new CUstream_st;
   (*s)->device = current;
   (*s)->blocking = flags == cudaStreamDefault;
+  std::lock_guard const lock(queued);
   streams.insert(*s);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
   if (!s) return note(cudaErrorInvalidResourceHandle);
   device_of_stream(s);
-  finish();
+  progress();  // CUDA does not wait either: what is left goes on
+  std::lock_guard const lock(queued);
   streams.erase(s);
   if (s == capturing) capturing = nullptr;
   delete s->recording;
@@ -287,8 +373,46 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   device_of_stream(s);
   if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);
-  finish();
+  finish(s);
   return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
+  if (flags != cudaEventDefault && flags != cudaEventDisableTiming) return note(cudaErrorInvalidValue);
+  *e = new CUevent_st;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  if (!e) return note(cudaErrorInvalidResourceHandle);
+  delete e;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+  if (!e) return note(cudaErrorInvalidResourceHandle);
+  if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);  // not emulated
+  std::lock_guard const lock(queued);
+  auto const number = ++e->state->recorded;
+  return queue_attempt(s, [of = e->state, number] {
+    of->done = number;
+    return true;
+  });
+}
+cudaError_t cudaEventQuery(cudaEvent_t e) {
+  if (!e) return note(cudaErrorInvalidResourceHandle);
+  if (device_broken) return note(cudaErrorIllegalAddress);
+  progress();
+  std::lock_guard const lock(queued);
+  return e->state->done == e->state->recorded ? cudaSuccess : note(cudaErrorNotReady);
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  if (!e) return note(cudaErrorInvalidResourceHandle);
+  wait_until([&] { return e->state->done == e->state->recorded; });
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+  if (!e) return note(cudaErrorInvalidResourceHandle);
+  if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);  // not emulated
+  std::lock_guard const lock(queued);
+  return queue_attempt(s, [of = e->state, number = e->state->recorded] { return of->done >= number; });
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
   if (!s) return note(cudaErrorStreamCaptureUnsupported);  // the default stream

@@ -2,19 +2,32 @@
 #pragma once
 #include <cstddef>
 #include <functional>
+#include <mutex>
 
 #include <cuda_runtime_api.h>
 
-// Streams of the emulated device: work waits until the host waits for it, and then runs in the order in which it was
-// queued, of whatever stream; or it is recorded while its stream captures a graph.
+// Streams of the emulated device: work waits until a host thread waits for something, or asks whether it is done, and
+// then runs in the order in which it was queued, of whatever stream, on that thread; or it is recorded while its stream
+// captures a graph. Work that waits for another rank holds up its own stream, and no other.
 
 namespace emulated {
 
 using work = std::function<void()>;
 
 cudaError_t queue(cudaStream_t, work);
-/// Does all that was queued.
+/// Work that may have to wait: it is tried again until it returns true. It opens the memory that it uses by itself.
+using attempt = std::function<bool()>;
+cudaError_t queue_attempt(cudaStream_t, attempt);
+/// Does what can be done of all that was queued.
+void progress();
+/// Does all that was queued; waits for what waits.
 void finish();
+/// The same of one stream.
+void finish(cudaStream_t);
+/// From now on this thread's questions for events are answered as behind a kernel that wrote out of bounds, or not.
+void break_device(bool broken);
+/// One lock for all that the emulation keeps.
+std::unique_lock<std::recursive_mutex> lock();
 /// This thread's current device.
 int current_device();
 /// Ends the program unless that is the current device: `what` belongs to `device`.
