@@ -3,6 +3,8 @@
 // Networks: layers as policies, shapes as types. nn::network needs oneDNN (link dovetail::onednn), nn::basic_network
 // with nn::plain a compiler only. For those who name it: nn/gauss_newton.hpp.
 #include <dovetail/nn/activation.hpp>
+#include <dovetail/nn/batch_norm.hpp>
+#include <dovetail/nn/block.hpp>
 #include <dovetail/nn/conv.hpp>
 #include <dovetail/nn/dense.hpp>
 #include <dovetail/nn/dropout.hpp>

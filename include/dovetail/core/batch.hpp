@@ -53,6 +53,7 @@ struct gradient_pass {
   /// Called during backward, before `ready`, for every layer that has factors (dense and convolutional ones of nn); may
   /// stay empty. The pointers are valid during the call.
   std::function<void(kfac_statistics const&)> observe{};
+  bool updates_buffers = true;  ///< running statistics take the batch in; false for what only looks
 
   random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
 };

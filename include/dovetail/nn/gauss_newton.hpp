@@ -44,6 +44,7 @@ class gauss_newton {
       : model_(&model), batch_(b), pass_(std::move(pass)), weights_(model.parameters().flat_size()) {
     pass_.accumulate = false;
     pass_.ready = {};
+    pass_.updates_buffers = false;
   }
 
   void operator()(std::span<float const> v, std::span<float> out) {

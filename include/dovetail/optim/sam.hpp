@@ -65,7 +65,9 @@ struct sam {
     if (pass.accumulate)
       each(list, [&](parameter& p, std::size_t at) { std::copy_n(sums_.data() + at, p.size(), p.gradient.begin()); });
     restore const back{*this, list};
-    model.gradients(b, pass);
+    gradient_pass second = pass;
+    second.updates_buffers = false;
+    model.gradients(b, std::as_const(second));
     return losses;
   }
   template <class Batch, class M = Model>
