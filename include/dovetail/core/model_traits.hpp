@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <concepts>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/state.hpp>
 
 // The only place that looks at what a model may have beside what concepts.hpp asks of it:
 //
 //   loss_sums evaluate(data::batch const&, int threads)    the losses alone, without gradients and noise: what
 //                                                    trainer.evaluate needs; without it a model is trained only
+//   std::vector<named_tensor> buffers()              what it keeps from batch to batch and does not train, such as
+//                                                    running statistics: saved, and averaged over ranks
 //   predict(data::batch const&, int threads)               outputs without noise; optim::sam passes it on as it is
 //   static constexpr bool evaluates = ...            of a model around another one whose `evaluate` has a constraint:
 //                                                    whether it is met; default: true if there is an `evaluate`
@@ -19,6 +23,7 @@ namespace dovetail {
 
 namespace detail::model_members {
 DOVETAIL_MEMBER(evaluate)
+DOVETAIL_MEMBER(buffers)
 DOVETAIL_MEMBER_CONSTANT(evaluates)
 }  // namespace detail::model_members
 
@@ -27,6 +32,16 @@ struct model_traits {
   static constexpr bool evaluates = requires(Model & m, Batch const& b, int threads) {
     { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
   };
+  static constexpr bool has_buffers = requires(Model & m) {
+    { m.buffers() } -> std::convertible_to<std::vector<named_tensor>>;
+  };
+  /// Its buffers; none where it says nothing of any.
+  static std::vector<named_tensor> buffers(Model& m) {
+    if constexpr (has_buffers)
+      return m.buffers();
+    else
+      return {};
+  }
   static constexpr bool predicts = requires(Model & m, Batch const& b, int threads) { m.predict(b, threads); };
 };
 
@@ -44,11 +59,18 @@ struct must_be_a_model {
     else
       return !model_members::has_evaluate<Model>;
   }();
+  static constexpr bool buffers = [] {
+    if constexpr (model_traits<Model>::has_buffers)
+      return true;
+    else
+      return !model_members::has_buffers<Model>;
+  }();
   DOVETAIL_REQUIRE(says, "the model's `evaluates` is not `static constexpr bool evaluates = ...`", Model);
   DOVETAIL_REQUIRE(!says || evaluate,
                    "the model's `evaluate` cannot be called as `loss_sums evaluate(data::batch const&, int threads)`",
                    Model);
-  static constexpr bool holds = says && evaluate;
+  DOVETAIL_REQUIRE(buffers, "the model's `buffers` cannot be called as `std::vector<named_tensor> buffers()`", Model);
+  static constexpr bool holds = says && evaluate && buffers;
 };
 
 }  // namespace detail

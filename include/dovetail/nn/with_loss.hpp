@@ -2,11 +2,13 @@
 #pragma once
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/state.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/network.hpp>
 
@@ -26,6 +28,8 @@ struct with_loss {
 
   parameter_list& parameters() { return network.parameters(); }
   parameter_list const& parameters() const { return network.parameters(); }
+
+  std::vector<named_tensor> buffers() { return network.buffers(); }
 
   /// pass.scale × d(sum of losses)/dw into the gradients; pass.ready after each layer's. A batch of 0 samples gives
   /// gradients of zero, so that a rank that ran out of data can still take part.

@@ -45,6 +45,8 @@ struct sam {
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }
 
+  std::vector<named_tensor> buffers() { return model_traits<Model>::buffers(model); }
+
   /// As the model's. A gradient of 0, or one that is not finite, climbs nowhere.
   template <class Batch>
   loss_sums gradients(Batch const& b, gradient_pass const& pass) {

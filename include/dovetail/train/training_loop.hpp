@@ -29,6 +29,7 @@
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/preconditions.hpp>
+#include <dovetail/train/rank_buffers.hpp>
 #include <dovetail/train/restore.hpp>
 #include <dovetail/train/trained_with.hpp>
 
@@ -38,6 +39,14 @@ namespace dovetail::train {
 DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
   std::vector<named_tensor> all;
   for (auto& p : parameters) all.push_back(make_named_tensor(p.name, p.weight, p.shape));
+  return all;
+}
+
+/// All that a model contributes to a checkpoint: its weights, and its buffers if it has some.
+template <class Model>
+DOVETAIL_COLD std::vector<named_tensor> state_of(Model& model) {
+  auto all = weights_of(model.parameters());
+  for (auto& t : model_traits<Model>::buffers(model)) all.push_back(std::move(t));
   return all;
 }
 
@@ -64,13 +73,13 @@ class training_loop {
         threads_(threads),
         data_(data),
         notes_(trained_with(opt, sync)),
-        session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
+        session_(sync.join(equal_on_all(model, comm), opt, comm)) {
     if constexpr (session_traits::records) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
     require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
     require_own_names({position::name, noise_name, last_name},
-                      {weights_of(model.parameters()), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
+                      {state_of(model), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
@@ -81,7 +90,7 @@ class training_loop {
     go_on_with_data(found, at_, options_);
     state_match match(saved);
     match.take({found.tensor()});
-    match.take(weights_of(model_.parameters()));
+    match.take(state_of(model_));
     match.take(session_.replicated(""));
     for (auto const* name : {noise_name, last_name}) match.allow(name);  // of options that need not be the same
     if constexpr (independent)
@@ -105,6 +114,13 @@ class training_loop {
         match.allow(own, own_prefix(r));  // over MPI a process has only its own
       else
         match.take(from_any, own_prefix(r));
+    auto const of_ranks =
+        found.ranks > 1 ? rank_buffers::own_in(model_traits<Model>::buffers(model_)) : std::vector<named_tensor>{};
+    for (std::int64_t r = 0; !of_ranks.empty() && r < found.ranks; ++r)
+      if (as_many && r == comm_.rank())
+        match.take(of_ranks, own_prefix(r));
+      else
+        match.allow(of_ranks, own_prefix(r));
     match.require_all(as_many ? "it belongs to another model, optimizer or codec"
                               : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
                                         ": what a codec keeps of shards, other than sums, goes on with as many only"));
@@ -113,7 +129,8 @@ class training_loop {
         "saved state: its model has the same tensors in another order: it belongs to another model");
     saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
     if (sums) sums->restore(own, comm_.size());
-    saved.restore(weights_of(model_.parameters()));
+    saved.restore(state_of(model_));
+    if (as_many) saved.restore(of_ranks, own_prefix(comm_.rank()));  // or else their mean
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
     if (saved.contains(last_name)) saved.restore({last_tensor()});
@@ -131,8 +148,9 @@ class training_loop {
     at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     io::saved_state s;
     s.add(session_.own(""), own_prefix(comm_.rank()));
+    s.add(buffers_.own(model_traits<Model>::buffers(model_)), own_prefix(comm_.rank()));
     if (common) {
-      s.add(weights_of(model_.parameters()));
+      s.add(state_of(model_));
       s.add(session_.replicated(""));
       s.add({at_.tensor()});
       if (measures()) s.add({noise_.tensor(noise_name)});
@@ -181,9 +199,10 @@ class training_loop {
   using clock = std::chrono::steady_clock;
   static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
-  static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
-    sync::make_equal(parameters, comm);
-    return parameters;
+  static parameter_list& equal_on_all(Model& model, Communicator& comm) {
+    sync::make_equal(model.parameters(), comm);
+    rank_buffers::make_equal(model_traits<Model>::buffers(model), comm);
+    return model.parameters();
   }
   bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
   bool measures() const {
@@ -215,6 +234,10 @@ class training_loop {
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
     session_.begin();
+    if constexpr (has_buffers) {
+      buffers_.put_back(model_traits<Model>::buffers(model_));
+      buffers_.remember(model_traits<Model>::buffers(model_));
+    }
     agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
@@ -247,6 +270,8 @@ class training_loop {
     }
     at_.advance(loader.position() - from);
     auto const result = step(sums.loss * static_cast<double>(scale));
+    if constexpr (has_buffers)  // what made the gradients useless is not to stay in running statistics
+      if (result.skipped) buffers_.undo(model_traits<Model>::buffers(model_));
     ++at_.step;
     report_.samples += samples;
     auto const moved = count_traffic_since(before);
@@ -291,11 +316,12 @@ class training_loop {
 
   /// Collective: where replicas differ, the model becomes what the training gives, until the next step.
   DOVETAIL_COLD void agree() {
-    if constexpr (session_traits::finishes) {
+    if constexpr (session_traits::finishes || has_buffers) {
       if (agreed_) return;
       agreed_ = true;
       auto const before = comm_.traffic();
-      session_.finish();
+      if constexpr (session_traits::finishes) session_.finish();
+      if constexpr (has_buffers) buffers_.average(model_traits<Model>::buffers(model_), comm_);
       count_traffic_since(before);
     }
   }
@@ -392,6 +418,8 @@ class training_loop {
   std::map<std::string, std::string> notes_;  ///< for checkpoints
   session session_;
   static constexpr bool independent = session_traits::independent;
+  static constexpr bool has_buffers = model_traits<Model>::has_buffers;
+  rank_buffers buffers_;
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;
