@@ -19,4 +19,5 @@
 #include <dovetail/nn/network.hpp>
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
+#include <dovetail/nn/value_losses.hpp>
 #include <dovetail/nn/with_loss.hpp>

@@ -152,7 +152,10 @@ class basic_network {
             b.targets,
             b.size,
             positions,
-            width(output_shape)};
+            width(output_shape),
+            b.target_values,
+            b.weights,
+            b.lengths};
   }
 
   /// Gradients of all weights from what the loss wrote; the batch and the pass are those of the last `forward`.

@@ -45,6 +45,12 @@ struct sam {
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }
 
+  /// Of data without masks as many as there are targets, of a model that does not say.
+  std::int64_t predictions(data::batch const& b) {
+    auto const given = b.targets.empty() ? b.target_values.size() : b.targets.size();
+    return model_traits<Model>::predictions(model, b, static_cast<std::int64_t>(given));
+  }
+  bool masks() { return model_traits<Model>::masks(model); }
   std::vector<named_tensor> buffers() { return model_traits<Model>::buffers(model); }
 
   /// As the model's. A gradient of 0, or one that is not finite, climbs nowhere.

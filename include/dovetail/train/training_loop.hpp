@@ -77,7 +77,11 @@ class training_loop {
     if constexpr (session_traits::records) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
-    require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
+    masked_ = data::dataset_traits<Dataset>::masks(data_) || model_traits<Model>::masks(model);
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, masked_, comm);
+    require(!masked_ || model_traits<Model>::has_predictions,
+            "fit: the data say masks(), and the model has no `predictions(data::batch const&)`: the mean over the "
+            "predictions that count needs their number");
     require_own_names({position::name, noise_name, last_name},
                       {state_of(model), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
   }
@@ -233,6 +237,7 @@ class training_loop {
 
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
+    step_plan const plan = plan_step(loader);
     session_.begin();
     if constexpr (has_buffers) {
       buffers_.put_back(model_traits<Model>::buffers(model_));
@@ -241,20 +246,10 @@ class training_loop {
     agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, own = 0, micro_batches = 0;
-    std::int64_t const wanted = accumulate(), from = at_.taken();
-    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The
-    // last step of the last epoch takes what is left.
-    for (std::int64_t at = from; micro_batches < wanted && (end_ == 0 || at < end_); ++micro_batches) {
-      auto const n = loader.samples_at(at);
-      own += n.own;
-      samples += n.all;
-      at += n.positions;
-    }
-    auto const predictions = static_cast<std::int64_t>(data_.predictions_per_sample());
-    float const scale = session_.gradient_scale(own * predictions, samples * predictions);
+    auto const [micro_batches, own, samples, from, own_predictions, predictions] = plan;
+    float const scale = session_.gradient_scale(own_predictions, predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const share = next_batch(loader, comm_);
+      auto const share = masked_ ? ahead_[static_cast<std::size_t>(m)].result : next_batch(loader, comm_);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -281,7 +276,8 @@ class training_loop {
     if constexpr (session_traits::measures)
       if (measures()) {
         // The mean gradient of this rank's share, whose size is own / samples of the whole.
-        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(samples) : 1;
+        double const share =
+            own_predictions > 0 ? static_cast<double>(own_predictions) / static_cast<double>(predictions) : 1;
         pending_sums_.push_back(session_.measured().own / (share * share));
         pending_squares_.push_back(session_.measured().summed);
       }
@@ -294,6 +290,53 @@ class training_loop {
                         .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
+  }
+
+  /// What a step takes.
+  struct step_plan {
+    std::int64_t micro_batches = 0;
+    std::int64_t own = 0, samples = 0;  ///< of this rank, and of all
+    std::int64_t from = 0;
+    std::int64_t own_predictions = 0, predictions = 0;  ///< that count
+  };
+  /// The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The last
+  /// step of the last epoch takes what is left. Collective where predictions may be left out: then the step's batches
+  /// are loaded now, and ranks tell each other how many of theirs count.
+  DOVETAIL_COLD step_plan plan_step(data::loader<Dataset>& loader) {
+    step_plan plan;
+    std::int64_t const wanted = accumulate();
+    plan.from = at_.taken();
+    for (std::int64_t at = plan.from; plan.micro_batches < wanted && (end_ == 0 || at < end_); ++plan.micro_batches) {
+      auto const n = loader.samples_at(at);
+      plan.own += n.own;
+      plan.samples += n.all;
+      at += n.positions;
+    }
+    auto const each = static_cast<std::int64_t>(data_.predictions_per_sample());
+    plan.own_predictions = plan.own * each;
+    plan.predictions = plan.samples * each;
+    if constexpr (model_traits<Model>::has_predictions)
+      if (masked_) count_predictions(loader, plan);
+    return plan;
+  }
+  DOVETAIL_COLD void count_predictions(data::loader<Dataset>& loader, step_plan& plan) {
+    ahead_.resize(static_cast<std::size_t>(plan.micro_batches));
+    plan.own_predictions = 0;
+    for (auto& one : ahead_) {
+      one.result = next_batch(loader, comm_);
+      if (&one != &ahead_.back()) {  // the loader's own memory holds until the next batch is asked for
+        one.memory.assign(one.result.view);
+        one.result.view = one.memory.view();
+      }
+      plan.own_predictions += model_.predictions(std::as_const(one.result.view));
+    }
+    plan.predictions = plan.own_predictions;
+    if constexpr (!independent) {
+      auto all = static_cast<double>(plan.own_predictions);  // exact up to 2^53
+      comm_.all_reduce(std::span<double>(&all, 1), comm::reduction::sum);
+      plan.predictions = static_cast<std::int64_t>(all);
+    }
+    plan.predictions = std::max<std::int64_t>(plan.predictions, 1);  // a step without any has gradients of zero
   }
 
   /// A slow disk is no reason for the others to give this rank up.
@@ -420,6 +463,12 @@ class training_loop {
   static constexpr bool independent = session_traits::independent;
   static constexpr bool has_buffers = model_traits<Model>::has_buffers;
   rank_buffers buffers_;
+  struct loaded_ahead {
+    data::batch_buffer memory;
+    data::loaded_batch result;
+  };
+  bool masked_ = false;              ///< predictions may be left out
+  std::vector<loaded_ahead> ahead_;  ///< then, the step's micro-batches
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;
