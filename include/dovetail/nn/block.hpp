@@ -109,7 +109,7 @@ struct expanded<shortcut<Layers...>> {
   static constexpr bool is_block = true;
   template <class L>
   static constexpr bool stands_first = false;
-  DOVETAIL_REQUIRE(stands_first<shortcut<Layers...>>, "a shortcut must be the first in a residual's list",
+  DOVETAIL_REQUIRE(stands_first<shortcut<Layers...>>, "a shortcut must be the first in the list of a residual",
                    shortcut<Layers...>);
   using type = layer_list<>;
 };

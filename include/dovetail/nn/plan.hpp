@@ -68,10 +68,11 @@ template <class Block>
 struct sum_of<mark<node::join, Block>> {
   template <class At, shape Other>
   static constexpr void check() {
-    DOVETAIL_REQUIRE(At::input == Other,
-                     "a residual adds its input to its layers' output, and they differ in shape: change the input's by "
-                     "nn::residual<nn::shortcut<...>, ...>",
-                     Block, At, at<At::index, Other>);
+    DOVETAIL_REQUIRE(
+        At::input == Other,
+        "a residual adds its input to the output of its layers, and they differ in shape: change that of the input by "
+        "nn::residual<nn::shortcut<...>, ...>",
+        Block, At, at<At::index, Other>);
   }
 };
 template <class L, class Shapes, std::size_t I>

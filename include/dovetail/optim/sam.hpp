@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
