@@ -12,15 +12,15 @@
 // What else one of them may have is listed with its default in one header, the only one that looks at its members. What
 // has a member of a name that is listed there, and cannot be used as it says, is refused with a line that names both:
 //
-//   model         core/model_traits.hpp         evaluate
+//   model         core/model_traits.hpp         evaluate, buffers, predictions, masks
 //   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
 //   communicator  comm/communicator_traits.hpp  about, allow_other_thread, has_spare_core, sums, topology
 //   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, independent
-//   dataset       data/dataset.hpp              identity
-//   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, scratch, flops, in_place, …
-//   loss          nn/loss.hpp                   fits, curvature, is_log_likelihood
+//   dataset       data/dataset.hpp              identity, masks
+//   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, buffers, scratch, flops, …
+//   loss          nn/loss.hpp                   fits, takes_values, ignore_index, curvature, is_log_likelihood
 //
 // A policy is a small value of hyperparameters; what changes during training is a second value, its state, which lists
 // its pieces by name (`tensors(prefix)`) so that it can be saved, loaded, compared and moved between world sizes.
@@ -58,7 +58,9 @@ concept listable_state = requires(S& state, std::string const& prefix) {
 /// pass.accumulate, adds) pass.scale × d(sum of losses)/dw and may call pass.ready while it goes.
 /// Copyable, because every rank of `comm::threads` trains its own replica; train::trainer also assigns to it.
 /// Parameters are listed in forward order, so that backward finishes them from the end. May also have
-///   evaluate(batch, threads)   see evaluable                       default: it is trained only
+///   evaluate(batch, threads)   see evaluable                                      default: it is trained only
+///   buffers()                  what it keeps and does not train, by name          default: nothing
+///   predictions(batch)         how many of a batch count                          default: as many as data say
 template <class M, class Batch = data::batch>
 concept model = std::copy_constructible<M> && requires(M& m, Batch const& b, gradient_pass const& pass) {
   { m.parameters() } -> std::convertible_to<parameter_list&>;

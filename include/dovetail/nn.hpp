@@ -3,6 +3,8 @@
 // Networks: layers as policies, shapes as types. nn::network needs oneDNN (link dovetail::onednn), nn::basic_network
 // with nn::plain a compiler only. For those who name it: nn/gauss_newton.hpp.
 #include <dovetail/nn/activation.hpp>
+#include <dovetail/nn/batch_norm.hpp>
+#include <dovetail/nn/block.hpp>
 #include <dovetail/nn/conv.hpp>
 #include <dovetail/nn/dense.hpp>
 #include <dovetail/nn/dropout.hpp>
@@ -17,4 +19,5 @@
 #include <dovetail/nn/network.hpp>
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/softmax_cross_entropy.hpp>
+#include <dovetail/nn/value_losses.hpp>
 #include <dovetail/nn/with_loss.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a dataset that a training would leave out, or could not use, is refused.
-// mistakes: 9
+// mistakes: 11
 // first error 1 gcc: `std::uint64_t identity\(\) const`.*points
 // first error 1 clang: points.*`std::uint64_t identity\(\) const`
 // first error 2 gcc: `std::uint64_t identity\(\) const`.*points
@@ -19,8 +19,13 @@
 // first error 8 clang: points.*`void load\(std::span<std::int64_t const> indices
 // first error 9 gcc: it cannot be copied.*points
 // first error 9 clang: points.*it cannot be copied
+// first error 10 gcc: `bool masks\(\) const`.*points
+// first error 10 clang: points.*`bool masks\(\) const`
+// first error 11 gcc: `bool masks\(\) const`.*points
+// first error 11 clang: points.*`bool masks\(\) const`
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include <dovetail/data/loader.hpp>
 
@@ -61,6 +66,13 @@ struct points {
 #if FAIL == 9
   points() = default;
   points(points const&) = delete;
+#endif
+#if FAIL == 10
+  bool masks() { return true; }
+#elif FAIL == 11
+  bool masks = true;
+#else
+  static std::false_type masks() { return {}; }
 #endif
 };
 static_assert(sizeof(data::loader<points>) > 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a layer that a network would leave out, or could not use, is refused, and not taken for its default.
-// mistakes: 22
+// mistakes: 24
 // first error 1 gcc: needs `static constexpr shape output\(shape const& in\)`.*doubled, .*at<1
 // first error 1 clang: doubled, .*at<1.*needs `static constexpr shape output\(shape const& in\)`
 // first error 2 gcc: `output` is no constant .*doubled, .*at<1
@@ -9,8 +9,8 @@
 // first error 3 clang: doubled, .*at<1.*`static constexpr scratch_plan scratch\(shape const& in\)`
 // first error 4 gcc: `static constexpr scratch_plan scratch\(shape const& in\)`.*doubled
 // first error 4 clang: doubled.*`static constexpr scratch_plan scratch\(shape const& in\)`
-// first error 5 gcc: `parameters`, `scratch` or `flops` is no constant.*doubled
-// first error 5 clang: doubled.*`parameters`, `scratch` or `flops` is no constant
+// first error 5 gcc: `parameters`, `buffers`, `scratch` or `flops` is no constant.*doubled
+// first error 5 clang: doubled.*`parameters`, `buffers`, `scratch` or `flops` is no constant
 // first error 6 gcc: `static constexpr std::int64_t flops\(shape const& in\)`.*doubled
 // first error 6 clang: doubled.*`static constexpr std::int64_t flops\(shape const& in\)`
 // first error 7 gcc: `static constexpr std::int64_t flops\(shape const& in\)`.*doubled
@@ -45,6 +45,10 @@
 // first error 21 clang: doubled.*`static constexpr scratch_plan scratch\(shape const& in\)`
 // first error 22 gcc: `static constexpr bool in_place = ...`.*doubled
 // first error 22 clang: doubled.*`static constexpr bool in_place = ...`
+// first error 23 gcc: `static constexpr std::array<tensor_plan, N> buffers\(shape const& in\)`.*doubled
+// first error 23 clang: doubled.*`static constexpr std::array<tensor_plan, N> buffers\(shape const& in\)`
+// first error 24 gcc: `static constexpr std::array<tensor_plan, N> buffers\(shape const& in\)`.*doubled
+// first error 24 clang: doubled.*`static constexpr std::array<tensor_plan, N> buffers\(shape const& in\)`
 #include <array>
 #include <vector>
 
@@ -133,6 +137,11 @@ static constexpr std::false_type in_place{};
 static void backward(auto const& c) {
   for (std::int64_t i = 0; c.dx && i < c.out_size(); ++i) c.dx[i] = 2 * c.dy[i];
 }
+#endif
+#if FAIL == 23
+  static constexpr std::array<float, 3> buffers(nn::shape const&) { return {}; }
+#elif FAIL == 24
+  float buffers[3];
 #endif
 #if FAIL == 18
   static void factors(auto const&) {}

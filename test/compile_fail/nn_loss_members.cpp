@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a loss that a model would leave out, or could not use, is refused.
-// mistakes: 5
+// mistakes: 8
 // first error 1 gcc: `loss_sums operator\(\)\(predictions const&, float scale\) const`.*hinge
 // first error 1 clang: hinge.*`loss_sums operator\(\)\(predictions const&, float scale\) const`
 // first error 2 gcc: `static constexpr bool fits\(shape const& output\)`.*hinge
@@ -11,6 +11,12 @@
 // first error 4 clang: hinge.*`curvature\(predictions const&, float scale, float const.*v, float.* out\) const`
 // first error 5 gcc: `static constexpr bool is_log_likelihood = ...`.*hinge
 // first error 5 clang: hinge.*`static constexpr bool is_log_likelihood = ...`
+// first error 6 gcc: `static constexpr bool takes_values = ...`.*hinge
+// first error 6 clang: hinge.*`static constexpr bool takes_values = ...`
+// first error 7 gcc: `ignore_index` is no member.*hinge
+// first error 7 clang: hinge.*`ignore_index` is no member
+// first error 8 gcc: `ignore_index` is no member.*hinge
+// first error 8 clang: hinge.*`ignore_index` is no member
 #include <dovetail/nn/dense.hpp>
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/with_loss.hpp>
@@ -34,6 +40,16 @@ struct hinge {
 #endif
 #if FAIL == 5
   static constexpr bool is_log_likelihood() { return false; }
+#endif
+#if FAIL == 6
+  bool takes_values = true;
+#endif
+#if FAIL == 7
+  std::int32_t ignore_index() const { return 0; }
+#elif FAIL == 8
+  char const* ignore_index = "none";
+#else
+  static constexpr int ignore_index = 0;
 #endif
 };
 using net = nn::basic_network<nn::plain, nn::shape{2}, nn::dense<2>>;

@@ -53,7 +53,7 @@ BEGIN {
   names("bit", "rotr rotl bit_cast popcount countr_zero countl_zero bit_width has_single_bit bit_ceil endian")
   names("charconv", "from_chars to_chars chars_format from_chars_result to_chars_result")
   names("chrono", "chrono chrono_literals")
-  names("cmath", "ilogb expm1 exp2 abs sqrt pow exp log log2 fabs isnan isfinite isinf floor ceil lround llround")
+  names("cmath", "ilogb expm1 log1p exp2 abs sqrt pow exp log log2 fabs isnan isfinite isinf floor ceil lround llround")
   names("cmath", "round trunc tanh cos sin hypot fma ldexp frexp nextafter cbrt fmod copysign")
   names("concepts", "same_as convertible_to integral floating_point invocable derived_from constructible_from")
   names("concepts", "signed_integral unsigned_integral copy_constructible move_constructible default_initializable")

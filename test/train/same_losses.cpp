@@ -23,6 +23,11 @@ void print_losses(char const* what, Sync const& sync, World& world, Data const& 
   auto const sums = trainer.evaluate(data, 5);
   if (!speaks) return;
   for (double loss : report.losses) std::printf("%s %a\n", what, loss);
+  for (auto const& b : trainer.model().buffers()) {
+    float first = 0;
+    std::memcpy(&first, b.bytes.data(), sizeof first);
+    std::printf("%s %s %a\n", what, b.name.c_str(), static_cast<double>(first));
+  }
   std::printf("%s evaluated %a weights %016llx\n", what, sums.loss,
               static_cast<unsigned long long>(test::digest(trainer.model().parameters())));
 }
@@ -30,6 +35,7 @@ void print_losses(char const* what, Sync const& sync, World& world, Data const& 
 template <class World>
 void run(World& world, bool speaks) {
   print_losses<test::images_net>("dense", sync::all_reduce{.bucket_bytes = 2000}, world, test::images(), speaks);
+  print_losses<test::blocks_net>("blocks", sync::all_reduce{}, world, test::images(), speaks);
   print_losses<test::images_net>("half", sync::all_reduce{compress::fp16{}}, world, test::images(), speaks);
   print_losses<test::text_net>("sparse", sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.05f}}},
                                world, test::text(), speaks);

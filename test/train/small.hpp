@@ -18,6 +18,12 @@ using images_net = nn::network<nn::shape{1, 10, 10}, nn::conv<4, 3>, nn::relu, n
                                nn::dense<24>, nn::tanh, nn::dropout<0.25f>, nn::dense<4>>;
 using images_net_without_noise = nn::network<nn::shape{1, 10, 10}, nn::conv<4, 3>, nn::relu, nn::max_pool<2>,
                                              nn::flatten, nn::dense<24>, nn::tanh, nn::dense<4>>;
+/// Blocks in blocks' places, running statistics and noise.
+using blocks_net = nn::network<
+    nn::shape{1, 10, 10}, nn::conv<4, 3>, nn::batch_norm<>, nn::relu,
+    nn::residual<nn::conv<4, 3, 1, 1>, nn::batch_norm<>, nn::relu, nn::dropout<0.25f>, nn::conv<4, 3, 1, 1>>,
+    nn::residual<nn::shortcut<nn::conv<6, 1, 2>>, nn::conv<6, 3, 2, 1>, nn::batch_norm<>>, nn::relu, nn::flatten,
+    nn::dense<4>>;
 using text_net = nn::network<nn::shape{12}, nn::embedding<16, 8>, nn::lstm<20>, nn::dense<16>>;
 
 /// Four kinds of blob on noise; 61 samples, so that no batch divides it.

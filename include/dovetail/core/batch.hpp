@@ -13,13 +13,18 @@
 namespace dovetail::data {
 
 /// A view of one rank's share of a batch: `size` samples, row-major. Images and features come as `values`
-/// (size × elements per sample), tokens as `tokens` (size × positions); `targets` holds one class per
-/// prediction: one per sample for a classifier, one per position for a sequence model.
+/// (size × elements per sample), tokens as `tokens` (size × positions). What is to be predicted are classes or numbers:
+/// `targets` holds one class per prediction, one per sample for a classifier and one per position for a sequence model;
+/// `target_values` one float per output of the network. Predictions may be left out: by a weight of 0, and in sequences
+/// by their place, from `lengths` on. Then their targets may be anything.
 struct batch {
   std::int64_t size = 0;
   std::span<float const> values;
   std::span<std::int32_t const> tokens;
   std::span<std::int32_t const> targets;
+  std::span<float const> target_values{};   ///< size × outputs
+  std::span<float const> weights{};         ///< one per prediction, as targets or target_values; empty: all are 1
+  std::span<std::int32_t const> lengths{};  ///< one per sample, of its valid positions; empty: all positions are
 };
 
 }  // namespace dovetail::data
@@ -58,14 +63,15 @@ struct gradient_pass {
   /// Called during backward, before `ready`, for every layer that has factors (dense and convolutional ones of nn); may
   /// stay empty. The pointers are valid during the call.
   std::function<void(kfac_statistics const&)> observe{};
+  bool updates_buffers = true;  ///< running statistics take the batch in; false for what only looks
 
   random_stream random(std::uint32_t tensor) const { return {seed, tensor, step, rank}; }
 };
 
 /// What one pass over a batch found: sums over the predictions that were made.
 struct loss_sums {
-  double loss = 0;           ///< sum of the losses, in nats for cross-entropy
-  std::int64_t count = 0;    ///< predictions
+  double loss = 0;           ///< sum of weight × loss, in nats for cross-entropy
+  std::int64_t count = 0;    ///< predictions, those apart that are left out
   std::int64_t correct = 0;  ///< predictions whose arg-max was the target
 
   double mean() const { return count ? loss / static_cast<double>(count) : 0.0; }

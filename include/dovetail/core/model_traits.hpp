@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <concepts>
+#include <cstdint>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/state.hpp>
 
 // The only place that looks at what a model may have beside what concepts.hpp asks of it:
 //
 //   loss_sums evaluate(data::batch const&, int threads)    the losses alone, without gradients and noise: what
 //                                                    trainer.evaluate needs; without it a model is trained only
+//   std::vector<named_tensor> buffers()              what it keeps from batch to batch and does not train, such as
+//                                                    running statistics: saved, and averaged over ranks
+//   std::int64_t predictions(data::batch const&)     how many of a batch's predictions count, without computing them:
+//                                                    what the trainer divides by where some may be left out
+//   bool masks()                                     whether some may be left out of batches that have no weights and
+//                                                    no lengths; default: no
 //   predict(data::batch const&, int threads)               outputs without noise; optim::sam passes it on as it is
 //   static constexpr bool evaluates = ...            of a model around another one whose `evaluate` has a constraint:
 //                                                    whether it is met; default: true if there is an `evaluate`
@@ -21,6 +30,9 @@ namespace dovetail {
 
 namespace detail::model_members {
 DOVETAIL_MEMBER(evaluate)
+DOVETAIL_MEMBER(buffers)
+DOVETAIL_MEMBER(predictions)
+DOVETAIL_MEMBER(masks)
 DOVETAIL_MEMBER_CONSTANT(evaluates)
 DOVETAIL_MEMBER_CONSTANT(acquires)
 }  // namespace detail::model_members
@@ -31,6 +43,35 @@ struct model_traits {
     { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
   };
   static constexpr bool acquires = detail::model_members::acquires_or<Model>(false);
+  static constexpr bool has_buffers = requires(Model & m) {
+    { m.buffers() } -> std::convertible_to<std::vector<named_tensor>>;
+  };
+  /// Its buffers; none where it says nothing of any.
+  static std::vector<named_tensor> buffers(Model& m) {
+    if constexpr (has_buffers)
+      return m.buffers();
+    else
+      return {};
+  }
+  static constexpr bool has_predictions = requires(Model & m, Batch const& b) {
+    { m.predictions(b) } -> std::convertible_to<std::int64_t>;
+  };
+  static constexpr bool has_masks = requires(Model & m) {
+    { m.masks() } -> std::convertible_to<bool>;
+  };
+  /// What it says of a batch; `otherwise` where it says nothing.
+  static std::int64_t predictions(Model& m, Batch const& b, std::int64_t otherwise) {
+    if constexpr (has_predictions)
+      return m.predictions(b);
+    else
+      return otherwise;
+  }
+  static bool masks(Model& m) {
+    if constexpr (has_masks)
+      return m.masks();
+    else
+      return false;
+  }
   static constexpr bool predicts = requires(Model & m, Batch const& b, int threads) { m.predict(b, threads); };
 };
 
@@ -48,13 +89,28 @@ struct must_be_a_model {
     else
       return !model_members::has_evaluate<Model>;
   }();
+  static constexpr bool buffers = [] {
+    if constexpr (model_traits<Model>::has_buffers)
+      return true;
+    else
+      return !model_members::has_buffers<Model>;
+  }();
+  static constexpr bool predictions = model_traits<Model>::has_predictions || !model_members::has_predictions<Model>;
+  static constexpr bool masks = model_traits<Model>::has_masks || !model_members::has_masks<Model>;
+  static constexpr bool counts = !model_traits<Model>::has_masks || model_traits<Model>::has_predictions;
   DOVETAIL_REQUIRE(says, "the model's `evaluates` is not `static constexpr bool evaluates = ...`", Model);
   static constexpr bool acquires = !model_members::acquires_misfits<Model, bool>();
   DOVETAIL_REQUIRE(acquires, "the model's `acquires` is not `static constexpr bool acquires = ...`", Model);
   DOVETAIL_REQUIRE(!says || evaluate,
                    "the model's `evaluate` cannot be called as `loss_sums evaluate(data::batch const&, int threads)`",
                    Model);
-  static constexpr bool holds = says && evaluate && acquires;
+  DOVETAIL_REQUIRE(buffers, "the model's `buffers` cannot be called as `std::vector<named_tensor> buffers()`", Model);
+  DOVETAIL_REQUIRE(predictions,
+                   "the model's `predictions` cannot be called as `std::int64_t predictions(data::batch const&)`",
+                   Model);
+  DOVETAIL_REQUIRE(masks, "the model's `masks` cannot be called as `bool masks()`", Model);
+  DOVETAIL_REQUIRE(counts, "a model with `masks` also has `std::int64_t predictions(data::batch const&)`", Model);
+  static constexpr bool holds = says && evaluate && acquires && buffers && predictions && masks && counts;
 };
 
 }  // namespace detail

@@ -44,6 +44,7 @@ class gauss_newton {
       : model_(&model), batch_(b), pass_(std::move(pass)), weights_(model.parameters().flat_size()) {
     pass_.accumulate = false;
     pass_.ready = {};
+    pass_.updates_buffers = false;
   }
 
   void operator()(std::span<float const> v, std::span<float> out) {
@@ -104,7 +105,12 @@ fisher(Model&, data::batch const&) -> fisher<Model>;
 /// from element r of `draw`, which must differ from step to step and, for other data, from rank to rank.
 template <class Model>
 void sampled_gradients(Model& model, data::batch const& b, gradient_pass const& pass, random_stream const& draw) {
+  using traits = loss_traits<decltype(Model::loss)>;
+  DOVETAIL_REQUIRE(!traits::takes_values,
+                   "sampled_gradients: targets are drawn from a softmax, and this loss reads target_values",
+                   decltype(Model::loss));
   auto p = model.network.forward(b, pass, true);
+  auto const ignored = traits::ignore_index(model.loss);
   std::vector<std::int32_t> targets(static_cast<std::size_t>(p.rows()));
   for (std::int64_t r = 0; r < p.rows(); ++r) {
     auto const x = p.row(r);
@@ -115,7 +121,8 @@ void sampled_gradients(Model& model, data::batch const& b, gradient_pass const& 
     std::size_t j = 0;
     for (; j + 1 < x.size(); ++j)
       if ((left -= std::exp(static_cast<double>(x[j]) - most)) < 0) break;
-    targets[static_cast<std::size_t>(p.sample(r) * p.positions + p.position(r))] = static_cast<std::int32_t>(j);
+    auto& target = targets[static_cast<std::size_t>(p.sample(r) * p.positions + p.position(r))];
+    target = ignored && p.target(r) == *ignored ? *ignored : static_cast<std::int32_t>(j);
   }
   p.targets = targets;
   static_cast<void>(model.loss(p, pass.scale));

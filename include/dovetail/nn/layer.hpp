@@ -31,8 +31,9 @@ struct scratch_plan {
   std::int64_t fixed = 0;
 };
 
-/// The place of a layer in its network; compile errors print it.
-template <int Index, shape Input>
+/// The place of a layer in its network; compile errors print it. Within a block its place there follows, -1 for the
+/// layers of a shortcut: at<1, shape, 0, 2> is the third layer of the first block of the second one.
+template <int Index, shape Input, int... Within>
 struct at {
   static constexpr int index = Index;
   static constexpr dovetail::shape input = Input;
@@ -49,11 +50,13 @@ struct layer_call {
   std::int64_t batch = 0;
   shape in{}, out{};                     ///< of one sample
   float const* weights = nullptr;        ///< this layer's tensors, one behind the other
+  float* buffers = nullptr;              ///< this layer's buffers, likewise
   float const* x = nullptr;              ///< input; the caller's own memory in the first layer
   std::int32_t const* tokens = nullptr;  ///< batch × T, for a first layer that takes tokens
   float* y = nullptr;                    ///< output
   float* scratch = nullptr;              ///< batch × per_sample + fixed floats
   bool training = false;                 ///< noise is wanted
+  bool updates_buffers = false;          ///< forward in training: buffers take this batch in
   random_stream noise{};                 ///< this layer's own stream
 
   // Backward only.
@@ -77,6 +80,7 @@ constexpr std::int64_t rows(shape const& s, std::int64_t batch) { return batch *
 /// Where they differ from the defaults below, it also says, all of it static and, but for `factors`, constexpr:
 ///   void check<at<Index, Input>>()                refuses an input with DOVETAIL_REQUIRE        default: takes any
 ///   std::array<tensor_plan, N> parameters(shape const&)                                         default: none
+///   std::array<tensor_plan, N> buffers(shape const&)     what it keeps and does not train    default: none
 ///   scratch_plan scratch(shape const&)                                                          default: none
 ///   std::int64_t flops(shape const&)              of a forward pass of one sample               default: one an output
 ///   bool in_place                                 y may overwrite x, and backward reads y, not x  default: false

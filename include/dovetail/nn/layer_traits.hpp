@@ -33,6 +33,7 @@ namespace layer_members {
 DOVETAIL_MEMBER(output)
 DOVETAIL_MEMBER(check)
 DOVETAIL_MEMBER(parameters)
+DOVETAIL_MEMBER(buffers)
 DOVETAIL_MEMBER(scratch)
 DOVETAIL_MEMBER(flops)
 DOVETAIL_MEMBER(factors)
@@ -52,6 +53,9 @@ struct layer_traits {
 
   static constexpr bool has_parameters = requires(shape const& in) {
     requires detail::is_tensor_array<std::remove_cvref_t<decltype(L::parameters(in))>>;
+  };
+  static constexpr bool has_buffers = requires(shape const& in) {
+    requires detail::is_tensor_array<std::remove_cvref_t<decltype(L::buffers(in))>>;
   };
   static constexpr bool has_scratch = requires(shape const& in) {
     { L::scratch(in) } -> std::convertible_to<scratch_plan>;
@@ -89,6 +93,12 @@ struct layer_traits {
     else
       return std::array<tensor_plan, 0>{};
   }
+  static constexpr auto buffers(shape const& in) {
+    if constexpr (has_buffers)
+      return L::buffers(in);
+    else
+      return std::array<tensor_plan, 0>{};
+  }
   static constexpr scratch_plan scratch(shape const& in) {
     if constexpr (has_scratch)
       return L::scratch(in);
@@ -113,13 +123,14 @@ enum class layer_fault : std::uint8_t {
   keeps_output,
   takes_tokens,
   parameters,
+  buffers,
   scratch,
   flops,
   check,
   late_tokens
 };
 
-template <class L, class At>
+template <class L, class At, bool First>
 consteval layer_fault fault_of_layer() {
   using enum layer_fault;
   using traits = layer_traits<L>;
@@ -133,13 +144,15 @@ consteval layer_fault fault_of_layer() {
     // Names are looked for where a call is not possible only: a layer that is as it should be costs no more.
     if constexpr (!traits::has_parameters)
       if (members::has_parameters<L>) return parameters;
+    if constexpr (!traits::has_buffers)
+      if (members::has_buffers<L>) return buffers;
     if constexpr (!traits::has_scratch)
       if (members::has_scratch<L>) return scratch;
     if constexpr (!traits::has_flops)
       if (members::has_flops<L>) return flops;
     if constexpr (!traits::template has_check<At>)
       if (members::has_check<L>) return check;
-    return traits::takes_tokens && At::index != 0 ? late_tokens : none;
+    return traits::takes_tokens && !First ? late_tokens : none;
   }
 }
 
@@ -155,6 +168,9 @@ struct check_layer {
   DOVETAIL_BREACH(parameters,
                   "the layer's `parameters` cannot be called as `static constexpr std::array<tensor_plan, N> "
                   "parameters(shape const& in)`");
+  DOVETAIL_BREACH(buffers,
+                  "the layer's `buffers` cannot be called as `static constexpr std::array<tensor_plan, N> "
+                  "buffers(shape const& in)`");
   DOVETAIL_BREACH(scratch,
                   "the layer's `scratch` cannot be called as `static constexpr scratch_plan scratch(shape const& in)`");
   DOVETAIL_BREACH(flops,
@@ -171,7 +187,7 @@ struct check_layer<L, At, layer_fault::none> {
 
 /// Refuses a layer that is not what nn/layer.hpp says, one whose output for its input is not known when it is compiled,
 /// and then an input that the layer itself refuses.
-template <class L, class At, bool Known>
+template <class L, class At, bool Known, bool First>
 constexpr bool checked() {
   if constexpr (!Known)  // a message is a type: only who needs one makes it
     DOVETAIL_REQUIRE(
@@ -179,7 +195,7 @@ constexpr bool checked() {
         "the layer's `output` is no constant for this input: it is a `static constexpr` function of a shape "
         "that throws nothing",
         L, At);
-  constexpr auto fault = fault_of_layer<L, At>();
+  constexpr auto fault = fault_of_layer<L, At, First>();
   static_assert(check_layer<L, At, fault>::holds);
   if constexpr (fault == layer_fault::none && layer_traits<L>::template has_check<At>) L::template check<At>();
   return true;
@@ -190,14 +206,16 @@ template <class L, class At>
 constexpr bool planned() {
   constexpr bool fits = requires {
     typename std::bool_constant<(static_cast<void>(layer_traits<L>::parameters(At::input)),
+                                 static_cast<void>(layer_traits<L>::buffers(At::input)),
                                  static_cast<void>(layer_traits<L>::scratch(At::input)),
                                  static_cast<void>(layer_traits<L>::flops(At::input)), true)>;
   };
   if constexpr (!fits)
-    DOVETAIL_REQUIRE(fits,
-                     "the layer's `parameters`, `scratch` or `flops` is no constant for this input: they are "
-                     "`static constexpr` functions of a shape that throw nothing",
-                     L, At);
+    DOVETAIL_REQUIRE(
+        fits,
+        "the layer's `parameters`, `buffers`, `scratch` or `flops` is no constant for this input: they are "
+        "`static constexpr` functions of a shape that throw nothing",
+        L, At);
   return fits;
 }
 

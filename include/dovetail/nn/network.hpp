@@ -15,12 +15,15 @@
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/state.hpp>
+#include <dovetail/nn/block.hpp>
 #include <dovetail/nn/host.hpp>
 #include <dovetail/nn/layer.hpp>
 #include <dovetail/nn/layer_traits.hpp>
 #include <dovetail/nn/layout.hpp>
 #include <dovetail/nn/loss.hpp>
 #include <dovetail/nn/plan.hpp>
+#include <dovetail/nn/vector_math.hpp>
 
 namespace dovetail::nn {
 
@@ -68,7 +71,7 @@ inline void initialize(std::span<float> w, tensor_plan const& plan, random_strea
 template <class Backend, shape Input, class... Layers>
 class basic_network {
   using plan = detail::plan<Input, Layers...>;
-  using indices = std::index_sequence_for<Layers...>;
+  using indices = typename plan::indices;
   DOVETAIL_REQUIRE(
       !requires { typename Backend::missing; },
       "no backend: install oneDNN (Debian: libdnnl-dev), or name one: nn::basic_network<nn::plain, ...>", Backend);
@@ -76,16 +79,20 @@ class basic_network {
   static_assert(plan::template computed_by<Backend>);
 
  public:
-  static constexpr std::size_t depth = plan::depth;
+  /// Layers and blocks.
+  static constexpr std::size_t depth = sizeof...(Layers);
   /// Shape of what enters layer i; shapes[depth] is the output's.
-  static constexpr std::array<shape, depth + 1> shapes = plan::shapes;
+  static constexpr std::array<shape, depth + 1> shapes = detail::of_own_list<plan, sizeof...(Layers)>(plan::shapes);
   static constexpr shape input_shape = shapes[0];
   static constexpr shape output_shape = shapes[depth];
-  static constexpr bool input_is_tokens = depth > 0 && plan::takes_tokens[0];
+  static constexpr bool input_is_tokens = plan::input_is_tokens;
   /// Number of weights.
-  static constexpr std::size_t parameter_count = plan::offsets[depth];
+  static constexpr std::size_t parameter_count = plan::offsets[plan::depth];
   /// First flat index of layer i's weights; parameter_offsets[depth] is their number.
-  static constexpr std::array<std::size_t, depth + 1> parameter_offsets = plan::offsets;
+  static constexpr std::array<std::size_t, depth + 1> parameter_offsets =
+      detail::of_own_list<plan, sizeof...(Layers)>(plan::offsets);
+  /// Number of floats that the network keeps and does not train: running statistics.
+  static constexpr std::size_t buffer_count = plan::buffer_offsets[plan::depth];
   /// Floats per sample that live from forward to backward.
   static constexpr std::int64_t activation_floats = plan::activation_floats;
   /// Multiplications and additions of a forward pass of one sample; a training step takes about three times as many.
@@ -99,11 +106,25 @@ class basic_network {
   /// Weights as initialize(0) makes them.
   basic_network() : arena_(layout()) { initialize(0); }
 
+  /// What is kept from batch to batch and not trained, such as running statistics: by name, as parameters are called.
+  std::vector<named_tensor> buffers() {
+    std::vector<named_tensor> all;
+    std::size_t at = 0;
+    for (auto const& t : plan::buffers) {
+      auto const n = static_cast<std::size_t>(t.plan.shape.size());
+      all.push_back(make_named_tensor(name_of(t), std::span<float>(buffers_).subspan(at, n), t.plan.shape));
+      at += n;
+    }
+    return all;
+  }
   parameter_list& parameters() { return arena_.parameters(); }
   parameter_list const& parameters() const { return arena_.parameters(); }
 
-  /// PyTorch's default distributions, tensor i from the random stream (seed, i).
+  /// PyTorch's default distributions, tensor i from the random stream (seed, i); buffers as at the beginning.
   void initialize(std::uint64_t seed) {
+    std::size_t at = 0;
+    for (auto const& t : plan::buffers)
+      for (std::int64_t i = 0; i < t.plan.shape.size(); ++i) buffers_[at++] = t.plan.start == initial::one ? 1.f : 0.f;
     auto& list = arena_.parameters();
     for (std::size_t i = 0; i < plan::tensor_count; ++i)
       detail::initialize(list[i].weight, plan::tensors[i].plan, {seed, static_cast<std::uint32_t>(i)});
@@ -129,20 +150,27 @@ class basic_network {
     auto const threads = scratch_.backend.use(pass.threads);
     if (scratch_.incoming) detail::to_network(scratch_.incoming, b.values.data(), Input, b.size);
     if (b.size > 0)
-      forward_all(indices{}, b, pass, training);
+      forward_all(indices{}, typename plan::layers{}, b, pass, training);
     else
-      for (std::size_t i = 0; i < depth; ++i) {  // for the ranks that have samples
+      for (std::size_t i = 0; i < plan::depth; ++i) {  // for the ranks that have samples
         acquire(pass, i);
         release(pass, i);
       }
-    return {scratch_.outputs[depth - 1], training ? scratch_.gradients[0] : nullptr, b.targets, b.size, positions,
-            width(output_shape)};
+    return {scratch_.outputs[plan::wires.result - 1],
+            training ? scratch_.gradients[0] : nullptr,
+            b.targets,
+            b.size,
+            positions,
+            width(output_shape),
+            b.target_values,
+            b.weights,
+            b.lengths};
   }
 
   /// Gradients of all weights from what the loss wrote; the batch and the pass are those of the last `forward`.
   void backward(data::batch const& b, gradient_pass const& pass) {
     auto const threads = scratch_.backend.use(pass.threads);
-    backward_all(indices{}, b, pass);
+    backward_all(indices{}, typename plan::layers{}, b, pass);
   }
 
  private:
@@ -151,8 +179,8 @@ class basic_network {
 
   struct memory {
     Backend backend;
-    std::array<float*, depth> outputs{}, kept{};
-    std::array<float*, 2> gradients{};
+    std::array<float*, plan::depth> outputs{}, kept{};
+    std::array<float*, 2 + plan::wires.levels> gradients{};  // two that layers pass on, and one of each other path
     float* incoming = nullptr;
     buffer<float> floats, logits;
 
@@ -162,20 +190,23 @@ class basic_network {
       auto const place = [&](std::int64_t n) {
         return std::exchange(total, total + (static_cast<std::size_t>(n) + 15) / 16 * 16);  // 64-byte lines
       };
-      std::array<std::size_t, depth> output_at{}, kept_at{};
+      constexpr auto const& wires = plan::wires;
+      std::array<std::size_t, plan::depth> output_at{}, kept_at{};
       bool const copies_input = !input_is_tokens && !detail::same_layout(Input, batch);
       auto const incoming_at = place(copies_input ? batch * Input.size() : 0);
-      for (std::size_t i = 0; i < depth; ++i) {
-        output_at[i] = plan::in_place[i] ? output_at[i - 1] : place(batch * shapes[i + 1].size());
+      for (std::size_t i = 0; i < plan::depth; ++i) {
+        if (wires.in_place[i]) output_at[i] = output_at[wires.source[i] - 1];
+        if (wires.owns[i]) output_at[i] = place(batch * plan::shapes[i + 1].size());
         kept_at[i] = place(batch * plan::scratch[i].per_sample + plan::scratch[i].fixed);
       }
-      std::array const gradient_at{place(batch * plan::largest_output), place(batch * plan::largest_output)};
+      std::array<std::size_t, 2 + wires.levels> gradient_at{};
+      for (auto& at : gradient_at) at = place(batch * plan::largest_output);
       if (floats.size() < total) floats = buffer<float>(total);
-      for (std::size_t i = 0; i < depth; ++i) {
+      for (std::size_t i = 0; i < plan::depth; ++i) {
         outputs[i] = floats.data() + output_at[i];
         kept[i] = floats.data() + kept_at[i];
       }
-      gradients = {floats.data() + gradient_at[0], floats.data() + gradient_at[1]};
+      for (std::size_t i = 0; i < gradients.size(); ++i) gradients[i] = floats.data() + gradient_at[i];
       incoming = copies_input ? floats.data() + incoming_at : nullptr;
     }
     float* outgoing(std::size_t n) {
@@ -184,23 +215,42 @@ class basic_network {
     }
   };
 
-  template <std::size_t... I>
-  void forward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass, bool training) {
+  template <std::size_t... I, class... Flat>
+  void forward_all(std::index_sequence<I...>, detail::layer_list<Flat...>, data::batch const& b,
+                   gradient_pass const& pass, bool training) {
     using const_call = layer_call<Backend> const&;  // as layers are asked whether they can be called
-    detail::in_order({(Layers::forward(static_cast<const_call>(call<I>(b, pass, training))), release(pass, I), 0)...});
-  }
-  /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
-  /// that of its input.
-  template <std::size_t... I>
-  void backward_all(std::index_sequence<I...>, data::batch const& b, gradient_pass const& pass) {
-    using one = void (basic_network::*)(data::batch const&, gradient_pass const&, std::array<float*, 2>&);
-    static constexpr std::array<one, depth> layer{&basic_network::template backward_one<Layers, I>...};
-    std::array<float*, 2> flow = scratch_.gradients;
-    for (std::size_t i = depth; i-- > 0;) (this->*layer[i])(b, pass, flow);
+    if constexpr (plan::nested)
+      detail::in_order({(forward_one<Flat, I>(b, pass, training), 0)...});
+    else
+      detail::in_order({(Flat::forward(static_cast<const_call>(call<I>(b, pass, training))), release(pass, I), 0)...});
   }
   template <class Layer, std::size_t I>
-  void backward_one(data::batch const& b, gradient_pass const& pass, std::array<float*, 2>& flow) {
-    if constexpr (I >= plan::first_trained) {
+  void forward_one(data::batch const& b, gradient_pass const& pass, bool training) {
+    if constexpr (plan::nodes[I] == detail::node::layer) {
+      auto const c = call<I>(b, pass, training);
+      Layer::forward(c);
+      release(pass, I);
+    } else if constexpr (plan::nodes[I] == detail::node::join) {
+      auto const n = static_cast<std::size_t>(b.size * plan::shapes[I].size());
+      detail::add(scratch_.outputs[I], activation<plan::wires.source[I]>(b), activation<plan::wires.other[I]>(b), n);
+    }
+  }
+  /// From the last layer to the first. What is passed along is the gradient of a layer's output and a second buffer for
+  /// that of its input; behind these, those of the other paths of residuals.
+  using flow_of_gradients = std::array<float*, 2 + plan::wires.levels>;
+  template <std::size_t... I, class... Flat>
+  void backward_all(std::index_sequence<I...>, detail::layer_list<Flat...>, data::batch const& b,
+                    gradient_pass const& pass) {
+    using one = void (basic_network::*)(data::batch const&, gradient_pass const&, flow_of_gradients&);
+    static constexpr std::array<one, plan::depth> layer{&basic_network::template backward_one<Flat, I>...};
+    auto flow = scratch_.gradients;
+    for (std::size_t i = plan::depth; i-- > 0;) (this->*layer[i])(b, pass, flow);
+  }
+  template <class Layer, std::size_t I>
+  void backward_one(data::batch const& b, gradient_pass const& pass, flow_of_gradients& flow) {
+    if constexpr (plan::nodes[I] != detail::node::layer) {
+      if (I >= plan::first_trained) backward_mark<plan::nodes[I], I>(b.size, flow);
+    } else if constexpr (I >= plan::first_trained) {
       auto c = call<I>(b, pass, true);
       c.dy = flow[0];
       c.dx = I == plan::first_trained ? nullptr : plan::may_run_in_place[I] ? flow[0] : flow[1];
@@ -222,6 +272,25 @@ class basic_network {
       if (plan::tensors_per_layer[I] && pass.ready) pass.ready(plan::offsets[I]);
     }
   }
+  /// A sum's gradient is that of both its terms: one goes on, the other waits for its path.
+  template <detail::node Node, std::size_t I>
+  void backward_mark(std::int64_t batch, flow_of_gradients& flow) {
+    using enum detail::node;
+    auto const n = static_cast<std::size_t>(batch * plan::shapes[I].size());
+    float*& waiting = flow[2 + plan::wires.level[I]];
+    if (Node == join) std::copy_n(flow[0], n, waiting);
+    if (Node == turn) std::swap(flow[0], waiting);
+    if (Node == fork || Node == fork_shortcut) detail::add_to(flow[0], waiting, n);
+  }
+
+  /// Activation V of wiring.hpp.
+  template <std::size_t V>
+  float const* activation(data::batch const& b) const {
+    if constexpr (V > 0)
+      return scratch_.outputs[V - 1];
+    else
+      return scratch_.incoming ? scratch_.incoming : b.values.data();
+  }
 
   static void acquire(gradient_pass const& pass, std::size_t i) {
     if (plan::tensors_per_layer[i] && pass.acquire) pass.acquire({plan::offsets[i], plan::offsets[i + 1]});
@@ -233,24 +302,39 @@ class basic_network {
   template <std::size_t I>
   layer_call<Backend> call(data::batch const& b, gradient_pass const& pass, bool training) {
     acquire(pass, I);
-    float const* const first = scratch_.incoming ? scratch_.incoming : b.values.data();
     return {.backend = scratch_.backend,
             .batch = b.size,
-            .in = shapes[I],
-            .out = shapes[I + 1],
+            .in = plan::shapes[I],
+            .out = plan::shapes[I + 1],
             .weights = arena_.weights().data() + plan::offsets[I],
-            .x = I ? scratch_.outputs[I ? I - 1 : 0] : first,
+            .buffers = buffers_.data() + plan::buffer_offsets[I],
+            .x = activation<plan::wires.source[I]>(b),
             .tokens = b.tokens.data(),
             .y = scratch_.outputs[I],
             .scratch = scratch_.kept[I],
             .training = training,
+            .updates_buffers = training && pass.updates_buffers,
             .noise = pass.random(noise_streams + static_cast<std::uint32_t>(I))};
   }
 
   static std::vector<arena::tensor> layout() {
     std::vector<arena::tensor> tensors;
-    for (auto const& t : plan::tensors) tensors.push_back({message(t.layer, '.', t.plan.name), t.plan.shape});
+    for (auto const& t : plan::tensors) tensors.push_back({name_of(t), t.plan.shape});
     return tensors;
+  }
+  /// "3.weight", and in blocks "3.0.weight" and "3.shortcut.0.weight".
+  static std::string name_of(detail::placed_tensor const& t) {
+    if constexpr (plan::nested) {
+      std::string name;
+      auto const& p = plan::paths[static_cast<std::size_t>(t.layer)];
+      for (int i = 0; i < p.length; ++i) {
+        int const step = p.steps[static_cast<std::size_t>(i)];
+        name += step == detail::path::of_shortcut ? "shortcut." : message(step, '.');
+      }
+      return name + t.plan.name;
+    } else {
+      return message(t.layer, '.', t.plan.name);
+    }
   }
 
   static void check(data::batch const& b) {
@@ -262,6 +346,7 @@ class basic_network {
   }
 
   arena arena_;
+  std::vector<float> buffers_ = std::vector<float>(buffer_count);
   detail::transient<memory> scratch_;
 };
 

@@ -29,6 +29,11 @@ DOVETAIL_TARGET_END
 
 namespace dovetail::nn::detail {
 
+/// to = a + b; `to` may be one of them.
+DOVETAIL_NOINLINE inline void add(float* to, float const* a, float const* b, std::size_t n) {
+  map(
+      n, to, [](f32s x, f32s y) { return x + y; }, a, b);
+}
 DOVETAIL_NOINLINE inline void add_to(float* to, float const* from, std::size_t n) {
   map(
       n, to, [](f32s a, f32s b) { return a + b; }, to, from);

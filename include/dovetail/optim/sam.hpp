@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
@@ -45,6 +46,14 @@ struct sam {
   parameter_list& parameters() { return model.parameters(); }
   parameter_list const& parameters() const { return model.parameters(); }
 
+  /// Of data without masks as many as there are targets, of a model that does not say.
+  std::int64_t predictions(data::batch const& b) {
+    auto const given = b.targets.empty() ? b.target_values.size() : b.targets.size();
+    return model_traits<Model>::predictions(model, b, static_cast<std::int64_t>(given));
+  }
+  bool masks() { return model_traits<Model>::masks(model); }
+  std::vector<named_tensor> buffers() { return model_traits<Model>::buffers(model); }
+
   /// As the model's. A gradient of 0, or one that is not finite, climbs nowhere.
   template <class Batch>
   loss_sums gradients(Batch const& b, gradient_pass const& pass) {
@@ -65,7 +74,9 @@ struct sam {
     if (pass.accumulate)
       each(list, [&](parameter& p, std::size_t at) { std::copy_n(sums_.data() + at, p.size(), p.gradient.begin()); });
     restore const back{*this, list};
-    model.gradients(b, pass);
+    gradient_pass second = pass;
+    second.updates_buffers = false;
+    model.gradients(b, std::as_const(second));
     return losses;
   }
   template <class Batch, class M = Model>

@@ -57,8 +57,8 @@ class local_sgd_session;
 /// Any optimizer, not SGD alone. Its state stays on its rank and is never averaged, copies of weights in it included:
 /// with `every`, lookahead, schedule_free and entropy_sgd pull each rank back to its own, cocob and madgrad begin each
 /// step at their own first weights, and dog, dowg and prodigy measure from theirs. A gradient that is not finite makes
-/// its rank alone skip the step. Statistics of batch normalization would have to be taken again with the mean weights;
-/// nn/ has no such layer.
+/// its rank alone skip the step. Of the running statistics of batch normalization the trainer takes the mean as well;
+/// those of the mean weights are others: take them again, with a few batches that are not stepped, where that matters.
 ///
 /// `join` is collective and checks what sync::all_reduce's does; initial weights must be equal on all ranks
 /// (sync::make_equal). A mean says after how many steps it is taken: ranks that have made another number throw

@@ -23,7 +23,8 @@ namespace dovetail::train {
 /// each other for ever: throws argument_error on every rank, with the option's name and both values. `data` is 0 where
 /// ranks may have data of their own.
 template <communicator C>
-DOVETAIL_COLD void require_same_options(fit_options const& o, std::int64_t samples, std::int64_t data, C& comm) {
+DOVETAIL_COLD void require_same_options(fit_options const& o, std::int64_t samples, std::int64_t data, bool masks,
+                                        C& comm) {
   struct field {
     char const* name;
     std::int64_t value;
@@ -39,6 +40,7 @@ DOVETAIL_COLD void require_same_options(fit_options const& o, std::int64_t sampl
                         field{"log_every", o.log_every},
                         field{"save_every", o.save_every},
                         field{"max_skipped", o.max_skipped},
+                        field{"masks() of the data or the model", masks},
                         field{"data.size()", samples},
                         field{"data.identity()", data}};
   std::array<std::int64_t, mine.size()> values;

@@ -152,11 +152,11 @@ class trainer {
   /// 0.95". To go on with other hyperparameters is no error; whoever did not mean to reads it here.
   DOVETAIL_COLD std::vector<std::string> restore(io::saved_state saved) {
     require_idle("restore");
-    auto const weights = weights_of(model_.parameters());
+    auto const of_model = state_of(model_);
     bool const same_list =
         position::of(saved).parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     state_match match(saved);
-    match.take(weights);
+    match.take(of_model);
     for (auto const& [name, piece] : saved.pieces()) {
       // What optimizers and ranks have is looked at by fit; what is left belongs to a model that has more.
       bool const others = name.starts_with("train.") || name.starts_with("optimizer.") ||
@@ -166,7 +166,7 @@ class trainer {
     match.require_all("it belongs to another model");
     require<checkpoint_error>(same_list, "saved state: its model has these tensors in another order, or with others: ",
                               "it belongs to another model");
-    saved.restore(weights);
+    saved.restore(of_model);
     state_ = std::move(saved);
     return differences(state_.notes(), trained_with());
   }
@@ -192,7 +192,7 @@ class trainer {
     require(
         !running_, "trainer: ", what, "() was called while ", running_ ? running_ : "", " runs, from a callback or a ",
         "dataset: what it gives is that of before. on_save is given the state of now: copy its weights into a model ",
-        "with io::saved_state::restore(train::weights_of(parameters)); or let fit return and call it again to go on");
+        "with io::saved_state::restore(train::state_of(model)); or let fit return and call it again to go on");
   }
   struct at_end {
     char const*& running;

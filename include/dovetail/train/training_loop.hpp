@@ -29,6 +29,7 @@
 #include <dovetail/train/options.hpp>
 #include <dovetail/train/position.hpp>
 #include <dovetail/train/preconditions.hpp>
+#include <dovetail/train/rank_buffers.hpp>
 #include <dovetail/train/restore.hpp>
 #include <dovetail/train/trained_with.hpp>
 
@@ -38,6 +39,14 @@ namespace dovetail::train {
 DOVETAIL_COLD inline std::vector<named_tensor> weights_of(parameter_list& parameters) {
   std::vector<named_tensor> all;
   for (auto& p : parameters) all.push_back(make_named_tensor(p.name, p.weight, p.shape));
+  return all;
+}
+
+/// All that a model contributes to a checkpoint: its weights, and its buffers if it has some.
+template <class Model>
+DOVETAIL_COLD std::vector<named_tensor> state_of(Model& model) {
+  auto all = weights_of(model.parameters());
+  for (auto& t : model_traits<Model>::buffers(model)) all.push_back(std::move(t));
   return all;
 }
 
@@ -68,13 +77,17 @@ class training_loop {
         threads_(threads),
         data_(data),
         notes_(trained_with(opt, sync)),
-        session_(sync.join(equal_on_all(model.parameters(), comm), opt, comm)) {
+        session_(sync.join(equal_on_all(model, comm), opt, comm)) {
     if constexpr (session_traits::records) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
-    require_same_options(options_, at_.samples, independent ? 0 : at_.data, comm);
+    masked_ = data::dataset_traits<Dataset>::masks(data_) || model_traits<Model>::masks(model);
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, masked_, comm);
+    require(!masked_ || model_traits<Model>::has_predictions,
+            "fit: the data say masks(), and the model has no `predictions(data::batch const&)`: the mean over the "
+            "predictions that count needs their number");
     require_own_names({position::name, noise_name, last_name},
-                      {weights_of(model.parameters()), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
+                      {state_of(model), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
   }
 
   /// Takes up everything that `saved` holds: weights, optimizer, this rank's residuals, the place in the data.
@@ -85,7 +98,7 @@ class training_loop {
     go_on_with_data(found, at_, options_);
     state_match match(saved);
     match.take({found.tensor()});
-    match.take(weights_of(model_.parameters()));
+    match.take(state_of(model_));
     match.take(session_.replicated(""));
     for (auto const* name : {noise_name, last_name}) match.allow(name);  // of options that need not be the same
     if constexpr (independent)
@@ -111,6 +124,13 @@ class training_loop {
         match.allow(own, own_prefix(r));  // over MPI a process has only its own
       else
         match.take(from_any, own_prefix(r));
+    auto const of_ranks =
+        found.ranks > 1 ? rank_buffers::own_in(model_traits<Model>::buffers(model_)) : std::vector<named_tensor>{};
+    for (std::int64_t r = 0; !of_ranks.empty() && r < found.ranks; ++r)
+      if (as_many && r == comm_.rank())
+        match.take(of_ranks, own_prefix(r));
+      else
+        match.allow(of_ranks, own_prefix(r));
     match.require_all(as_many ? "it belongs to another model, optimizer or codec"
                               : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
                                         ": what a codec keeps of shards, other than sums, goes on with as many only"));
@@ -120,7 +140,8 @@ class training_loop {
     saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
     if (sums) sums->restore(own, comm_.size());
     if (!as_many) shards.restore(own);
-    saved.restore(weights_of(model_.parameters()));
+    saved.restore(state_of(model_));
+    if (as_many) saved.restore(of_ranks, own_prefix(comm_.rank()));  // or else their mean
     saved.restore(session_.replicated(""));
     if (measures() && saved.contains(noise_name)) saved.restore({noise_.tensor(noise_name)});
     if (saved.contains(last_name)) saved.restore({last_tensor()});
@@ -138,8 +159,9 @@ class training_loop {
     at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     io::saved_state s;
     s.add(session_.own(""), own_prefix(comm_.rank()));
+    s.add(buffers_.own(model_traits<Model>::buffers(model_)), own_prefix(comm_.rank()));
     if (common) {
-      s.add(weights_of(model_.parameters()));
+      s.add(state_of(model_));
       s.add(session_.replicated(""));
       s.add({at_.tensor()});
       if (measures()) s.add({noise_.tensor(noise_name)});
@@ -188,9 +210,10 @@ class training_loop {
   using clock = std::chrono::steady_clock;
   static constexpr char const *noise_name = "train.noise", *last_name = "train.last";
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
-  static parameter_list& equal_on_all(parameter_list& parameters, Communicator& comm) {
-    sync::make_equal(parameters, comm);
-    return parameters;
+  static parameter_list& equal_on_all(Model& model, Communicator& comm) {
+    sync::make_equal(model.parameters(), comm);
+    rank_buffers::make_equal(model_traits<Model>::buffers(model), comm);
+    return model.parameters();
   }
   bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
   bool measures() const {
@@ -221,24 +244,19 @@ class training_loop {
 
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
     auto const before = comm_.traffic();
+    step_plan const plan = plan_step(loader);
     session_.begin();
+    if constexpr (has_buffers) {
+      buffers_.put_back(model_traits<Model>::buffers(model_));
+      buffers_.remember(model_traits<Model>::buffers(model_));
+    }
     agreed_ = false;
     loss_sums sums;
     std::int64_t epoch = 0;
-    std::int64_t samples = 0, own = 0, micro_batches = 0;
-    std::int64_t const wanted = accumulate(), from = at_.taken();
-    // The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The
-    // last step of the last epoch takes what is left.
-    for (std::int64_t at = from; micro_batches < wanted && (end_ == 0 || at < end_); ++micro_batches) {
-      auto const n = loader.samples_at(at);
-      own += n.own;
-      samples += n.all;
-      at += n.positions;
-    }
-    auto const predictions = static_cast<std::int64_t>(data_.predictions_per_sample());
-    float const scale = session_.gradient_scale(own * predictions, samples * predictions);
+    auto const [micro_batches, own, samples, from, own_predictions, predictions] = plan;
+    float const scale = session_.gradient_scale(own_predictions, predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const share = next_batch(loader, comm_);
+      auto const share = masked_ ? ahead_[static_cast<std::size_t>(m)].result : next_batch(loader, comm_);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -258,6 +276,8 @@ class training_loop {
     }
     at_.advance(loader.position() - from);
     auto const result = step(sums.loss * static_cast<double>(scale));
+    if constexpr (has_buffers)  // what made the gradients useless is not to stay in running statistics
+      if (result.skipped) buffers_.undo(model_traits<Model>::buffers(model_));
     ++at_.step;
     report_.samples += samples;
     auto const moved = count_traffic_since(before);
@@ -267,7 +287,8 @@ class training_loop {
     if constexpr (session_traits::measures)
       if (measures()) {
         // The mean gradient of this rank's share, whose size is own / samples of the whole.
-        double const share = own > 0 ? static_cast<double>(own) / static_cast<double>(samples) : 1;
+        double const share =
+            own_predictions > 0 ? static_cast<double>(own_predictions) / static_cast<double>(predictions) : 1;
         pending_sums_.push_back(session_.measured().own / (share * share));
         pending_squares_.push_back(session_.measured().summed);
       }
@@ -280,6 +301,53 @@ class training_loop {
                         .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
+  }
+
+  /// What a step takes.
+  struct step_plan {
+    std::int64_t micro_batches = 0;
+    std::int64_t own = 0, samples = 0;  ///< of this rank, and of all
+    std::int64_t from = 0;
+    std::int64_t own_predictions = 0, predictions = 0;  ///< that count
+  };
+  /// The step's counts are needed before its first backward: every micro-batch is weighed by the whole step's. The last
+  /// step of the last epoch takes what is left. Collective where predictions may be left out: then the step's batches
+  /// are loaded now, and ranks tell each other how many of theirs count.
+  DOVETAIL_COLD step_plan plan_step(data::loader<Dataset>& loader) {
+    step_plan plan;
+    std::int64_t const wanted = accumulate();
+    plan.from = at_.taken();
+    for (std::int64_t at = plan.from; plan.micro_batches < wanted && (end_ == 0 || at < end_); ++plan.micro_batches) {
+      auto const n = loader.samples_at(at);
+      plan.own += n.own;
+      plan.samples += n.all;
+      at += n.positions;
+    }
+    auto const each = static_cast<std::int64_t>(data_.predictions_per_sample());
+    plan.own_predictions = plan.own * each;
+    plan.predictions = plan.samples * each;
+    if constexpr (model_traits<Model>::has_predictions)
+      if (masked_) count_predictions(loader, plan);
+    return plan;
+  }
+  DOVETAIL_COLD void count_predictions(data::loader<Dataset>& loader, step_plan& plan) {
+    ahead_.resize(static_cast<std::size_t>(plan.micro_batches));
+    plan.own_predictions = 0;
+    for (auto& one : ahead_) {
+      one.result = next_batch(loader, comm_);
+      if (&one != &ahead_.back()) {  // the loader's own memory holds until the next batch is asked for
+        one.memory.assign(one.result.view);
+        one.result.view = one.memory.view();
+      }
+      plan.own_predictions += model_.predictions(std::as_const(one.result.view));
+    }
+    plan.predictions = plan.own_predictions;
+    if constexpr (!independent) {
+      auto all = static_cast<double>(plan.own_predictions);  // exact up to 2^53
+      comm_.all_reduce(std::span<double>(&all, 1), comm::reduction::sum);
+      plan.predictions = static_cast<std::int64_t>(all);
+    }
+    plan.predictions = std::max<std::int64_t>(plan.predictions, 1);  // a step without any has gradients of zero
   }
 
   /// A slow disk is no reason for the others to give this rank up.
@@ -302,11 +370,12 @@ class training_loop {
 
   /// Collective: where replicas differ, the model becomes what the training gives, until the next step.
   DOVETAIL_COLD void agree() {
-    if constexpr (session_traits::finishes) {
+    if constexpr (session_traits::finishes || has_buffers) {
       if (agreed_) return;
       agreed_ = true;
       auto const before = comm_.traffic();
-      session_.finish();
+      if constexpr (session_traits::finishes) session_.finish();
+      if constexpr (has_buffers) buffers_.average(model_traits<Model>::buffers(model_), comm_);
       count_traffic_since(before);
     }
   }
@@ -403,6 +472,14 @@ class training_loop {
   std::map<std::string, std::string> notes_;  ///< for checkpoints
   session session_;
   static constexpr bool independent = session_traits::independent;
+  static constexpr bool has_buffers = model_traits<Model>::has_buffers;
+  rank_buffers buffers_;
+  struct loaded_ahead {
+    data::batch_buffer memory;
+    data::loaded_batch result;
+  };
+  bool masked_ = false;              ///< predictions may be left out
+  std::vector<loaded_ahead> ahead_;  ///< then, the step's micro-batches
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;

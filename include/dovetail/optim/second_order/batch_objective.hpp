@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/model_traits.hpp>
 #include <dovetail/core/parameters.hpp>
 
 namespace dovetail::optim {
@@ -17,15 +18,18 @@ template <class Model>
 struct batch_objective {
   Model& model;
   dovetail::data::batch data;
-  std::int64_t count = 0;  ///< 0: as many as the batch has targets
+  std::int64_t count = 0;  ///< 0: as many as the model says, or else as the batch has targets
   gradient_pass pass = {};
 
   /// `parameters` must be the model's own.
   double operator()(parameter_list&) {
-    auto const n = count > 0 ? count : static_cast<std::int64_t>(data.targets.size());
+    auto const n = count > 0 ? count : model_traits<Model>::predictions(model, data, targets());
     pass.scale = 1 / static_cast<float>(n > 0 ? n : 1);
     return model.gradients(data, pass).loss / static_cast<double>(n > 0 ? n : 1);
   }
+
+ private:
+  std::int64_t targets() const { return static_cast<std::int64_t>(data.targets.size()); }
 };
 template <class Model, class... Rest>
 batch_objective(Model&, Rest...) -> batch_objective<Model>;
