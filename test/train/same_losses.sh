@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$program" "$ranks" > "$folder/threads"
 "$mpirun" -n "$ranks" "$program" mpi > "$folder/mpi"
-[ "$(wc -l < "$folder/threads")" -eq 117 ] || { echo "expected 9 runs of 12 steps and an evaluation:"; cat "$folder/threads"; exit 1; }
+[ "$(wc -l < "$folder/threads")" -eq 136 ] || { echo "expected 10 runs of 12 steps and an evaluation, and 6 buffers:"; cat "$folder/threads"; exit 1; }
 diff "$folder/threads" "$folder/mpi" || { echo "threads (<) and MPI (>) differ on $ranks ranks"; exit 1; }
 tail -n 1 "$folder/threads"
 echo "threads and MPI agree to the last bit on $ranks ranks"
