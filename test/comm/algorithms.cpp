@@ -4,14 +4,18 @@
 #include <dovetail/concepts.hpp>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -287,6 +291,25 @@ TEST_CASE("every algorithm on 1 to 9 threads: results, equal bits, and the traff
       comm::with_algorithm(comm::threads{ranks}, algorithm::chosen{k, hosts_of(ranks, std::min(ranks, 3), true)})
           .run([&](auto& c) { conformance::algorithm(c); });
     }
+}
+
+TEST_CASE("zeros with signs and NaNs: the order of two operands matters, and all ranks get the same bits") {
+  for (int const ranks : {2, 4, 5, 8})
+    for (auto const k : algorithm::kinds)
+      comm::with_algorithm(comm::threads{ranks}, algorithm::chosen{k}).run([&](auto& c) {
+        std::uint32_t const kinds[] = {0x80000000u, 0u, 0x7fc00001u, 0xffc00002u, 0x3f800000u};  // -0, 0, NaN, NaN, 1
+        for (auto const how : {comm::reduction::sum, comm::reduction::min, comm::reduction::max}) {
+          std::vector<float> v(500);
+          for (std::size_t i = 0; i < v.size(); ++i)
+            v[i] = std::bit_cast<float>(kinds[conformance::mix(c.rank(), i, 2) % std::size(kinds)]);
+          c.all_reduce(std::span(v), how);
+          std::vector<float> all(v.size() * static_cast<std::size_t>(ranks));
+          c.inner().all_gather(std::span<float const>(v), std::span(all));
+          for (std::size_t r = 0; r < static_cast<std::size_t>(ranks); ++r)
+            conformance::expect(std::memcmp(v.data(), all.data() + r * v.size(), v.size() * sizeof(float)) == 0,
+                                name_of(k), " on ", ranks, " ranks: other bits on rank ", r);
+        }
+      });
 }
 
 TEST_CASE("direct gives the bits and the traffic of the communicator itself") {
