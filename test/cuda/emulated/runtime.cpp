@@ -37,6 +37,7 @@ struct CUevent_st {
   struct state {
     std::uint64_t recorded = 0, done = 0;
   };
+  int device = 0;
   std::shared_ptr<state> state = std::make_shared<struct state>();  ///< which what is queued shares
 };
 struct CUstream_st {
@@ -379,6 +380,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) {
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
   if (flags != cudaEventDefault && flags != cudaEventDisableTiming) return note(cudaErrorInvalidValue);
   *e = new CUevent_st;
+  (*e)->device = current;
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t e) {
@@ -389,6 +391,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   if (!e) return note(cudaErrorInvalidResourceHandle);
   if (s && s->recording) return break_capture(s, cudaErrorStreamCaptureUnsupported);  // not emulated
+  if (device_of_stream(s) != e->device) return note(cudaErrorInvalidResourceHandle);
   std::lock_guard const lock(queued);
   auto const number = ++e->state->recorded;
   return queue_attempt(s, [of = e->state, number] {
