@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Losses of numbers do not read images, and have no classes that could be drawn from a softmax.
 // mistakes: 2
-// first error 1 gcc: the loss cannot be applied to the network's output shape.*mean_squared_error.*at<1, .*2, 3, 3
-// first error 1 clang: mean_squared_error.*at<1, .*2, 3, 3.*the loss cannot be applied to the network's output shape
+// first error 1 gcc: the loss cannot be applied to the network.{1,2}s output shape.*mean_squared_error.*at<1, .*2, 3, 3
+// first error 1 clang: mean_squared_error.*at<1, .*2, 3, 3.*the loss cannot be applied to the network.{1,2}s output shape
 // first error 2 gcc: targets are drawn from a softmax, and this loss reads target_values.*mean_squared_error
 // first error 2 clang: mean_squared_error.*targets are drawn from a softmax, and this loss reads target_values
 #include <dovetail/nn/conv.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a model that a trainer would leave out, or could not use, is refused.
-// mistakes: 11
+// mistakes: 12
 // first error 1 gcc: `loss_sums evaluate\(data::batch const&, int threads\)`.*line
 // first error 1 clang: line.*`loss_sums evaluate\(data::batch const&, int threads\)`
 // first error 2 gcc: `loss_sums evaluate\(data::batch const&, int threads\)`.*line
@@ -23,6 +23,8 @@
 // first error 10 clang: line.*`bool masks\(\)`
 // first error 11 gcc: a model with `masks` also has `std::int64_t predictions\(data::batch const&\)`.*line
 // first error 11 clang: line.*a model with `masks` also has `std::int64_t predictions\(data::batch const&\)`
+// first error 12 gcc: `static constexpr bool buffered = ...`.*line
+// first error 12 clang: line.*`static constexpr bool buffered = ...`
 #include <dovetail/comm/threads.hpp>
 #include <dovetail/optim/rules/sgd.hpp>
 #include <dovetail/sync/all_reduce.hpp>
@@ -55,6 +57,8 @@ struct line {
   bool masks(data::batch const&) { return true; }
 #elif FAIL == 11
   bool masks() { return true; }
+#elif FAIL == 12
+  bool buffered = false;
 #elif FAIL == 4
   int const width = 1;
 #endif

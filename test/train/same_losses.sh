@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$program" "$ranks" > "$folder/threads"
 "$mpirun" -n "$ranks" "$program" mpi > "$folder/mpi"
-[ "$(wc -l < "$folder/threads")" -eq 91 ] || { echo "expected 7 runs of 12 steps and an evaluation:"; cat "$folder/threads"; exit 1; }
+[ "$(wc -l < "$folder/threads")" -eq 110 ] || { echo "expected 8 runs of 12 steps and an evaluation, and 6 buffers:"; cat "$folder/threads"; exit 1; }
 diff "$folder/threads" "$folder/mpi" || { echo "threads (<) and MPI (>) differ on $ranks ranks"; exit 1; }
 tail -n 1 "$folder/threads"
 echo "threads and MPI agree to the last bit on $ranks ranks"

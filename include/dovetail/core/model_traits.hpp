@@ -16,6 +16,7 @@
 //                                                    trainer.evaluate needs; without it a model is trained only
 //   std::vector<named_tensor> buffers()              what it keeps from batch to batch and does not train, such as
 //                                                    running statistics: saved, and averaged over ranks
+//   static constexpr bool buffered = ...             whether there are any; default: true if there is a `buffers`
 //   std::int64_t predictions(data::batch const&)     how many of a batch's predictions count, without computing them:
 //                                                    what the trainer divides by where some may be left out
 //   bool masks()                                     whether some may be left out of batches that have no weights and
@@ -29,6 +30,7 @@ namespace dovetail {
 namespace detail::model_members {
 DOVETAIL_MEMBER(evaluate)
 DOVETAIL_MEMBER(buffers)
+DOVETAIL_MEMBER_CONSTANT(buffered)
 DOVETAIL_MEMBER(predictions)
 DOVETAIL_MEMBER(masks)
 DOVETAIL_MEMBER_CONSTANT(evaluates)
@@ -39,9 +41,15 @@ struct model_traits {
   static constexpr bool evaluates = requires(Model & m, Batch const& b, int threads) {
     { m.evaluate(b, threads) } -> std::convertible_to<loss_sums>;
   };
-  static constexpr bool has_buffers = requires(Model & m) {
+  static constexpr bool lists_buffers = requires(Model & m) {
     { m.buffers() } -> std::convertible_to<std::vector<named_tensor>>;
   };
+  static constexpr bool has_buffers = [] {
+    if constexpr (lists_buffers)
+      return detail::model_members::buffered_or<Model>(true);
+    else
+      return false;
+  }();
   /// Its buffers; none where it says nothing of any.
   static std::vector<named_tensor> buffers(Model& m) {
     if constexpr (has_buffers)
@@ -86,11 +94,12 @@ struct must_be_a_model {
       return !model_members::has_evaluate<Model>;
   }();
   static constexpr bool buffers = [] {
-    if constexpr (model_traits<Model>::has_buffers)
+    if constexpr (model_traits<Model>::lists_buffers)
       return true;
     else
       return !model_members::has_buffers<Model>;
   }();
+  static constexpr bool buffered = !model_members::buffered_misfits<Model, bool>();
   static constexpr bool predictions = model_traits<Model>::has_predictions || !model_members::has_predictions<Model>;
   static constexpr bool masks = model_traits<Model>::has_masks || !model_members::has_masks<Model>;
   static constexpr bool counts = !model_traits<Model>::has_masks || model_traits<Model>::has_predictions;
@@ -99,12 +108,13 @@ struct must_be_a_model {
                    "the model's `evaluate` cannot be called as `loss_sums evaluate(data::batch const&, int threads)`",
                    Model);
   DOVETAIL_REQUIRE(buffers, "the model's `buffers` cannot be called as `std::vector<named_tensor> buffers()`", Model);
+  DOVETAIL_REQUIRE(buffered, "the model's `buffered` is not `static constexpr bool buffered = ...`", Model);
   DOVETAIL_REQUIRE(predictions,
                    "the model's `predictions` cannot be called as `std::int64_t predictions(data::batch const&)`",
                    Model);
   DOVETAIL_REQUIRE(masks, "the model's `masks` cannot be called as `bool masks()`", Model);
   DOVETAIL_REQUIRE(counts, "a model with `masks` also has `std::int64_t predictions(data::batch const&)`", Model);
-  static constexpr bool holds = says && evaluate && buffers && predictions && masks && counts;
+  static constexpr bool holds = says && evaluate && buffers && buffered && predictions && masks && counts;
 };
 
 }  // namespace detail

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct with_loss {
   parameter_list& parameters() { return network.parameters(); }
   parameter_list const& parameters() const { return network.parameters(); }
 
+  static constexpr bool buffered = Network::buffer_count > 0;
   std::vector<named_tensor> buffers() { return network.buffers(); }
 
   /// pass.scale × d(sum of losses)/dw into the gradients; pass.ready after each layer's. A batch of 0 samples gives

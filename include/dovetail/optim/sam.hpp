@@ -52,6 +52,7 @@ struct sam {
     return model_traits<Model>::predictions(model, b, static_cast<std::int64_t>(given));
   }
   bool masks() { return model_traits<Model>::masks(model); }
+  static constexpr bool buffered = model_traits<Model>::has_buffers;
   std::vector<named_tensor> buffers() { return model_traits<Model>::buffers(model); }
 
   /// As the model's. A gradient of 0, or one that is not finite, climbs nowhere.

@@ -152,7 +152,7 @@ class training_loop {
     at_.parameters = static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters()));
     io::saved_state s;
     s.add(session_.own(""), own_prefix(comm_.rank()));
-    s.add(buffers_.own(model_traits<Model>::buffers(model_)), own_prefix(comm_.rank()));
+    if constexpr (has_buffers) s.add(buffers_.own(model_traits<Model>::buffers(model_)), own_prefix(comm_.rank()));
     if (common) {
       s.add(state_of(model_));
       s.add(session_.replicated(""));
@@ -205,7 +205,7 @@ class training_loop {
   named_tensor last_tensor() { return make_named_tensor(last_name, std::span<double>(last_)); }
   static parameter_list& equal_on_all(Model& model, Communicator& comm) {
     sync::make_equal(model.parameters(), comm);
-    rank_buffers::make_equal(model_traits<Model>::buffers(model), comm);
+    if constexpr (has_buffers) rank_buffers::make_equal(model_traits<Model>::buffers(model), comm);
     return model.parameters();
   }
   bool finished() const { return options_.steps > 0 ? at_.step >= options_.steps : at_.taken() >= end_; }
