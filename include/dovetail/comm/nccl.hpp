@@ -332,6 +332,10 @@ class nccl_queue {
 /// ranks, up to the deadline, and never hangs.
 class nccl {
  public:
+  /// NCCL leaves identical copies on all ranks, of a sum in an order of its own, which may be another one in the next
+  /// call.
+  static constexpr sum_order sums = sum_order::same_on_all;
+
   /// The device is the rank's place on its host modulo the devices; the stream is one of its own.
   template <detail::nccl_controls C>
   explicit nccl(C& control, nccl_options options = {}) : nccl(control_of(control), std::nullopt, options) {}
