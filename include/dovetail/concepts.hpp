@@ -13,11 +13,11 @@
 // has a member of a name that is listed there, and cannot be used as it says, is refused with a line that names both:
 //
 //   model         core/model_traits.hpp         evaluate, buffers, predictions, masks
-//   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, …
+//   optimizer     optim/optimizer_traits.hpp    step with a context or from a source, check_state, needs, observe, contribute, …
 //   stage         optim/engine/stage_traits.hpp, described in optim/stage.hpp
 //   codec         compress/traits.hpp           rounds, wire_type, wire_size of a bucket, name, encode_with_residual, …
 //   communicator  comm/communicator_traits.hpp  about, allow_other_thread, has_spare_core, sums, topology
-//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, independent
+//   synchronizer  sync/session_traits.hpp       observer, finish, record, measured, role, serve, acquire, release, …
 //   dataset       data/dataset.hpp              identity, masks
 //   layer         nn/layer_traits.hpp, described in nn/layer.hpp: check, parameters, buffers, scratch, flops, …
 //   loss          nn/loss.hpp                   fits, takes_values, ignore_index, curvature, is_log_likelihood
@@ -195,6 +195,8 @@ concept world = requires(W& w, void (*f)(int)) {
 ///                                  on all ranks, until the next begin(); may be missing
 ///   role(), serve()                what this rank does, and what one that serves does in place of a loop
 ///                                  (sync/role.hpp); may be missing: all train
+///   acquire(range), release(range) what gradient_pass::acquire and release must be, where weights are divided among
+///                                  ranks; may be missing: they are all there
 ///   independent                    true if ranks train apart: each has all data in an order of its own, and may skip a
 ///                                  step alone; may be missing
 /// Between step() and the next begin() the communicator is the caller's.
