@@ -19,6 +19,7 @@
 #include <dovetail/optim/second_order/conjugate_gradient.hpp>
 #include <dovetail/optim/second_order/lbfgs.hpp>
 #include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
+#include <dovetail/sync/one_bit_adam.hpp>
 
 #include <doctest/doctest.h>
 
@@ -159,6 +160,8 @@ TEST_CASE("every schedule refuses what it cannot work with, as a rate and when i
 }
 TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::top_k>("top_k");
+  one<sync::scale_by_one_bit_adam>("scale_by_one_bit_adam");
+  one<sync::one_bit_adam>("one_bit_adam");
   one<optim::linear_scaling>("linear_scaling");
   one<optim::sqrt_scaling>("sqrt_scaling");
   one<optim::legw>("legw");
