@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Weights that are divided among ranks: for optimizers that work on parts, and models that ask for them.
-// mistakes: 4
+// mistakes: 5
 // first error 1 gcc: needs more than parts of tensors and their gradients.*least
 // first error 1 clang: least.*needs more than parts of tensors and their gradients
 // first error 2 gcc: reads weights without asking for them.*sam
@@ -9,6 +9,8 @@
 // first error 3 clang: asks.*`acquires` is not `static constexpr bool acquires
 // first error 4 gcc: has acquire\(range\) and release\(range\), both.*half
 // first error 4 clang: half.*has acquire\(range\) and release\(range\), both
+// first error 5 gcc: needs more than parts of tensors and their gradients.*low_precision_state
+// first error 5 clang: low_precision_state.*needs more than parts of tensors and their gradients
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include <dovetail/core/model_traits.hpp>
 #include <dovetail/data/memory.hpp>
 #include <dovetail/nn.hpp>
+#include <dovetail/optim/low_precision.hpp>
 #include <dovetail/optim/sam.hpp>
 #include <dovetail/optim/rules/adam.hpp>
 #include <dovetail/sync/fully_sharded.hpp>
@@ -43,6 +46,8 @@ struct half {
 };
 #if FAIL == 1
 using optimizer_type = least;
+#elif FAIL == 5
+using optimizer_type = optim::low_precision_state<optim::adamw, optim::blockwise_8bit>;
 #else
 using optimizer_type = optim::adamw;
 #endif

@@ -194,3 +194,18 @@ TEST_CASE("what cannot be said of contributions is refused") {
     CHECK_THROWS_AS(static_cast<void>(sync::one_bit_adam{.warmup_steps = 0}.init(a.parameters())), argument_error);
   });
 }
+
+TEST_CASE("an element without a gradient in the warmup stays where it is, and spoils nothing") {
+  comm::threads(2).run([](auto& c) {
+    arena a({{"w", {100}}});
+    sync::all_reduce const sync{compress::after{10, compress::identity{}, compress::error_feedback{compress::sign{}}}};
+    auto session = sync.join(a.parameters(), sync::one_bit_adam{.lr = 0.05f, .warmup_steps = 10}, c);
+    for (int s = 0; s < 100; ++s) {
+      session.begin();
+      for (std::size_t i = 0; i < 100; ++i)  // those from 85 on have none for a while
+        a.gradients()[i] = i < 85 || s > 40 ? (a.weights()[i] - 1) / 2 : 0.f;
+      session.step();
+    }
+    for (std::size_t i = 0; i < 100; ++i) CHECK(std::abs(a.weights()[i] - (i < 85 ? 1.f : 0.f)) < (i < 85 ? 0.5f : 1e-30f));
+  });
+}

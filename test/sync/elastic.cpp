@@ -77,3 +77,53 @@ TEST_CASE("one after another until one is left, and with what codecs keep") {
   for (auto const& o : run(sparse, 4, {{2, 5, loss_of_rank::before}}))
     CHECK(o.weights == run(sparse, 4, {{2, 5, loss_of_rank::before}})[0].weights);
 }
+
+namespace {
+/// Changes weights and then throws in its third step, on these ranks.
+struct breaks_off {
+  optim::adamw rule{.lr = 0.01f};
+  int rank = 0;
+  bool both = false;
+  auto init(parameter_list const& p) const { return rule.init(p); }
+  template <class State>
+  optim::step_result step(parameter_list const& p, State& s, optim::step_context const& context = {}) const {
+    auto const r = rule.step(p, s, context);
+    if (r.step == 3 && (both || rank == 1)) throw rank_lost("gathering work: rank 7 is lost", 7);
+    return r;
+  }
+};
+}  // namespace
+
+TEST_CASE("who was inside of the optimizer takes the weights of a whole step from another rank, if there is one") {
+  for (bool const both : {false, true})
+    comm::threads(2).run([&](auto& c) {
+      auto a = test::odd_arena();
+      test::fill(a.weights(), 0, 1000);
+      breaks_off const opt{.rank = c.rank(), .both = both};
+      sync::all_reduce const sync{.bucket_bytes = 500};
+      auto session = sync.join(a.parameters(), opt, c);
+      std::int64_t steps = 0;
+      try {
+        for (; steps < 3; ++steps) {
+          session.begin();
+          test::fill(a.gradients(), c.rank(), static_cast<std::uint64_t>(steps));
+          session.step();
+        }
+      } catch (rank_lost const&) {
+      }
+      CHECK(steps == (both || c.rank() == 1 ? 2 : 3));
+      auto rest = c.duplicate();
+      auto next = sync.join(a.parameters(), opt, rest);
+      if (both) {
+        CHECK_THROWS_WITH_AS(sync::regroup(session, next, a.parameters(), steps, rest),
+                             doctest::Contains("inside of the optimizer's step 3"), comm_error);
+        return;
+      }
+      auto const r = sync::regroup(session, next, a.parameters(), steps, rest);
+      CHECK(r.steps == 3);
+      CHECK(r.from == 0);
+      CHECK(std::vector<float>(a.weights().begin(), a.weights().end()) == test::expected_weights(3, [](std::int64_t) {
+              return std::vector{0, 1};
+            }));
+    });
+}

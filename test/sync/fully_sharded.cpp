@@ -73,6 +73,14 @@ std::vector<trained> run_of(Sync const& sync, Optimizer const& opt, int ranks, s
   });
   return all;
 }
+/// What a network asks for, in forward order.
+template <class Net>
+std::vector<range> layers_of() {
+  std::vector<range> all;
+  for (std::size_t i = 0; i < Net::depth; ++i)
+    all.push_back({Net::parameter_offsets[i], Net::parameter_offsets[i + 1]});
+  return all;
+}
 bool same_bits(std::vector<float> const& a, std::vector<float> const& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -128,7 +136,7 @@ TEST_CASE("a step's bytes are known before it runs") {
     small_model m{net{}, {}};
     for (int r = 0; r < ranks; ++r) {
       auto const& moved = got[static_cast<std::size_t>(r)].moved;
-      auto const p = sharded.predict(m.parameters(), ranks, r);
+      auto const p = sharded.predict(m.parameters(), ranks, r, layers_of<net>());
       // Beside them the ranks' word on finite gradients, 8 bytes, and what join compares.
       comm::traffic agreed;
       comm::threads(ranks).run([&](auto& c) {
@@ -239,5 +247,63 @@ TEST_CASE("weights that nobody asked for are an error that names the tensor, and
     apart.add("y", w2, g2);
     CHECK_THROWS_WITH_AS((sync::fully_sharded{}.join(apart, optim::sgd{}, c)), doctest::Contains("an arena's list"),
                          argument_error);
+  });
+}
+
+TEST_CASE(
+    "a bucket stays while the next layer may be of it: each is gathered once a pass, at the turns once for both") {
+  for (int const micro : {1, 2, 3})
+    for (std::size_t const bytes : {std::size_t{1}, std::size_t{600}, std::size_t{1} << 20}) {
+      sync::fully_sharded const sharded{.bucket_bytes = bytes};
+      auto const got = run_of(sharded, optim::sgd{.lr = 0.1f}, 2, 4, micro);
+      small_model m{net{}, {}};
+      auto const p = sharded.predict(m.parameters(), 2, 0, layers_of<net>(), micro);
+      CHECK(got[0].moved.operations == p.operations + 2);  // what join compares, and finite gradients
+    }
+}
+
+TEST_CASE("memory that moves between two steps is followed, and must lie in one block") {
+  comm::threads(2).run([](auto& c) {
+    std::vector<float> w(40), g(40), w2(40), g2(40), apart(16);
+    parameter_list p;
+    p.add("a", std::span(w).first(24), std::span(g).first(24), {24});
+    p.add("b", std::span(w).subspan(24), std::span(g).subspan(24), {16});
+    sync::fully_sharded const sync{.bucket_bytes = 1, .give_back_memory = false};
+    auto session = sync.join(p, optim::sgd{.lr = 1}, c);
+    auto const step = [&] {
+      session.begin();
+      session.acquire({0, 40});
+      session.release({0, 40});
+      for (auto& x : p) std::fill(x.gradient.begin(), x.gradient.end(), 1.f);
+      session.step();
+      session.finish();
+    };
+    step();
+    CHECK(std::count(w.begin(), w.end(), -2.f) == 40);
+    w2 = w;
+    std::array const moved{parameter_memory{"a", std::span(w2).first(24), std::span(g2).first(24)},
+                           parameter_memory{"b", std::span(w2).subspan(24), std::span(g2).subspan(24)}};
+    p.rebind(moved);
+    step();
+    CHECK(std::count(w.begin(), w.end(), -2.f) == 40);
+    CHECK(std::count(w2.begin(), w2.end(), -4.f) == 40);
+    p.rebind("b", apart, std::span(g2).subspan(24));
+    CHECK_THROWS_WITH_AS(session.begin(), doctest::Contains("an arena's list"), argument_error);
+  });
+}
+
+TEST_CASE("weights that are never released are those of the step all the same; a step may be begun twice by one rank") {
+  comm::threads(2).run([](auto& c) {
+    auto a = test::odd_arena();
+    auto session = sync::fully_sharded{.give_back_memory = false}.join(a.parameters(), optim::sgd{.lr = 1}, c);
+    for (int s = 1; s <= 2; ++s) {
+      session.begin();
+      if (c.rank() == 1) session.begin();  // its data came late
+      session.acquire({0, 1254});
+      std::fill(a.gradients().begin(), a.gradients().end(), 1.f);
+      session.step();
+      session.finish();
+      CHECK(std::count(a.weights().begin(), a.weights().end(), static_cast<float>(-2 * s)) == 1254);
+    }
   });
 }

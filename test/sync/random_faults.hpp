@@ -30,9 +30,10 @@ struct fault {
   std::size_t training;
   kind what;
   int victim;
-  int step;   ///< of 6
-  int where;  ///< 0 before the step, 1 between buckets, 2 behind it
-  int delay;  ///< microseconds
+  int step;           ///< of 6
+  int where;          ///< 0 before the step, 1 between buckets, 2 behind it
+  int delay;          ///< microseconds
+  comm::progress by;  ///< who exchanges in sessions: a thread of its own, or who calls step
 
   static fault drawn(std::uint64_t seed, int ranks, std::span<kind const> kinds) {
     random_stream const random{seed};
@@ -42,9 +43,11 @@ struct fault {
             static_cast<int>(below(2, static_cast<std::size_t>(ranks))),
             static_cast<int>(below(3, 6)),
             static_cast<int>(below(4, 3)),
-            static_cast<int>(below(5, 400))};
+            static_cast<int>(below(5, 400)),
+            below(6, 2) == 0 ? comm::progress::thread : comm::progress::caller};
     // Of two nobody knows which; and who waits for a message does not come to where they differ.
     if (f.what == diverges && (ranks < 3 || f.training == 7)) f.what = kinds[0];
+    if (f.what == diverges && f.where == 1) f.where = 0;  // the communicator is the session's there
     return f;
   }
   std::string name() const {
@@ -83,18 +86,19 @@ void train_until(fault const& f, C& c, Act const& act) {
   };
   optim::adamw const opt{.lr = 0.01f};
   std::string const what = fault::trainings[f.training];
-  if (what == "dense") return loop(sync::all_reduce{.bucket_bytes = 500}, opt);
+  if (what == "dense") return loop(sync::all_reduce{.bucket_bytes = 500, .progress = f.by}, opt);
   if (what == "sparse")
     return loop(
         sync::all_reduce{.codec = compress::error_feedback{compress::top_k{.ratio = 0.1f}}, .bucket_bytes = 500}, opt);
   if (what == "signs")
     return loop(sync::all_reduce{.codec = compress::error_feedback{compress::sign{}},
                                  .plan = sync::exchange::reduce_scatter_all_gather{},
-                                 .bucket_bytes = 500},
+                                 .bucket_bytes = 500,
+                                 .progress = f.by},
                 opt);
-  if (what == "divided") return loop(sync::fully_sharded{.bucket_bytes = 500}, opt);
+  if (what == "divided") return loop(sync::fully_sharded{.bucket_bytes = 500, .progress = f.by}, opt);
   if (what == "apart") return loop(sync::local_sgd{.every = 2}, opt);
-  if (what == "sharded") return loop(sync::all_reduce{.bucket_bytes = 500}, sync::shard(opt, c));
+  if (what == "sharded") return loop(sync::all_reduce{.bucket_bytes = 500, .progress = f.by}, sync::shard(opt, c));
   std::vector<float> v(30000, 1.f), all(30000 * static_cast<std::size_t>(c.size()));
   std::vector<std::byte> bytes(static_cast<std::size_t>(64 * c.size())), out(bytes.size()), gathered;
   for (int s = 0; s < 8; ++s) {

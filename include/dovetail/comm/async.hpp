@@ -44,7 +44,7 @@ class ticket {
   }
   /// Whether wait() would return, or throw, at once. Where the caller makes progress it is made here: then it is true.
   bool ready() const {
-    if (!state_) return true;
+    if (!state_ || (state_->mark && state_->mark->forked())) return true;
     if (state_->executor) state_->executor->work_until(*state_);
     std::lock_guard const lock(state_->mutex);
     return state_->done;
@@ -71,7 +71,7 @@ class ticket {
     void finish(std::exception_ptr e) {
       std::lock_guard const lock(mutex);
       done = true;
-      executor = nullptr;
+      if (executor) executor = nullptr;  // without a thread: it may be gone when somebody asks again
       error = std::move(e);
       changed.notify_all();
     }

@@ -46,7 +46,9 @@ class any_optimizer {
            requires(Rule const r, parameter_list& p) {
              { r.init(p) } -> std::same_as<state>;
            }) any_optimizer(Rule rule)
-      : rule_(std::make_shared<holder<Rule>>(std::move(rule))) {}
+      : rule_(std::make_shared<holder<Rule>>(std::move(rule))) {
+    static_assert(detail::must_take_gradients<Rule>::holds);
+  }
   // No moves: one that was moved from would have no rule.
   any_optimizer(any_optimizer const&) = default;
   any_optimizer& operator=(any_optimizer const&) = default;

@@ -258,6 +258,10 @@ class all_reduce_session {
     return all;
   }
 
+  /// Whether the last step broke off inside of the optimizer, which itself exchanges something (what ranks divide among
+  /// them): weights and state are those of no step.
+  bool half_made() const { return replica_.half_made(); }
+
   /// Records the exchange of every bucket and every step from now on; nullptr stops it.
   void record(trace* to) { trace_ = to; }
   std::size_t bucket_count() const { return buckets_.size(); }

@@ -37,8 +37,8 @@ namespace dovetail::sync {
 
 namespace detail {
 
-/// Gives the whole pages of an array back to the system: they read as zeros until they are written. False where that is
-/// not possible.
+/// Gives the whole pages of an array, of memory that the process has for itself, back to the system: they read as zeros
+/// until they are written. False where that is not possible.
 DOVETAIL_COLD inline bool give_back_pages(std::span<float> x) {
 #if defined(__linux__)
   auto const page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
@@ -51,6 +51,8 @@ DOVETAIL_COLD inline bool give_back_pages(std::span<float> x) {
   return false;
 #endif
 }
+
+inline bool overlap(range a, range b) { return a.begin < b.end && b.begin < a.end; }
 
 }  // namespace detail
 
@@ -80,11 +82,12 @@ struct fully_sharded {
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
     using traits = optim::optimizer_traits<Optimizer>;
-    DOVETAIL_REQUIRE(!traits::needs.whole_tensors && !traits::needs.layers && !traits::needs.curvature &&
-                         !traits::steps_together && !traits::contributes,
-                     "needs more than parts of tensors and their gradients (whole tensors, layers, curvature, or "
-                     "another exchange), and sync::fully_sharded has no rank with more: use sync::all_reduce",
-                     Optimizer);
+    DOVETAIL_REQUIRE(
+        !traits::needs.whole_tensors && !traits::needs.layers && !traits::needs.curvature && !traits::steps_together &&
+            !traits::contributes && traits::division_block == 1,
+        "needs more than parts of tensors and their gradients (whole tensors or blocks of them, layers, "
+        "curvature, or another exchange), and sync::fully_sharded has no rank with more: use sync::all_reduce",
+        Optimizer);
     require_same_list(parameters, comm, "sync::fully_sharded");
     if (check_equal) {
       require_equal_weights(parameters, comm, "sync::fully_sharded");
@@ -98,18 +101,40 @@ struct fully_sharded {
     static_assert(detail::refuse_list<basic_parameter_list<T, Space>>());
   }
 
-  /// What weights and gradients of one step move on rank `rank` of `ranks`, if every bucket is acquired `times`: equal
-  /// to what the communicator counts. What ranks agree on besides (whether gradients are finite, sums) is not in it.
-  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank, int times = 2) const {
+  /// What weights and gradients of one step move on rank `rank` of `ranks`: equal to what the communicator counts. The
+  /// model asks for these ranges of flat indices one after another in forward, and the other way round in backward (of
+  /// an nn network: each layer's); none: for each bucket by itself. What ranks agree on besides (whether gradients are
+  /// finite, sums) is not in it.
+  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank,
+                                      std::vector<range> asked = {}, int micro_batches = 1) const {
+    auto const parts = cut_buckets(parameters, bucket_bytes);
+    if (asked.empty()) asked.assign(parts.rbegin(), parts.rend());
+    std::vector<char> here(parts.size());
     comm::traffic total;
     auto const others = static_cast<std::uint64_t>(ranks - 1);
-    for (auto const& part : cut_buckets(parameters, bucket_bytes)) {
-      std::uint64_t const all = part.size() * sizeof(float);
-      std::uint64_t const own = dovetail::shard(part.size(), ranks, rank).size() * sizeof(float);
-      auto const n = static_cast<std::uint64_t>(times);
-      total.bytes_sent += n * others * own + all - own;
-      total.bytes_received += n * (all - own) + others * own;
-      total.operations += n + 1;
+    auto const bytes_of = [&](range part, bool own) {
+      return sizeof(float) * std::uint64_t{own ? dovetail::shard(part.size(), ranks, rank).size() : part.size()};
+    };
+    auto const ask = [&](range wanted) {
+      if (wanted.empty()) return;
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        bool const is_wanted = detail::overlap(parts[i], wanted);
+        if (is_wanted && !here[i]) {
+          total.bytes_sent += others * bytes_of(parts[i], true);
+          total.bytes_received += bytes_of(parts[i], false) - bytes_of(parts[i], true);
+          ++total.operations;
+        }
+        here[i] = is_wanted;
+      }
+    };
+    for (int m = 0; m < micro_batches; ++m) {
+      std::for_each(asked.begin(), asked.end(), ask);
+      std::for_each(asked.rbegin(), asked.rend(), ask);
+    }
+    for (auto const& part : parts) {  // the gradients
+      total.bytes_sent += bytes_of(part, false) - bytes_of(part, true);
+      total.bytes_received += others * bytes_of(part, true);
+      ++total.operations;
     }
     return total;
   }
@@ -130,8 +155,9 @@ class fully_sharded_session {
         buckets_(buckets_of(parameters, policy.bucket_bytes, rank_, ranks_)),
         own_(own_parts(parameters, buckets_)),
         replica_(own_, opt) {
-    require(!parameters.flat_size() || (!parameters.flat_weights().empty() && !parameters.flat_gradients().empty()),
-            "sync::fully_sharded: the tensors do not lie one behind the other in memory: give it an arena's list");
+    check_flat(parameters);
+    weights_ = parameters.flat_weights().data();
+    gradients_ = parameters.flat_gradients().data();
     owner_.emplace(comm, policy.progress);
   }
   fully_sharded_session(fully_sharded_session const&) = delete;
@@ -139,9 +165,10 @@ class fully_sharded_session {
 
   /// Begins a step: what is not this rank's goes. What an abandoned one had begun is waited for.
   void begin() {
-    if (in_step_) ++attempt_;
-    in_step_ = true;
+    if (exchanged_) ++attempt_;
+    exchanged_ = false;
     wait_for_launched();
+    follow_memory();
     for (auto& b : buckets_) {
       b.users = 0;
       b.was_here = false;
@@ -157,20 +184,23 @@ class fully_sharded_session {
 
   /// For gradient_pass::acquire: collective; returns when the weights of this range of flat indices are there.
   void acquire(range wanted) {
+    if (wanted.empty()) return;
     comm::ticket last;
+    for (auto& b : buckets_)  // those that nobody uses stayed, because the next layer might
+      if (b.here && b.users == 0 && !detail::overlap(b.part, wanted)) drop(b);
     for (std::size_t i = buckets_.size(); i-- > 0;) {  // as forward comes by
       auto& b = buckets_[i];
-      if (!overlap(b.part, wanted)) continue;
+      if (!detail::overlap(b.part, wanted)) continue;
       ++b.users;
       b.was_here = true;
       if (!std::exchange(b.here, true)) last = gather(i);
     }
     last.wait();
   }
-  /// For gradient_pass::release: this user is done with them.
+  /// For gradient_pass::release: this user is done with them. They go when others are asked for, or with the step.
   void release(range wanted) {
     for (auto& b : buckets_)
-      if (overlap(b.part, wanted) && b.users > 0 && --b.users == 0) drop(b);
+      if (detail::overlap(b.part, wanted) && b.users > 0) --b.users;
   }
   /// Gradients with flat index >= first are final: starts the sums of every bucket that lies above.
   void ready(std::size_t first) {
@@ -181,8 +211,10 @@ class fully_sharded_session {
   optim::step_result step(optim::step_context context = {}) {
     ready(0);
     wait_for_launched();
-    in_step_ = false;
+    exchanged_ = false;
     next_attempt const next{attempt_};
+    for (auto& b : buckets_)  // the others' shards are about to change
+      if (b.here) drop(b);
     bool finite = true;
     for (auto const& p : own_) finite = finite && all_finite(p.gradient);
     double bad = finite ? 0 : 1;
@@ -207,6 +239,7 @@ class fully_sharded_session {
       if (!std::exchange(buckets_[i].here, true)) last = gather(i);
     last.wait();
     ++attempt_;
+    exchanged_ = false;
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const&) { return {}; }
@@ -214,8 +247,11 @@ class fully_sharded_session {
   DOVETAIL_COLD std::vector<named_tensor> own(std::string const& prefix) {
     auto all = replica_.state().tensors("");
     for (auto& t : all) {
+      // Numbers of one for all, or one a tensor, are the same on all ranks; of what else it has nothing is known.
+      if (t.shape.rank != 0) t.kind = state_kind::own;
       for (std::size_t i = 0; i < own_.size(); ++i)
-        if (t.shape == own_[i].shape && std::string_view(t.name).substr(0, t.name.rfind('.')) == own_[i].name) {
+        if (t.type == dtype::f32 && t.shape == own_[i].shape &&
+            std::string_view(t.name).substr(0, t.name.rfind('.')) == own_[i].name) {
           t.kind = state_kind::sharded;
           t.name += '@' + std::to_string(own_[i].first);
           break;
@@ -270,12 +306,12 @@ class fully_sharded_session {
     while (i + 1 < whole_->size() && whole_->offset(i + 1) <= element) ++i;
     return (*whole_)[i].name;
   }
-  static bool overlap(range a, range b) { return a.begin < b.end && b.begin < a.end; }
   std::span<float> weights(range r) const { return whole_->flat_weights().subspan(r.begin, r.size()); }
   std::span<float> gradients(range r) const { return whole_->flat_gradients().subspan(r.begin, r.size()); }
 
   template <class F>
   comm::ticket submit(char const* what, std::int64_t of, std::uint64_t bytes, F f) {
+    exchanged_ = true;
     return owner_->submit([this, what, bytes, f, about = comm::subject{attempt_, of}](Communicator& c) {
       trace_span const exchanging(trace_, what, "comm", rank_, bytes);
       detail::with_subject(c, about, [&] { f(c); });
@@ -286,11 +322,16 @@ class fully_sharded_session {
     return submit("gather weights", static_cast<std::int64_t>(i), b.own.size() * sizeof(float),
                   [all = weights(b.part)](Communicator& c) { c.all_gather(all); });
   }
+  [[noreturn]] DOVETAIL_COLD void refuse_unasked(bucket const& b) const {
+    throw argument_error(message(
+        "sync::fully_sharded: the model has gradients of '", name_at(b.part.begin),
+        "' and did not ask for its weights in this step: it calls gradient_pass::acquire and release around what reads "
+        "them, as nn's networks do (session.acquire and session.release in a loop of your own)"));
+  }
   void launch() {
     auto& b = buckets_[launched_];
-    require(b.was_here || b.part.empty(), "sync::fully_sharded: the model has gradients of '", name_at(b.part.begin),
-            "' and did not ask for its weights in this step: it calls gradient_pass::acquire and release around what "
-            "reads them, as nn's networks do (session.acquire in a loop of your own)");
+    if (!b.was_here) [[unlikely]]
+      refuse_unasked(b);
     b.summed = submit("sum gradients", static_cast<std::int64_t>(launched_), (b.part.size() - b.own.size()) * 4,
                       [this, &b](Communicator& c) {
                         c.reduce_scatter(gradients(b.part));
@@ -298,6 +339,20 @@ class fully_sharded_session {
                         forget(gradients({b.own.end, b.part.end}));
                       });
     ++launched_;
+  }
+  /// The list may have been given other memory (parameter_list::rebind) between two steps.
+  void follow_memory() {
+    auto const w = whole_->flat_weights(), g = whole_->flat_gradients();
+    if (w.data() == weights_ && g.data() == gradients_) return;
+    check_flat(*whole_);
+    own_ = own_parts(*whole_, buckets_);
+    weights_ = w.data();
+    gradients_ = g.data();
+  }
+  static void check_flat(parameter_list const& parameters) {
+    require(!parameters.flat_size() || (!parameters.flat_weights().empty() && !parameters.flat_gradients().empty()),
+            "sync::fully_sharded: the tensors, or some of them, do not lie one behind the other in this process's "
+            "memory: give it an arena's list");
   }
   void wait_for_launched() {
     for (std::size_t i = 0; i < launched_; ++i) {
@@ -318,13 +373,13 @@ class fully_sharded_session {
   }
   void forget(std::span<float> x) const {
     if (ranks_ == 1) return;
-    if (!gives_back_ || !detail::give_back_pages(x))
-      std::fill(x.begin(), x.end(), not_a_number<float>());
+    if (!gives_back_ || !detail::give_back_pages(x)) std::fill(x.begin(), x.end(), not_a_number<float>());
   }
 
   parameter_list* whole_;
   int rank_ = 0, ranks_ = 1;
-  bool gives_back_ = true, in_step_ = false;
+  bool gives_back_ = true, exchanged_ = false;
+  float *weights_ = nullptr, *gradients_ = nullptr;
   std::vector<bucket> buckets_;  ///< the last tensors first
   parameter_list own_;
   replica<Optimizer> replica_;

@@ -22,7 +22,9 @@
 namespace dovetail::sync {
 
 /// The direction of one_bit_adam. For `warmup_steps` steps m <- b1 m + (1 - b1) u, v <- b2 v + (1 - b2) u^2; from then
-/// on u is the average itself, m <- u, and v stays. u <- m / (sqrt(v) + epsilon).
+/// on u is the average itself, m <- u, and v stays. u <- m / (sqrt(v) + epsilon), behind the warmup 0 where v is 0: of
+/// an element that had no gradient so far nobody knows the size of a step, and a codec's error there would be divided
+/// by 0.
 struct scale_by_one_bit_adam {
   using kind = optim::elementwise;
   float beta1 = 0.9f, beta2 = 0.999f;
@@ -50,7 +52,8 @@ struct scale_by_one_bit_adam {
     }
     template <class T>
     DOVETAIL_INLINE constexpr T emit(T, T, T m, T v) const {
-      return m / (simd::sqrt(v) + epsilon);
+      T const u = m / (simd::sqrt(v) + epsilon);
+      return warm ? simd::select(v > 0.0f, u, T(0.0f)) : u;
     }
   };
   DOVETAIL_HD kernel prepare(std::int64_t t) const {
@@ -75,7 +78,9 @@ struct scale_by_one_bit_adam {
 /// step that is skipped is kept. Weight decay is decoupled. A codec counts skipped steps as well, this rule the steps
 /// that were made. Gradients are replaced by the average in memory. 1 pass, 28 bytes.
 ///
-/// Errors: argument_error for a gradient factor other than 1 behind the warmup where ranks contribute.
+/// An element without a gradient during the whole warmup (a word that did not occur) is not trained behind it.
+///
+/// Errors: argument_error for a gradient factor other than 1 where ranks contribute.
 struct one_bit_adam {
   optim::schedule lr = 1e-3f;
   float beta1 = 0.9f, beta2 = 0.999f;

@@ -28,7 +28,10 @@ DOVETAIL_COLD inline bool copy_by_name(std::vector<named_tensor> const& from, st
   bool all = true;
   for (auto const& t : to) {
     auto const found = known.find(t.name);
-    bool const fits = found != known.end() && found->second->bytes.size() == t.bytes.size();
+    // What is kept of shards is of those that this number of ranks has.
+    bool const of_shard = t.name.ends_with("@sum") || t.name.find(".shard") != std::string::npos ||
+                          t.name.find(".sum.") != std::string::npos;
+    bool const fits = !of_shard && found != known.end() && found->second->bytes.size() == t.bytes.size();
     all = all && fits;
     if (fits && !t.bytes.empty()) std::memcpy(t.bytes.data(), found->second->bytes.data(), t.bytes.size());
   }
@@ -59,12 +62,12 @@ struct regrouped {
 ///         steps = sync::regroup(*session, next, parameters, steps, *rest).steps;
 ///       }
 ///
-/// For sessions whose ranks have the same weights between steps (sync::all_reduce). Where weights are divided, what the
-/// lost rank had is lost: go on from a checkpoint. So after a failure inside of an optimizer's own exchange
-/// (sync::shard).
+/// For sessions whose ranks have the same weights between steps (sync::all_reduce). Where weights or state are divided
+/// (sync::fully_sharded, sync::shard), what the lost rank had is lost: go on from a checkpoint.
 ///
 /// Errors: argument_error if the sessions are of another optimizer or codec; rank_lost if another rank is lost
-/// meanwhile: shrink and call it again.
+/// meanwhile: shrink and call it again; comm_error, on all ranks, if the loss was found inside of the optimizer on all
+/// of them (what ranks divide among them there, as Muon's and Shampoo's): go on from a checkpoint.
 template <class Old, class Next, communicator C>
 DOVETAIL_COLD regrouped regroup(Old& old, Next& next, parameter_list& parameters, std::int64_t steps, C& comm) {
   DOVETAIL_REQUIRE(!session_traits<Next>::acquires && !session_traits<Next>::independent,
@@ -72,12 +75,19 @@ DOVETAIL_COLD regrouped regroup(Old& old, Next& next, parameter_list& parameters
                    "checkpoint",
                    Next);
   regrouped r;
-  auto const of_rank = detail::gather_words({static_cast<std::uint64_t>(steps)}, comm);
+  std::uint64_t half_made = 0;
+  if constexpr (requires { old.half_made(); }) half_made = old.half_made();
+  auto const of_rank = detail::gather_words({static_cast<std::uint64_t>(steps), half_made}, comm);
+  r.steps = -1;
   for (std::size_t q = 0; q < of_rank.size(); ++q)
-    if (auto const made = static_cast<std::int64_t>(of_rank[q].at(0)); made > r.steps || q == 0) {
+    if (auto const made = static_cast<std::int64_t>(of_rank[q].at(0)); made > r.steps && !of_rank[q].at(1)) {
       r.steps = made;
       r.from = static_cast<int>(q);
     }
+  if (r.steps < 0)
+    throw comm_error(message("sync::regroup: all ranks that are left were inside of the optimizer's step ", steps + 1,
+                             " when they lost one, so nobody has the weights of a whole step: go on from a checkpoint"),
+                     -1);
   require(detail::copy_by_name(old.replicated(""), next.replicated("")),
           "sync::regroup: the new session keeps other state than the old one: join it with the same optimizer and "
           "synchronizer");

@@ -83,11 +83,15 @@ class replica {
   /// One step with the gradients of the parameters.
   optim::step_result step(optim::step_context const& context, trace* to, int rank) {
     trace_span const stepping(to, "optimizer step", "optim", rank);
+    in_step_ = true;
     last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
+    in_step_ = false;
     if (last_.skipped) forget_observed();
     observed_ = false;
     return last_;
   }
+  /// Whether a step has begun and was never completed, because it threw: weights and state are those of no step.
+  bool half_made() const { return in_step_; }
   /// No step: the gradients are not finite.
   optim::step_result skip() {
     forget_observed();
@@ -101,6 +105,7 @@ class replica {
   optim::rule_needs needs_;
   optim::step_result last_;
   bool observed_ = false;  ///< since the last step
+  bool in_step_ = false;
 };
 
 }  // namespace dovetail::sync

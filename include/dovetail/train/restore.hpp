@@ -203,8 +203,8 @@ class summed_state {
   std::vector<std::string> names_;
 };
 
-/// A saved run's state that its ranks had divided among them (state_kind::sharded), for a run that divides it otherwise.
-/// Throws checkpoint_error for what does not fit, before anything changes.
+/// A saved run's state that its ranks had divided among them (state_kind::sharded), for a run that divides it
+/// otherwise. Throws checkpoint_error for what does not fit, before anything changes.
 class sharded_state {
  public:
   /// `into` is one rank's list of what takes it up.
@@ -223,18 +223,30 @@ class sharded_state {
     }
     for (auto const& t : into) {
       if (t.kind != state_kind::sharded) continue;
-      std::size_t covered = 0;
-      each_part(t, [&](std::size_t, piece const& p, std::size_t, std::size_t n) {
+      std::vector<range> covered;
+      each_part(t, [&](std::size_t to, piece const& p, std::size_t, std::size_t n) {
         require<checkpoint_error>(p.saved->type == t.type, "saved state: '", p.whole, "' is ",
                                   comm::name_of(p.saved->type), ", here ", comm::name_of(t.type),
                                   ": it belongs to another model or optimizer");
-        covered += n;
+        covered.push_back({to, to + n});
       });
-      require<checkpoint_error>(covered == elements(t.bytes.size(), t.type), "saved state: of '", t.name, "' ",
-                                saved_ranks, " ranks have ", covered, " elements, not ",
-                                elements(t.bytes.size(), t.type),
-                                ", each once: it is damaged, or belongs to another model or optimizer");
+      std::sort(covered.begin(), covered.end(), [](range a, range b) { return a.begin < b.begin; });
+      std::size_t end = 0;
+      bool once = true;
+      for (auto const& c : covered) once = std::exchange(end, c.end) == c.begin && once;
+      require<checkpoint_error>(once && end == elements(t.bytes.size(), t.type), "saved state: of '", t.name, "', ",
+                                elements(t.bytes.size(), t.type), " elements, the ", saved_ranks,
+                                " ranks that saved it do not have each once: it is damaged, or belongs to another "
+                                "model or optimizer");
     }
+  }
+  /// Whether the rank of this prefix had just these pieces when it was saved.
+  static bool divided_alike(io::saved_state const& saved, std::vector<named_tensor> const& into,
+                            std::string const& prefix) {
+    return std::all_of(into.begin(), into.end(), [&](named_tensor const& t) {
+      auto const* const p = saved.find(prefix + t.name);
+      return t.kind != state_kind::sharded || (p && p->bytes.size() == t.bytes.size());
+    });
   }
   /// Of saved pieces, those that some rank takes something of.
   std::vector<std::string> const& names() const { return names_; }

@@ -111,9 +111,11 @@ class training_loop {
                               "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
                               " pieces: it is damaged");
     // With another number of ranks sums are shared out, and of anything else rank 0's is taken.
-    auto const from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size());
+    auto from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size());
     std::optional<summed_state> sums;
     sharded_state const shards(saved, own, found.ranks);
+    bool const divides_anew = !as_many || !sharded_state::divided_alike(saved, own, own_prefix(comm_.rank()));
+    if (divides_anew) std::erase_if(from_any, [](named_tensor const& t) { return t.kind == state_kind::sharded; });
     for (auto const& name : shards.names()) match.allow(name);
     if (!as_many) {
       sums.emplace(saved, own, found.ranks);
@@ -139,7 +141,7 @@ class training_loop {
         "saved state: its model has the same tensors in another order: it belongs to another model");
     saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
     if (sums) sums->restore(own, comm_.size());
-    if (!as_many) shards.restore(own);
+    if (divides_anew) shards.restore(own);
     saved.restore(state_of(model_));
     if (as_many) saved.restore(of_ranks, own_prefix(comm_.rank()));  // or else their mean
     saved.restore(session_.replicated(""));
