@@ -66,7 +66,7 @@ struct settings {
   std::string optimizer;         // empty: the chain of make_optimizer
   std::vector<std::string> set;  // its hyperparameters, "key=value"
   float ratio = 0.01f;
-  bool resume = false;
+  bool resume = false, overlap = false;
 };
 
 struct stopped {
@@ -263,11 +263,13 @@ void run(settings const& s, World& world, int process) {
   trace recorder;
   std::vector<result> results;
   network model;
-  sync::all_reduce const dense{.bucket_bytes = 1 << 20};
+  auto const by = s.overlap ? comm::progress::thread : comm::progress::automatic;
+  sync::all_reduce const dense{.bucket_bytes = 1 << 20, .progress = by};
   results.push_back(train_one(s, "dense", dense, world, root, text, held_out, model, &recorder));
   std::string const passage = root ? write_passage(model, held_out, s.seed, 600) : "";
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = s.ratio}},
-                                .bucket_bytes = 1 << 20};
+                                .bucket_bytes = 1 << 20,
+                                .progress = by};
   results.push_back(train_one(s, "top_k", sparse, world, root, text, held_out, model, &recorder));
   io::write_trace(s.out / (root ? "trace.json" : "trace." + std::to_string(process) + ".json"), recorder);
   if (!root) return;
@@ -328,6 +330,7 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(number_in(1e-6f, 1.f));
   app.add_flag("--resume", s.resume, "go on from the checkpoints in --out");
+  app.add_flag("--overlap", s.overlap, "exchange while backward computes, also where ranks have all cores at work");
   if (examples::wants_list(argc, argv)) {
     std::cout << examples::list_optimizers() << std::flush;
     return 0;

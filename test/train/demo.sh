@@ -13,7 +13,7 @@ while [ $i -lt 300 ]; do
 done > "$folder/text.c"
 given="--text $folder/text.c --batch 4 --steps 40 --ratio 0.05"
 
-"$program" $given --ranks 2 --out "$folder/whole" > "$folder/table"
+"$program" $given --ranks 2 --overlap --out "$folder/whole" > "$folder/table"
 cat "$folder/table"
 for words in 'bits per character' 'sequences/s' 'bytes/(rank and step)' 'bigram' 'what the dense model writes'; do
   grep -qF "$words" "$folder/table" || { echo "the table lacks: $words"; exit 1; }
@@ -33,7 +33,7 @@ if flock "$folder/whole/.lock" "$program" $given --ranks 2 --out "$folder/whole"
 fi
 grep -q 'is used by another run' "$folder/stderr" || { cat "$folder/stderr"; exit 1; }
 
-# In most steps some bucket of a rank is exchanged while the same rank computes.
+# In most steps some bucket of a rank is exchanged while the same rank computes (--overlap: there are two cores).
 awk -F'[:,{}"]+' '
   /"name":"(forward and backward|exchange bucket)"/ {
     for (f = 1; f <= NF; ++f) {
