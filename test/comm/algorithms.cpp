@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <cstddef>
@@ -35,6 +36,12 @@ static_assert(on_threads<algorithm::direct>::sums == comm::sum_order::rank_order
 static_assert(on_threads<algorithm::ring>::sums == comm::sum_order::same_on_all);
 static_assert(on_threads<algorithm::bruck>::sums == comm::sum_order::rank_order);  // it leaves sums to threads
 static_assert(comm::collective_algorithm<algorithm::automatic>);
+struct drifting : comm::self {
+  static constexpr comm::sum_order sums = comm::sum_order::unspecified;
+};
+static_assert(comm::algorithm_communicator<drifting, algorithm::automatic>::sums == comm::sum_order::unspecified);
+static_assert(comm::algorithm_communicator<drifting, algorithm::ring>::sums == comm::sum_order::same_on_all ||
+              !algorithm::ring::implements.has(operation::reduce_scatter));
 
 namespace {
 
@@ -444,5 +451,45 @@ TEST_CASE("automatic chooses by a table, or by a model") {
   CHECK_THROWS_AS(algorithm::automatic::parse("all_reduce 4 1024 rings"), input_error);
   CHECK_THROWS_AS(algorithm::automatic::parse("all_reduce 4 x ring"), input_error);
   CHECK_THROWS_AS(algorithm::automatic::parse("all_reduce 4 ring"), input_error);
+  CHECK_THROWS_AS(algorithm::automatic::parse("broadcast 4 more bruck"), input_error);  // which has none
+  CHECK_THROWS_AS(algorithm::automatic::parse("all_reduce 4 more ring\nall_reduce 4 1000 direct"), input_error);
   comm::with_algorithm(comm::threads{4}, a).run([](auto& c) { conformance::algorithm(c); });
+}
+
+TEST_CASE("after a failure of the algorithm the communicator makes nothing any more, and messages go on") {
+  std::atomic<int> right{0};
+  comm::threads{3}.run([&](auto& own) {
+    auto c = comm::with_algorithm(own, algorithm::ring{});
+    std::vector<float> v(c.rank() == 1 ? 70 : 60, 1.f);
+    try {
+      c.all_reduce(std::span(v));
+    } catch (rank_diverged const&) {
+      ++right;
+    }
+    for (int again = 0; again < 2; ++again) try {
+        again == 0 ? c.barrier() : static_cast<void>(c.split(0, 0));
+      } catch (comm_error const&) {
+        ++right;
+      }
+    std::byte one{1};
+    c.send(std::span<std::byte const>(&one, 1), (c.rank() + 1) % 3);
+    c.recv(std::span(&one, 1), (c.rank() + 2) % 3);
+    ++right;
+  });
+  CHECK(right == 12);
+}
+
+TEST_CASE("an argument that lies in the result, but not at its place, is refused by every communicator") {
+  comm::threads{2}.run([](auto& own) {
+    auto ring = comm::with_algorithm(own, algorithm::ring{});
+    auto const check = [](auto& c) {
+      std::vector<float> out(8, 1.f);
+      CHECK_THROWS_WITH_AS(c.all_gather(std::span<float const>(out).subspan(2, 4), std::span(out)),
+                           doctest::Contains("in lies in out"), argument_error);
+      auto const place = std::span<float const>(out).subspan(4 * static_cast<std::size_t>(c.rank()), 4);
+      CHECK_NOTHROW(c.all_gather(place, std::span(out)));
+    };
+    check(own);
+    check(ring);
+  });
 }

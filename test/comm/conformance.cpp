@@ -2,8 +2,9 @@
 // The conformance suite as a program: `threads RANKS` in this process, or, under mpirun, `mpi [HOW]`: through shared
 // memory, with single copies if the system allows them, which it does for some bytes at a time (crumbs), not (staged),
 // or not any more after a while (refused); or by messages (plain), comparing calls first (checked), or in many small
-// ones (pieces). `threads RANKS algorithms`, `mpi algorithms`: the suite of algorithms, with each of them. Rank 0
-// prints a digest of all results, which must not depend on the backend.
+// ones (pieces). `mpi stalled`: a rank reads so late that the others have given it up, and their arrays are others'.
+// `threads RANKS algorithms`, `mpi algorithms`: the suite of algorithms, with each of them. Rank 0 prints a digest of
+// all results, which must not depend on the backend.
 #include <dovetail/comm/decorators.hpp>
 #include <dovetail/comm/mpi.hpp>
 #include <dovetail/comm/threads.hpp>
@@ -11,9 +12,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -27,6 +32,7 @@ using namespace dovetail;
 namespace {
 long reads_left = 1L << 60;                                  // that the system allows
 std::size_t read_at_most = std::size_t(1) << 40, reads = 0;  // bytes at once; so far
+bool stalls = false;                                         // in the next one
 }  // namespace
 extern "C" ssize_t process_vm_readv(pid_t pid, iovec const* here, unsigned long, iovec const* there, unsigned long,
                                     unsigned long) {
@@ -34,6 +40,7 @@ extern "C" ssize_t process_vm_readv(pid_t pid, iovec const* here, unsigned long,
     errno = EPERM;
     return -1;
   }
+  if (std::exchange(stalls, false)) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   iovec const to{here->iov_base, std::min(here->iov_len, read_at_most)};
   auto const n = syscall(SYS_process_vm_readv, pid, &to, 1UL, there, 1UL, 0UL);
   if (n > 0) reads += static_cast<std::size_t>(n);
@@ -72,6 +79,23 @@ int main(int argc, char** argv) try {
       auto messages = comm::with_algorithm(around, comm::algorithm::chosen{comm::algorithm::kind::ring});
       conformance::expect(conformance::algorithm(steps) == conformance::algorithm(messages), "a ring of messages");
     });
+  } else if (how == "stalled") {
+    comm::mpi c{{.deadline = std::chrono::milliseconds(300)}};
+    std::string const way = c.transport();
+    std::vector<float> v(1 << 20, static_cast<float>(c.rank())), all(v.size() * static_cast<std::size_t>(c.size()));
+    c.barrier();
+    stalls = c.rank() == c.size() - 1;
+    bool right = way == "shared memory";  // nobody reads anything late
+    if (!right) try {
+        c.all_gather(std::span<float const>(v), std::span(all));
+      } catch (rank_lost const& e) {
+        right = e.rank == c.size() - 1;
+        std::fill(v.begin(), v.end(), 777.f);
+        std::this_thread::sleep_for(std::chrono::seconds(2));
+      }
+    std::printf("rank %d %s: %s\n", c.rank(), right ? "ok" : "wrong", way.c_str());
+    std::fflush(stdout);
+    _exit(0);
   } else if (backend == "threads") {
     comm::threads{std::atoi(how.c_str())}.run(print);
   } else {

@@ -247,3 +247,16 @@ TEST_CASE("a trainer takes decorated worlds") {
   CHECK(std::abs(ring[0] - plain[0]) < 1e-4f);
   CHECK_THROWS_AS(trained(comm::decorate(comm::threads{3}, comm::faulty{.rank = 2, .at_operation = 8})), comm::died);
 }
+
+TEST_CASE("hosts of any numbers, and parts that have moved nothing") {
+  comm::threads{3}.run([](auto& own) {
+    auto apart = comm::with_topology(own, comm::topology{{7, 2, 7}});
+    auto c = comm::with_algorithm(apart, comm::algorithm::hierarchical{});
+    std::vector<float> v(100, 1.f);
+    c.all_reduce(std::span(v));
+    CHECK(v[99] == 3);
+    CHECK(apart.topology() == comm::topology{{0, 1, 0}});
+    auto part = apart.split(0, c.rank());
+    CHECK(part.traffic() == comm::traffic{});
+  });
+}

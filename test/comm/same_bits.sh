@@ -15,6 +15,12 @@ for how in "" crumbs staged refused plain checked pieces; do
   [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }
 done
 
+if [ "$ranks" -eq 3 ]; then
+  keep_the_others
+  late=$("$mpirun" -n "$ranks" --enable-recovery "$program" mpi stalled 2> /dev/null)
+  [ "$(echo "$late" | grep -c ' ok: ')" -eq "$ranks" ] || { echo "a late reader: $late"; exit 1; }
+fi
+
 [ "$ranks" -ge 2 ] && [ "$ranks" -le 4 ] || exit 0
 threads=$("$program" threads "$ranks" algorithms)
 echo "threads        $threads"

@@ -16,9 +16,16 @@ inline void check_message(int from, int tag, int ranks) {
   if (from != any_rank) check_rank("a message from rank ", from, ranks);
   if (tag != any_tag) check_tag(tag);
 }
-inline void check_all_gather(std::size_t in, std::size_t out, int ranks) {
+template <class T>
+void check_all_gather(T const* in, std::size_t in_size, T const* out, std::size_t out_size, int ranks, int rank) {
   auto const n = static_cast<std::size_t>(ranks);
-  require(out == in * n, "all_gather on ", n, " ranks: ", in, " elements in and ", out, " out: out must have ", in * n);
+  require(out_size == in_size * n, "all_gather on ", n, " ranks: ", in_size, " elements in and ", out_size,
+          " out: out must have ", in_size * n);
+  require(in_size == 0 || in + in_size <= out || out + out_size <= in ||
+              in == out + in_size * static_cast<std::size_t>(rank),
+          "all_gather of ", in_size,
+          " elements: in lies in out, but not at this rank's place, which begins at element ",
+          in_size * static_cast<std::size_t>(rank), ": use two buffers, or that place");
 }
 template <class T>
 void check_all_to_all(T const* in, std::size_t in_size, T const* out, std::size_t out_size, int ranks) {

@@ -78,7 +78,7 @@ class endpoint {
   /// out becomes the ranks' `in` one after another: out.size() == size() × in.size(). `in` may be its own place in out.
   template <movable T>
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_gather(in.size(), out.size(), size());
+    detail::check_all_gather<T>(in.data(), in.size(), out.data(), out.size(), size(), rank());
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size(), engine_.about()};
     engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
     count(others() * in.size_bytes(), others() * in.size_bytes(), gathered_off_host(in.size_bytes()));

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <vector>
 
 #include <dovetail/comm/algorithms/binomial_tree.hpp>
@@ -62,6 +63,9 @@ struct chosen {
     bool has = false;
     visit([&](auto const& a) { has = a.implements.has(c.op); });
     return !has;
+  }
+  void check(int ranks) const {
+    visit([&](auto const& a) { algorithm_traits<std::remove_cvref_t<decltype(a)>>::check(a, ranks); });
   }
   chosen on(topology const& known) const { return {kind, hosts.empty() ? known : hosts}; }
   chosen part() const { return {kind, {}}; }
@@ -231,6 +235,12 @@ struct automatic {
       } catch (argument_error const& e) {
         throw input_error(message("a table of algorithms, line ", number, ": ", e.what()));
       }
+      require<input_error>(row.use == kind::own || !chosen{row.use}.leaves({row.op, row.ranks, 0, 0, 1, 1}),
+                           "a table of algorithms, line ", number, ": '", line, "': ", w[3], " has no ", w[0]);
+      bool const behind =
+          rows.empty() || rows.back().op != row.op || rows.back().ranks != row.ranks || rows.back().bytes < row.bytes;
+      require<input_error>(behind, "a table of algorithms, line ", number, ": '", line,
+                           "': rows of one operation and number of ranks stand in the order of their bytes");
       rows.push_back(row);
     }
     return rows;

@@ -31,6 +31,9 @@ struct hierarchical {
   }
   schedule plan(collective const& c) const {
     check(c.ranks);
+    require(hosts == topology::of(hosts.host_of),
+            "comm::algorithm::hierarchical: hosts are numbered from 0 in the order of their first ranks: make the "
+            "topology with comm::topology::of(labels)");
     groups const g(hosts.empty() ? topology::one_host(c.ranks) : hosts, c.rank);
     schedule s;
     c.op == operation::all_reduce ? reduce(s, c, g) : c.op == operation::all_gather ? gather(s, c, g) : spread(s, c, g);

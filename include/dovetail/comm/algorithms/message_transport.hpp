@@ -17,8 +17,9 @@
 namespace dovetail::comm::detail {
 
 /// A transport over the messages of a communicator that nobody else uses. A message's tag is a digest of the call and
-/// its number: a rank that is in another call is noticed by the first message. The first rank that fails says so to all
-/// others, so that a rank which waits for a rank which waits for a lost one learns the reason, and not at its deadline.
+/// its number: a rank that is in another call is noticed by the first message, but for one of 32767. The first rank
+/// that fails says so to all others, so that a rank which waits for a rank which waits for a lost one learns the
+/// reason, and not at its deadline.
 template <class C>
 class message_transport {
   static constexpr bool any = requires(C & c, std::vector<std::byte>& v) {
@@ -102,11 +103,11 @@ class message_transport {
       throw rank_lost(what, t.rank);
     }
     if (m.tag != tag_ || m.bytes != size)
-      throw rank_diverged(message(call_, ": rank ", m.from,
-                                  " is in another operation, or in it with another size: its "
-                                  "message has ",
-                                  m.bytes, " bytes in place of ", size),
-                          m.from);
+      throw rank_diverged(
+          message(
+              call_, ": rank ", m.from, " is in another operation, or in it with another size",
+              m.bytes == size ? std::string() : message(": its message has ", m.bytes, " bytes in place of ", size)),
+          m.from);
   }
   void tell(std::int32_t diverged, std::int32_t rank, std::string const& text) {
     std::vector<std::byte> bytes(sizeof(told) + text.size());

@@ -40,7 +40,8 @@ struct local_work {
 };
 
 /// Messages that are under way at once, then work in its order. What is received must not be sent in the same step.
-/// The messages from one rank to another arrive in the order in which they were sent, whatever their steps are.
+/// The messages from one rank to another arrive in the order in which they were sent. Several of one step are taken in
+/// one step: long ones travel in pieces, a piece of each in turn.
 struct schedule_step {
   std::vector<transfer> sends, recvs;
   std::vector<local_work> then;

@@ -39,7 +39,7 @@ schedule_cost cost(A const& a, call const& c, int ranks, int rank, topology cons
 }
 
 /// A communicator whose collectives are made by an algorithm, of messages on a duplicate of the communicator, or of its
-/// own means (comm::mpi). The
+/// own means (comm::mpi). All ranks have the same algorithm. The
 /// algorithm's operations are those in A::implements; the others, and messages, are the communicator's. Made by
 /// with_algorithm. After a failure it throws the same for ever, as every communicator.
 template <class C, collective_algorithm A>
@@ -58,8 +58,11 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   static constexpr bool by_steps = communicator_traits<C>::has_step_transport;
   static constexpr bool reduces =
       A::implements.has(operation::all_reduce) || A::implements.has(operation::reduce_scatter);
-  static constexpr bool makes_all_sums =
-      A::implements.has(operation::all_reduce) && A::implements.has(operation::reduce_scatter);
+  static constexpr bool makes_all_sums = A::implements.has(operation::all_reduce) &&
+                                         A::implements.has(operation::reduce_scatter) &&
+                                         !requires(A const& a, collective const& c) {
+    a.leaves(c);
+  };
 
  public:
   static constexpr sum_order sums = !reduces ? base::sums : makes_all_sums ? A::sums : weaker(A::sums, base::sums);
@@ -81,7 +84,19 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   comm::traffic traffic() const { return base::traffic() - hidden_ + moved_; }
   comm::topology const& topology() const { return hosts_; }
   /// What the schedule of a call costs this rank.
-  schedule_cost cost_of(call const& c) const { return comm::cost(algorithm_, c, base::size(), base::rank(), hosts_); }
+  schedule_cost cost_of(call const& c) const {
+    if constexpr (requires { base::inner().cost_of(c); })
+      if (!algorithm_traits<A>::takes(algorithm_, what_of(c))) return base::inner().cost_of(c);
+    return comm::cost(algorithm_, c, base::size(), base::rank(), hosts_);
+  }
+
+  /// What the communicator makes by itself is over as well after a failure of the algorithm.
+  template <class F>
+  void around(call const& c, F const& operation) {
+    using enum comm::operation;
+    if (c.op != send && c.op != recv && c.op != wait_message && c.op != shrink) transport_->check();
+    operation();
+  }
 
   template <reducible T>
   void all_reduce(std::span<T> data, reduction how = reduction::sum) {
@@ -101,7 +116,7 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   }
   template <movable T>
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_gather(in.size(), out.size(), base::size());
+    detail::check_all_gather<T>(in.data(), in.size(), out.data(), out.size(), base::size(), base::rank());
     auto const c = base::template a_call<T>(operation::all_gather, out.size());
     make(c, bytes_of(in), bytes_of(out), nullptr, [&] { base::template all_gather<T>(in, out); });
   }
@@ -158,11 +173,14 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
     return reinterpret_cast<std::byte const*>(s.data());
   }
 
+  collective what_of(call const& c) const {
+    return {c.op, base::size(), base::rank(), c.root, c.count, size_of(c.type)};
+  }
   template <class Own>
   void make(call const& c, std::byte const* input, std::byte* data, ordered_reduce combine, Own const& own) {
     transport_->check();
     try {
-      collective const what{c.op, base::size(), base::rank(), c.root, c.count, size_of(c.type)};
+      auto const what = what_of(c);
       if (!algorithm_traits<A>::takes(algorithm_, what)) return own();
       auto const& p = planned(what);
       if (scratch_.size() < p.steps.scratch_bytes) scratch_ = buffer<std::byte>(p.steps.scratch_bytes);

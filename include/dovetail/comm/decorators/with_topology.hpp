@@ -12,6 +12,7 @@
 #include <dovetail/comm/decorators/forwarding.hpp>
 #include <dovetail/comm/topology.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/refuse.hpp>
 
 namespace dovetail::comm {
 
@@ -19,18 +20,23 @@ namespace dovetail::comm {
 /// what would leave a host.
 template <class C>
 class topology_communicator : public forwarding<topology_communicator<C>, C> {
+  DOVETAIL_REQUIRE(
+      !requires(C & c) { c.algorithm(); },
+      "has an algorithm, whose messages are counted where they are sent: give the topology to the communicator below, "
+      "comm::with_algorithm(comm::with_topology(comm, hosts), algorithm)",
+      C);
   using base = forwarding<topology_communicator<C>, C>;
 
  public:
   template <class Inner>
-  topology_communicator(Inner&& inner, comm::topology hosts)
-      : base(std::forward<Inner>(inner)), hosts_(std::move(hosts)) {
+  topology_communicator(Inner&& inner, comm::topology hosts, comm::traffic hidden = {})
+      : base(std::forward<Inner>(inner)), hidden_(hidden), hosts_(comm::topology::of(hosts.host_of)) {
     require(hosts_.ranks() == base::size(), "comm::with_topology: the hosts of ", hosts_.ranks(), " ranks for ",
             base::size());
   }
   comm::topology const& topology() const { return hosts_; }
   comm::traffic traffic() const {
-    auto t = base::traffic();
+    auto t = base::traffic() - hidden_;
     t.sent_off_host = off_host_;
     return t;
   }
@@ -49,8 +55,10 @@ class topology_communicator : public forwarding<topology_communicator<C>, C> {
   auto wrap(Part part) const {
     std::vector<std::int32_t> labels(static_cast<std::size_t>(part.size()));
     std::int32_t const mine = hosts_.host(base::rank());
+    auto const before = part.traffic();
     part.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(labels)));
-    return topology_communicator<Part>(std::move(part), comm::topology::of(labels));
+    auto const hidden = part.traffic() - before;
+    return topology_communicator<Part>(std::move(part), comm::topology::of(labels), hidden);
   }
 
  private:
@@ -82,6 +90,7 @@ class topology_communicator : public forwarding<topology_communicator<C>, C> {
     }
   }
 
+  comm::traffic hidden_;  // of finding out who is where
   comm::topology hosts_;
   std::uint64_t off_host_ = 0;
 };

@@ -82,7 +82,7 @@ class mpi_engine {
   }
 
   /// What collectives are made of, for algorithms from elsewhere.
-  void begin_steps(call const& c) { begin(c); }
+  void begin_steps(call const& c) { begin(c, false); }
   template <class Piece>
   void exchange_step(call const& c, std::span<Piece const> sends, std::span<Piece const> recvs) {
     clear();
@@ -217,6 +217,14 @@ class mpi_engine {
                            message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
     }
     void give_up(std::string const& why) const { job.watch().give_up(message("rank ", job.rank(), " threw: ", why)); }
+    /// What this rank read of another's memory may be anything: that one has given up.
+    [[noreturn]] void abandoned(int by) const {
+      job.watch().read_notices();
+      job.watch().go_on(c);
+      job.watch().lost(job.rank(), c,
+                       message("rank ", by, " has given up this operation while rank ", job.rank(),
+                               " was still reading its memory: it came too late, or another rank was lost"));
+    }
     mpi_job& job;
     call const& c;
   };
@@ -266,10 +274,10 @@ class mpi_engine {
     }
   }
 
-  void begin(call const& c) {
+  void begin(call const& c, bool may_meet = true) {
     job_->begin(c);
     // Ranks that meet in shared memory compare their calls anyway.
-    if (!job_->options.check || size() == 1 || (job_->seats.usable() && !is_native(c))) return;
+    if (!job_->options.check || size() == 1 || (may_meet && job_->seats.usable() && !is_native(c))) return;
     auto& calls = work_->calls;
     calls.assign(ranks(), c);
     clear();

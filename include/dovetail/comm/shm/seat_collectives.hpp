@@ -28,7 +28,7 @@ namespace dovetail::comm::detail {
 /// is a broadcast: its root and the others work at the same time.
 ///
 /// `meeting.wait()` returns when all ranks have come, or throws; `meeting.differ(postings)` must throw;
-/// `meeting.give_up(why)` tells the others that this rank will not come.
+/// `meeting.give_up(why)` tells the others that this rank will not come; `meeting.abandoned(by)` must throw.
 template <class Meeting>
 class seat_collectives {
  public:
@@ -67,11 +67,12 @@ class seat_collectives {
     auto const of = [&](int r) {
       auto const i = static_cast<std::size_t>(r);
       if (offsets.empty()) {  // the ranks have met: how much they bring is known
-        offsets.push_back(0);
-        for (int q = 0; q < size(); ++q) offsets.push_back(offsets.back() + seats_.said(q).from.bytes);
         try {
+          offsets.push_back(0);
+          for (int q = 0; q < size(); ++q) offsets.push_back(offsets.back() + seats_.said(q).from.bytes);
           all.resize(offsets.back());
         } catch (std::exception const& e) {
+          seats_.give_up();
           meeting_.give_up(e.what());
           throw;
         }
@@ -196,10 +197,19 @@ class seat_collectives {
     return seats_.staging(owner) + static_cast<std::size_t>(r) * window;
   }
 
+  /// Who leaves by an exception says so first: others may be reading its memory, which is its caller's again.
+  void wait() {
+    try {
+      meeting_.wait();
+    } catch (...) {
+      seats_.give_up();
+      throw;
+    }
+  }
   void meet(array mine) {
     if (compared_) {
       seats_.arrive();
-      meeting_.wait();
+      wait();
     } else {
       come(mine, [] {});
     }
@@ -207,7 +217,7 @@ class seat_collectives {
   /// Waits for one rank, or for all (-1), but not until they are where this one is: they may be so far behind.
   void await(int r, std::uint32_t behind) {
     seats_.await(r, behind);
-    meeting_.wait();
+    wait();
   }
   /// The first meeting; meanwhile() is what this rank does for itself until the others are there.
   template <class F>
@@ -216,7 +226,7 @@ class seat_collectives {
     seats_.say({posted, mine});
     seats_.arrive();
     meanwhile();
-    meeting_.wait();
+    wait();
     compared_ = true;
     bool same = true;
     for (int r = 0; r < size(); ++r) same = same && seats_.said(r).what == posted;
@@ -224,6 +234,7 @@ class seat_collectives {
       return;
     std::vector<shared_seats::posting> all;
     for (int r = 0; r < size(); ++r) all.push_back(seats_.said(r).what);
+    seats_.give_up();
     meeting_.differ(all);
   }
 
@@ -269,6 +280,7 @@ class seat_collectives {
         if (n != 0 && !seats_.read(r, p.to + at, seats_.said(r).from.data + p.offset + at, n)) seats_.could_not_read();
       });
       meet({});
+      if (int const r = seats_.who_gave_up(); r >= 0) meeting_.abandoned(r);
     }
     seats_.turn();
     return seats_.all_could_read();

@@ -44,7 +44,7 @@ class shared_seats {
     array from;
   };
   struct alignas(4096) seat {
-    std::atomic<std::uint32_t> arrived, sleepers, could_not_read;
+    std::atomic<std::uint32_t> arrived, sleepers, could_not_read, gave_up;
     alignas(128) post posts[2];
     alignas(128) std::byte staging[2][chunk];
   };
@@ -187,6 +187,16 @@ class shared_seats {
   /// Copies from an array of rank r's process; false when the system refuses, or that process has ended.
   bool read(int r, std::byte* to, std::byte const* from, std::size_t n) const {
     return read(static_cast<std::size_t>(r), to, from, n);
+  }
+  /// Before this rank leaves an operation by an exception: what the others read of its memory from then on may be
+  /// anything. There is no operation after that.
+  void give_up() { seats_[rank_].gave_up.store(1, std::memory_order_seq_cst); }
+  /// A rank that has, of which what was read before may be anything; -1 for none.
+  int who_gave_up() const {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    for (int r = 0; r < size_; ++r)
+      if (seats_[r].gave_up.load(std::memory_order_seq_cst) != 0) return r;
+    return -1;
   }
   void could_not_read() { seats_[rank_].could_not_read.store(1, std::memory_order_relaxed); }
   /// Asked by all ranks when they have met after reading. When one could not, nobody tries again.
