@@ -667,6 +667,53 @@ void emulated_cases() {
     }
     unlink(path.c_str());
   });
+  fault("rendezvous_guards", [] {
+    std::string const path = "nccl_rendezvous_guards_" + std::to_string(getpid());
+    comm::away_guard guard;
+    {
+      comm::nccl c{comm::nccl_rendezvous{path, 0, 1}, quick};
+      comm::away_guard now = c.away();
+      guard = std::move(now);
+    }
+    guard = {};
+    report(true, "a guard outlives the communicator of a file");
+  });
+  fault("rendezvous_left_over", [] {
+    std::string const path = "nccl_rendezvous_left_" + std::to_string(getpid());
+    using control = comm::detail::nccl_file_control;
+    auto const came = [&](int rank) { return outcome_of([&] { control c{{path, rank, 2}, 1s}; }); };
+    expect_outcome("one of two comes, and leaves", came(0), kind::fine, -2);
+    expect_outcome("another run's rank 1 does not join it", came(1), kind::comm, 1, "rank 0 came and has left");
+    unlink(path.c_str());
+    pid_t const child = fork();
+    if (child == 0) {
+      static_cast<void>(new control{{path, 0, 2}, 1s});
+      _exit(0);
+    }
+    waitpid(child, nullptr, 0);
+    expect_outcome("nor one whose process has ended", came(1), kind::comm, 1, "or its process has ended");
+    unlink(path.c_str());
+  });
+  fault("rendezvous_diverges", [] {
+    std::string const path = "nccl_rendezvous_diverges_" + std::to_string(getpid());
+    std::vector<outcome> all(3);
+    {
+      std::vector<std::jthread> ranks;
+      for (int r = 0; r < 3; ++r)
+        ranks.emplace_back([&, r] {
+          comm::detail::nccl_file_control c{{path, r, 3}, 2s};
+          all[static_cast<std::size_t>(r)] = outcome_of([&] {
+            std::vector<std::byte> const in(r == 2 ? 8 : 4);
+            std::vector<std::byte> out(3 * in.size());
+            c.all_gather(in, out);
+          });
+        });
+    }
+    for (auto const& o : all)
+      expect_outcome("ranks of a file that bring different things", o, kind::diverged, 2,
+                     "rank 2 called all_gather of 8");
+    unlink(path.c_str());
+  });
   fault("rendezvous", [] {
     std::string const path = "nccl_rendezvous_" + std::to_string(getpid());
     std::vector<outcome> all(3);
