@@ -496,6 +496,27 @@ void emulated_cases() {
     });
     expect_outcome("a message that nobody receives", all[0], kind::lost, 1, "send of 10 f32 to rank 1 on rank 0");
   });
+  for (bool const returns : {true, false})
+    fault(returns ? "exchange_with_one_that_returned" : "exchange_with_one_that_sleeps", [returns] {
+      auto const all = outcomes(3, quick, 2s, [returns](comm::nccl& c) {
+        auto out = ones(c), in = ones(c);
+        if (c.rank() == 0) c.sendrecv(out, 1, in, 2);
+        if (c.rank() == 2) c.send(out, 0);
+        if (c.rank() == 2 || !returns) std::this_thread::sleep_for(1200ms);
+      });
+      expect_outcome(
+          returns ? "of two peers the one that has returned is missed" : "of two peers neither is accused", all[0],
+          kind::lost, returns ? 1 : -1,
+          "recv of 10 f32 from rank 2 on rank 0: it, or the send to rank 1 with it, was not done for 500 ms");
+    });
+  fault("exchange_of_nothing_one_way", [] {
+    auto const all = outcomes(3, quick, 2s, [](comm::nccl& c) {
+      auto out = ones(c);
+      if (c.rank() == 0) c.sendrecv(out, 1, cuda::device_span<float>(out).subspan(0, 0), 2);
+      if (c.rank() != 0) std::this_thread::sleep_for(1200ms);
+    });
+    expect_outcome("who is asked for nothing is not missed", all[0], kind::lost, 1, "send of 10 f32 to rank 1");
+  });
   fault("message_fails", [] {
     emulated::nccl.error_rank = 0;
     emulated::nccl.error_at = 1;
@@ -531,6 +552,47 @@ void emulated_cases() {
       }
     });
     report(all[0].how == kind::fine, "a ticket that fails", all[0].what);
+  });
+  fault("polled_tickets", [] {  // and never waited for
+    auto const all = outcomes(2, unchecked, 300ms, [](comm::nccl& c) {
+      auto b = ones(c);
+      if (c.rank() == 1) return std::this_thread::sleep_for(1500ms);
+      auto const t = c.start().all_reduce(b);
+      auto const until = std::chrono::steady_clock::now() + 3s;
+      while (!t.ready() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(1ms);
+      expect(t.ready() && t.failed(), "a ticket that is only asked is never late");
+      auto const o = outcome_of([&] { t.wait(); });
+      expect(o.how == kind::lost && o.blamed == 1, "not lost: ", o.what);
+      expect(o.seconds < 0.45, "wait() waits again, for ", o.seconds, " s");
+    });
+    report(all[0].how == kind::fine, "a ticket that is asked comes to its deadline", all[0].what);
+  });
+  fault("polled_on_a_broken_device", [] {
+    auto const all = outcomes(2, unchecked, 2s, [](comm::nccl& c) {
+      auto b = ones(c);
+      auto const t = c.start().all_reduce(b);
+      if (c.rank() == 0) {
+        emulated::break_device(true);
+        expect(t.ready() && t.failed(), "a ticket does not know of a broken device");
+      }
+      t.wait();
+      reduce_once(c);
+    });
+    expect_outcome("a ticket that is asked knows of a broken device", all[0], kind::lost, 0, "rank 0 cannot go on");
+  });
+  fault("what_is_done_stands", [] {
+    auto const all = outcomes(2, unchecked, 2s, [](comm::nccl& c) {
+      auto a = ones(c), b = ones(c);
+      auto const first = c.start().all_reduce(a);
+      cuda::check(cudaStreamSynchronize(c.device().stream), "cudaStreamSynchronize");
+      if (c.rank() == 1) return;
+      auto const second = c.start().all_reduce(b);
+      c.abort("enough");
+      expect(!first.failed() && c.traffic().operations == 1, "what was done before the end has failed with it");
+      first.wait();
+      expect(second.failed(), "and what was not has not");
+    });
+    report(all[0].how == kind::fine, "what is done is not made undone by a later failure", all[0].what);
   });
   fault("busy_stream", [] {  // the caller's work before an operation is not the operation's time
     auto const all = outcomes(2, quick, 2s, [](comm::nccl& c) {
@@ -588,6 +650,26 @@ void emulated_cases() {
     for (auto const& o : all) report(o.seconds < 3, "and holds nobody up", std::to_string(o.seconds) + " s");
     auto const n = emulated::nccl_counted();
     report(n.destroyed + n.aborted == n.made, "no communicator is left");
+  });
+  fault("others_have_left", [] {  // while a message that is none of theirs is on its way
+    std::vector<float> got;
+    comm::threads const world{3, {.deadline = 4s}};
+    world.run([&](auto& control) {
+      cuda::device const at{0, nullptr};
+      test::stream const own(0);
+      cuda::device_buffer<float> b(std::vector<float>(10, static_cast<float>(control.rank())), at);
+      {
+        comm::nccl c{control, {0, own.get()}, {.deadline = control.rank() == 2 ? 50ms : 3000ms, .check = false}};
+        auto const until = std::chrono::steady_clock::now() + 600ms;
+        if (c.rank() == 0) {
+          emulated::queue_attempt(own.get(), [until] { return std::chrono::steady_clock::now() > until; });
+          static_cast<void>(c.start().send(b, 1));
+        }
+        if (c.rank() == 1) c.recv(b, 0);
+      }
+      if (control.rank() == 1) got = b.to_host(at);
+    });
+    report(got == std::vector<float>(10, 0.0f), "the end waits for what is on its way, though another one has left");
   });
   for (bool const revokes : {true, false})
     fault(revokes ? "shrink" : "shrink_without_revoke", [&] {
