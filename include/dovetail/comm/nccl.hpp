@@ -214,7 +214,8 @@ class nccl_queue {
     return start(c, 0, c.bytes(), "ncclRecv",
                  [&] { return ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_); });
   }
-  /// Both at once: all may call it.
+  /// Both at once: all may call it. NCCL does not say which of the two was late: rank_lost is of the one that is known
+  /// to be lost, or of rank -1.
   template <class I, class D>
   nccl_ticket sendrecv(I&& out, int to, D&& in, int from) const {
     check_rank("send to rank ", to);
