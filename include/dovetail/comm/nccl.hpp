@@ -29,7 +29,8 @@
 namespace dovetail::comm {
 
 /// The promise of an operation of comm::nccl: a cheap handle, copies mean the same operation. Used by the rank's
-/// thread.
+/// thread. It holds the communicator, also when the operation is done: until it is gone, or nccl_ticket{} was assigned
+/// to it, the communicator does not end, and the other ranks wait for that.
 class nccl_ticket {
  public:
   nccl_ticket() = default;  ///< of nothing: done
@@ -94,8 +95,9 @@ using nccl_element_t = typename nccl_element<std::remove_reference_t<D>>::type;
 
 }  // namespace detail
 
-/// Starts operations on a stream. Arrays must stay alive and untouched, by host and device, until the operation is
-/// done, but what is queued on the same stream before and behind it is in order with it.
+/// Starts operations on a stream; holds the communicator as tickets do. Arrays must stay alive and untouched, by host
+/// and device, until the operation is done, but what is queued on the same stream before and behind it is in order with
+/// it.
 class nccl_queue {
  public:
   /// data[i] becomes, on every rank, the reduction of all ranks' data[i], in NCCL's order: see comm::nccl.
@@ -212,7 +214,8 @@ class nccl_queue {
     return start(c, 0, c.bytes(), "ncclRecv",
                  [&] { return ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_); });
   }
-  /// Both at once: all may call it.
+  /// Both at once: all may call it. NCCL does not say which of the two was late: rank_lost is of the one that is known
+  /// to be lost, or of rank -1.
   template <class I, class D>
   nccl_ticket sendrecv(I&& out, int to, D&& in, int from) const {
     check_rank("send to rank ", to);
@@ -220,7 +223,9 @@ class nccl_queue {
     auto const s = writable<D, false>(in);
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const o = readable<T>(out);
-    auto const c = call_of<T>(operation::recv, reduction::sum, from, s.size());
+    bool const sends = s.empty();  // only
+    auto const c = sends ? call_of<T>(operation::send, reduction::sum, to, o.size())
+                         : call_of<T>(operation::recv, reduction::sum, from, s.size());
     return start(
         c, o.size_bytes(), s.size_bytes(), "ncclSend and ncclRecv",
         [&] {
@@ -229,7 +234,7 @@ class nccl_queue {
             if (!s.empty()) call(ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_));
           });
         },
-        o.size_bytes() + s.size_bytes());
+        o.size_bytes() + s.size_bytes(), sends || o.empty() ? -1 : to);
   }
   /// Done when the streams of all ranks have come to it.
   nccl_ticket barrier() const {
@@ -304,9 +309,10 @@ class nccl_queue {
   /// `bytes`: what there is to do; nothing is not NCCL's affair.
   template <class Queue>
   nccl_ticket start(call const& c, std::size_t sent, std::size_t received, char const* name, Queue const& queue,
-                    std::optional<std::size_t> bytes = std::nullopt) const {
+                    std::optional<std::size_t> bytes = std::nullopt, int also_to = -1) const {
     bool const nothing = bytes.value_or(c.bytes()) == 0;
-    return {engine_, engine_->start(c, stream_, sent, received, name, [&] { return nothing ? ncclSuccess : queue(); })};
+    return {engine_, engine_->start(
+                         c, stream_, sent, received, name, [&] { return nothing ? ncclSuccess : queue(); }, also_to)};
   }
 
   std::shared_ptr<detail::nccl_engine> engine_;
@@ -328,8 +334,8 @@ class nccl_queue {
 /// A rank that does not come within the deadline makes the others throw rank_lost; divergence makes them throw
 /// rank_diverged; what no rank is to blame for is comm_error of rank -1. What ran on the device is ended first
 /// (revoked, or aborted), so nothing waits behind it. Then every operation throws the same; shrink() makes a
-/// communicator of those who are left. Construction is collective; the end of the last copy waits for that of the other
-/// ranks, up to the deadline, and never hangs.
+/// communicator of those who are left. Construction is collective; the end of the last copy, queue and ticket waits for
+/// that of the other ranks, up to the deadline, and never hangs.
 class nccl {
  public:
   /// NCCL leaves identical copies on all ranks, of a sum in an order of its own, which may be another one in the next

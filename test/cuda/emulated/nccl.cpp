@@ -465,7 +465,12 @@ ncclResult_t ncclCommDestroy(ncclComm_t c) {
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t c) {
-  if (emulated::nccl.abort_hangs) std::this_thread::sleep_for(std::chrono::seconds(3));
+  auto const hangs = [] {
+    auto const locked = emulated::lock();
+    return emulated::nccl.abort_hangs;
+  };
+  auto const limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (hangs() && std::chrono::steady_clock::now() < limit) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   auto const locked = emulated::lock();
   if (!c) return ncclInvalidArgument;
   ++counts.aborted;

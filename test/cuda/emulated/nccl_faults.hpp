@@ -20,7 +20,7 @@ struct nccl_faults {
   int error_at = 0;
   ncclResult_t error = ncclRemoteError;
   bool revoke_hangs = false;  ///< revoking never comes to an end
-  bool abort_hangs = false;   ///< ncclCommAbort returns after three seconds only
+  bool abort_hangs = false;   ///< ncclCommAbort waits until it is not so any more; changed under lock()
 };
 extern nccl_faults nccl;
 

@@ -39,10 +39,12 @@ namespace dovetail::comm::detail {
 /// An operation that was queued: marks in its stream before and behind it, and what became of it.
 struct nccl_work {
   call what;
+  int also_to = -1;  ///< of a sendrecv, whose `what` is the recv
   std::uint64_t number = 0;
   std::size_t sent = 0, received = 0;
   nccl_mark begun, done;
   bool finished = false;
+  std::optional<std::chrono::steady_clock::time_point> since;  ///< its stream was seen to have come to it
   std::exception_ptr error;
 };
 
@@ -104,7 +106,7 @@ class nccl_engine {
   /// Queues an operation: `queue` makes the NCCL calls, on stream s, and returns their first error.
   template <class Queue>
   std::shared_ptr<nccl_work> start(call const& c, cudaStream_t s, std::size_t sent, std::size_t received,
-                                   char const* name, Queue const& queue) {
+                                   char const* name, Queue const& queue, int also_to = -1) {
     bool const together = c.op != operation::send && c.op != operation::recv;
     require_usable();
     auto const here = device_.use();
@@ -114,11 +116,12 @@ class nccl_engine {
     if (together && options_.check) compare(c);
     auto const w = std::make_shared<nccl_work>();
     w->what = c;
+    w->also_to = also_to;
     w->number = sequence_;
     w->sent = sent;
     w->received = received;
     w->begun.record(s);
-    settle(queue(), name, c);
+    settle(queue(), name, c, also_to);
     w->done.record(s);  // behind what NCCL has queued: not before it says that it has
     outstanding_.push_back(w);
     return w;
@@ -137,11 +140,11 @@ class nccl_engine {
   /// Whether wait() would return, or throw, at once.
   bool ready(nccl_work const& w) {
     sweep();
-    return w.finished || reported() != ncclSuccess;
+    return w.finished || look(*outstanding_.front()).over();
   }
   bool failed(nccl_work const& w) {
     sweep();
-    return w.finished ? w.error != nullptr : reported() != ncclSuccess;
+    return w.finished ? w.error != nullptr : look(*outstanding_.front()).over();
   }
 
   /// Collective; its own check is not left out.
@@ -355,11 +358,11 @@ class nccl_engine {
     meet(mine);
   }
   /// NCCL queues in the background what it cannot queue at once.
-  void settle(ncclResult_t code, char const* name, call const& c) {
+  void settle(ncclResult_t code, char const* name, call const& c, int also_to) {
     if (code == ncclSuccess) return;
     if (code == ncclInProgress && !poll(options_.deadline, [&] { return (code = state_of(comm_)) != ncclInProgress; }))
       fail(nccl_report::state::late, message(name, " was not queued within ", options_.deadline.count(), " ms"), c,
-           sequence_);
+           sequence_, also_to);
     if (code != ncclSuccess)
       fail(nccl_report::state::failed, message(name, ": ", nccl_text(code, comm_)), c, sequence_);
   }
@@ -377,23 +380,30 @@ class nccl_engine {
       outstanding_.pop_front();
     }
   }
-  /// Waits for the first outstanding operation. Its time begins when its stream has come to it.
-  void await(nccl_work& w) {
-    auto const here = device_.use();
-    std::optional<clock::time_point> since;
+  /// What is known of the first outstanding operation.
+  struct view {
     cudaError_t code = cudaErrorNotReady;
     ncclResult_t error = ncclSuccess;
     bool late = false;
-    // Before its stream has come to it there is no limit: what is queued there is the caller's.
-    static_cast<void>(poll(std::chrono::hours(24 * 365), [&] {
-      code = w.done.state();
-      if (code != cudaErrorNotReady) return true;
-      error = reported();
-      if (error != ncclSuccess) return true;
-      if (!since && w.begun.state() == cudaSuccess) since = clock::now();
-      late = since && clock::now() - *since > options_.deadline;
-      return late;
-    }));
+    bool over() const { return code != cudaErrorNotReady || error != ncclSuccess || late; }
+  };
+  /// Its time begins when its stream has come to it, as far as was seen. Before that there is no limit: what is queued
+  /// there is the caller's.
+  view look(nccl_work& w) const {
+    view v{w.done.state()};
+    if (v.code != cudaErrorNotReady) return v;
+    v.error = reported();
+    if (!w.since && w.begun.state() == cudaSuccess) w.since = clock::now();
+    v.late = w.since && clock::now() - *w.since > options_.deadline;
+    return v;
+  }
+  /// Waits for the first outstanding operation.
+  void await(nccl_work& w) {
+    auto const here = device_.use();
+    view now;
+    static_cast<void>(poll(std::chrono::hours(24 * 365), [&] { return (now = look(w)).over(); }));
+    auto const code = now.code;
+    auto const error = now.error;
     if (code == cudaSuccess) {
       finish(w);
       outstanding_.pop_front();
@@ -405,16 +415,25 @@ class nccl_engine {
     } else if (error != ncclSuccess) {
       fail(nccl_report::state::failed, nccl_text(error, comm_), w.what, w.number);
     } else {
-      fail(nccl_report::state::late, {}, w.what, w.number);
+      fail(nccl_report::state::late, {}, w.what, w.number, w.also_to);
     }
   }
 
   /// Ends what runs, finds out with the others what happened, and throws it; so does every later operation.
   [[noreturn]] DOVETAIL_COLD void fail(nccl_report::state how, std::string const& text, call const& c,
-                                       std::uint64_t number) {
+                                       std::uint64_t number, int also_to = -1) {
     stop();
     if (c.op == operation::send || c.op == operation::recv) {  // an affair of two: the others know nothing of it
       auto const here = message(c, " on rank ", rank(), ": ");
+      if (how == nccl_report::state::late && also_to >= 0 && also_to != c.root) {  // NCCL does not say which it was
+        auto const lost = control_->lost_ranks();
+        auto const is_lost = [&](int r) { return std::find(lost.begin(), lost.end(), r) != lost.end(); };
+        bool const from = is_lost(c.root), to = is_lost(also_to);
+        give_up<rank_lost>(message(here, "it, or the send to rank ", also_to, " with it, was not done for ", late()),
+                           from == to ? -1
+                           : from     ? c.root
+                                      : also_to);
+      }
       if (how == nccl_report::state::late)
         give_up<rank_lost>(message(here, "rank ", c.root, " did not come for ", late()), c.root);
       give_up<comm_error>(here + text, rank());
@@ -500,6 +519,7 @@ class nccl_engine {
   /// Ends what runs on the device: revoked, so that NCCL can shrink it, or aborted. Never waits for long.
   DOVETAIL_COLD void stop() noexcept {
     if (!comm_ || revoked_) return;
+    sweep();  // behind this, what is ended looks as what is done
 #ifdef NCCL_REVOKE_DEFAULT
     try {
       auto const limit = std::min<std::chrono::milliseconds>(options_.deadline, std::chrono::seconds(2));
@@ -541,7 +561,13 @@ class nccl_engine {
       ncclResult_t code = ncclCommFinalize(comm_);
       if (!nccl_goes_on(code)) return false;
       auto const over = [&] { return (code = state_of(comm_)) != ncclInProgress; };
-      if (!poll(options_.deadline, [&] { return over() || !control_->lost_ranks().empty(); })) return false;
+      // Ranks that are lost do not come to it; but who has left may have done its part of what still runs here.
+      auto const alone = [&] {
+        if (control_->lost_ranks().empty()) return false;
+        sweep();
+        return outstanding_.empty() || look(*outstanding_.front()).over();
+      };
+      if (!poll(options_.deadline, [&] { return over() || alone(); })) return false;
       if (!over() || code != ncclSuccess) return false;
       static_cast<void>(ncclCommDestroy(std::exchange(comm_, nullptr)));
       return true;

@@ -21,8 +21,10 @@
 #include <unistd.h>
 
 #include <dovetail/comm/away.hpp>
+#include <dovetail/comm/call.hpp>
 #include <dovetail/comm/nccl/control.hpp>
 #include <dovetail/comm/nccl/options.hpp>
+#include <dovetail/comm/operation.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 
@@ -42,7 +44,8 @@ class nccl_file_control final : public nccl_control {
     count here;  ///< 1: here, 2: has left
     count away;  ///< guards that say so
     count process;
-    std::byte brought[2][room];  ///< of every other time: nobody is two times ahead
+    count bytes[2];  ///< that it brought: of every other time, since nobody is two times ahead
+    std::byte brought[2][room];
   };
   struct header {
     count size;      ///< of the group; 0: nobody has come
@@ -59,32 +62,37 @@ class nccl_file_control final : public nccl_control {
     int const file = open(at_.path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     if (file < 0)
       throw comm_error(message("comm::nccl_rendezvous: '", at_.path, "': ", std::strerror(errno)), at_.rank);
-    bytes_ = sizeof(header) + static_cast<std::size_t>(at_.size) * sizeof(seat);
+    auto const bytes = sizeof(header) + static_cast<std::size_t>(at_.size) * sizeof(seat);
     struct stat now {};
     bool const good = fstat(file, &now) == 0 &&
-                      (now.st_size >= static_cast<off_t>(bytes_) || ftruncate(file, static_cast<off_t>(bytes_)) == 0);
-    map_ = good ? mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
+                      (now.st_size >= static_cast<off_t>(bytes) || ftruncate(file, static_cast<off_t>(bytes)) == 0);
+    void* const map = good ? mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
     int const error = errno;
     close(file);
-    if (map_ == MAP_FAILED)
+    if (map == MAP_FAILED)
       throw comm_error(message("comm::nccl_rendezvous: '", at_.path, "': ", std::strerror(error)), at_.rank);
+    map_ = std::shared_ptr<void>(map, [bytes](void* p) { munmap(p, bytes); });
     std::uint32_t nobody = 0, absent = 0;
     auto const all = static_cast<std::uint32_t>(at_.size);
-    if ((!top().size.compare_exchange_strong(nobody, all) && nobody != all) ||
-        !mine().here.compare_exchange_strong(absent, 1)) {
-      munmap(map_, bytes_);
+    bool const same_size = top().size.compare_exchange_strong(nobody, all) || nobody == all;
+    // Nobody leaves before all have come, but where something failed.
+    for (int r = 0; same_size && r < at_.size; ++r)
+      if (r != at_.rank && gone(r))
+        throw comm_error(message("comm::nccl_rendezvous: '", at_.path, "': rank ", r,
+                                 " came and has left, or its process has ended, before rank ", at_.rank,
+                                 " came: every run needs a path that no earlier one has used"),
+                         at_.rank);
+    if (!same_size || !mine().here.compare_exchange_strong(absent, 1))
       throw comm_error(
           message("comm::nccl_rendezvous: '", at_.path, "' is of ", nobody ? nobody : all, " ranks, and rank ",
                   at_.rank, " of ", at_.size, " has been there: every run needs a path that no earlier one has used"),
           at_.rank);
-    }
     mine().process = static_cast<std::uint32_t>(getpid());
   }
   nccl_file_control(nccl_file_control const&) = delete;
   ~nccl_file_control() override {
     mine().here = 2;
     if (++top().left == static_cast<std::uint32_t>(at_.size)) static_cast<void>(unlink(at_.path.c_str()));
-    munmap(map_, bytes_);
   }
 
   int rank() const override { return at_.rank; }
@@ -92,11 +100,21 @@ class nccl_file_control final : public nccl_control {
   DOVETAIL_COLD void all_gather(std::span<std::byte const> in, std::span<std::byte> out) override {
     require(in.size() <= room, "comm::nccl_rendezvous: ", in.size(), " bytes: there is room for ", room);
     ++times_;
-    std::memcpy(mine().brought[times_ % 2], in.data(), in.size());
+    auto const turn = times_ % 2;
+    std::memcpy(mine().brought[turn], in.data(), in.size());
+    mine().bytes[turn] = static_cast<std::uint32_t>(in.size());
     mine().came = times_;
-    for (int r = 0; r < at_.size; ++r) await(r);
+    std::vector<call> calls;
+    for (int r = 0; r < at_.size; ++r) {
+      await(r);
+      calls.push_back({operation::all_gather, dtype::u8, reduction::sum, -1, at(r).bytes[turn]});
+    }
+    if (auto const odd = odd_one_out(calls); odd < calls.size())
+      throw rank_diverged(message("comm::nccl_rendezvous: '", at_.path, "': rank ", odd, " called ", calls[odd],
+                                  ", rank ", at_.rank, " of ", in.size(), " bytes"),
+                          static_cast<int>(odd));
     for (int r = 0; r < at_.size; ++r)
-      std::memcpy(out.data() + static_cast<std::size_t>(r) * in.size(), at(r).brought[times_ % 2], in.size());
+      std::memcpy(out.data() + static_cast<std::size_t>(r) * in.size(), at(r).brought[turn], in.size());
   }
   std::unique_ptr<nccl_control> split(int color, int key) override {
     std::pair<int, int> const wish{color, key};
@@ -127,14 +145,15 @@ class nccl_file_control final : public nccl_control {
     top().ended_by = static_cast<std::uint32_t>(at_.rank + 1);
   }
   away_guard away() override {
+    away_guard guard([own = std::shared_ptr<seat>(map_, &mine())] { --own->away; });
     ++mine().away;
-    return away_guard([seat = &mine()] { --seat->away; });
+    return guard;
   }
 
  private:
-  header& top() const { return *static_cast<header*>(map_); }
+  header& top() const { return *static_cast<header*>(map_.get()); }
   seat& at(int r) const {
-    auto* const seats = static_cast<std::byte*>(map_) + sizeof(header);
+    auto* const seats = static_cast<std::byte*>(map_.get()) + sizeof(header);
     return reinterpret_cast<seat*>(seats)[r];
   }
   seat& mine() const { return at(at_.rank); }
@@ -164,8 +183,7 @@ class nccl_file_control final : public nccl_control {
 
   nccl_rendezvous at_;
   std::chrono::milliseconds deadline_;
-  void* map_ = nullptr;
-  std::size_t bytes_ = 0;
+  std::shared_ptr<void> map_;  ///< a guard may outlive this
   std::uint32_t times_ = 0;
 };
 
