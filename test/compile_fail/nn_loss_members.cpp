@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a loss that a model would leave out, or could not use, is refused.
-// mistakes: 8
+// mistakes: 9
 // first error 1 gcc: `loss_sums operator\(\)\(predictions const&, float scale\) const`.*hinge
 // first error 1 clang: hinge.*`loss_sums operator\(\)\(predictions const&, float scale\) const`
 // first error 2 gcc: `static constexpr bool fits\(shape const& output\)`.*hinge
@@ -17,6 +17,8 @@
 // first error 7 clang: hinge.*`ignore_index` is no member
 // first error 8 gcc: `ignore_index` is no member.*hinge
 // first error 8 clang: hinge.*`ignore_index` is no member
+// first error 9 gcc: is one of integers, and it says that it takes values.*hinge
+// first error 9 clang: hinge.*is one of integers, and it says that it takes values
 #include <dovetail/nn/dense.hpp>
 #include <dovetail/nn/plain.hpp>
 #include <dovetail/nn/with_loss.hpp>
@@ -43,6 +45,8 @@ struct hinge {
 #endif
 #if FAIL == 6
   bool takes_values = true;
+#elif FAIL == 9
+  static constexpr bool takes_values = true;
 #endif
 #if FAIL == 7
   std::int32_t ignore_index() const { return 0; }

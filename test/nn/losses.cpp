@@ -371,3 +371,38 @@ TEST_CASE("Gauss-Newton products of a regression leave out what is masked") {
   CHECK(out[0] == doctest::Approx(2 * (1 + 8)).epsilon(1e-3));
   CHECK(out[1] == doctest::Approx(2 * (1 + 2)).epsilon(1e-3));
 }
+
+TEST_CASE("what looks at curvature asks for what it reads, and leaves running statistics alone") {
+  using counted = nn::basic_network<nn::plain, nn::shape{3}, nn::dense<4>, nn::batch_norm<>, nn::dense<5>>;
+  nn::with_loss model{counted{}, nn::softmax_cross_entropy{}};
+  std::vector<float> const x{1, 2, 3, 4, 5, 7, 1, 0, 2, 5, 5, 1};
+  std::vector<float> const weights(4, 2.f);
+  std::vector<std::int32_t> const lengths(4, 1);
+  auto const buffers_of = [&] {
+    std::vector<std::byte> all;
+    for (auto const& b : model.buffers()) all.insert(all.end(), b.bytes.begin(), b.bytes.end());
+    return all;
+  };
+  auto const before = buffers_of();
+  data::batch b{.size = 4, .values = x, .tokens = {}, .targets = {}};
+  int shown = 0;
+  gradient_pass pass;
+  pass.observe = [&](kfac_statistics const&) { ++shown; };
+  nn::sampled_gradients(model, b, pass, {1, 2});  // targets are drawn: none are needed
+  CHECK(buffers_of() == before);
+  CHECK(shown == 0);
+  b.weights = weights;
+  CHECK_THROWS_WITH_AS(nn::sampled_gradients(model, b, pass, {1, 2}), doctest::Contains("without weights"),
+                       argument_error);
+  b.weights = {};
+  model.loss.label_smoothing = 0.1f;
+  CHECK_THROWS_WITH_AS(nn::sampled_gradients(model, b, pass, {1, 2}), doctest::Contains("label_smoothing"),
+                       argument_error);
+  model.loss.label_smoothing = 0;
+  model.loss.ignore_index = 0;
+  CHECK_THROWS_WITH_AS(nn::sampled_gradients(model, b, pass, {1, 2}), doctest::Contains("needs 4 targets"),
+                       argument_error);
+  model.loss.ignore_index.reset();
+  b.lengths = std::span(lengths).first(3);
+  CHECK_THROWS_AS(nn::gauss_newton(model, b, pass), argument_error);
+}

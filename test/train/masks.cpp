@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/optim/sam.hpp>
+
 #include <doctest/doctest.h>
 
 #include "small.hpp"
@@ -186,4 +188,45 @@ TEST_CASE("data with masks need a model that counts, and sizes that agree") {
   CHECK_THROWS_AS(data::in_memory_regression({1, 2, 3, 4}, {1}, 2), argument_error);
   CHECK_THROWS_AS(data::in_memory_regression({1, 2, 3, 4}, {1, 2}, 2, 1, {1}), argument_error);
   CHECK(numbers(true).identity() != numbers(false).identity());
+}
+
+namespace {
+/// Gives weights and does not say so.
+struct silent {
+  data::in_memory_regression data = numbers(true);
+  std::int64_t size() const { return data.size(); }
+  std::int64_t predictions_per_sample() const { return 3; }
+  void load(std::span<std::int64_t const> indices, data::batch_buffer& out) const { data.load(indices, out); }
+};
+/// Says another number of predictions than there are.
+struct miscounted : silent {
+  std::int64_t predictions_per_sample() const { return 1; }
+  void load(std::span<std::int64_t const> indices, data::batch_buffer& out) const {
+    data.load(indices, out);
+    out.weights.clear();
+  }
+};
+/// Does not say how many predictions count.
+struct bare {
+  nn::with_loss<small_net, nn::mean_squared_error> inner{test::initialized<small_net>(), {}};
+  parameter_list& parameters() { return inner.parameters(); }
+  loss_sums gradients(data::batch const& b, gradient_pass const& pass) { return inner.gradients(b, pass); }
+};
+}  // namespace
+
+TEST_CASE("data that leave predictions out, or have another number, without a word are refused") {
+  comm::self one;
+  auto const start = test::initialized<small_net>();
+  auto const fits = [&](auto&& trainer, auto const& data) { trainer.fit(data, {.batch = 4, .steps = 1}); };
+  train::trainer t{start, nn::mean_squared_error{}, optim::sgd{.lr = 1.f}, sync::all_reduce{}, one};
+  CHECK_THROWS_WITH_AS(fits(t, silent{}), doctest::Contains("has weights or lengths"), argument_error);
+  CHECK_THROWS_WITH_AS(fits(t, miscounted{}), doctest::Contains("has 12 predictions that count"), argument_error);
+  train::trainer b{bare{}, optim::sgd{.lr = 1.f}, sync::all_reduce{}, one};
+  CHECK_THROWS_WITH_AS(fits(b, silent{}), doctest::Contains("has weights or lengths"), argument_error);
+  train::trainer s{optim::sam{bare{}}, optim::sgd{.lr = 1.f}, sync::all_reduce{}, one};
+  CHECK_THROWS_WITH_AS(fits(s, numbers(true)), doctest::Contains("sam: the batch leaves predictions out"),
+                       argument_error);
+  for (float const w : {-1.f, NAN, INFINITY})
+    CHECK_THROWS_WITH_AS((data::in_memory_regression{{1, 2}, {3}, 2, 1, {w}}), doctest::Contains("a weight of"),
+                         argument_error);
 }

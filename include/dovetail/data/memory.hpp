@@ -10,6 +10,7 @@
 
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/fingerprint.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/data/dataset.hpp>
 
 namespace dovetail::data {
@@ -71,6 +72,8 @@ class in_memory_regression {
             target_values.size(), " target values of ", outputs_per_sample, " per sample are not as many samples");
     require(weights.empty() || weights.size() == target_values.size(), "in_memory_regression: ", weights.size(),
             " weights for ", target_values.size(), " target values: give one for each, or none");
+    for (float const w : weights)
+      require(is_finite(w) && w >= 0, "in_memory_regression: a weight of ", w, ": they are finite, and not negative");
     auto const identity = fingerprint{}
                               .add(std::as_bytes(std::span(values)))
                               .add(std::as_bytes(std::span(target_values)))

@@ -27,6 +27,20 @@ namespace dovetail::nn {
 template <class L>
 concept curved_loss = loss<L> && loss_traits<L>::has_curvature;
 
+namespace detail {
+/// What curvature reads of a batch: of targets those that numbers or an ignored one make it read.
+template <class Model>
+void check_curvature_batch(Model const& model, data::batch const& b) {
+  using traits = loss_traits<decltype(Model::loss)>;
+  if constexpr (requires { Model::check_masks(b); }) {
+    if (traits::takes_values || traits::ignore_index(model.loss))
+      Model::check(b);
+    else
+      Model::check_masks(b);
+  }
+}
+}  // namespace detail
+
 /// Products with the Gauss-Newton matrix G = Jᵀ H J of a batch (Schraudolph, Fast curvature matrix-vector products,
 /// Neural Computation 2002): J the derivative of all logits in the weights, H the Hessian of pass.scale × the sum of
 /// the losses in the logits. J v is a central difference of logits, Jᵀ a backward pass: three forward passes and a
@@ -44,7 +58,9 @@ class gauss_newton {
       : model_(&model), batch_(b), pass_(std::move(pass)), weights_(model.parameters().flat_size()) {
     pass_.accumulate = false;
     pass_.ready = {};
+    pass_.observe = {};
     pass_.updates_buffers = false;
+    detail::check_curvature_batch(model, b);
   }
 
   void operator()(std::span<float const> v, std::span<float> out) {
@@ -103,12 +119,26 @@ fisher(Model&, data::batch const&) -> fisher<Model>;
 /// Gradients of the loss for targets drawn from the model's own softmax, into the parameters: pass.scale × their sum.
 /// Their squares estimate the diagonal of the Gauss-Newton matrix (optim::bartlett_diagonal). Target of row r comes
 /// from element r of `draw`, which must differ from step to step and, for other data, from rank to rank.
+/// Only looks: running statistics stay, and nobody is shown layers. Throws argument_error for weights of predictions
+/// and for label smoothing, with which squares of drawn gradients estimate something else.
 template <class Model>
-void sampled_gradients(Model& model, data::batch const& b, gradient_pass const& pass, random_stream const& draw) {
+void sampled_gradients(Model& model, data::batch const& b, gradient_pass pass, random_stream const& draw) {
   using traits = loss_traits<decltype(Model::loss)>;
   DOVETAIL_REQUIRE(!traits::takes_values,
                    "sampled_gradients: targets are drawn from a softmax, and this loss reads target_values",
                    decltype(Model::loss));
+  require(b.weights.empty(),
+          "sampled_gradients: of weighted predictions the squares of drawn gradients have the weights twice: give the "
+          "batch without weights, and lengths for what is left out");
+  if constexpr (requires { model.loss.label_smoothing; })
+    require(model.loss.label_smoothing == 0, "sampled_gradients: with a label_smoothing of ",
+            model.loss.label_smoothing,
+            " the gradients of drawn targets have a mean, which their squares contain: sample with a model whose loss "
+            "has none");
+  detail::check_curvature_batch(model, b);
+  pass.updates_buffers = false;
+  pass.observe = {};
+  pass.ready = {};
   auto p = model.network.forward(b, pass, true);
   auto const ignored = traits::ignore_index(model.loss);
   std::vector<std::int32_t> targets(static_cast<std::size_t>(p.rows()));

@@ -136,7 +136,9 @@ struct must_be_a_loss {
   DOVETAIL_REQUIRE(ignored, "the loss's `ignore_index` is no member that std::optional<std::int32_t> can be made of",
                    L);
   DOVETAIL_REQUIRE(values, "the loss's `takes_values` is not `static constexpr bool takes_values = ...`", L);
-  static constexpr bool holds = loss<L> && fits && curvature && ignored && values && likelihood;
+  static constexpr bool one_kind = !(traits::takes_values && traits::has_ignore_index);
+  DOVETAIL_REQUIRE(one_kind, "the loss's `ignore_index` is one of integers, and it says that it takes values", L);
+  static constexpr bool holds = loss<L> && fits && curvature && ignored && values && likelihood && one_kind;
 };
 
 }  // namespace detail

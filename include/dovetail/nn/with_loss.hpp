@@ -7,6 +7,7 @@
 
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
@@ -27,9 +28,7 @@ struct with_loss {
                    "the loss cannot be applied to the network's output shape", Loss,
                    at<static_cast<int>(Network::depth), Network::output_shape>);
 
-  static constexpr bool acquires = requires {
-    requires Network::acquires;
-  };
+  static constexpr bool acquires = requires { requires Network::acquires; };
 
   parameter_list& parameters() { return network.parameters(); }
   parameter_list const& parameters() const { return network.parameters(); }
@@ -73,10 +72,7 @@ struct with_loss {
   /// Whether predictions may be left out of batches without weights and lengths: where the loss ignores a target.
   bool masks() const { return loss_traits<Loss>::ignore_index(loss).has_value(); }
 
- private:
-  static constexpr std::int64_t per_position = loss_traits<Loss>::takes_values ? width(Network::output_shape) : 1,
-                                per_sample = Network::positions * per_position;
-
+  /// Throws argument_error, or input_error, for a batch that does not have what the loss reads.
   static void check(data::batch const& b) {
     constexpr bool values = loss_traits<Loss>::takes_values;
     auto const given = values ? b.target_values.size() : b.targets.size();
@@ -86,6 +82,11 @@ struct with_loss {
             values                    ? "one per output"
             : Network::positions == 1 ? "one per sample"
                                       : "one per position of the sequence");
+    check_masks(b);
+  }
+  /// The same of weights and lengths alone.
+  static void check_masks(data::batch const& b) {
+    auto const n = static_cast<std::size_t>(b.size * per_sample);
     require(b.weights.empty() || b.weights.size() == n, "with_loss: a batch of ", b.size, " samples has ",
             b.weights.size(), " weights and ", n, " predictions: give one for each, or none");
     require(b.lengths.empty() || b.lengths.size() == static_cast<std::size_t>(b.size), "with_loss: a batch of ", b.size,
@@ -93,7 +94,14 @@ struct with_loss {
     for (auto const length : b.lengths)
       require<input_error>(length >= 0 && length <= Network::positions, "with_loss: a sample has length ", length,
                            ", of ", Network::positions, " positions");
+    for (float const weight : b.weights)
+      require<input_error>(is_finite(weight) && weight >= 0, "with_loss: a prediction has weight ", weight,
+                           ": weights are finite, and not negative");
   }
+
+ private:
+  static constexpr std::int64_t per_position = loss_traits<Loss>::takes_values ? width(Network::output_shape) : 1,
+                                per_sample = Network::positions * per_position;
 };
 
 }  // namespace dovetail::nn

@@ -48,6 +48,10 @@ struct sam {
 
   /// Of data without masks as many as there are targets, of a model that does not say.
   std::int64_t predictions(data::batch const& b) {
+    if constexpr (!model_traits<Model>::has_predictions)
+      require(b.weights.empty() && b.lengths.empty(),
+              "sam: the batch leaves predictions out (weights, lengths), and the model has no "
+              "`predictions(data::batch const&)`: the mean over those that count needs their number");
     auto const given = b.targets.empty() ? b.target_values.size() : b.targets.size();
     return model_traits<Model>::predictions(model, b, static_cast<std::int64_t>(given));
   }

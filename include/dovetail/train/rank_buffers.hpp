@@ -34,8 +34,8 @@ class rank_buffers {
     copy_to(buffers, bytes);
   }
 
-  /// Collective: keeps this rank's, and makes of the model's the mean over ranks, the same bits on all: sums run in
-  /// rank order and are divided once. Of integers rank 0's are taken.
+  /// Collective: keeps this rank's, and makes of the model's the mean over ranks, the same bits on all: sums are the
+  /// communicator's, and divided once. Of integers rank 0's are taken.
   template <communicator C>
   DOVETAIL_COLD void average(list const& buffers, C& comm) {
     if (buffers.empty() || comm.size() == 1) return;

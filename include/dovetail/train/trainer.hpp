@@ -37,8 +37,8 @@ namespace dovetail::train {
 ///     t.fit(data, {.batch = 128, .epochs = 3});
 ///
 /// or, with a model of one's own that computes its loss itself, `trainer{model, optimizer, synchronizer, world}`.
-/// Every rank trains a copy of the model; all copies are bitwise equal after every step of a synchronous policy, and
-/// after fit of any.
+/// Every rank trains a copy of the model; the weights of all copies are bitwise equal after every step of a synchronous
+/// policy, and after fit of any; buffers (running statistics) after fit.
 /// A world given by name is referred to and must outlive the trainer; a temporary one is kept.
 /// Not thread-safe. If fit throws, model and state are those of before the call. Over MPI every process has a trainer:
 /// all call the same, restore included. Callbacks of fit may not call the trainer: it throws argument_error.

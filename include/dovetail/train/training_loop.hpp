@@ -259,6 +259,7 @@ class training_loop {
     float const scale = session_.gradient_scale(own_predictions, predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
       auto const share = masked_ ? ahead_[static_cast<std::size_t>(m)].result : next_batch(loader, comm_);
+      require_all_count(share.view);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -303,6 +304,20 @@ class training_loop {
                         .total_steps = total_steps_});
     pending_samples_ += samples;
     return result.skipped;
+  }
+
+  /// Where nobody says that predictions may be left out, the step is divided by all of them: none may be.
+  void require_all_count(data::batch const& b) {
+    if (masked_) return;
+    std::int64_t const all = b.size * static_cast<std::int64_t>(data_.predictions_per_sample());
+    std::int64_t const count =
+        b.weights.empty() && b.lengths.empty() ? model_traits<Model>::predictions(model_, b, all) : -1;
+    require(count == all, "fit: a batch of ", b.size, " samples ",
+            count < 0 ? "has weights or lengths"
+                      : message("has ", count,
+                                " predictions that count, where the data's predictions_per_sample gives ", all),
+            ", and the data do not say that predictions may be left out: give the dataset `bool masks() const` that "
+            "returns true, or the right predictions_per_sample");
   }
 
   /// What a step takes.

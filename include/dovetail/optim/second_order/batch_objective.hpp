@@ -29,7 +29,9 @@ struct batch_objective {
   }
 
  private:
-  std::int64_t targets() const { return static_cast<std::int64_t>(data.targets.size()); }
+  std::int64_t targets() const {
+    return static_cast<std::int64_t>(data.targets.empty() ? data.target_values.size() : data.targets.size());
+  }
 };
 template <class Model, class... Rest>
 batch_objective(Model&, Rest...) -> batch_objective<Model>;
