@@ -119,8 +119,8 @@ fisher(Model&, data::batch const&) -> fisher<Model>;
 /// Gradients of the loss for targets drawn from the model's own softmax, into the parameters: pass.scale × their sum.
 /// Their squares estimate the diagonal of the Gauss-Newton matrix (optim::bartlett_diagonal). Target of row r comes
 /// from element r of `draw`, which must differ from step to step and, for other data, from rank to rank.
-/// Only looks: running statistics stay, and nobody is shown layers. Throws argument_error for weights of predictions
-/// and for label smoothing, with which squares of drawn gradients estimate something else.
+/// Running statistics stay; who observes layers is shown those of the drawn targets. Throws argument_error for weights
+/// of predictions and for label smoothing, with which squares of drawn gradients estimate something else.
 template <class Model>
 void sampled_gradients(Model& model, data::batch const& b, gradient_pass pass, random_stream const& draw) {
   using traits = loss_traits<decltype(Model::loss)>;
@@ -137,8 +137,6 @@ void sampled_gradients(Model& model, data::batch const& b, gradient_pass pass, r
             "has none");
   detail::check_curvature_batch(model, b);
   pass.updates_buffers = false;
-  pass.observe = {};
-  pass.ready = {};
   auto p = model.network.forward(b, pass, true);
   auto const ignored = traits::ignore_index(model.loss);
   std::vector<std::int32_t> targets(static_cast<std::size_t>(p.rows()));
