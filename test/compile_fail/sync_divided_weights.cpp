@@ -51,7 +51,7 @@ using optimizer_type = optim::low_precision_state<optim::adamw, optim::blockwise
 #else
 using optimizer_type = optim::adamw;
 #endif
-inline void joined(parameter_list& p, comm::self& c) { sync::fully_sharded{}.join(p, optimizer_type{}, c); }
+inline void joined(parameter_list& p, optimizer_type const& opt, comm::self& c) { sync::fully_sharded{}.join(p, opt, c); }
 static_assert(dovetail::detail::must_be_a_model<asks>::holds);
 static_assert(sync::detail::must_be_a_session<half>::holds);
 
