@@ -14,6 +14,7 @@
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/topology.hpp>
+#include <dovetail/comm/volume.hpp>
 #include <dovetail/core/error.hpp>
 
 namespace dovetail::comm {
@@ -38,11 +39,7 @@ class endpoint {
   /// Whether a thread beside one that computes on each rank finds a core of its own. Asks the system.
   bool has_spare_core() const { return engine_.has_spare_core(); }
   /// Which ranks share a host.
-  comm::topology topology() const {
-    if constexpr (knows_hosts)
-      if (auto const& hosts = engine_.topology(); !hosts.empty()) return hosts;
-    return comm::topology::one_host(size());
-  }
+  comm::topology topology() const { return hosts().empty() ? comm::topology::one_host(size()) : hosts(); }
   /// What this rank has moved so far; operations that failed are not counted.
   comm::traffic traffic() const { return engine_.traffic(); }
 
@@ -55,25 +52,21 @@ class endpoint {
   void all_reduce(std::span<T> data, reduction how = reduction::sum) {
     call const c{operation::all_reduce, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.all_reduce(c, bytes_of(data), reducer<T>(how));
-    auto const own = c.shard_bytes(size(), rank()).size();
-    count(c.bytes() - own + others() * own, others() * own + c.bytes() - own,
-          scattered_off_host(c) + gathered_off_host(own));
+    count(c);
   }
   /// shard(n, size(), rank()) of data becomes the reduction; the rest of data is unspecified afterwards.
   template <reducible T>
   void reduce_scatter(std::span<T> data, reduction how = reduction::sum) {
     call const c{operation::reduce_scatter, dtype_of<T>(), how, -1, data.size(), engine_.about()};
     engine_.reduce_scatter(c, bytes_of(data), reducer<T>(how));
-    auto const own = c.shard_bytes(size(), rank()).size();
-    count(c.bytes() - own, others() * own, scattered_off_host(c));
+    count(c);
   }
   /// Every rank brings shard(n, size(), rank()) of data and gets all of it.
   template <movable T>
   void all_gather(std::span<T> data) {
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, data.size(), engine_.about()};
-    auto const own = c.shard_bytes(size(), rank());
-    engine_.all_gather(c, bytes_of(data) + own.begin, bytes_of(data));
-    count(others() * own.size(), c.bytes() - own.size(), gathered_off_host(own.size()));
+    engine_.all_gather(c, bytes_of(data) + c.shard_bytes(size(), rank()).begin, bytes_of(data));
+    count(c);
   }
   /// out becomes the ranks' `in` one after another: out.size() == size() × in.size(). `in` may be its own place in out.
   template <movable T>
@@ -81,13 +74,14 @@ class endpoint {
     detail::check_all_gather<T>(in.data(), in.size(), out.data(), out.size(), size(), rank());
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size(), engine_.about()};
     engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
-    count(others() * in.size_bytes(), others() * in.size_bytes(), gathered_off_host(in.size_bytes()));
+    count(c);
   }
   /// The ranks' `in`, which may differ in length, one after another into `all` (resized; must not contain `in`).
   /// Returns size() + 1 offsets: rank r's part is [offsets[r], offsets[r + 1]).
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     auto offsets = engine_.all_gather_v(in, all);
-    count(others() * in.size(), all.size() - in.size(), gathered_off_host(in.size()));
+    auto const off_host = detail::bytes_off_host(hosts(), rank(), [&](int) { return in.size(); });
+    count({(offsets.size() - 2) * in.size(), all.size() - in.size(), 1, off_host});
     return offsets;
   }
   /// size() equal chunks each way: chunk q of `in` goes to rank q, which finds it as chunk rank(). No overlap.
@@ -96,8 +90,7 @@ class endpoint {
     detail::check_all_to_all<T>(in.data(), in.size(), out.data(), out.size(), size());
     call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size(), engine_.about()};
     engine_.all_to_all(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
-    auto const chunk = c.bytes() / ranks();
-    count(c.bytes() - chunk, c.bytes() - chunk, gathered_off_host(chunk));
+    count(c);
   }
   /// data of rank `root` becomes data of every rank.
   template <movable T>
@@ -105,31 +98,30 @@ class endpoint {
     check_rank("broadcast from root ", root);
     call const c{operation::broadcast, dtype_of<T>(), reduction::sum, root, data.size(), engine_.about()};
     engine_.broadcast(c, bytes_of(data));
-    if (rank() == root)
-      count(others() * c.bytes(), 0, gathered_off_host(c.bytes()));
-    else
-      count(0, c.bytes());
+    count(c);
   }
   /// A message to rank `to`. The bytes are copied: send returns without waiting for the receiver.
   void send(std::span<std::byte const> data, int to, int tag = 0) {
     check_rank("send to rank ", to);
     check_tag(tag);
-    engine_.send({operation::send, dtype::u8, reduction::sum, to, data.size()}, data.data(), tag);
-    count(data.size(), 0, off_host([&](int r) { return r == to ? data.size() : 0; }));
+    call const c{operation::send, dtype::u8, reduction::sum, to, data.size()};
+    engine_.send(c, data.data(), tag);
+    count(c);
   }
   /// The oldest message from rank `from` with this tag. Throws rank_diverged when it has another size.
   void recv(std::span<std::byte> data, int from, int tag = 0) {
     check_rank("recv from rank ", from);
     check_tag(tag);
-    engine_.recv({operation::recv, dtype::u8, reduction::sum, from, data.size()}, data.data(), tag);
-    count(0, data.size());
+    call const c{operation::recv, dtype::u8, reduction::sum, from, data.size()};
+    engine_.recv(c, data.data(), tag);
+    count(c);
   }
   /// The oldest message from rank `from`, or from any, with this tag, or with any: `data` becomes its bytes, and the
   /// envelope says whose it was. Waits for it up to the deadline.
   envelope recv(std::vector<std::byte>& data, int from = any_rank, int tag = any_tag) {
     check_message(from, tag);
     auto const m = engine_.receive({operation::wait_message, dtype::u8, reduction::sum, from, 0}, data, tag);
-    count(0, data.size());
+    count({0, data.size(), 1});
     return m;
   }
   /// Sends `out` to rank `to`, which copies it, then receives `in` from rank `from`: all may call it at once.
@@ -152,13 +144,13 @@ class endpoint {
   /// Returns when every rank has come.
   void barrier() {
     engine_.barrier();
-    count(0, 0);
+    count({0, 0, 1});
   }
   /// A communicator of the ranks that gave the same color (>= 0), ordered by (key, rank). Its traffic is its own.
   endpoint split(int color, int key) {
     require(color >= 0, "split: color ", color, ": colors are not negative");
     endpoint part(engine_.split(color, key));
-    count(0, 0);
+    count({0, 0, 1});
     return part;
   }
   /// The same ranks, in a communicator of its own: its collectives have an order of their own, and its messages do not
@@ -172,7 +164,7 @@ class endpoint {
   /// where the others have done so. Of this communicator only messages still work.
   endpoint shrink() {
     endpoint rest(engine_.shrink());
-    count(0, 0);
+    count({0, 0, 1});
     return rest;
   }
   /// Ends this communicator for all ranks: what they wait in, or call next, throws rank_lost with this rank's number
@@ -194,36 +186,18 @@ class endpoint {
   static std::byte* bytes_of(std::span<T> s) {
     return reinterpret_cast<std::byte*>(s.data());
   }
-  std::size_t ranks() const { return static_cast<std::size_t>(size()); }
-  std::size_t others() const { return ranks() - 1; }
   void check_rank(char const* what, int r) const { detail::check_rank(what, r, size()); }
   void check_message(int from, int tag) const { detail::check_message(from, tag, size()); }
   static void check_tag(int tag) { detail::check_tag(tag); }
-  /// What of the other ranks' shards, and how many times the own one, goes to other hosts.
-  std::size_t scattered_off_host(call const& c) const {
-    return off_host([&](int r) { return c.shard_bytes(size(), r).size(); });
+  comm::topology const& hosts() const {
+    static comm::topology const unknown;
+    if constexpr (knows_hosts)
+      return engine_.topology();
+    else
+      return unknown;
   }
-  std::size_t gathered_off_host(std::size_t own) const {
-    return off_host([&](int) { return own; });
-  }
-  template <class F>
-  std::size_t off_host(F const& bytes_to) const {
-    std::size_t sum = 0;
-    if constexpr (knows_hosts) {
-      auto const& hosts = engine_.topology();
-      if (hosts.empty()) return 0;
-      for (int r = 0; r < size(); ++r)
-        if (!hosts.same_host(r, rank())) sum += bytes_to(r);
-    }
-    return sum;
-  }
-  void count(std::size_t sent, std::size_t received, std::size_t off_host = 0) {
-    auto& t = engine_.traffic();
-    t.sent_off_host += off_host;
-    t.bytes_sent += sent;
-    t.bytes_received += received;
-    ++t.operations;
-  }
+  void count(call const& c) { count(volume_of(c, size(), rank(), hosts())); }
+  void count(comm::traffic const& moved) { engine_.traffic() = engine_.traffic() + moved; }
 
   Engine engine_;
 };

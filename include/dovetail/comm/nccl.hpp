@@ -12,6 +12,7 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
+#include <dovetail/comm/arguments.hpp>
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/nccl/check.hpp>
@@ -20,6 +21,7 @@
 #include <dovetail/comm/nccl/file_control.hpp>
 #include <dovetail/comm/nccl/options.hpp>
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/comm/volume.hpp>
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/cuda_span.hpp>
 #include <dovetail/core/error.hpp>
@@ -106,8 +108,7 @@ class nccl_queue {
     auto const s = writable<D, true>(data);
     using T = detail::nccl_element_t<D>;
     auto const c = call_of<T>(operation::all_reduce, how, -1, s.size());
-    auto const own = c.shard_bytes(size(), rank()).size(), most = c.bytes() - own + others() * own;
-    return start(c, most, most, "ncclAllReduce", [&, p = s.data()] {
+    return start(c, "ncclAllReduce", [&, p = s.data()] {
       return ncclAllReduce(p, p, s.size(), detail::nccl_type<T>(), detail::nccl_operation(how), handle(), stream_);
     });
   }
@@ -120,8 +121,7 @@ class nccl_queue {
     auto const own = shard(s.size(), size(), rank());
     auto const type = detail::nccl_type<T>();
     auto const with = detail::nccl_operation(how);
-    std::size_t const mine = own.size() * sizeof(T);
-    return start(c, c.bytes() - mine, others() * mine, "ncclReduceScatter", [&, p = s.data()] {
+    return start(c, "ncclReduceScatter", [&, p = s.data()] {
       if (s.size() % ranks() == 0)
         return ncclReduceScatter(p, p + own.begin, own.size(), type, with, handle(), stream_);
       // NCCL scatters equal parts only: each part to its own rank.
@@ -139,7 +139,7 @@ class nccl_queue {
     using T = detail::nccl_element_t<D>;
     auto const c = call_of<T>(operation::all_gather, reduction::sum, -1, s.size());
     auto const own = c.shard_bytes(size(), rank());
-    return start(c, others() * own.size(), c.bytes() - own.size(), "ncclAllGather", [&, p = bytes_of(s)] {
+    return start(c, "ncclAllGather", [&, p = bytes_of(s)] {
       if (s.size() % ranks() == 0) return ncclAllGather(p + own.begin, p, own.size(), ncclUint8, handle(), stream_);
       return together([&](auto const& call) {
         for (int r = 0; r < size(); ++r)
@@ -154,11 +154,9 @@ class nccl_queue {
     auto const s = writable<D, false>(out);
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const from = readable<T>(in);
-    require(s.size() == from.size() * ranks(), "all_gather on ", size(), " ranks: ", from.size(), " elements in and ",
-            s.size(), " out: out must have ", from.size() * ranks());
+    detail::check_all_gather<T>(from.data(), from.size(), s.data(), s.size(), size(), rank());
     auto const c = call_of<T>(operation::all_gather, reduction::sum, -1, s.size());
-    auto const bytes = others() * from.size_bytes();
-    return start(c, bytes, bytes, "ncclAllGather",
+    return start(c, "ncclAllGather",
                  [&] { return ncclAllGather(from.data(), s.data(), from.size_bytes(), ncclUint8, handle(), stream_); });
   }
   /// size() equal chunks each way: chunk q of `in` goes to rank q, which finds it as chunk rank(). No overlap.
@@ -167,13 +165,10 @@ class nccl_queue {
     auto const s = writable<D, false>(out);
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const from = readable<T>(in);
-    require(from.size() == s.size() && s.size() % ranks() == 0, "all_to_all on ", size(), " ranks: ", from.size(),
-            " elements in and ", s.size(), " out: both must be the same multiple of the number of ranks");
-    require(s.empty() || from.data() + from.size() <= s.data() || s.data() + s.size() <= from.data(), "all_to_all of ",
-            s.size(), " elements: in and out overlap: use two buffers");
+    detail::check_all_to_all<T>(from.data(), from.size(), s.data(), s.size(), size());
     auto const c = call_of<T>(operation::all_to_all, reduction::sum, -1, s.size());
     std::size_t const chunk = c.bytes() / ranks();
-    return start(c, c.bytes() - chunk, c.bytes() - chunk, "ncclSend and ncclRecv", [&] {
+    return start(c, "ncclSend and ncclRecv", [&] {
       auto const* const p = reinterpret_cast<std::byte const*>(from.data());
       auto* const q = bytes_of(s);
       return together([&](auto const& call) {
@@ -191,8 +186,7 @@ class nccl_queue {
     check_rank("broadcast from root ", root);
     auto const s = writable<D, false>(data);
     auto const c = call_of<detail::nccl_element_t<D>>(operation::broadcast, reduction::sum, root, s.size());
-    bool const gives = rank() == root;
-    return start(c, gives ? others() * c.bytes() : 0, gives ? 0 : c.bytes(), "ncclBroadcast",
+    return start(c, "ncclBroadcast",
                  [&, p = s.data()] { return ncclBroadcast(p, p, s.size_bytes(), ncclUint8, root, handle(), stream_); });
   }
   /// A message to rank `to`, which receives as many bytes. Nothing is copied meanwhile: it is done when `to` has it.
@@ -202,8 +196,7 @@ class nccl_queue {
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const s = readable<T>(data);
     auto const c = call_of<T>(operation::send, reduction::sum, to, s.size());
-    return start(c, c.bytes(), 0, "ncclSend",
-                 [&] { return ncclSend(s.data(), s.size_bytes(), ncclUint8, to, handle(), stream_); });
+    return start(c, "ncclSend", [&] { return ncclSend(s.data(), s.size_bytes(), ncclUint8, to, handle(), stream_); });
   }
   /// The next message from rank `from`: there are no tags.
   template <class D>
@@ -211,8 +204,7 @@ class nccl_queue {
     check_rank("recv from rank ", from);
     auto const s = writable<D, false>(data);
     auto const c = call_of<detail::nccl_element_t<D>>(operation::recv, reduction::sum, from, s.size());
-    return start(c, 0, c.bytes(), "ncclRecv",
-                 [&] { return ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_); });
+    return start(c, "ncclRecv", [&] { return ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_); });
   }
   /// Both at once: all may call it. NCCL does not say which of the two was late: rank_lost is of the one that is known
   /// to be lost, or of rank -1.
@@ -226,22 +218,21 @@ class nccl_queue {
     bool const sends = s.empty();  // only
     auto const c = sends ? call_of<T>(operation::send, reduction::sum, to, o.size())
                          : call_of<T>(operation::recv, reduction::sum, from, s.size());
-    return start(
-        c, o.size_bytes(), s.size_bytes(), "ncclSend and ncclRecv",
+    return queue(
+        c, {o.size_bytes(), s.size_bytes(), 1}, "ncclSend and ncclRecv",
         [&] {
           return together([&](auto const& call) {
             if (!o.empty()) call(ncclSend(o.data(), o.size_bytes(), ncclUint8, to, handle(), stream_));
             if (!s.empty()) call(ncclRecv(s.data(), s.size_bytes(), ncclUint8, from, handle(), stream_));
           });
         },
-        o.size_bytes() + s.size_bytes(), sends || o.empty() ? -1 : to);
+        o.empty() && s.empty(), sends || o.empty() ? -1 : to);
   }
   /// Done when the streams of all ranks have come to it.
   nccl_ticket barrier() const {
     call const c{operation::barrier, dtype::u8, reduction::sum, -1, 0, engine_->about()};
-    return start(
-        c, 0, 0, "ncclAllReduce",
-        [&, p = engine_->word()] { return ncclAllReduce(p, p, 1, ncclInt32, ncclSum, handle(), stream_); }, 1);
+    return queue(c, volume_of(c, size(), rank()), "ncclAllReduce",
+                 [&, p = engine_->word()] { return ncclAllReduce(p, p, 1, ncclInt32, ncclSum, handle(), stream_); });
   }
 
  private:
@@ -251,7 +242,6 @@ class nccl_queue {
   int rank() const { return engine_->rank(); }
   int size() const { return engine_->size(); }
   std::size_t ranks() const { return static_cast<std::size_t>(size()); }
-  std::size_t others() const { return ranks() - 1; }
   ncclComm_t handle() const { return engine_->handle(); }
 
   template <class T>
@@ -293,9 +283,7 @@ class nccl_queue {
   static std::byte* bytes_of(cuda::device_span<T> s) {
     return reinterpret_cast<std::byte*>(s.data());
   }
-  void check_rank(char const* what, int r) const {
-    require(r >= 0 && r < size(), what, r, ": there are ranks 0 to ", size() - 1);
-  }
+  void check_rank(char const* what, int r) const { detail::check_rank(what, r, size()); }
   /// Calls that NCCL makes one operation of; the first error, or what the end says.
   template <class F>
   static ncclResult_t together(F const& f) {
@@ -306,13 +294,17 @@ class nccl_queue {
     ncclResult_t const end = ncclGroupEnd();  // also behind an error: groups nest
     return detail::nccl_goes_on(first) ? end : first;
   }
-  /// `bytes`: what there is to do; nothing is not NCCL's affair.
-  template <class Queue>
-  nccl_ticket start(call const& c, std::size_t sent, std::size_t received, char const* name, Queue const& queue,
-                    std::optional<std::size_t> bytes = std::nullopt, int also_to = -1) const {
-    bool const nothing = bytes.value_or(c.bytes()) == 0;
+  /// NCCL's calls, which move what comm::endpoint would count of this one.
+  template <class Calls>
+  nccl_ticket start(call const& c, char const* name, Calls const& calls) const {
+    return queue(c, volume_of(c, size(), rank()), name, calls, c.bytes() == 0);
+  }
+  /// Nothing to move is not NCCL's affair.
+  template <class Calls>
+  nccl_ticket queue(call const& c, comm::traffic const& moves, char const* name, Calls const& calls,
+                    bool nothing = false, int also_to = -1) const {
     return {engine_, engine_->start(
-                         c, stream_, sent, received, name, [&] { return nothing ? ncclSuccess : queue(); }, also_to)};
+                         c, stream_, moves, name, [&] { return nothing ? ncclSuccess : calls(); }, also_to)};
   }
 
   std::shared_ptr<detail::nccl_engine> engine_;

@@ -106,9 +106,7 @@ struct all_reduce {
       auto const tensors = tensors_in(parameters, part);
       compress::bucket const b{gradients.subspan(part.begin, part.size()), tensors};
       auto const t = exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank, step);
-      total.bytes_sent += t.bytes_sent;
-      total.bytes_received += t.bytes_received;
-      total.operations += t.operations;
+      total = total + t;
     }
     return total;
   }
@@ -163,9 +161,7 @@ class all_reduce_session {
 
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
   float gradient_scale(std::int64_t /*local*/, std::int64_t global) const {
-    require(global >= 1, "sync::all_reduce: gradient_scale of a step of ", global,
-            " predictions on all ranks: there must be at least 1");
-    return 1.f / static_cast<float>(global);
+    return detail::scale_of_sums(global, "sync::all_reduce");
   }
 
   /// Gradients with flat index >= first are final. Starts the exchange of every bucket that lies above.
@@ -187,7 +183,7 @@ class all_reduce_session {
     require(d.estimate.size() == size, "sync::all_reduce: an estimate of the Hessian's diagonal has ",
             d.estimate.size(), " elements, there are ", size, " parameters");
     std::vector<float> mean(d.estimate.begin(), d.estimate.end());
-    next_attempt const next{attempt_};
+    detail::next_attempt const next{attempt_};
     behind_buckets("sum estimates of curvature",
                    [&mean](Communicator& c) { c.all_reduce(std::span(mean), comm::reduction::sum); });
     for (float& x : mean) x /= static_cast<float>(ranks_);
@@ -217,7 +213,7 @@ class all_reduce_session {
       squares_.summed += buckets_[i].squares;
     }
     launched_ = 0;
-    next_attempt const next{attempt_};
+    detail::next_attempt const next{attempt_};
     if (!finite) return settled(replica_.skip());
     if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
     auto const& needs = replica_.needs();
@@ -268,11 +264,6 @@ class all_reduce_session {
   exchange::plan plan_of(std::size_t bucket) const { return buckets_[bucket].exchange.plan(); }
 
  private:
-  /// What is exchanged from its end on is of another attempt.
-  struct next_attempt {
-    std::int64_t& n;
-    ~next_attempt() { ++n; }
-  };
   struct bucket_slot {
     bucket_exchange<Codec> exchange;
     bool finite = true;
@@ -348,12 +339,8 @@ class all_reduce_session {
   }
   /// Makes of this rank's share of the loss that of all ranks.
   void add_losses(optim::step_context& context) requires(may_need.loss) {
-    require(context.loss.has_value(),
-            "sync::all_reduce: the optimizer needs the loss, and none was given: call step with step_context{.loss = "
-            "this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
-    behind_buckets("sum losses", [&context](Communicator& c) {
-      c.all_reduce(std::span<double>(&*context.loss, 1), comm::reduction::sum);
-    });
+    auto const loss = detail::share_of_loss(context, "sync::all_reduce");
+    behind_buckets("sum losses", [loss](Communicator& c) { c.all_reduce(loss, comm::reduction::sum); });
   }
   /// What one rank has of `all`, for all of them (optim::distributed_preconditioning).
   void gather(std::span<float> all, std::span<std::size_t const> first) requires(may_need.whole_tensors) {

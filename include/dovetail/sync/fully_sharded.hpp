@@ -17,6 +17,9 @@
 #endif
 
 #include <dovetail/comm/async.hpp>
+#include <dovetail/comm/call.hpp>
+#include <dovetail/comm/operation.hpp>
+#include <dovetail/comm/volume.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
@@ -61,9 +64,10 @@ class fully_sharded_session;
 
 /// Synchronous data parallelism in which weights, gradients and optimizer state are divided among ranks (Rajbhandari et
 /// al., ZeRO, SC 2020, stage 3; PyTorch's FSDP). Each bucket of tensors is cut in size() equal shards. A rank keeps its
-/// shards; the rest of a bucket's weights is there from `acquire` to `release` alone, around the forward and the
-/// backward pass of the layers that it is of, and of gradients a rank gets the sum of its shards. Memory of what is not
-/// there is given back to the system. The steps are those of sync::all_reduce, to the last bit.
+/// shards; the rest of a bucket's weights is there from `acquire` on, around the forward and the backward pass of the
+/// layers that it is of, until it is released and others are acquired; of gradients a rank gets the sum of its shards.
+/// Memory of what is not there is given back to the system. The steps are those of sync::all_reduce, of elementwise
+/// rules to the last bit.
 ///
 ///     sync::fully_sharded{}
 ///
@@ -111,19 +115,14 @@ struct fully_sharded {
     if (asked.empty()) asked.assign(parts.rbegin(), parts.rend());
     std::vector<char> here(parts.size());
     comm::traffic total;
-    auto const others = static_cast<std::uint64_t>(ranks - 1);
-    auto const bytes_of = [&](range part, bool own) {
-      return sizeof(float) * std::uint64_t{own ? dovetail::shard(part.size(), ranks, rank).size() : part.size()};
+    auto const add = [&](comm::operation op, range part) {
+      total = total + comm::volume_of({op, dtype::f32, comm::reduction::sum, -1, part.size()}, ranks, rank);
     };
     auto const ask = [&](range wanted) {
       if (wanted.empty()) return;
       for (std::size_t i = 0; i < parts.size(); ++i) {
         bool const is_wanted = detail::overlap(parts[i], wanted);
-        if (is_wanted && !here[i]) {
-          total.bytes_sent += others * bytes_of(parts[i], true);
-          total.bytes_received += bytes_of(parts[i], false) - bytes_of(parts[i], true);
-          ++total.operations;
-        }
+        if (is_wanted && !here[i]) add(comm::operation::all_gather, parts[i]);
         here[i] = is_wanted;
       }
     };
@@ -131,11 +130,7 @@ struct fully_sharded {
       std::for_each(asked.begin(), asked.end(), ask);
       std::for_each(asked.rbegin(), asked.rend(), ask);
     }
-    for (auto const& part : parts) {  // the gradients
-      total.bytes_sent += bytes_of(part, false) - bytes_of(part, true);
-      total.bytes_received += others * bytes_of(part, true);
-      ++total.operations;
-    }
+    for (auto const& part : parts) add(comm::operation::reduce_scatter, part);  // the gradients
     return total;
   }
 };
@@ -177,9 +172,7 @@ class fully_sharded_session {
   }
   /// Gradients are summed over ranks: each rank weighs its losses by the count of all.
   float gradient_scale(std::int64_t /*local*/, std::int64_t global) const {
-    require(global >= 1, "sync::fully_sharded: gradient_scale of a step of ", global,
-            " predictions on all ranks: there must be at least 1");
-    return 1.f / static_cast<float>(global);
+    return detail::scale_of_sums(global, "sync::fully_sharded");
   }
 
   /// For gradient_pass::acquire: collective; returns when the weights of this range of flat indices are there.
@@ -212,7 +205,7 @@ class fully_sharded_session {
     ready(0);
     wait_for_launched();
     exchanged_ = false;
-    next_attempt const next{attempt_};
+    detail::next_attempt const next{attempt_};
     for (auto& b : buckets_)  // the others' shards are about to change
       if (b.here) drop(b);
     bool finite = true;
@@ -221,12 +214,7 @@ class fully_sharded_session {
     sum("agree on finite gradients", std::span<double>(&bad, 1));
     if (bad > 0) return replica_.skip();
     if constexpr (optim::optimizer_traits<Optimizer>::needs.loss)
-      if (replica_.needs().loss) {
-        require(context.loss.has_value(),
-                "sync::fully_sharded: the optimizer needs the loss, and none was given: call step with "
-                "step_context{.loss = this rank's sum of losses times gradient_pass::scale}, as train::trainer does");
-        sum("sum losses", std::span<double>(&*context.loss, 1));
-      }
+      if (replica_.needs().loss) sum("sum losses", detail::share_of_loss(context, "sync::fully_sharded"));
     if (ranks_ > 1) context.all_reduce_sums = [this](std::span<double> sums) { sum("sum over shards", sums); };
     return replica_.step(context, trace_, rank_);
   }
@@ -266,10 +254,6 @@ class fully_sharded_session {
   std::size_t bucket_count() const { return buckets_.size(); }
 
  private:
-  struct next_attempt {
-    std::int64_t& n;
-    ~next_attempt() { ++n; }
-  };
   struct bucket {
     range part, own;        // of flat indices
     int users = 0;          // that have acquired it and not released it yet

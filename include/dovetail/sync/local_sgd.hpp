@@ -9,8 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/call.hpp>
 #include <dovetail/comm/communicator_traits.hpp>
 #include <dovetail/comm/operation.hpp>
+#include <dovetail/comm/volume.hpp>
 #include <dovetail/concepts.hpp>
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/buffer.hpp>
@@ -93,12 +95,9 @@ struct local_sgd {
   DOVETAIL_COLD comm::traffic predict(parameter_list parameters, int ranks, int rank) const {
     comm::traffic total;
     detail::each_piece(parameters, [&](std::span<float> weights) {
-      std::uint64_t const others = static_cast<std::uint64_t>(ranks) - 1,
-                          own = dovetail::shard(weights.size(), ranks, rank).size() * sizeof(float),
-                          bytes = weights.size_bytes() - own + others * own;
-      total.bytes_sent += bytes;
-      total.bytes_received += bytes;
-      ++total.operations;
+      total =
+          total + comm::volume_of({comm::operation::all_reduce, dtype::f32, comm::reduction::sum, -1, weights.size()},
+                                  ranks, rank);
     });
     return total;
   }

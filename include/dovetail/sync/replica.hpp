@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
@@ -31,6 +33,27 @@ consteval bool refuse_list() {
                    List);
   return true;
 }
+}  // namespace detail
+
+namespace detail {
+/// What gradients that are summed over ranks are multiplied by: each rank weighs its losses by the count of all.
+inline float scale_of_sums(std::int64_t global, char const* who) {
+  require(global >= 1, who, ": gradient_scale of a step of ", global,
+          " predictions on all ranks: there must be at least 1");
+  return 1.f / static_cast<float>(global);
+}
+/// This rank's share of the loss, which its optimizer needs, to be made that of all ranks.
+inline std::span<double> share_of_loss(optim::step_context& context, char const* who) {
+  require(context.loss.has_value(), who,
+          ": the optimizer needs the loss, and none was given: call step with step_context{.loss = this rank's sum of "
+          "losses times gradient_pass::scale}, as train::trainer does");
+  return {&*context.loss, 1};
+}
+/// Counts at its end: what is exchanged from then on is of another attempt at a step.
+struct next_attempt {
+  std::int64_t& n;
+  ~next_attempt() { ++n; }
+};
 }  // namespace detail
 
 /// What every session has, one of a program's own as well: a rank's parameters, the optimizer that steps them, and its

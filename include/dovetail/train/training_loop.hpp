@@ -31,6 +31,7 @@
 #include <dovetail/train/preconditions.hpp>
 #include <dovetail/train/rank_buffers.hpp>
 #include <dovetail/train/restore.hpp>
+#include <dovetail/train/step_predictions.hpp>
 #include <dovetail/train/trained_with.hpp>
 
 namespace dovetail::train {
@@ -76,16 +77,13 @@ class training_loop {
         options_(checked(options)),
         threads_(threads),
         data_(data),
+        predictions_(model, data_),
         notes_(trained_with(opt, sync)),
         session_(sync.join(equal_on_all(model, comm), opt, comm)) {
     if constexpr (session_traits::records) session_.record(options.trace);
     at_.samples = static_cast<std::int64_t>(data_.size());
     at_.data = static_cast<std::int64_t>(data::identity_of(data_));
-    masked_ = data::dataset_traits<Dataset>::masks(data_) || model_traits<Model>::masks(model);
-    require_same_options(options_, at_.samples, independent ? 0 : at_.data, masked_, comm);
-    require(!masked_ || model_traits<Model>::has_predictions,
-            "fit: the data say masks(), and the model has no `predictions(data::batch const&)`: the mean over the "
-            "predictions that count needs their number");
+    require_same_options(options_, at_.samples, independent ? 0 : at_.data, predictions_.masked(), comm);
     require_own_names({position::name, noise_name, last_name},
                       {state_of(model), session_.replicated(""), session_.own(own_prefix(comm.rank()))});
   }
@@ -258,8 +256,8 @@ class training_loop {
     auto const [micro_batches, own, samples, from, own_predictions, predictions] = plan;
     float const scale = session_.gradient_scale(own_predictions, predictions);
     for (std::int64_t m = 0; m < micro_batches; ++m) {
-      auto const share = masked_ ? ahead_[static_cast<std::size_t>(m)].result : next_batch(loader, comm_);
-      require_all_count(share.view);
+      auto const share = predictions_.masked() ? predictions_.loaded(m) : next_batch(loader, comm_);
+      predictions_.check(share.view);
       gradient_pass pass{.scale = scale,
                          .accumulate = m > 0,
                          .seed = options_.seed,
@@ -306,20 +304,6 @@ class training_loop {
     return result.skipped;
   }
 
-  /// Where nobody says that predictions may be left out, the step is divided by all of them: none may be.
-  void require_all_count(data::batch const& b) {
-    if (masked_) return;
-    std::int64_t const all = b.size * static_cast<std::int64_t>(data_.predictions_per_sample());
-    std::int64_t const count =
-        b.weights.empty() && b.lengths.empty() ? model_traits<Model>::predictions(model_, b, all) : -1;
-    require(count == all, "fit: a batch of ", b.size, " samples ",
-            count < 0 ? "has weights or lengths"
-                      : message("has ", count,
-                                " predictions that count, where the data's predictions_per_sample gives ", all),
-            ", and the data do not say that predictions may be left out: give the dataset `bool masks() const` that "
-            "returns true, or the right predictions_per_sample");
-  }
-
   /// What a step takes.
   struct step_plan {
     std::int64_t micro_batches = 0;
@@ -343,21 +327,11 @@ class training_loop {
     auto const each = static_cast<std::int64_t>(data_.predictions_per_sample());
     plan.own_predictions = plan.own * each;
     plan.predictions = plan.samples * each;
-    if constexpr (model_traits<Model>::has_predictions)
-      if (masked_) count_predictions(loader, plan);
+    if (predictions_.masked()) count_predictions(loader, plan);
     return plan;
   }
   DOVETAIL_COLD void count_predictions(data::loader<Dataset>& loader, step_plan& plan) {
-    ahead_.resize(static_cast<std::size_t>(plan.micro_batches));
-    plan.own_predictions = 0;
-    for (auto& one : ahead_) {
-      one.result = next_batch(loader, comm_);
-      if (&one != &ahead_.back()) {  // the loader's own memory holds until the next batch is asked for
-        one.memory.assign(one.result.view);
-        one.result.view = one.memory.view();
-      }
-      plan.own_predictions += model_.predictions(std::as_const(one.result.view));
-    }
+    plan.own_predictions = predictions_.load(plan.micro_batches, [&] { return next_batch(loader, comm_); });
     plan.predictions = plan.own_predictions;
     if constexpr (!independent) {
       auto all = static_cast<double>(plan.own_predictions);  // exact up to 2^53
@@ -379,9 +353,7 @@ class training_loop {
 
   comm::traffic count_traffic_since(comm::traffic const& before) {
     auto const moved = comm_.traffic() - before;
-    report_.traffic.bytes_sent += moved.bytes_sent;
-    report_.traffic.bytes_received += moved.bytes_received;
-    report_.traffic.operations += moved.operations;
+    report_.traffic = report_.traffic + moved;
     return moved;
   }
 
@@ -486,17 +458,12 @@ class training_loop {
   fit_options const& options_;
   int threads_;
   Dataset data_;
+  step_predictions<Model, Dataset> predictions_;
   std::map<std::string, std::string> notes_;  ///< for checkpoints
   session session_;
   static constexpr bool independent = session_traits::independent;
   static constexpr bool has_buffers = model_traits<Model>::has_buffers;
   rank_buffers buffers_;
-  struct loaded_ahead {
-    data::batch_buffer memory;
-    data::loaded_batch result;
-  };
-  bool masked_ = false;              ///< predictions may be left out
-  std::vector<loaded_ahead> ahead_;  ///< then, the step's micro-batches
   position at_;
   fit_report report_;
   std::int64_t total_steps_ = 0;

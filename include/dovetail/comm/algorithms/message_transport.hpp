@@ -13,6 +13,7 @@
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/envelope.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -40,15 +41,10 @@ class message_transport {
   /// Of which call the next messages are.
   void begin(call const& c) {
     call_ = c;
-    std::uint64_t h = 0xcbf29ce484222325u;
-    for (std::uint64_t const x :
-         {static_cast<std::uint64_t>(c.op), static_cast<std::uint64_t>(c.type), static_cast<std::uint64_t>(c.how),
-          static_cast<std::uint64_t>(c.root), std::uint64_t{c.count}, static_cast<std::uint64_t>(c.about.step),
-          static_cast<std::uint64_t>(c.about.bucket), ++number_}) {
-      h = (h ^ x) * 0x9e3779b97f4a7c15u;
-      h ^= h >> 29;
-    }
-    tag_ = static_cast<int>(h % notice);
+    fingerprint f;
+    f.add(static_cast<int>(c.op)).add(static_cast<int>(c.type)).add(static_cast<int>(c.how)).add(c.root).add(c.count);
+    f.add(c.about.step).add(c.about.bucket).add(++number_);
+    tag_ = static_cast<int>(f.value() % notice);
   }
   /// In a handler: what is caught ends the transport, and is told to the others.
   void fail() {

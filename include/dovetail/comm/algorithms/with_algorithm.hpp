@@ -25,6 +25,7 @@
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/topology.hpp>
 #include <dovetail/core/buffer.hpp>
+#include <dovetail/core/fingerprint.hpp>
 
 namespace dovetail::comm {
 
@@ -39,9 +40,9 @@ schedule_cost cost(A const& a, call const& c, int ranks, int rank, topology cons
 }
 
 /// A communicator whose collectives are made by an algorithm, of messages on a duplicate of the communicator, or of its
-/// own means (comm::mpi). All ranks have the same algorithm. The
-/// algorithm's operations are those in A::implements; the others, and messages, are the communicator's. Made by
-/// with_algorithm. After a failure it throws the same for ever, as every communicator.
+/// own means (comm::mpi). All ranks have the same algorithm. Its operations are those in A::implements; the others, and
+/// messages, are the communicator's. Made by with_algorithm. After a failure collectives throw the same for ever, as
+/// those of every communicator.
 template <class C, collective_algorithm A>
 class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C> {
   using base = forwarding<algorithm_communicator<C, A>, C>;
@@ -203,10 +204,8 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   using key = std::tuple<operation, std::size_t, std::size_t, int>;
   struct hash {
     std::size_t operator()(key const& k) const {
-      std::size_t h = static_cast<std::size_t>(std::get<0>(k));
-      for (std::size_t const x : {std::get<1>(k), std::get<2>(k), static_cast<std::size_t>(std::get<3>(k))})
-        h = (h ^ x) * 0x9e3779b97f4a7c15u;
-      return h ^ (h >> 32);
+      auto const [op, count, size, root] = k;
+      return fingerprint{}.add(static_cast<int>(op)).add(count).add(size).add(root).value();
     }
   };
   /// Training asks for the same collectives in every step.

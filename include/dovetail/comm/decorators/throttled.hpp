@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/core/philox.hpp>
 
 namespace dovetail::comm {
 
@@ -28,9 +29,8 @@ struct throttled {
   void sleep(traffic const& moved, int rank, std::uint64_t number) const {
     double seconds = std::chrono::duration<double>(latency).count();
     if (bytes_per_second > 0) seconds += static_cast<double>(moved.bytes_sent) / bytes_per_second;
-    std::uint64_t x = (seed * 0x9e3779b97f4a7c15u + number) * 0xbf58476d1ce4e5b9u + static_cast<std::uint64_t>(rank);
-    x = (x ^ (x >> 31)) * 0x94d049bb133111ebu;
-    seconds *= 1 + jitter * static_cast<double>((x ^ (x >> 29)) >> 11) * 0x1p-53;
+    random_stream const random{seed, 0, number, static_cast<std::uint32_t>(rank)};
+    seconds *= 1 + jitter * static_cast<double>(random.uniform(0));
     if (seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   }
 };

@@ -11,6 +11,7 @@
 #include <dovetail/comm/decorators/decorated_world.hpp>
 #include <dovetail/comm/decorators/forwarding.hpp>
 #include <dovetail/comm/topology.hpp>
+#include <dovetail/comm/volume.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/refuse.hpp>
 
@@ -44,11 +45,11 @@ class topology_communicator : public forwarding<topology_communicator<C>, C> {
   template <class F>
   void around(call const& c, F const& operation) {
     operation();
-    off_host_ += left_host(c);
+    off_host_ += volume_of(c, base::size(), base::rank(), hosts_).sent_off_host;
   }
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     auto offsets = base::all_gather_v(in, all);
-    off_host_ += in.size() * others(hosts_);
+    off_host_ += detail::bytes_off_host(hosts_, base::rank(), [&](int) { return in.size(); });
     return offsets;
   }
   template <class Part>
@@ -62,34 +63,6 @@ class topology_communicator : public forwarding<topology_communicator<C>, C> {
   }
 
  private:
-  std::size_t others(comm::topology const& hosts) const {
-    std::size_t n = 0;
-    for (int r = 0; r < hosts.ranks(); ++r) n += !hosts.same_host(r, base::rank());
-    return n;
-  }
-  /// As comm::endpoint counts it.
-  std::size_t left_host(call const& c) const {
-    std::size_t scattered = 0;
-    for (int r = 0; r < base::size(); ++r)
-      if (!hosts_.same_host(r, base::rank())) scattered += c.shard_bytes(base::size(), r).size();
-    auto const gathered = others(hosts_) * c.shard_bytes(base::size(), base::rank()).size();
-    switch (c.op) {
-      case operation::all_reduce:
-        return scattered + gathered;
-      case operation::reduce_scatter:
-      case operation::all_to_all:
-        return scattered;
-      case operation::all_gather:
-        return gathered;
-      case operation::broadcast:
-        return c.root == base::rank() ? others(hosts_) * c.bytes() : 0;
-      case operation::send:
-        return hosts_.same_host(c.root, base::rank()) ? 0 : c.bytes();
-      default:
-        return 0;
-    }
-  }
-
   comm::traffic hidden_;  // of finding out who is where
   comm::topology hosts_;
   std::uint64_t off_host_ = 0;

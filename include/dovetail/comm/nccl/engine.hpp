@@ -29,10 +29,12 @@
 #include <dovetail/comm/nccl/check.hpp>
 #include <dovetail/comm/nccl/control.hpp>
 #include <dovetail/comm/nccl/options.hpp>
+#include <dovetail/comm/nccl/report.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/cuda.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/fingerprint.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -41,30 +43,12 @@ struct nccl_work {
   call what;
   int also_to = -1;  ///< of a sendrecv, whose `what` is the recv
   std::uint64_t number = 0;
-  std::size_t sent = 0, received = 0;
+  traffic moves;
   nccl_mark begun, done;
   bool finished = false;
   std::optional<std::chrono::steady_clock::time_point> since;  ///< its stream was seen to have come to it
   std::exception_ptr error;
 };
-
-/// What a rank says of itself when ranks meet on the control communicator.
-struct nccl_report {
-  enum class state : std::uint8_t {
-    calls,   ///< it is about to queue `what`
-    late,    ///< it waited for it in vain
-    failed,  ///< NCCL reported an error to it
-    broken   ///< its device, or it itself, cannot go on
-  };
-  call what;
-  std::uint64_t number = 0;
-  state is = state::calls;
-  std::array<char, 239> text{};
-
-  void say(std::string const& s) { std::snprintf(text.data(), text.size(), "%s", s.c_str()); }
-  friend bool same_call(nccl_report const& a, nccl_report const& b) { return a.number == b.number && a.what == b.what; }
-};
-static_assert(std::is_trivially_copyable_v<nccl_report>);
 
 /// One rank's end of a communicator of NCCL's, and the control communicator beside it. All NCCL calls are non-blocking:
 /// whoever waits, here, asks NCCL for errors and looks at the clock. When something failed this rank first ends what
@@ -105,8 +89,8 @@ class nccl_engine {
 
   /// Queues an operation: `queue` makes the NCCL calls, on stream s, and returns their first error.
   template <class Queue>
-  std::shared_ptr<nccl_work> start(call const& c, cudaStream_t s, std::size_t sent, std::size_t received,
-                                   char const* name, Queue const& queue, int also_to = -1) {
+  std::shared_ptr<nccl_work> start(call const& c, cudaStream_t s, comm::traffic const& moves, char const* name,
+                                   Queue const& queue, int also_to = -1) {
     bool const together = c.op != operation::send && c.op != operation::recv;
     require_usable();
     auto const here = device_.use();
@@ -118,8 +102,7 @@ class nccl_engine {
     w->what = c;
     w->also_to = also_to;
     w->number = sequence_;
-    w->sent = sent;
-    w->received = received;
+    w->moves = moves;
     w->begun.record(s);
     settle(queue(), name, c, also_to);
     w->done.record(s);  // behind what NCCL has queued: not before it says that it has
@@ -157,12 +140,11 @@ class nccl_engine {
     wait_all();
     auto part = control_->split(color, key);
     return std::shared_ptr<nccl_engine>(new nccl_engine(
-        std::move(part), *this, c, [&](ncclComm_t* to) { return ncclCommSplit(comm_, color, key, to, nullptr); }));
+        std::move(part), *this, [&](ncclComm_t* to) { return ncclCommSplit(comm_, color, key, to, nullptr); }));
   }
   /// By all who are left. NCCL's own shrink where it has one and every rank could revoke what ran; a new communicator
   /// otherwise.
   DOVETAIL_COLD std::shared_ptr<nccl_engine> shrink() {
-    call const c{operation::shrink};
     auto const here = device_.use();
     stop();
     if (!broken_) break_with(std::make_exception_ptr(comm_error("comm::nccl: the ranks have shrunk it", rank())));
@@ -178,7 +160,7 @@ class nccl_engine {
     bool const can = !gone.empty() && std::all_of(all.begin(), all.end(), [](left const& l) { return l.revoked != 0; });
 #ifdef NCCL_SHRINK_DEFAULT
     if (can) {
-      return std::shared_ptr<nccl_engine>(new nccl_engine(std::move(rest), *this, c, [&](ncclComm_t* to) {
+      return std::shared_ptr<nccl_engine>(new nccl_engine(std::move(rest), *this, [&](ncclComm_t* to) {
         return ncclCommShrink(comm_, gone.data(), static_cast<int>(gone.size()), to, nullptr, NCCL_SHRINK_DEFAULT);
       }));
     }
@@ -206,13 +188,13 @@ class nccl_engine {
 
   /// A part of another communicator, made by `create` of NCCL's from that one.
   template <class Create>
-  nccl_engine(std::unique_ptr<nccl_control> control, nccl_engine& parent, call const& c, Create const& create)
+  nccl_engine(std::unique_ptr<nccl_control> control, nccl_engine& parent, Create const& create)
       : control_(std::move(control)), device_(parent.device_), options_(parent.options_) {
     begin(parent.own_stream_, [&] {
       auto const slot = std::make_shared<ncclComm_t>();
       // The parent is busy until NCCL has written to the slot.
-      attempt(c, slot, create(slot.get()), [&] { return state_of(parent.comm_); });
-      attempt(c, slot, ncclInProgress, [&] { return *slot ? state_of(*slot) : ncclInProgress; });
+      attempt(slot, create(slot.get()), [&] { return state_of(parent.comm_); });
+      attempt(slot, ncclInProgress, [&] { return *slot ? state_of(*slot) : ncclInProgress; });
     });
   }
   /// A new communicator on the same device.
@@ -232,8 +214,7 @@ class nccl_engine {
     mine.version = version;
     char host[256] = {};
     static_cast<void>(gethostname(host, sizeof host - 1));
-    mine.host = 0xcbf29ce484222325u;
-    for (char const* p = host; *p; ++p) mine.host = (mine.host ^ static_cast<unsigned char>(*p)) * 0x100000001b3u;
+    mine.host = fingerprint{}.add(host).value();
     cudaError_t no_device = cudaSuccess;
     mine.devices = cuda::device_count(&no_device);
     std::string trouble;
@@ -259,7 +240,7 @@ class nccl_engine {
     config.blocking = 0;
     auto const slot = std::make_shared<ncclComm_t>();
     auto const code = ncclCommInitRankConfig(slot.get(), size(), id, rank(), &config);
-    attempt({operation::split}, slot, code, [&] { return *slot ? state_of(*slot) : ncclInProgress; });
+    attempt(slot, code, [&] { return *slot ? state_of(*slot) : ncclInProgress; });
   }
   /// The stream and the word of this rank, and NCCL's communicator; every rank learns whether all have theirs.
   template <class Make>
@@ -295,7 +276,7 @@ class nccl_engine {
   }
   /// Waits for a communicator that is being made. Where that does not come to an end the slot is left to NCCL.
   template <class State>
-  void attempt(call const&, std::shared_ptr<ncclComm_t> const& slot, ncclResult_t code, State const& state) {
+  void attempt(std::shared_ptr<ncclComm_t> const& slot, ncclResult_t code, State const& state) {
     auto const limit = std::max<std::chrono::milliseconds>(options_.deadline, std::chrono::seconds(2));
     if (nccl_goes_on(code) && !poll(limit, [&] { return (code = state()) != ncclInProgress; })) {
       comm_ = *slot;
@@ -369,9 +350,7 @@ class nccl_engine {
 
   void finish(nccl_work& w) {
     w.finished = true;
-    traffic_.bytes_sent += w.sent;
-    traffic_.bytes_received += w.received;
-    ++traffic_.operations;
+    traffic_ = traffic_ + w.moves;
   }
   /// Takes out what is done.
   void sweep() {
@@ -402,8 +381,8 @@ class nccl_engine {
     auto const here = device_.use();
     view now;
     static_cast<void>(poll(std::chrono::hours(24 * 365), [&] { return (now = look(w)).over(); }));
-    auto const code = now.code;
-    auto const error = now.error;
+    auto const [code, error, late] = now;
+    static_cast<void>(late);  // if it is nothing else
     if (code == cudaSuccess) {
       finish(w);
       outstanding_.pop_front();
@@ -457,43 +436,12 @@ class nccl_engine {
     }
     bool good = true;
     for (auto const& r : all) good = good && r.is == nccl_report::state::calls && same_call(r, mine);
-    if (!good) judge(all, mine);
-  }
-  /// A function of the reports alone, so that all ranks throw the same.
-  [[noreturn]] DOVETAIL_COLD void judge(std::vector<nccl_report> const& all, nccl_report const& mine) {
-    using state = nccl_report::state;
-    for (std::size_t r = 0; r < all.size(); ++r)
-      if (all[r].is == state::broken)
-        give_up<rank_lost>(message(where(mine), ": rank ", r, " cannot go on: ", all[r].text.data()), int(r));
-    // Of those that are not as far as others, which may differ from each other without being wrong.
-    std::uint64_t least = all[0].number;
-    for (auto const& r : all) least = std::min(least, r.number);
-    std::vector<call> calls;
-    std::vector<int> who;
-    for (std::size_t r = 0; r < all.size(); ++r)
-      if (all[r].number == least) {
-        calls.push_back(all[r].what);
-        who.push_back(static_cast<int>(r));
-      }
-    if (auto const odd = odd_one_out(calls); odd < calls.size())
-      give_up<rank_diverged>(
-          message(where(mine), ": rank ", who[odd], " called ", calls[odd],
-                  ": every rank must call the same operations with the same sizes, in the same order"),
-          who[odd]);
-    std::string late_ones, errors;
-    for (std::size_t r = 0; r < all.size(); ++r) {
-      if (all[r].is == state::late) late_ones += message(late_ones.empty() ? "" : ", ", r);
-      if (all[r].is == state::failed && errors.empty())
-        errors = message("NCCL failed on rank ", r, ": ", all[r].text.data());
-    }
-    if (!errors.empty()) give_up<comm_error>(message(where(mine), ": ", errors, "; all ranks are there"), -1);
-    if (late_ones.empty())
-      give_up<rank_diverged>(message(where(mine), ": ranks are at different operations, ", who[0], " the least far"),
-                             who[0]);
-    give_up<comm_error>(
-        message(where(mine), ": all ranks came, but it was not done on rank ", late_ones, " after ", late(),
-                ": a device, or a link between them, hangs (NCCL_DEBUG=INFO says what they use)"),
-        -1);
+    if (good) return;
+    auto const v = judge(all, late());
+    auto const what = message(where(mine), ": ", v.why);
+    if (v.is == nccl_verdict::kind::lost) give_up<rank_lost>(what, v.who);
+    if (v.is == nccl_verdict::kind::diverged) give_up<rank_diverged>(what, v.who);
+    give_up<comm_error>(what, v.who);
   }
   template <class Error>
   [[noreturn]] DOVETAIL_COLD void give_up(std::string const& what, int who) {
