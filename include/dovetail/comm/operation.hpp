@@ -12,8 +12,9 @@ enum class reduction : std::uint8_t { sum, min, max };
 
 /// What a communicator promises of the order in which floating point numbers are added:
 ///   rank_order    ((x_0 + x_1) + x_2) + …, halves in fp32 and rounded once: the same bits on every backend
-///   same_on_all   another order, and halves may be rounded after every addition, but all ranks get the same bits, in
-///                 every run with as many ranks and elements: enough for replicas to stay equal
+///   same_on_all   another order, and halves may be rounded after every addition, but all ranks get the same bits:
+///                 enough for replicas to stay equal. This library's algorithms repeat them in every run with as many
+///                 ranks and elements; MPI and NCCL may not
 ///   unspecified   ranks may get different bits
 enum class sum_order : std::uint8_t { rank_order, same_on_all, unspecified };
 
