@@ -71,7 +71,7 @@ class endpoint {
   /// out becomes the ranks' `in` one after another: out.size() == size() × in.size(). `in` may be its own place in out.
   template <movable T>
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_gather<T>(in.data(), in.size(), out.data(), out.size(), size(), rank());
+    detail::check_all_gather({in.data(), in.size(), out.data(), out.size()}, size(), rank());
     call const c{operation::all_gather, dtype_of<T>(), reduction::sum, -1, out.size(), engine_.about()};
     engine_.all_gather(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
     count(c);
@@ -87,7 +87,7 @@ class endpoint {
   /// size() equal chunks each way: chunk q of `in` goes to rank q, which finds it as chunk rank(). No overlap.
   template <movable T>
   void all_to_all(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_to_all<T>(in.data(), in.size(), out.data(), out.size(), size());
+    detail::check_all_to_all({in.data(), in.size(), out.data(), out.size()}, size());
     call const c{operation::all_to_all, dtype_of<T>(), reduction::sum, -1, in.size(), engine_.about()};
     engine_.all_to_all(c, reinterpret_cast<std::byte const*>(in.data()), bytes_of(out));
     count(c);

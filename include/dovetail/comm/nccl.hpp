@@ -154,7 +154,7 @@ class nccl_queue {
     auto const s = writable<D, false>(out);
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const from = readable<T>(in);
-    detail::check_all_gather<T>(from.data(), from.size(), s.data(), s.size(), size(), rank());
+    detail::check_all_gather({from.data(), from.size(), s.data(), s.size()}, size(), rank());
     auto const c = call_of<T>(operation::all_gather, reduction::sum, -1, s.size());
     return start(c, "ncclAllGather",
                  [&] { return ncclAllGather(from.data(), s.data(), from.size_bytes(), ncclUint8, handle(), stream_); });
@@ -165,7 +165,7 @@ class nccl_queue {
     auto const s = writable<D, false>(out);
     using T = detail::nccl_element_t<D>;
     cuda::device_span<T const> const from = readable<T>(in);
-    detail::check_all_to_all<T>(from.data(), from.size(), s.data(), s.size(), size());
+    detail::check_all_to_all({from.data(), from.size(), s.data(), s.size()}, size());
     auto const c = call_of<T>(operation::all_to_all, reduction::sum, -1, s.size());
     std::size_t const chunk = c.bytes() / ranks();
     return start(c, "ncclSend and ncclRecv", [&] {

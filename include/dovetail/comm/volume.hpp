@@ -6,6 +6,7 @@
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/comm/topology.hpp>
+#include <dovetail/core/config.hpp>
 
 // What communicators count of their own operations, before they run: the formulas of comm::traffic, in one place.
 namespace dovetail::comm {
@@ -23,7 +24,7 @@ std::uint64_t bytes_off_host(topology const& hosts, int rank, F const& bytes_to)
 
 /// What one call counts on rank `rank` of `ranks`. Of all_gather_v, whose parts differ, and of messages of any size
 /// nothing is known before; barrier, split and shrink move nothing.
-inline traffic volume_of(call const& c, int ranks, int rank, topology const& hosts = {}) {
+DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, topology const& hosts = {}) {
   auto const p = static_cast<std::uint64_t>(ranks), others = p - 1;
   std::uint64_t const all = c.bytes();
   auto const shard_of = [&](int r) -> std::uint64_t { return c.shard_bytes(ranks, r).size(); };

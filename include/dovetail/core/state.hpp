@@ -87,8 +87,8 @@ enum class state_kind : std::uint8_t {
   /// one
   /// on. "whole@<first>.<more>", and "whole@sum", this rank's shard of them, stand beside others of the same elements.
   summed,
-  /// Elements of a whole that is divided among ranks, "whole@<first>" those from that one on: ranks that divide it
-  /// otherwise take what is theirs from the pieces of all.
+  /// Elements of a whole that a session which divides weights (`acquire`) divides among ranks, "whole@<first>" those
+  /// from that one on: ranks that divide it otherwise take what is theirs from the pieces of all.
   sharded,
   /// Of no use to another rank, and with no rule for other ranks: another number of ranks is refused.
   own

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <dovetail/core/batch.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/parameters.hpp>
@@ -56,7 +57,7 @@ struct with_loss {
   std::span<float const> predict(data::batch const& b, int threads = 1) { return network.predict(b, threads); }
 
   /// How many predictions of a batch count: those of weight 0, beyond the lengths and with an ignored target do not.
-  std::int64_t predictions(data::batch const& b) const {
+  DOVETAIL_COLD std::int64_t predictions(data::batch const& b) const {
     check(b);
     auto const ignored = loss_traits<Loss>::ignore_index(loss);
     std::int64_t n = 0;
@@ -73,7 +74,7 @@ struct with_loss {
   bool masks() const { return loss_traits<Loss>::ignore_index(loss).has_value(); }
 
   /// Throws argument_error, or input_error, for a batch that does not have what the loss reads.
-  static void check(data::batch const& b) {
+  DOVETAIL_COLD static void check(data::batch const& b) {
     constexpr bool values = loss_traits<Loss>::takes_values;
     auto const given = values ? b.target_values.size() : b.targets.size();
     auto const n = static_cast<std::size_t>(b.size * per_sample);
@@ -85,7 +86,7 @@ struct with_loss {
     check_masks(b);
   }
   /// The same of weights and lengths alone.
-  static void check_masks(data::batch const& b) {
+  DOVETAIL_COLD static void check_masks(data::batch const& b) {
     auto const n = static_cast<std::size_t>(b.size * per_sample);
     require(b.weights.empty() || b.weights.size() == n, "with_loss: a batch of ", b.size, " samples has ",
             b.weights.size(), " weights and ", n, " predictions: give one for each, or none");

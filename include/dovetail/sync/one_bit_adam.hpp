@@ -12,6 +12,7 @@
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/chain.hpp>
 #include <dovetail/optim/gradient_source.hpp>
+#include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
 #include <dovetail/optim/stage.hpp>
@@ -99,32 +100,41 @@ struct one_bit_adam {
   using rule = optim::chain<scale_by_one_bit_adam, optim::add_decayed_weights, optim::scale_by_learning_rate>;
   static constexpr optim::rule_needs needs{.whole_tensors = false};
 
-  optim::state init(parameter_list const& parameters) const { return stages().init(parameters); }
-  void check_state(parameter_list const& parameters, optim::state const& s) const {
-    stages().check_state(parameters, s);
+  // Templates, so that a program which includes this and does not use it compiles no chain.
+  template <class T>
+  optim::basic_state<T> init(basic_parameter_list<T> const& parameters) const {
+    return stages<T>().init(parameters);
   }
-  void check_next_step(parameter_list const& parameters, optim::state const& s,
+  template <class T>
+  void check_state(basic_parameter_list<T> const& parameters, optim::basic_state<T> const& s) const {
+    stages<T>().check_state(parameters, s);
+  }
+  template <class T>
+  void check_next_step(basic_parameter_list<T> const& parameters, optim::basic_state<T> const& s,
                        optim::step_context const& context) const {
-    stages().check_next_step(parameters, s, context);
+    stages<T>().check_next_step(parameters, s, context);
   }
   /// Of elements first, first + 1, … of all parameters: makes of this rank's gradients what ranks are to add up.
-  void contribute(parameter_list const&, optim::state const& s, std::size_t first, std::span<float> gradients,
-                  int ranks) const {
+  template <class T>
+  void contribute(basic_parameter_list<T> const&, optim::basic_state<T> const& s, std::size_t first,
+                  std::span<T> gradients, int ranks) const {
     if (s.steps() < warmup_steps) return;
     auto const m = s.slot(0).subspan(first, gradients.size());
-    auto const of_average = static_cast<float>(static_cast<double>(beta1) / ranks);
-    auto const of_gradient = static_cast<float>(1 - static_cast<double>(beta1));
+    auto const of_average = static_cast<T>(static_cast<double>(beta1) / ranks);
+    auto const of_gradient = static_cast<T>(1 - static_cast<double>(beta1));
     for (std::size_t i = 0; i < m.size(); ++i) gradients[i] = of_average * m[i] + of_gradient * gradients[i];
   }
-  optim::step_result step(parameter_list const& parameters, optim::state& s, optim::step_context context = {}) const {
-    auto const chain = stages();
+  template <class T>
+  optim::step_result step(basic_parameter_list<T> const& parameters, optim::basic_state<T>& s,
+                          optim::step_context context = {}) const {
+    auto const chain = stages<T>();
     if (s.steps() < warmup_steps) return chain.step(parameters, s, context);
     if (!context.contributed) {
       chain.check_state(parameters, s);
       optim::detail::check_factor("step_context", context.gradient_factor);
       std::size_t first = 0;
       for (auto const& p : parameters) {
-        for (float& g : p.gradient) g *= context.gradient_factor;
+        for (T& g : p.gradient) g *= static_cast<T>(context.gradient_factor);
         contribute(parameters, s, first, p.gradient, 1);
         first += p.size();
       }
@@ -134,7 +144,8 @@ struct one_bit_adam {
   }
 
  private:
-  rule stages() const {
+  template <class Later, class Rule = optim::detail::later<Later, rule>>
+  Rule stages() const {
     optim::detail::check_hyperparameters(*this);
     return {scale_by_one_bit_adam{beta1, beta2, epsilon, warmup_steps}, optim::add_decayed_weights{weight_decay},
             optim::scale_by_learning_rate{lr}};

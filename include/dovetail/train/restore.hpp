@@ -223,26 +223,24 @@ class sharded_state {
     }
     for (auto const& t : into) {
       if (t.kind != state_kind::sharded) continue;
-      std::vector<range> covered;
+      std::vector<char> covered(elements(t.bytes.size(), t.type));
+      bool once = true;
       each_part(t, [&](std::size_t to, piece const& p, std::size_t, std::size_t n) {
         require<checkpoint_error>(p.saved->type == t.type, "saved state: '", p.whole, "' is ",
                                   comm::name_of(p.saved->type), ", here ", comm::name_of(t.type),
                                   ": it belongs to another model or optimizer");
-        covered.push_back({to, to + n});
+        for (std::size_t i = to; i < to + n; ++i) once = !std::exchange(covered[i], 1) && once;
       });
-      std::sort(covered.begin(), covered.end(), [](range a, range b) { return a.begin < b.begin; });
-      std::size_t end = 0;
-      bool once = true;
-      for (auto const& c : covered) once = std::exchange(end, c.end) == c.begin && once;
-      require<checkpoint_error>(once && end == elements(t.bytes.size(), t.type), "saved state: of '", t.name, "', ",
-                                elements(t.bytes.size(), t.type), " elements, the ", saved_ranks,
+      for (char const c : covered) once = once && c;
+      require<checkpoint_error>(once, "saved state: of '", t.name, "', ", covered.size(), " elements, the ",
+                                saved_ranks,
                                 " ranks that saved it do not have each once: it is damaged, or belongs to another "
                                 "model or optimizer");
     }
   }
   /// Whether the rank of this prefix had just these pieces when it was saved.
-  static bool divided_alike(io::saved_state const& saved, std::vector<named_tensor> const& into,
-                            std::string const& prefix) {
+  DOVETAIL_COLD static bool divided_alike(io::saved_state const& saved, std::vector<named_tensor> const& into,
+                                          std::string const& prefix) {
     return std::all_of(into.begin(), into.end(), [&](named_tensor const& t) {
       auto const* const p = saved.find(prefix + t.name);
       return t.kind != state_kind::sharded || (p && p->bytes.size() == t.bytes.size());
@@ -283,13 +281,23 @@ class sharded_state {
   std::vector<std::string> names_;
 };
 
+/// All of a rank's own state but what is divided anew.
+DOVETAIL_COLD inline std::vector<named_tensor> undivided_part(std::vector<named_tensor> const& own) {
+  std::vector<named_tensor> all;
+  for (auto const& t : own)
+    if (t.kind != state_kind::sharded) all.push_back(t);
+  return all;
+}
+
 /// What of a rank's own state is the same whichever rank's it is: all but sums, when a run goes on with another number
-/// of ranks. Throws checkpoint_error where a rank's state is of no use to others.
+/// of ranks, and shards where the session has those (`divides`). Throws checkpoint_error where a rank's state is of no
+/// use to others.
 DOVETAIL_COLD inline std::vector<named_tensor> replicated_part(std::vector<named_tensor> const& own,
-                                                               std::int64_t saved_ranks, int ranks) {
+                                                               std::int64_t saved_ranks, int ranks, bool divides) {
   std::vector<named_tensor> all;
   for (auto const& t : own) {
-    require<checkpoint_error>(t.kind != state_kind::own, "saved state: '", t.name,
+    bool const is_own = t.kind == state_kind::own || (t.kind == state_kind::sharded && !divides);
+    require<checkpoint_error>(!is_own, "saved state: '", t.name,
                               "' is each rank's own, and of no use to another: this run has ", ranks,
                               " ranks, go on with ", saved_ranks);
     if (t.kind == state_kind::replicated) all.push_back(t);

@@ -51,7 +51,7 @@ class step_predictions {
     return loaded_[static_cast<std::size_t>(micro_batch)].batch;
   }
   /// Where nobody says that some may be left out, none may be. Throws argument_error.
-  void check(data::batch const& b) {
+  DOVETAIL_COLD void check(data::batch const& b) {
     if (masked_) return;
     std::int64_t const all = b.size * static_cast<std::int64_t>(data_->predictions_per_sample());
     std::int64_t const count = b.weights.empty() && b.lengths.empty() ? traits::predictions(*model_, b, all) : -1;

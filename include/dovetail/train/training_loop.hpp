@@ -108,13 +108,19 @@ class training_loop {
     require<checkpoint_error>(own.empty() || static_cast<std::size_t>(found.ranks) <= saved.pieces().size(),
                               "saved state: its position says ", found.ranks, " ranks, it has ", saved.pieces().size(),
                               " pieces: it is damaged");
-    // With another number of ranks sums are shared out, and of anything else rank 0's is taken.
-    auto from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size());
+    // With another number of ranks sums are shared out, shards are divided anew, and of anything else rank 0's is
+    // taken.
     std::optional<summed_state> sums;
-    sharded_state const shards(saved, own, found.ranks);
-    bool const divides_anew = !as_many || !sharded_state::divided_alike(saved, own, own_prefix(comm_.rank()));
-    if (divides_anew) std::erase_if(from_any, [](named_tensor const& t) { return t.kind == state_kind::sharded; });
-    for (auto const& name : shards.names()) match.allow(name);
+    std::optional<sharded_state> shards;
+    auto from_any = as_many ? own : replicated_part(own, found.ranks, comm_.size(), session_traits::acquires);
+    if constexpr (session_traits::acquires) {  // others have no shards
+      sharded_state all(saved, own, found.ranks);
+      for (auto const& name : all.names()) match.allow(name);
+      if (!as_many || !sharded_state::divided_alike(saved, own, own_prefix(comm_.rank()))) {
+        if (as_many) from_any = undivided_part(own);
+        shards.emplace(std::move(all));
+      }
+    }
     if (!as_many) {
       sums.emplace(saved, own, found.ranks);
       for (auto const& name : sums->names()) match.allow(name);
@@ -139,7 +145,8 @@ class training_loop {
         "saved state: its model has the same tensors in another order: it belongs to another model");
     saved.restore(from_any, own_prefix(as_many ? comm_.rank() : 0));
     if (sums) sums->restore(own, comm_.size());
-    if (divides_anew) shards.restore(own);
+    if constexpr (session_traits::acquires)
+      if (shards) shards->restore(own);
     saved.restore(state_of(model_));
     if (as_many) saved.restore(of_ranks, own_prefix(comm_.rank()));  // or else their mean
     saved.restore(session_.replicated(""));

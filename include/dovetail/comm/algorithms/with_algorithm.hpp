@@ -117,13 +117,13 @@ class algorithm_communicator : public forwarding<algorithm_communicator<C, A>, C
   }
   template <movable T>
   void all_gather(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_gather<T>(in.data(), in.size(), out.data(), out.size(), base::size(), base::rank());
+    detail::check_all_gather({in.data(), in.size(), out.data(), out.size()}, base::size(), base::rank());
     auto const c = base::template a_call<T>(operation::all_gather, out.size());
     make(c, bytes_of(in), bytes_of(out), nullptr, [&] { base::template all_gather<T>(in, out); });
   }
   template <movable T>
   void all_to_all(std::type_identity_t<std::span<T const>> in, std::span<T> out) {
-    detail::check_all_to_all<T>(in.data(), in.size(), out.data(), out.size(), base::size());
+    detail::check_all_to_all({in.data(), in.size(), out.data(), out.size()}, base::size());
     auto const c = base::template a_call<T>(operation::all_to_all, in.size());
     make(c, bytes_of(in), bytes_of(out), nullptr, [&] { base::template all_to_all<T>(in, out); });
   }
