@@ -26,6 +26,7 @@
 
 #include "algorithms.hpp"
 #include "conformance.hpp"
+#include "hosts.hpp"
 
 using namespace dovetail;
 
@@ -105,14 +106,19 @@ int main(int argc, char** argv) try {
     if (crumbs) read_at_most = 5000;
     if (staged) reads_left = 0;
     if (how == "checked") options.check = true;
-    if (how == "pieces") options.largest_message = 1000;
+    if (how == "pieces" || how.ends_with(" pieces")) options.largest_message = 1000;
+    bool const on_hosts = how.starts_with("hosts");
+    if (on_hosts) options.shared_memory = true;
+    if (how.starts_with("hosts=")) options.host = hosts::of(hosts::launched_rank(), how.substr(6));
     comm::mpi world{options};
     auto copy = world;
     std::string const before = world.transport();
     if (refused && world.rank() == world.size() - 1) reads_left = 50;
     copy.run(print);
     std::string const after = world.transport();
-    if (world.size() > 1 && options.shared_memory) {
+    if (on_hosts) {
+      conformance::expect(before == "messages from host to host", "on several hosts data are moved by ", before);
+    } else if (world.size() > 1 && options.shared_memory) {
       conformance::expect(before.starts_with("shared memory"), "data are moved by ", before);
       bool const single = before != "shared memory";
       conformance::expect(!(single && staged), "not allowed, but ", before);

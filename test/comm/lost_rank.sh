@@ -28,6 +28,13 @@ for operation in all_reduce reduce_scatter all_gather all_gather_v all_to_all br
     [ "$way $operation" = "shorter all_gather_v" ] || try $way shared $operation  # whose lengths may differ
   done
 done
+# Two hosts: the others hear of it from the one that sees it, or find that it does not answer.
+for operation in all_reduce reduce_scatter all_gather all_gather_v broadcast broadcast_from_last; do
+  for way in killed_midway throws stops other; do try $way hosts=1,2 $operation; done
+  try stops hosts=2,1 $operation
+done
+try killed_midway hosts=2,1
+try shorter hosts=1,2
 try no_memory shared all_gather_v
 try no_memory staged all_gather_v
 exit $failed

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "conformance.hpp"
+#include "hosts.hpp"
 
 using namespace dovetail;
 using namespace std::chrono_literals;
@@ -73,9 +74,11 @@ void is(outcome const& o, char const* kind, int rank, double within) {
 }
 
 comm::mpi* everybody = nullptr;
+bool on_hosts = false;  // two of two ranks each
+std::string host() { return on_hosts ? hosts::of(everybody->rank(), "2,2") : std::string(); }
 comm::mpi fresh(std::chrono::milliseconds deadline, bool shared) {
   everybody->barrier();  // the deadline is for the case, not for who is late from the one before it
-  return comm::mpi(MPI_COMM_WORLD, {.deadline = deadline, .shared_memory = shared});
+  return comm::mpi(MPI_COMM_WORLD, {.deadline = deadline, .shared_memory = shared, .host = host()});
 }
 
 /// f() takes no longer than promised, at least once in so many times: the machine may be busy with other work.
@@ -160,7 +163,7 @@ void innocents(comm::mpi& world, bool shared) {
 
 void progress(comm::mpi&, bool shared) {
   // An array that takes several deadlines, because the wire is slow.
-  comm::mpi c(MPI_COMM_WORLD, {.deadline = 800ms, .shared_memory = shared, .largest_message = 65536});
+  comm::mpi c(MPI_COMM_WORLD, {.deadline = 800ms, .shared_memory = shared, .largest_message = 65536, .host = host()});
   std::vector<float> v(2'457'600, static_cast<float>(c.rank()));  // 150 messages to each of two ranks
   c.barrier();
   auto const start = clock_type::now();
@@ -345,7 +348,7 @@ void absent(comm::mpi& world, bool) {
 }
 
 void full_mailbox(comm::mpi& world, bool shared) {
-  comm::mpi c(MPI_COMM_WORLD, {.deadline = 200ms, .shared_memory = shared, .mailbox = {.messages = 100}});
+  comm::mpi c(MPI_COMM_WORLD, {.deadline = 200ms, .shared_memory = shared, .mailbox = {.messages = 100}, .host = host()});
   std::byte b{};
   c.barrier();
   if (c.rank() == 0) {
@@ -358,7 +361,7 @@ void full_mailbox(comm::mpi& world, bool shared) {
   world.barrier();
   // What a rank that has left did not receive takes no room from the others.
   std::optional<comm::mpi> d(std::in_place, MPI_COMM_WORLD,
-                             comm::mpi_options{.deadline = 2s, .shared_memory = shared, .mailbox = {.messages = 2}});
+                             comm::mpi_options{.deadline = 2s, .shared_memory = shared, .mailbox = {.messages = 2}, .host = host()});
   if (d->rank() == 0)
     for (int i = 0; i < 2; ++i) d->send(std::span(&b, 1), 1);
   world.barrier();
@@ -372,7 +375,7 @@ void full_mailbox(comm::mpi& world, bool shared) {
 }
 
 void own_message(comm::mpi&, bool shared) {
-  comm::mpi c(MPI_COMM_WORLD, {.deadline = 200ms, .shared_memory = shared});
+  comm::mpi c(MPI_COMM_WORLD, {.deadline = 200ms, .shared_memory = shared, .host = host()});
   std::byte b{};
   c.send(std::span(&b, 1), c.rank());
   c.recv(std::span(&b, 1), c.rank());
@@ -438,22 +441,22 @@ void many(comm::mpi&, bool) {
   }
 }
 
-enum ways { shared_memory = 1, messages = 2, both = 3 };
+enum ways { shared_memory = 1, messages = 2, two_hosts = 4, both = 3, all = 7 };
 
 constexpr struct {
   char const* name;
   test run;
   int by;                   // how its operations move data
   bool when_asked = false;  // only
-} tests[] = {{"divergence", divergence, both},
-             {"innocents", innocents, both},
+} tests[] = {{"divergence", divergence, all},
+             {"innocents", innocents, all},
              {"progress", progress, messages},
              {"freed", freed, both},
-             {"released", released, both},
-             {"starving", starving, both},
-             {"waiting", waiting, both},
-             {"early_return", early_return, both},
-             {"failing_mpi", failing_mpi, messages},
+             {"released", released, all},
+             {"starving", starving, all},
+             {"waiting", waiting, all},
+             {"early_return", early_return, all},
+             {"failing_mpi", failing_mpi, messages | two_hosts},
              {"full_mailbox", full_mailbox, shared_memory},
              {"own_message", own_message, shared_memory},
              {"child_process", child_process, both},
@@ -471,8 +474,10 @@ int main(int argc, char** argv) {
   everybody = &*world;
   for (auto const& t : tests) {
     if (only.empty() ? t.when_asked : std::find(only.begin(), only.end(), t.name) == only.end()) continue;
-    for (bool const shared : {true, false}) {
-      if (!(t.by & (shared ? shared_memory : messages))) continue;
+    for (auto const by : {shared_memory, messages, two_hosts}) {
+      if (!(t.by & by)) continue;
+      bool const shared = by != messages;
+      on_hosts = by == two_hosts;
       std::int32_t failed = 0;
       auto const start = clock_type::now();
       try {
@@ -485,7 +490,8 @@ int main(int argc, char** argv) {
       wire = 0ms;
       world->all_reduce(std::span(&failed, 1));
       if (world->rank() == 0)
-        std::printf("%s %s %s (%.1f s)\n", failed ? "FAILED" : "ok", t.name, shared ? "shared" : "messages",
+        std::printf("%s %s %s (%.1f s)\n", failed ? "FAILED" : "ok", t.name,
+                    by == shared_memory ? "shared" : by == messages ? "messages" : "on two hosts",
                     seconds_since(start));
       std::fflush(stdout);
       status |= failed != 0;

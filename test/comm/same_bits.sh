@@ -14,6 +14,21 @@ for how in "" crumbs staged refused plain checked pieces; do
   echo "mpi ${how:-shared}  $mpi"
   [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }
 done
+# On several hosts, as the ranks say; test/comm/mpi_hosts.sh has two that are.
+case $ranks in
+  2) hosts=1,1 ;;
+  3) hosts="2,1 1,2 1,1,1" ;;
+  4) hosts="2,2 3,1 1,2,1" ;;
+  5) hosts="2,2,1 1,3,1" ;;
+  *) hosts= ;;
+esac
+for on in $hosts; do
+  for how in "hosts=$on" "hosts=$on pieces"; do
+    mpi=$("$mpirun" -n "$ranks" "$program" mpi "$how")
+    echo "mpi $how  $mpi"
+    [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }
+  done
+done
 
 if [ "$ranks" -eq 3 ]; then
   keep_the_others

@@ -80,7 +80,9 @@ class endpoint {
   /// Returns size() + 1 offsets: rank r's part is [offsets[r], offsets[r + 1]).
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     auto offsets = engine_.all_gather_v(in, all);
-    auto const off_host = detail::bytes_off_host(hosts(), rank(), [&](int) { return in.size(); });
+    auto const* const row = this->row();
+    auto const off_host = row ? row->sent_to_each_host(in.size())
+                              : detail::bytes_off_host(hosts(), rank(), [&](int) { return in.size(); });
     count({(offsets.size() - 2) * in.size(), all.size() - in.size(), 1, off_host});
     return offsets;
   }
@@ -196,7 +198,13 @@ class endpoint {
     else
       return unknown;
   }
-  void count(call const& c) { count(volume_of(c, size(), rank(), hosts())); }
+  host_row const* row() const {
+    if constexpr (knows_hosts)
+      return engine_.row();
+    else
+      return nullptr;
+  }
+  void count(call const& c) { count(volume_of(c, size(), rank(), hosts(), row())); }
   void count(comm::traffic const& moved) { engine_.traffic() = engine_.traffic() + moved; }
 
   Engine engine_;

@@ -4,6 +4,7 @@
 // type, reduction), written with vectors, because a loop of unknown length is not vectorized at -O2; some are compiled
 // once per cpu_level (reduce.inc.hpp), all with the same bits.
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,11 @@ namespace dovetail::comm {
 /// Combines n elements of each of `sources` in the order of the sources and stores the result in every one of `outs`.
 /// An out may be one of the sources; apart from that the arrays must not overlap.
 using ordered_reduce = void (*)(std::byte* const* outs, std::size_t out_count, std::byte const* const* sources,
+                                std::size_t source_count, std::size_t n);
+
+/// Adds n elements of the sources, which are halves, to partial[0 .. n), or where that is nullptr to nothing, in their
+/// order and in fp32. out may be partial.
+using widened_reduce = void (*)(std::byte* out, float const* partial, std::byte const* const* sources,
                                 std::size_t source_count, std::size_t n);
 
 namespace detail {
@@ -131,7 +137,22 @@ void reduce_in_order(std::byte* const* outs, std::size_t out_count, std::byte co
   for (std::size_t o = 0; o < out_count; ++o) std::memcpy(outs[o] + whole, padded, rest);
 }
 
+template <class T, class Out>
+widened_reduce widened_for_this_processor() {
+#if DOVETAIL_X86_LEVELS
+  if (supported_cpu_level() == cpu_level::avx512) return &avx512::widened_lines<T, Out>;
+  if (supported_cpu_level() == cpu_level::avx2) return &avx2::widened_lines<T, Out>;
+#endif
+  return &baseline::widened_lines<T, Out>;
+}
+
 }  // namespace detail
+
+/// For sums of halves that go on elsewhere: the floats of the sum so far, or the halves in which it ends.
+template <class T>
+requires std::same_as<T, fp16> || std::same_as<T, bf16> widened_reduce widened_reducer(bool ends) {
+  return ends ? detail::widened_for_this_processor<T, T>() : detail::widened_for_this_processor<T, float>();
+}
 
 /// The function that combines arrays of T by `how`. A program compiles those of the types that it reduces.
 template <reducible T>

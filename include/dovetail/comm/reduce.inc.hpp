@@ -66,4 +66,32 @@ void reduce_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte
   }
 }
 
+/// The lines of reduce_widened, and what is left of the last one.
+template <class T, class Out>
+void widened_lines(std::byte* out, float const* partial, std::byte const* const* sources, std::size_t source_count,
+                   std::size_t n) {
+  constexpr std::size_t step = line_size<float>;
+  for (std::size_t at = 0; at < n; at += step) {
+    std::size_t const here = n - at < step ? n - at : step;
+    alignas(64) std::byte padded[64]{};
+    auto const whole = [&](std::byte const* from, std::size_t width) -> std::byte const* {
+      if (here == step) return from;
+      std::memcpy(padded, from, here * width);  // the tail takes the same path, and so the same rounding
+      return padded;
+    };
+    line<float> sum, next;
+    std::size_t s = 0;
+    if (partial)
+      load_line<float>(sum, whole(reinterpret_cast<std::byte const*>(partial + at), sizeof(float)));
+    else
+      load_line<T>(sum, whole(sources[s++] + at * sizeof(T), sizeof(T)));
+    for (; s < source_count; ++s) {
+      load_line<T>(next, whole(sources[s] + at * sizeof(T), sizeof(T)));
+      combine<reduction::sum>(sum, next);
+    }
+    store_line<Out>(here == step ? out + at * sizeof(Out) : padded, sum);
+    if (here != step) std::memcpy(out + at * sizeof(Out), padded, here * sizeof(Out));
+  }
+}
+
 #endif

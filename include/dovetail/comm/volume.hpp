@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include <dovetail/comm/call.hpp>
+#include <dovetail/comm/host_row.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/comm/topology.hpp>
 #include <dovetail/core/config.hpp>
@@ -23,22 +24,26 @@ std::uint64_t bytes_off_host(topology const& hosts, int rank, F const& bytes_to)
 }  // namespace detail
 
 /// What one call counts on rank `rank` of `ranks`. Of all_gather_v, whose parts differ, and of messages of any size
-/// nothing is known before; barrier, split and shrink move nothing.
-DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, topology const& hosts = {}) {
+/// nothing is known before; barrier, split and shrink move nothing. `row`: collectives go from host to host.
+DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, topology const& hosts = {},
+                                           host_row const* row = nullptr) {
   auto const p = static_cast<std::uint64_t>(ranks), others = p - 1;
   std::uint64_t const all = c.bytes();
   auto const shard_of = [&](int r) -> std::uint64_t { return c.shard_bytes(ranks, r).size(); };
   auto const off_host = [&](auto const& bytes_to) { return detail::bytes_off_host(hosts, rank, bytes_to); };
+  bool const by_hosts = row && row->is_for(c);
   switch (c.op) {
     case operation::all_reduce: {
       auto const own = shard_of(rank), bytes = all - own + others * own;
-      return {bytes, bytes, 1, off_host([&](int r) { return shard_of(r) + own; })};
+      return {bytes, bytes, 1,
+              by_hosts ? row->sent_by_reduction(c) : off_host([&](int r) { return shard_of(r) + own; })};
     }
     case operation::reduce_scatter:
-      return {all - shard_of(rank), others * shard_of(rank), 1, off_host(shard_of)};
+      return {all - shard_of(rank), others * shard_of(rank), 1,
+              by_hosts ? row->sent_by_reduction(c) : off_host(shard_of)};
     case operation::all_gather: {
       auto const own = shard_of(rank);
-      return {others * own, all - own, 1, off_host([&](int) { return own; })};
+      return {others * own, all - own, 1, row ? row->sent_to_each_host(own) : off_host([&](int) { return own; })};
     }
     case operation::all_to_all: {
       auto const chunk = all / p;
@@ -46,7 +51,7 @@ DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, t
     }
     case operation::broadcast:
       if (rank != c.root) return {0, all, 1};
-      return {others * all, 0, 1, off_host([&](int) { return all; })};
+      return {others * all, 0, 1, row ? row->sent_to_each_host(all) : off_host([&](int) { return all; })};
     case operation::send:
       return {all, 0, 1, off_host([&](int r) { return r == c.root ? all : 0; })};
     case operation::recv:

@@ -17,6 +17,7 @@
 #include <dovetail/comm/away.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/envelope.hpp>
+#include <dovetail/comm/mpi/host_collectives.hpp>
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/shm/seat_collectives.hpp>
@@ -25,9 +26,10 @@
 
 namespace dovetail::comm::detail {
 
-/// The collectives: of ranks on one host through memory that they share (seat_collectives.hpp), else over MPI's
-/// point-to-point messages by direct exchange: everybody sends everybody's part at once, and sums what came in rank
-/// order. Copies share one state.
+/// The collectives: of ranks on one host through memory that they share (seat_collectives.hpp); of ranks on several
+/// hosts, in a row, from host to host (host_collectives.hpp); else, and where it is little, over MPI's point-to-point
+/// messages by direct exchange: everybody sends everybody's part at once, and sums what came in rank order. Copies
+/// share one state.
 class mpi_engine {
  public:
   explicit mpi_engine(std::shared_ptr<mpi_job> job) : job_(std::move(job)), work_(std::make_shared<scratch>()) {
@@ -41,9 +43,12 @@ class mpi_engine {
   comm::traffic const& traffic() const { return job_->traffic; }
   subject& about() { return about_; }
   comm::topology const& topology() const { return work_->hosts; }
+  /// Of several hosts, where collectives go from host to host.
+  host_row const* row() const { return job_->row ? &*job_->row : nullptr; }
   mpi_job& job() { return *job_; }
   char const* transport() const {
     auto const& seats = job_->seats;
+    if (job_->row) return "messages from host to host";
     return !seats.usable() ? "messages" : seats.single_copy() ? "shared memory, single copy" : "shared memory";
   }
 
@@ -51,7 +56,7 @@ class mpi_engine {
     begin(c);
     if (is_native(c)) return native(c, data);
     if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
-    if (c.bytes() <= small_bytes) {
+    if (is_little(c.bytes())) {
       auto* const from = room(c.bytes() * ranks());
       clear();
       for_peers([&](int r) {
@@ -63,6 +68,7 @@ class mpi_engine {
       combine(&data, 1, work_->sources.data(), ranks(), c.count);
       return;
     }
+    if (reduces_by_hosts(c)) return by_hosts(c, [&](auto& hosts) { hosts.all_reduce(data, combine); });
     scatter(c, data, combine);
     gather(c, 1, data + c.shard_bytes(size(), rank()).begin, data);
   }
@@ -70,12 +76,14 @@ class mpi_engine {
   void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
     if (job_->seats.usable()) return through_seats(c).reduce_scatter(data, combine);
+    if (reduces_by_hosts(c)) return by_hosts(c, [&](auto& hosts) { hosts.reduce_scatter(data, combine); });
     scatter(c, data, combine);
   }
 
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
     if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
+    if (moves_by_hosts(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.all_gather(in, out); });
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
     gather(c, 0, out + own.begin, out);
@@ -105,6 +113,10 @@ class mpi_engine {
     for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + sizes[at(r)];
     all.resize(offsets.back());
     copy(all.data() + offsets[at(rank())], in.data(), in.size());
+    if (moves_by_hosts(all.size())) {
+      by_hosts(c, [&](auto& hosts) { hosts.all_gather_v(all.data(), offsets); });
+      return offsets;
+    }
     clear();
     for_peers([&](int r) {
       work_->sends.push_back({r, const_cast<std::byte*>(in.data()), in.size()});
@@ -130,7 +142,8 @@ class mpi_engine {
   /// A binomial tree: rank d steps after the root receives from d without its lowest bit.
   void broadcast(call const& c, std::byte* data) {
     begin(c);
-    if (job_->seats.usable()) return through_seats(c).broadcast(data);
+    if (job_->seats.usable()) return through_seats(c).broadcast(data, c.root);
+    if (moves_by_hosts(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.broadcast(data); });
     int const d = (rank() - c.root + size()) % size();
     int const lowest = d == 0 ? size() : d & -d;
     clear();
@@ -195,17 +208,20 @@ class mpi_engine {
  private:
   static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
 
-  /// How the ranks of one host meet in an operation.
+  /// How the ranks of one host meet in an operation. They are ranks first, first + 1, ... of all.
   struct seat_meeting {
     void wait() const {
-      auto& seats = job.seats;
       if (seats.all_reached()) return;
       job.wait_until(
-          c, -1, [&] { return seats.all_reached(); },
+          c, -1,
+          [&] {
+            job.advance_flows();
+            return seats.all_reached();
+          },
           [&] {
             std::vector<int> late;
             for (int r = 0; r < seats.size(); ++r)
-              if (!seats.reached(r)) late.push_back(r);
+              if (!seats.reached(r)) late.push_back(first + r);
             return late;
           },
           seat_rest{seats});
@@ -213,8 +229,8 @@ class mpi_engine {
     void differ(std::vector<shared_seats::posting> const& all) const {
       auto const odd = odd_one_out(all);
       if (odd == all.size()) return;
-      job.watch().diverged(static_cast<int>(odd), c,
-                           message("rank ", odd, " called ", all[odd].asked, " as operation ", all[odd].number));
+      int const r = first + static_cast<int>(odd);
+      job.watch().diverged(r, c, message("rank ", r, " called ", all[odd].asked, " as operation ", all[odd].number));
     }
     void give_up(std::string const& why) const { job.watch().give_up(message("rank ", job.rank(), " threw: ", why)); }
     /// What this rank read of another's memory may be anything: that one has given up.
@@ -222,11 +238,13 @@ class mpi_engine {
       job.watch().read_notices();
       job.watch().go_on(c);
       job.watch().lost(job.rank(), c,
-                       message("rank ", by, " has given up this operation while rank ", job.rank(),
+                       message("rank ", first + by, " has given up this operation while rank ", job.rank(),
                                " was still reading its memory: it came too late, or another rank was lost"));
     }
     mpi_job& job;
     call const& c;
+    shared_seats& seats;
+    int first = 0;
   };
   struct seat_rest {
     static constexpr bool woken = true;
@@ -234,7 +252,25 @@ class mpi_engine {
     shared_seats& seats;
   };
   seat_collectives<seat_meeting> through_seats(call const& c) {
-    return {job_->seats, c, job_->watch().sequence, seat_meeting{*job_, c}};
+    return {job_->seats, c, job_->watch().sequence, seat_meeting{*job_, c, job_->seats}};
+  }
+
+  /// A message to everybody takes less time then than two to some; between hosts as long as all of them together are
+  /// not much for a link.
+  bool is_little(std::size_t bytes) const {
+    return bytes <= small_bytes ||
+           (job_->row && bytes * at(job_->row->most_on_a_host()) * (ranks() - 1) <= std::size_t{64} * 1024);
+  }
+  bool moves_by_hosts(std::size_t bytes) const {
+    return job_->row && !is_little(bytes) && job_->row->most_on_a_host() > 1;
+  }
+  bool reduces_by_hosts(call const& c) const { return job_->row && !is_little(c.bytes()) && job_->row->is_for(c); }
+  template <class F>
+  void by_hosts(call const& c, F f) {
+    auto& row = *job_->row;
+    host_collectives<seat_meeting> hosts(*job_, c, seat_meeting{*job_, c, job_->row_seats, row.first(row.host)},
+                                         work_->memory);
+    keeping_memory([&] { f(hosts); });
   }
 
   struct scratch {
@@ -265,8 +301,12 @@ class mpi_engine {
     for (int i = 1; i < size(); ++i) f((rank() + i) % size());
   }
   void exchange(call const& c, int phase) {
+    keeping_memory([&] { job_->exchange(c, phase, work_->sends, work_->recvs); });
+  }
+  template <class F>
+  void keeping_memory(F f) {
     try {
-      job_->exchange(c, phase, work_->sends, work_->recvs);
+      f();
     } catch (...) {
       // MPI may still write to the scratch memory: it stays.
       if (job_->unfinished()) static_cast<void>(new std::shared_ptr<scratch>(work_));

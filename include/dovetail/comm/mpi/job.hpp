@@ -21,6 +21,7 @@
 
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/envelope.hpp>
+#include <dovetail/comm/host_row.hpp>
 #include <dovetail/comm/mpi/family.hpp>
 #include <dovetail/comm/mpi/flow.hpp>
 #include <dovetail/comm/mpi/options.hpp>
@@ -49,10 +50,11 @@ class mpi_job {
       if (peers)
         watch_.peers = *peers;
       else
-        watch_.peers = mpi_peers(share(c, mpi_identity::own()), rank());
+        watch_.peers = mpi_peers(share(c, mpi_identity::own(o.host)), rank());
       check_options(c);
       seats.open(rank(), size(), o.shared_memory && watch_.peers.one_host(), watch_.peers.ranks_here(),
                  [&](auto const& mine) { return share(c, mine); });
+      open_row(c);
     });
     watch_.constructed(options.deadline);
   }
@@ -102,21 +104,50 @@ class mpi_job {
 
   /// Sends and receives all pieces at once. An operation may have phases 0 and 1.
   void exchange(call const& c, int phase, std::span<piece const> sends, std::span<piece const> recvs) {
-    int const tag = phase == checking ? tag_of({operation::split, dtype::u8, reduction::max}, 0) : tag_of(c, phase);
-    flows_.reserve(sends.size() + recvs.size());
+    int const tag = tag_in(c, phase);
     for (auto const& p : recvs)
       flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, options.largest_message);
     for (auto const& p : sends)
       flows_.emplace_back(handle(), mpi_flow::sends, p.rank, tag, p.data, p.bytes, options.largest_message);
     guarded(c, [&](call const&) { complete(c, tag); });
   }
+  /// Begins to send or to receive, and does not wait: the array stays as it is until `finish`. Of one phase and one
+  /// other rank several may be under way, each not longer than a message; they are matched in their order.
+  mpi_flow* start(call const& c, int phase, mpi_flow::direction way, piece const& p) {
+    mpi_flow* started = nullptr;
+    guarded(c, [&](call const&) {
+      flows_.emplace_back(handle(), way, p.rank, tag_in(c, phase), p.data, p.bytes, options.largest_message);
+      started = &flows_.back();
+      watch_.exchanging = true;
+      watch_.moved += started->advance();
+    });
+    return started;
+  }
+  /// Until it is done; there is no such flow afterwards.
+  void finish(call const& c, int phase, mpi_flow* flow) {
+    guarded(c, [&](call const&) {
+      complete(c, tag_in(c, phase), flow);
+      flows_.remove_if([&](mpi_flow const& f) { return &f == flow; });
+      watch_.exchanging = !flows_.empty();
+    });
+  }
+  /// Whatever is under way.
+  void advance_flows() {
+    for (auto& f : flows_)
+      if (!f.finished()) watch_.moved += f.advance();
+  }
   /// Everybody's `mine`.
   template <class T>
   requires std::is_trivially_copyable_v<T> std::vector<T> share(call const& c, T const& mine) {
-    auto all = std::make_unique<std::vector<T>>(static_cast<std::size_t>(size()), mine);
+    return share(c, mine, 0, size());
+  }
+  /// That of the ranks first, first + 1, ... of which this one is one.
+  template <class T>
+  requires std::is_trivially_copyable_v<T> std::vector<T> share(call const& c, T const& mine, int first, int count) {
+    auto all = std::make_unique<std::vector<T>>(static_cast<std::size_t>(count), mine);
     std::vector<piece> sends, recvs;
-    auto const of = [&](int r) { return reinterpret_cast<std::byte*>(&(*all)[static_cast<std::size_t>(r)]); };
-    for (int r = 0; r < size(); ++r) {
+    auto const of = [&](int r) { return reinterpret_cast<std::byte*>(&(*all)[static_cast<std::size_t>(r - first)]); };
+    for (int r = first; r < first + count; ++r) {
       if (r == rank()) continue;
       sends.push_back({r, of(rank()), sizeof mine});
       recvs.push_back({r, of(r), sizeof mine});
@@ -283,6 +314,27 @@ class mpi_job {
   comm::traffic traffic;
 
  private:
+  /// Of several hosts in a row each has seats for its ranks, or they are not used on any.
+  void open_row(call const& c) {
+    auto const hosts = watch_.peers.topology();
+    row = host_row::of(hosts, rank(), 1);
+    if (!row) return;
+    int const first = row->first(row->host);
+    bool seen = options.shared_memory;
+    for (int r = first; r < first + row->here(); ++r) seen = seen && watch_.peers.sees(r);
+    row_seats.open(row->place(), row->here(), seen, watch_.peers.ranks_here(),
+                   [&](auto const& mine) { return share(c, mine, first, row->here()); });
+    struct answer {
+      std::int32_t usable, crowded;
+    };
+    auto const all =
+        share(c, answer{options.shared_memory && (row->here() == 1 || row_seats.usable()), watch_.peers.crowded()});
+    // One rank of a host fills a link that it would otherwise share; several do where links are faster than a core, and
+    // only if nobody waits for theirs.
+    if (std::none_of(all.begin(), all.end(), [](answer const& a) { return a.crowded; }))
+      row = host_row::of(hosts, rank(), most_lanes);
+    if (!std::all_of(all.begin(), all.end(), [](answer const& a) { return a.usable; })) row.reset();
+  }
   std::shared_ptr<mpi_job> of_part(MPI_Comm part, MPI_Comm messages, std::vector<int> const& members) {
     auto const peers_there = peers().part(members);
     try {
@@ -378,6 +430,7 @@ class mpi_job {
     }
   }
   std::size_t first_piece() const { return std::min<std::size_t>(options.largest_message, 65536); }
+  static constexpr int most_lanes = 4;
   /// A tag that tag_of never gives: MPI uses it for messages between the members of a new group, and a notice's would
   /// have them taken for notices.
   static constexpr int of_groups = 1 + (31 << 1 | 15 << 6);
@@ -395,29 +448,37 @@ class mpi_job {
     complete(c, -1);
   }
 
+  int tag_in(call const& c, int phase) const {
+    return phase == checking ? tag_of({operation::split, dtype::u8, reduction::max}, 0) : tag_of(c, phase);
+  }
   /// Until all flows are finished; then, or when that fails, there are none any more.
   void complete(call const& c, int tag) {
-    std::size_t first = 0;
+    complete(c, tag, nullptr);
+    flows_.clear();
+    watch_.exchanging = false;
+    if (watch_.broken()) watch_.tell_released();  // of what it heard while this was completed
+  }
+  /// Until one is, while the others go on, or (nullptr) all.
+  void complete(call const& c, int tag, mpi_flow const* one) {
+    auto first = flows_.begin();
     auto const done = [&] {
       bool all = true;
-      for (std::size_t i = first; i < flows_.size(); ++i) {
-        if (!flows_[i].finished()) watch_.moved += flows_[i].advance();
-        all = all && flows_[i].finished();
+      for (auto f = first; f != flows_.end(); ++f) {
+        if (!f->finished()) watch_.moved += f->advance();
+        all = all && f->finished();
       }
-      while (first < flows_.size() && flows_[first].finished()) ++first;
-      return all;
+      while (first != flows_.end() && first->finished()) ++first;
+      return one ? one->finished() : all;
     };
     auto const missing = [&] {
       std::vector<int> ranks;
       for (auto const& f : flows_)
-        if (!f.finished() && std::find(ranks.begin(), ranks.end(), f.rank()) == ranks.end()) ranks.push_back(f.rank());
+        if ((!one || one == &f) && !f.finished() && std::find(ranks.begin(), ranks.end(), f.rank()) == ranks.end())
+          ranks.push_back(f.rank());
       return ranks;
     };
     watch_.exchanging = true;
     watch_.wait_until(c, tag, done, missing, mpi_watch::sleeper{});
-    watch_.exchanging = false;
-    flows_.clear();
-    if (watch_.broken()) watch_.tell_released();  // of what it heard while this was completed
   }
   /// After a failure the arrays belong to the caller again, who may free them. MPI cannot take back a message that its
   /// receiver has begun to take: it goes on reading from the one array and writing to the other whenever somebody calls
@@ -445,7 +506,7 @@ class mpi_job {
     watch_.tell_released();
     unfinished_ = std::any_of(flows_.begin(), flows_.end(), [](mpi_flow const& f) { return f.under_way(); });
     if (unfinished_) {  // MPI knows where they lie
-      static_cast<void>(new std::vector<mpi_flow>(std::move(flows_)));
+      static_cast<void>(new std::list<mpi_flow>(std::move(flows_)));
       static_cast<void>(new std::vector<std::byte>(std::move(first_)));
       static_cast<void>(new std::vector<std::byte>(std::move(incoming_)));
     }
@@ -486,7 +547,7 @@ class mpi_job {
   bool is_whole_;
   mpi_watch watch_;
   int const exceptions_ = std::uncaught_exceptions();
-  std::vector<mpi_flow> flows_;
+  std::list<mpi_flow> flows_;  // which do not move while MPI knows them
   std::vector<std::byte> first_;
   messages_here pulled_;
   std::vector<std::byte> incoming_;
@@ -494,7 +555,9 @@ class mpi_job {
   bool unfinished_ = false;
 
  public:
-  shared_seats seats;
+  shared_seats seats;           ///< usable where all ranks are on one host
+  std::optional<host_row> row;  ///< of several hosts whose ranks go from host to host together
+  shared_seats row_seats;       ///< then: of this host's
 };
 
 }  // namespace dovetail::comm::detail

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include <dovetail/comm/operation.hpp>
 
@@ -22,12 +23,15 @@ struct mpi_options {
   /// divergence is still found, from the envelopes of messages, but not for certain nor always with the right rank; a
   /// broadcast from two roots is found by this only. In shared memory it is compared anyway.
   bool check = false;
-  /// Collectives go through shared memory when all ranks are on one host.
+  /// Collectives go through shared memory where ranks are on one host, and from host to host between several.
   bool shared_memory = true;
   /// Longer messages are sent in pieces, so that their progress is seen. Must be equal on all ranks.
   std::size_t largest_message = std::size_t{1} << 22;
   /// Messages of this rank that others have not received yet.
   mailbox_limits mailbox{};
+  /// What this rank's host is called, in at most 63 characters: ranks whose hosts are called alike, and that see each
+  /// other's processes, are taken to be on one. Empty: as the system calls it.
+  std::string host{};
 };
 
 }  // namespace dovetail::comm

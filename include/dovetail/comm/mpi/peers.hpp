@@ -30,14 +30,17 @@ struct mpi_identity {
   std::int64_t cores = 1;          ///< that the rank may keep busy
   cpu_set_t mask{};                ///< where it may run
 
-  static mpi_identity own() {
+  static mpi_identity own(std::string const& name) {
     mpi_identity me;
-    gethostname(me.host.data(), me.host.size() - 1);
+    if (name.empty())
+      gethostname(me.host.data(), me.host.size() - 1);
+    else
+      name.copy(me.host.data(), me.host.size() - 1);
     me.pid = static_cast<long>(getpid());
     me.started = look(me.pid).started;
-    for (char const* name :
+    for (char const* variable :
          {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"})
-      if (char const* const said = std::getenv(name))
+      if (char const* const said = std::getenv(variable))
         me.ranks_on_host = std::max<std::int64_t>(me.ranks_on_host, std::atol(said));
     me.cores = usable_cores();
     CPU_ZERO(&me.mask);
@@ -119,7 +122,9 @@ class mpi_peers {
     auto const now = mpi_identity::look(p.pid);
     return now.started == p.started && now.state != 'Z' && now.state != 'X';
   }
-  /// Whether every rank's process can be seen from here.
+  /// Whether rank r's process can be seen from here.
+  bool sees(int r) const { return peers_[static_cast<std::size_t>(r)].pid != 0; }
+  /// Whether every rank's process can.
   bool one_host() const { return one_host_; }
   int ranks_here() const { return ranks_here_; }
   /// By the names of hosts.

@@ -44,9 +44,11 @@ class seat_collectives {
       : seats_(seats), call_(c), number_(number), meeting_(std::move(meeting)) {}
 
   void barrier() {
-    come({}, [] {});
+    meet();
     seats_.turn();
   }
+  /// For what is not made here: all come, and the first time they compare what they ask for.
+  void meet() { meet({}); }
 
   /// `in` is this rank's shard, or its place in `out`.
   void all_gather(std::byte const* in, std::byte* out) {
@@ -84,6 +86,17 @@ class seat_collectives {
         {in.data(), in.size()}, 1, [] {}, of);
     return offsets;
   }
+  /// Rank r has bytes parts(r) of `all`, and gets the others'.
+  template <class Parts>
+  void exchange_parts(std::byte* all, Parts parts) {
+    range const own = parts(rank());
+    move(
+        {all + own.begin, own.size()}, 1, [] {},
+        [&](int r) {
+          range const theirs = parts(r);
+          return part{all + theirs.begin, 0, theirs.size()};
+        });
+  }
   void all_to_all(std::byte const* in, std::byte* out) {
     std::size_t const n = call_.bytes() / static_cast<std::size_t>(size());
     auto const of = [&](int r) { return static_cast<std::size_t>(r) * n; };
@@ -95,8 +108,8 @@ class seat_collectives {
   }
   /// In small pieces, of which a staging buffer holds several: the others wait for the root alone, which is ahead of
   /// them. It waits when it turns to the other buffer, and at the end, until they have left what comes next.
-  void broadcast(std::byte* data) {
-    bool const root = rank() == call_.root;
+  void broadcast(std::byte* data, int from) {
+    bool const root = rank() == from;
     std::size_t const piece = std::clamp<std::size_t>(std::bit_ceil(call_.bytes() / 4), 4096, 32768);
     auto const pieces_here = static_cast<std::uint32_t>(chunk / piece);
     for (std::size_t at = 0; at == 0 || at < call_.bytes(); at += piece) {
@@ -105,14 +118,14 @@ class seat_collectives {
         if (root) await(-1, pieces_here - 1);
         seats_.turn();
       }
-      std::byte* const there = seats_.staging(call_.root) + at % chunk;
+      std::byte* const there = seats_.staging(from) + at % chunk;
       if (root) copy(there, data + at, n);
       if (at == 0)
         come({}, [] {});
       else
         seats_.arrive();
       if (root) continue;
-      await(call_.root, 0);
+      await(from, 0);
       copy(data + at, there, n);
     }
     if (root && call_.bytes() != 0) await(-1, static_cast<std::uint32_t>((call_.bytes() - 1) % chunk / piece));
