@@ -28,6 +28,16 @@ namespace {
 
 constexpr int repetitions = 9, warm_ups = 2;
 
+/// What is measured. Ranks that share a device take turns on it, a few milliseconds each, and speak over a socket:
+/// large arrays and many calls would only take long.
+struct extent {
+  std::string ranks_are;
+  std::size_t most_bytes;
+  int calls;  ///< in a row, of small arrays
+};
+extent const with_a_device_each{"threads with a device each", std::size_t{1} << 28, 20};
+extent const sharing_a_device{"processes that share one device", std::size_t{1} << 25, 3};
+
 void check(ncclResult_t code, ncclComm_t c) {
   while (code == ncclInProgress) {
     ncclResult_t state = ncclSuccess;
@@ -86,7 +96,8 @@ double seconds_of(comm::nccl& c, Work const& work) {
 }
 
 /// One rank's part. Rank 0 says what it measured.
-void measure(comm::nccl& checked, comm::nccl& unchecked, std::string const& how, std::string const& path) {
+void measure(comm::nccl& checked, comm::nccl& unchecked, extent const& e, std::string const& path) {
+  std::string const& how = e.ranks_are;
   bool const says = checked.rank() == 0;
   gpu::device const d = checked.device();
   std::optional<bench::figures_file> file;
@@ -99,9 +110,9 @@ void measure(comm::nccl& checked, comm::nccl& unchecked, std::string const& how,
   }
   std::size_t const ranks = static_cast<std::size_t>(checked.size());
   for (auto const& o : operations)
-    for (std::size_t bytes = 1024; bytes <= (std::size_t{1} << 28); bytes *= 8) {
+    for (std::size_t bytes = 1024; bytes <= e.most_bytes; bytes *= 8) {
       std::size_t const n = bytes / 4 / ranks * ranks;
-      int const times = bytes < (1u << 20) ? 20 : 3;
+      int const times = bytes < (1u << 20) ? e.calls : std::min(e.calls, 3);
       gpu::device_buffer<float> a(n, d), b(n, d);
       d.wait();
       auto const library = [&](comm::nccl& c) {
@@ -144,7 +155,7 @@ int run(std::string const& path, char const* program) {
     comm::threads{devices}.run([&](auto& control) {
       comm::nccl checked{control};
       comm::nccl unchecked{control, checked.device(), {.check = false}};
-      measure(checked, unchecked, "threads with a device each", path);
+      measure(checked, unchecked, with_a_device_each, path);
     });
     return 0;
   }
@@ -171,7 +182,7 @@ int run(std::string const& path, char const* program) {
 int one_rank(int rank, std::string const& meeting, std::string const& path) {
   comm::nccl checked{comm::nccl_rendezvous{meeting, rank, 2}};
   comm::nccl unchecked{comm::nccl_rendezvous{meeting + ".unchecked", rank, 2}, checked.device(), {.check = false}};
-  measure(checked, unchecked, "processes that share one device", path);
+  measure(checked, unchecked, sharing_a_device, path);
   return 0;
 }
 

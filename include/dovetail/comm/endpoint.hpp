@@ -199,7 +199,7 @@ class endpoint {
       return unknown;
   }
   host_row const* row() const {
-    if constexpr (knows_hosts)
+    if constexpr (requires { engine_.row(); })
       return engine_.row();
     else
       return nullptr;

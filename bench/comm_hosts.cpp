@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// bench_comm_hosts [--rounds N] [--rate 1gbit] [--json FILE]: all_reduce of comm::mpi against MPI_Allreduce on two
+// hosts, 1+1, 2+2, 4+4 and 3+1 ranks; and against `link`, one rank of each host sending the array to the other, both
+// ways at once, which no sum can be faster than. The hosts are network namespaces with a shaped link and half of this
+// machine's cores each (test/two_hosts.sh); they need root. The processes are this program again, where all take turns
+// call by call; MPI is asked to spin and to yield in turns, and its faster way counts.
+#include <dovetail/comm/mpi.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "comm_table.hpp"
+#include "paired.hpp"
+#include "peer_process.hpp"
+
+using namespace dovetail;
+
+namespace {
+
+std::vector<std::size_t> const sizes{1024, 16384, 262144, 4u << 20, 16'800'000};
+std::vector<std::pair<char const*, char const*>> const placements{{"1", "1"}, {"2", "2"}, {"4", "4"}, {"3", "1"}};
+
+int child() {
+  comm::mpi world;
+  auto const last = world.size() - 1, peer = world.rank() == 0 ? last : world.rank() == last ? 0 : MPI_PROC_NULL;
+  for (auto const bytes : sizes) {
+    std::vector<float> data(bytes / 4), in(data.size());
+    int const n = static_cast<int>(data.size());
+    long wrong = 0;
+    std::map<std::string, std::vector<double>> seen;
+    for (int k = -1; k < (bytes < (1u << 20) ? 21 : 3); ++k) {
+      auto const turn = [&](char const* who, bool sums, auto const& call) {
+        auto const meet = [] { MPI_Barrier(MPI_COMM_WORLD); };
+        double t = bench::time_once(std::span(data), world.rank(), k, meet, [&](std::span<float>) { call(); });
+        MPI_Allreduce(MPI_IN_PLACE, &t, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+        auto const P = world.size();
+        if (sums) wrong += data[data.size() / 3] != static_cast<float>(P * (P - 1) / 2 + P * k);
+        if (k >= 0) seen[who].push_back(t);
+      };
+      turn("comm::mpi", true, [&] { world.all_reduce(std::span(data)); });
+      turn("MPI", true, [&] { MPI_Allreduce(MPI_IN_PLACE, data.data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); });
+      turn("link", false, [&] {
+        MPI_Sendrecv(data.data(), n, MPI_FLOAT, peer, 1, in.data(), n, MPI_FLOAT, peer, 1, MPI_COMM_WORLD,
+                     MPI_STATUS_IGNORE);
+      });
+    }
+    if (world.rank() != 0) continue;
+    for (auto& [who, times] : seen)
+      std::printf("row %s %zu %.9g %ld\n", who.c_str(), bytes, bench::median_of(times), wrong);
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int rounds = 5;
+  std::string json, rate = "1gbit";
+  for (int i = 1; i < argc; ++i) {
+    std::string const a = argv[i];
+    if (a == "--child") return child();
+    if (a == "--rounds" && i + 1 < argc) rounds = std::atoi(argv[++i]);
+    if (a == "--json" && i + 1 < argc) json = argv[++i];
+    if (a == "--rate" && i + 1 < argc) rate = argv[++i];
+  }
+  // By contender, placement and size.
+  std::map<std::string, std::map<std::string, std::map<std::size_t, std::vector<double>>>> seen;
+  long wrong = 0;
+  for (int r = 0; r < rounds; ++r)
+    for (auto const& [a, b] : placements)
+      for (bool const yields : {false, true}) {
+        setenv("OMPI_MCA_mpi_yield_when_idle", yields ? "1" : "0", 1);
+        bench::peer_process ranks({"sh", DOVETAIL_COMM_HOSTS, DOVETAIL_MPIEXEC, rate, a, b, argv[0], "--child"});
+        if (ranks.version.starts_with("no two hosts")) {
+          std::printf("%s\nnothing is measured between hosts\n", ranks.version.c_str());
+          return 0;
+        }
+        std::string const where = std::string(a) + "+" + b;
+        for (std::string line = ranks.version; !line.empty(); line = ranks.line()) {
+          char who[32];
+          std::size_t bytes = 0;
+          double seconds = 0;
+          long w = 0;
+          if (std::sscanf(line.c_str(), "row %31s %zu %lf %ld", who, &bytes, &seconds, &w) != 4) continue;
+          auto& all = seen[who][where][bytes];
+          if (yields && !all.empty())  // ours is at its best, as MPI is
+            all.back() = std::min(all.back(), seconds);
+          else
+            all.push_back(seconds);
+          wrong += w;
+        }
+        if (!ranks.end()) {
+          std::printf("mpirun failed on %s ranks: nothing to compare with\n", where.c_str());
+          return 1;
+        }
+      }
+
+  bench::print_header();
+  std::vector<bench::row> rows;
+  for (auto const& [a, b] : placements)
+    for (auto const bytes : sizes)
+      for (auto const* who : {"comm::mpi", "MPI", "link"}) {
+        auto const& v = seen[who][std::string(a) + "+" + b][bytes];
+        if (v.empty()) continue;
+        double const P = std::atof(a) + std::atof(b);
+        bool const link = who == std::string("link");
+        rows.push_back({who, std::string(link ? "both ways " : "all_reduce ") + a + "+" + b, bytes, bench::median_of(v),
+                        link ? 1 : 2 * (P - 1) / P, wrong});
+        bench::print(rows.back());
+      }
+  if (!json.empty()) bench::write_json(json, rows);
+
+  int failed = wrong != 0;
+  auto const claim = [&](std::string const& where, std::string const& peer, std::string const& of_peer,
+                         std::size_t bytes, double at_most) {
+    auto const &a = seen["comm::mpi"][where][bytes], &b = seen[peer][of_peer][bytes];
+    if (a.empty() || b.empty()) return;
+    auto const ratio = bench::paired_ratio::of(a, b);
+    auto const verdict = ratio.at_most(at_most);
+    failed += verdict == bench::paired_ratio::verdict::does_not;
+    std::printf("  %s  all_reduce on %s ranks against %s at %zu bytes: %.3f in [%.3f, %.3f] <= %.3f\n",
+                bench::name_of(verdict), where.c_str(), peer.c_str(), bytes, ratio.median, ratio.low, ratio.high,
+                at_most);
+  };
+  std::printf("\nclaims (median of the ratios of %d rounds in its 95 %% bounds), on a link of %s\n", rounds,
+              rate.c_str());
+  for (auto const& [a, b] : placements) {
+    std::string const where = std::string(a) + "+" + b;
+    claim(where, "link", "1+1", sizes.back(), 1.1);
+    for (auto const bytes : sizes)
+      if (bytes > 1024) claim(where, "MPI", where, bytes, 1.03);
+  }
+  return failed ? 1 : 0;
+}
