@@ -21,7 +21,7 @@ using namespace dovetail;
 
 namespace {
 
-std::vector<std::size_t> const sizes{1024, 16384, 262144, 4u << 20, 16'800'000};
+std::vector<std::size_t> const sizes{1024, 16384, 65536, 262144, 4u << 20, 16'800'000};
 std::vector<std::pair<char const*, char const*>> const placements{{"1", "1"}, {"2", "2"}, {"4", "4"}, {"3", "1"}};
 
 int child() {
@@ -44,8 +44,10 @@ int child() {
       turn("comm::mpi", true, [&] { world.all_reduce(std::span(data)); });
       turn("MPI", true, [&] { MPI_Allreduce(MPI_IN_PLACE, data.data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); });
       turn("link", false, [&] {
-        MPI_Sendrecv(data.data(), n, MPI_FLOAT, peer, 1, in.data(), n, MPI_FLOAT, peer, 1, MPI_COMM_WORLD,
-                     MPI_STATUS_IGNORE);
+        MPI_Request both[2];
+        MPI_Irecv(in.data(), n, MPI_FLOAT, peer, 1, MPI_COMM_WORLD, &both[0]);
+        MPI_Isend(data.data(), n, MPI_FLOAT, peer, 1, MPI_COMM_WORLD, &both[1]);
+        MPI_Waitall(2, both, MPI_STATUSES_IGNORE);
       });
     }
     if (world.rank() != 0) continue;
@@ -132,7 +134,8 @@ int main(int argc, char** argv) {
     std::string const where = std::string(a) + "+" + b;
     claim(where, "link", "1+1", sizes.back(), 1.1);
     for (auto const bytes : sizes)
-      if (bytes > 1024) claim(where, "MPI", where, bytes, 1.03);
+      // Where little is moved, waking each other takes the time, of as many ranks on a core as the placement has.
+      if (bytes > 1024) claim(where, "MPI", where, bytes, bytes < 262144 ? 1.25 : 1.03);
   }
   return failed ? 1 : 0;
 }

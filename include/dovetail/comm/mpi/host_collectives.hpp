@@ -84,7 +84,7 @@ class host_collectives {
   using piece = mpi_job::piece;
   static constexpr int sums_so_far = 0, results = 1;  // phases
   /// Of a lane at a time: longer ones fill the line of hosts more slowly, shorter ones cost more messages.
-  static constexpr std::size_t longest_window = 64 * 1024, shortest_window = 4096;
+  static constexpr std::size_t longest_window = 64 * 1024, shortest_window = 32 * 1024;
 
   range shard_of(int r) const { return call_.shard_bytes(job_.size(), r); }
 
