@@ -3,7 +3,7 @@
 // hosts, 1+1, 2+2, 4+4 and 3+1 ranks; and against `link`, one rank of each host sending the array to the other, both
 // ways at once, which no sum can be faster than. The hosts are network namespaces with a shaped link and half of this
 // machine's cores each (test/two_hosts.sh); they need root. The processes are this program again, where all take turns
-// call by call; MPI is asked to spin and to yield in turns, and its faster way counts.
+// call by call; MPI is asked to spin and to yield in turns, and the faster way of each contender counts.
 #include <dovetail/comm/mpi.hpp>
 
 #include <algorithm>

@@ -9,6 +9,5 @@ set -eu
 . "$(dirname "$0")/../test/two_hosts.sh"
 MPIRUN=$1
 two_hosts "$2" || exit 0
-trap two_hosts_end EXIT
 shift 2
 on_two_hosts "$@"

@@ -3,6 +3,7 @@
 // pretended ones ("2,1"). Prints what all ranks of the first host have counted, and those of the second, in bytes.
 #include <dovetail/comm/mpi.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -38,45 +39,56 @@ void is(char const* what, std::vector<std::uint64_t> const& by_host, std::vector
 
 void measure(comm::mpi& c) {
   auto const hosts = c.topology().hosts(), ranks = c.size();
-  expect(hosts >= 2 && c.transport() == std::string("messages from host to host"), hosts, " hosts, ", c.transport());
+  expect(hosts >= 2 &&
+             c.transport() == std::string(hosts == ranks && hosts > 2 ? "messages" : "messages from host to host"),
+         hosts, " hosts, ", c.transport());
   auto const each = [&](auto f) {
     std::vector<std::uint64_t> all;
     for (int h = 0; h < hosts; ++h) all.push_back(static_cast<std::uint64_t>(f(h)));
     return all;
   };
-  // However many ranks a host has.
-  std::uint64_t const bytes = 4 * n, wide = 2;
-  auto const ends = [&](int h) { return (h > 0) + (h + 1 < hosts); };
-  auto const on = [&](int h) { return c.topology().ranks_on(h).size(); };
-  auto const part = bytes / static_cast<std::uint64_t>(ranks);
-  auto const line = each([&](int h) { return bytes * static_cast<std::uint64_t>(ends(h)); });
-  bool alone = true;
-  for (int h = 0; h < hosts; ++h) alone = alone && on(h) == 1;
+  std::uint64_t const bytes = 4 * n, P = static_cast<std::uint64_t>(ranks);
+  auto const on = [&](int h) { return static_cast<std::uint64_t>(c.topology().ranks_on(h).size()); };
+  auto const before = [&](int h) {
+    std::uint64_t sum = 0;
+    for (int g = 0; g < h; ++g) sum += on(g);
+    return sum;
+  };
+  auto const part = bytes / P;
+  std::uint64_t direct = 0;  // what the host sends that sends most, of a part to everybody
+  for (int h = 0; h < hosts; ++h) direct = std::max(direct, on(h) * (P - on(h)) * part);
 
   std::vector<float> v(n, 1.0f), w(n);
-  std::vector<bf16> halves(n, bf16(1.0f));
+  std::vector<bf16> halves(2 * n, bf16(1.0f));
   std::vector<std::uint64_t> all(static_cast<std::size_t>(hosts));
   auto const add = [&](std::vector<std::uint64_t> const& by_host) {
     for (std::size_t h = 0; h < all.size(); ++h) all[h] += by_host[h];
     return by_host;
   };
-  if (hosts == 2 || !alone) {
-    is("all_reduce", add(off_hosts(c, [&] { c.all_reduce(std::span(v)); })), line);
-    is("reduce_scatter", add(off_hosts(c, [&] { c.reduce_scatter(std::span(v)); })), line);
-  }
-  if (!alone)
-    is("all_reduce of halves", add(off_hosts(c, [&] { c.all_reduce(std::span(halves)); })),
-       each([&](int h) { return bytes / 2 * ((h + 1 < hosts ? wide : 0) + (h > 0)); }));
+  // Along the line however many ranks a host has, if that is no more: sums to the last host, results back.
+  auto const along = [&](std::uint64_t wide, bool to_all) {
+    bool const line = bytes * (wide + (hosts > 2)) <= (to_all ? 2 : 1) * direct;
+    return each([&](int h) {
+      auto const back = to_all ? (h > 0 ? bytes : 0) : before(h) * part;
+      return line ? (h + 1 < hosts ? wide * bytes : 0) + back : (to_all ? 2 : 1) * on(h) * (P - on(h)) * part;
+    });
+  };
+  is("all_reduce", add(off_hosts(c, [&] { c.all_reduce(std::span(v)); })), along(1, true));
+  is("reduce_scatter", add(off_hosts(c, [&] { c.reduce_scatter(std::span(v)); })), along(1, false));
+  is("all_reduce of halves", add(off_hosts(c, [&] { c.all_reduce(std::span(halves)); })), along(2, true));
   is("all_gather", add(off_hosts(c, [&] { c.all_gather(std::span(w)); })),
      each([&](int h) { return part * on(h) * static_cast<std::uint64_t>(hosts - 1); }));
-  std::vector<std::byte> mine(static_cast<std::size_t>(1000 * (c.rank() + 1)), std::byte{1}), gathered;
+  std::vector<std::byte> mine(static_cast<std::size_t>(20'000 * (c.rank() + 1)), std::byte{1}), gathered;
   is("all_gather_v", add(off_hosts(c, [&] { c.all_gather_v(mine, gathered); })), each([&](int h) {
        std::uint64_t sum = 0;
-       for (int const r : c.topology().ranks_on(h)) sum += static_cast<std::uint64_t>(1000 * (r + 1) * (hosts - 1));
+       for (int const r : c.topology().ranks_on(h)) sum += static_cast<std::uint64_t>(20'000 * (r + 1) * (hosts - 1));
        return sum;
      }));
-  is("broadcast", add(off_hosts(c, [&] { c.broadcast(std::span(v), ranks - 1); })),
-     each([&](int h) { return h + 1 == hosts ? bytes * static_cast<std::uint64_t>(hosts - 1) : 0; }));
+  // From the last host, along a tree of the hosts.
+  is("broadcast", add(off_hosts(c, [&] { c.broadcast(std::span(v), ranks - 1); })), each([&](int h) {
+       auto const children = hosts == 2 ? (h == 1) : hosts == 3 ? 2 * (h == 2) : 0;
+       return bytes * static_cast<std::uint64_t>(children);
+     }));
   if (c.rank() == 0)
     std::printf("%llu %llu\n", static_cast<unsigned long long>(all[0]), static_cast<unsigned long long>(all[1]));
 }

@@ -23,7 +23,7 @@ case $ranks in
   *) hosts= ;;
 esac
 for on in $hosts; do
-  for how in "hosts=$on" "hosts=$on pieces"; do
+  for how in "hosts=$on" "hosts=$on pieces" "hosts=$on lanes"; do
     mpi=$("$mpirun" -n "$ranks" "$program" mpi "$how")
     echo "mpi $how  $mpi"
     [ "$mpi" = "$threads" ] || { echo "the results differ"; exit 1; }

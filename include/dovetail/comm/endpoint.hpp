@@ -28,6 +28,9 @@ template <class Engine>
 class endpoint {
   /// An engine may have `comm::topology const& topology() const`; empty, or missing: all ranks are on one host.
   static constexpr bool knows_hosts = requires(Engine const& e) { e.topology(); };
+  static constexpr bool knows_row = requires(Engine const& e) {
+    { e.row() } -> std::convertible_to<host_row const*>;
+  };
 
  public:
   static constexpr sum_order sums = sum_order::rank_order;
@@ -81,7 +84,8 @@ class endpoint {
   std::vector<std::size_t> all_gather_v(std::span<std::byte const> in, std::vector<std::byte>& all) {
     auto offsets = engine_.all_gather_v(in, all);
     auto const* const row = this->row();
-    auto const off_host = row ? row->sent_to_each_host(in.size())
+    auto const off_host = row && row->moves(all.size())
+                              ? row->sent_to_each_host(in.size())
                               : detail::bytes_off_host(hosts(), rank(), [&](int) { return in.size(); });
     count({(offsets.size() - 2) * in.size(), all.size() - in.size(), 1, off_host});
     return offsets;
@@ -199,7 +203,7 @@ class endpoint {
       return unknown;
   }
   host_row const* row() const {
-    if constexpr (requires { engine_.row(); })
+    if constexpr (knows_row)
       return engine_.row();
     else
       return nullptr;

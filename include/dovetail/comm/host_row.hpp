@@ -11,9 +11,23 @@
 
 namespace dovetail::comm {
 
+namespace detail {
+/// A binomial tree of `size` from 0: f(child) for each child of d, the one with the largest tree below it first.
+template <class F>
+void binomial_children(int d, int size, F f) {
+  int const lowest = d == 0 ? size : d & -d;
+  int step = 1;
+  while (step < lowest && d + step < size) step *= 2;
+  for (step /= 2; step > 0; step /= 2)
+    if (step < lowest && d + step < size) f(d + step);
+}
+/// Of d > 0.
+constexpr int binomial_parent(int d) { return d - (d & -d); }
+}  // namespace detail
+
 /// Several hosts whose ranks follow one another, as launchers place them unless they are told otherwise: a sum in rank
-/// order then goes through each host once. The first `lanes` ranks of every host, as many as the smallest has, speak
-/// with their like on the hosts beside theirs.
+/// order then goes through each host once. The first `lanes` ranks of every host speak with their like on the hosts
+/// beside theirs. Which operations go so, and what leaves a host then.
 struct host_row {
   std::vector<int> firsts;  ///< the first rank of each host, and at the end the number of ranks
   int host = 0, rank = 0;   ///< whose view this is
@@ -32,49 +46,77 @@ struct host_row {
   }
 
   int hosts() const { return static_cast<int>(firsts.size()) - 1; }
+  int ranks() const { return firsts.back(); }
   int first(int h) const { return firsts[static_cast<std::size_t>(h)]; }
   int ranks_on(int h) const { return first(h + 1) - first(h); }
+  int host_of(int r) const {
+    return static_cast<int>(std::upper_bound(firsts.begin(), firsts.end(), r) - firsts.begin()) - 1;
+  }
+  int here() const { return ranks_on(host); }
+  int place() const { return rank - first(host); }
+  bool speaks() const { return place() < lanes; }
   int most_on_a_host() const {
     int most = 0;
     for (int h = 0; h < hosts(); ++h) most = std::max(most, ranks_on(h));
     return most;
   }
-  int here() const { return ranks_on(host); }
-  int place() const { return rank - first(host); }
-  bool is_first_host() const { return host == 0; }
-  bool is_last_host() const { return host + 1 == hosts(); }
-  bool speaks() const { return place() < lanes; }
 
-  /// Of the remote ranks before this host (0) or after it (1), those whose parts of a gathered array come to the rank
-  /// at place p, which hands them to its host: [begin, end).
+  /// Of the remote ranks before host h, or after it, those whose parts of a gathered array come to its rank at place p,
+  /// which hands them to the others: [begin, end).
   range brought_by(int h, bool after, int p) const {
-    int const from = after ? first(h + 1) : 0, n = (after ? firsts.back() : first(h)) - from;
+    int const from = after ? first(h + 1) : 0, n = (after ? ranks() : first(h)) - from;
     auto const s = shard(static_cast<std::size_t>(n), ranks_on(h), p);
     return {static_cast<std::size_t>(from) + s.begin, static_cast<std::size_t>(from) + s.end};
   }
   /// The rank of host h to which rank r of another one brings its part.
   int bearer(int h, int r) const {
-    for (int p = 0; p < ranks_on(h); ++p) {
-      auto const s = brought_by(h, r >= first(h), p);
-      if (static_cast<std::size_t>(r) >= s.begin && static_cast<std::size_t>(r) < s.end) return first(h) + p;
-    }
-    return first(h);
+    int p = 0;
+    while (static_cast<std::size_t>(r) >= brought_by(h, r >= first(h), p).end) ++p;
+    return first(h) + p;
   }
+  /// Who speaks for host h in a broadcast.
+  int speaker(int h, int root) const { return h == host_of(root) ? root : first(h); }
 
-  /// Whether sums that leave a host do so as floats, to be rounded once, at their end.
+  /// Sent to everybody at once, which takes less time than a few messages one after the other.
+  bool is_little(std::size_t bytes) const {
+    return bytes <= 4096 ||
+           bytes * static_cast<std::size_t>(most_on_a_host() * (ranks() - 1)) <= std::size_t{64} * 1024;
+  }
+  /// Whether an array goes to each host once: all_gather, all_gather_v, broadcast.
+  bool moves(std::size_t bytes) const { return !is_little(bytes) && most_on_a_host() > 1; }
+  /// Whether a reduction goes from host to host: where no host sends more than it would to everybody.
+  bool reduces(call const& c) const {
+    if (is_little(c.bytes())) return false;
+    std::int64_t line = widens(c) ? 2 : 1, direct = 0;
+    if (hosts() > 2) ++line;  // those in the middle send the results back, too
+    for (int h = 0; h < hosts(); ++h) direct = std::max(direct, std::int64_t{ranks_on(h)} * (ranks() - ranks_on(h)));
+    return line * ranks() <= (c.op == operation::all_reduce ? 2 : 1) * direct;
+  }
+  /// Whether sums travel as floats, to be rounded once, at their end.
   static bool widens(call const& c) {
     return c.how == reduction::sum && (c.type == dtype::f16 || c.type == dtype::bf16);
   }
-  /// Whether a reduction goes from host to host. A rank alone on each of several hosts has less to send to everybody
-  /// at once, and so has one of two whose halves would travel as floats.
-  bool is_for(call const& c) const { return most_on_a_host() > 1 || (hosts() == 2 && !widens(c)); }
-  /// What this rank sends off its host in such a reduction, and of an array that every other host gets once.
+  /// Of the result of a reduction the hosts before host h want the beginning.
+  std::size_t wanted_before(int h, call const& c) const {
+    if (c.op == operation::all_reduce || h == 0) return h == 0 ? 0 : c.bytes();
+    return c.shard_bytes(ranks(), first(h) - 1).end;
+  }
+
+  /// What this rank sends off its host: in a reduction that goes from host to host, of an array that every other host
+  /// gets once, in a broadcast.
   std::uint64_t sent_by_reduction(call const& c) const {
     if (!speaks()) return 0;
-    std::uint64_t const lane = c.shard_bytes(lanes, place()).size();
-    return (is_last_host() ? 0 : widens(c) ? 2 * lane : lane) + (is_first_host() ? 0 : lane);
+    auto const lane = c.shard_bytes(lanes, place());
+    auto const wanted = std::clamp(wanted_before(host, c), lane.begin, lane.end) - lane.begin;
+    return (host + 1 == hosts() ? 0 : lane.size() * (widens(c) ? 2 : 1)) + wanted;
   }
   std::uint64_t sent_to_each_host(std::uint64_t bytes) const { return static_cast<std::uint64_t>(hosts() - 1) * bytes; }
+  std::uint64_t sent_by_broadcast(call const& c) const {
+    if (rank != speaker(host, c.root)) return 0;
+    std::uint64_t sent = 0;
+    detail::binomial_children((host - host_of(c.root) + hosts()) % hosts(), hosts(), [&](int) { sent += c.bytes(); });
+    return sent;
+  }
 };
 
 }  // namespace dovetail::comm

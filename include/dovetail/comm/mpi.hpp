@@ -107,6 +107,7 @@ class mpi : public endpoint<detail::mpi_engine> {
     require(options.deadline.count() > 0, "deadline ", options.deadline.count(), " ms: it must be positive");
     require(options.largest_message >= 8 && options.largest_message <= 0x7ffffff8 && options.largest_message % 8 == 0,
             "largest_message ", options.largest_message, ": a multiple of 8 below 2^31");
+    require(options.lanes >= 0, "mpi_options::lanes ", options.lanes, ": a number of ranks, or 0");
     require(options.host.size() <= 63, "mpi_options::host '", options.host, "': at most 63 characters");
     require(options.mailbox.messages > 0 && options.mailbox.bytes > 0, "mailbox of ", options.mailbox.messages,
             " messages and ", options.mailbox.bytes, " bytes: there must be room for one message");

@@ -29,15 +29,14 @@ constexpr sum_order weaker(sum_order a, sum_order b) { return a < b ? b : a; }
 /// over P ranks (S: bytes of the whole array, s: bytes of the own shard): reduce_scatter sends S - s and receives
 /// (P-1)s; all_gather the converse; all_reduce both; all_to_all S - s each way; broadcast: the root sends (P-1)S, the
 /// others receive S. With an algorithm (comm/algorithms.hpp) they are those of its messages. What leaves the host is
-/// counted as it is sent: by everybody to everybody, or, where collectives go from host to host (comm/host_row.hpp), by
-/// those who speak for the host; but for arrays of a few KB, which are sent to everybody.
+/// counted as comm::mpi sends it: to everybody, or, where collectives go from host to host (comm/host_row.hpp), by
+/// those who speak for a host. (Of mpi_order::native it is not known.)
 struct traffic {
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
   std::uint64_t operations = 0;
-  std::uint64_t sent_off_host = 0;  ///< of bytes_sent: to ranks on other hosts (comm/topology.hpp)
+  std::uint64_t sent_off_host = 0;  ///< to ranks on other hosts (comm/topology.hpp)
 
-  constexpr std::uint64_t sent_on_host() const { return bytes_sent < sent_off_host ? 0 : bytes_sent - sent_off_host; }
   friend constexpr bool operator==(traffic const&, traffic const&) = default;
   friend constexpr traffic operator-(traffic const& a, traffic const& b) {
     return {a.bytes_sent - b.bytes_sent, a.bytes_received - b.bytes_received, a.operations - b.operations,

@@ -66,7 +66,7 @@ void reduce_lines(std::byte* const* out_arrays, std::size_t out_count, std::byte
   }
 }
 
-/// The lines of reduce_widened, and what is left of the last one.
+/// The lines of a widened_reduce, and what is left of the last one.
 template <class T, class Out>
 void widened_lines(std::byte* out, float const* partial, std::byte const* const* sources, std::size_t source_count,
                    std::size_t n) {

@@ -31,10 +31,11 @@ DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, t
   std::uint64_t const all = c.bytes();
   auto const shard_of = [&](int r) -> std::uint64_t { return c.shard_bytes(ranks, r).size(); };
   auto const off_host = [&](auto const& bytes_to) { return detail::bytes_off_host(hosts, rank, bytes_to); };
-  bool const by_hosts = row && row->is_for(c);
+  bool const by_hosts = row && row->reduces(c), moves = row && row->moves(all);
   switch (c.op) {
     case operation::all_reduce: {
       auto const own = shard_of(rank), bytes = all - own + others * own;
+      if (row && row->is_little(all)) return {bytes, bytes, 1, off_host([&](int) { return all; })};
       return {bytes, bytes, 1,
               by_hosts ? row->sent_by_reduction(c) : off_host([&](int r) { return shard_of(r) + own; })};
     }
@@ -43,15 +44,16 @@ DOVETAIL_NOINLINE inline traffic volume_of(call const& c, int ranks, int rank, t
               by_hosts ? row->sent_by_reduction(c) : off_host(shard_of)};
     case operation::all_gather: {
       auto const own = shard_of(rank);
-      return {others * own, all - own, 1, row ? row->sent_to_each_host(own) : off_host([&](int) { return own; })};
+      return {others * own, all - own, 1, moves ? row->sent_to_each_host(own) : off_host([&](int) { return own; })};
     }
     case operation::all_to_all: {
       auto const chunk = all / p;
       return {all - chunk, all - chunk, 1, off_host([&](int) { return chunk; })};
     }
     case operation::broadcast:
+      if (moves) return {rank == c.root ? others * all : 0, rank == c.root ? 0 : all, 1, row->sent_by_broadcast(c)};
       if (rank != c.root) return {0, all, 1};
-      return {others * all, 0, 1, row ? row->sent_to_each_host(all) : off_host([&](int) { return all; })};
+      return {others * all, 0, 1, off_host([&](int) { return all; })};
     case operation::send:
       return {all, 0, 1, off_host([&](int r) { return r == c.root ? all : 0; })};
     case operation::recv:

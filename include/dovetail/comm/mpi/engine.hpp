@@ -56,7 +56,7 @@ class mpi_engine {
     begin(c);
     if (is_native(c)) return native(c, data);
     if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
-    if (is_little(c.bytes())) {
+    if (job_->row ? job_->row->is_little(c.bytes()) : c.bytes() <= small_bytes) {
       auto* const from = room(c.bytes() * ranks());
       clear();
       for_peers([&](int r) {
@@ -68,7 +68,7 @@ class mpi_engine {
       combine(&data, 1, work_->sources.data(), ranks(), c.count);
       return;
     }
-    if (reduces_by_hosts(c)) return by_hosts(c, [&](auto& hosts) { hosts.all_reduce(data, combine); });
+    if (job_->row && job_->row->reduces(c)) return by_hosts(c, [&](auto& hosts) { hosts.all_reduce(data, combine); });
     scatter(c, data, combine);
     gather(c, 1, data + c.shard_bytes(size(), rank()).begin, data);
   }
@@ -76,14 +76,15 @@ class mpi_engine {
   void reduce_scatter(call const& c, std::byte* data, ordered_reduce combine) {
     begin(c);
     if (job_->seats.usable()) return through_seats(c).reduce_scatter(data, combine);
-    if (reduces_by_hosts(c)) return by_hosts(c, [&](auto& hosts) { hosts.reduce_scatter(data, combine); });
+    if (job_->row && job_->row->reduces(c))
+      return by_hosts(c, [&](auto& hosts) { hosts.reduce_scatter(data, combine); });
     scatter(c, data, combine);
   }
 
   void all_gather(call const& c, std::byte const* in, std::byte* out) {
     begin(c);
     if (job_->seats.usable()) return through_seats(c).all_gather(in, out);
-    if (moves_by_hosts(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.all_gather(in, out); });
+    if (job_->row && job_->row->moves(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.all_gather(in, out); });
     auto const own = c.shard_bytes(size(), rank());
     copy(out + own.begin, in, own.size());
     gather(c, 0, out + own.begin, out);
@@ -113,7 +114,7 @@ class mpi_engine {
     for (int r = 0; r < size(); ++r) offsets[at(r) + 1] = offsets[at(r)] + sizes[at(r)];
     all.resize(offsets.back());
     copy(all.data() + offsets[at(rank())], in.data(), in.size());
-    if (moves_by_hosts(all.size())) {
+    if (job_->row && job_->row->moves(all.size())) {
       by_hosts(c, [&](auto& hosts) { hosts.all_gather_v(all.data(), offsets); });
       return offsets;
     }
@@ -139,23 +140,20 @@ class mpi_engine {
     exchange(c, 0);
   }
 
-  /// A binomial tree: rank d steps after the root receives from d without its lowest bit.
+  /// A binomial tree of the ranks, or of hosts.
   void broadcast(call const& c, std::byte* data) {
     begin(c);
-    if (job_->seats.usable()) return through_seats(c).broadcast(data, c.root);
-    if (moves_by_hosts(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.broadcast(data); });
+    if (job_->seats.usable()) return through_seats(c).broadcast(data, c.bytes(), c.root);
+    if (job_->row && job_->row->moves(c.bytes())) return by_hosts(c, [&](auto& hosts) { hosts.broadcast(data); });
     int const d = (rank() - c.root + size()) % size();
-    int const lowest = d == 0 ? size() : d & -d;
+    auto const at_distance = [&](int distance) { return (distance + c.root) % size(); };
     clear();
     if (d != 0) {
-      work_->recvs.push_back({(d - lowest + c.root) % size(), data, c.bytes()});
+      work_->recvs.push_back({at_distance(binomial_parent(d)), data, c.bytes()});
       exchange(c, 0);
     }
     clear();
-    int step = 1;
-    while (step < lowest && d + step < size()) step *= 2;
-    for (step /= 2; step > 0; step /= 2)  // the farthest first: it has the largest tree below it
-      if (step < lowest && d + step < size()) work_->sends.push_back({(d + step + c.root) % size(), data, c.bytes()});
+    binomial_children(d, size(), [&](int child) { work_->sends.push_back({at_distance(child), data, c.bytes()}); });
     if (!work_->sends.empty()) exchange(c, 0);
   }
 
@@ -230,7 +228,10 @@ class mpi_engine {
       auto const odd = odd_one_out(all);
       if (odd == all.size()) return;
       int const r = first + static_cast<int>(odd);
-      job.watch().diverged(r, c, message("rank ", r, " called ", all[odd].asked, " as operation ", all[odd].number));
+      auto const why = message("rank ", r, " called ", all[odd].asked, " as operation ", all[odd].number);
+      // Of several hosts these are some of the ranks: who is odd is for all to say.
+      if (seats.size() != job.size()) job.watch().misfit(r, c, why);
+      job.watch().diverged(r, c, why);
     }
     void give_up(std::string const& why) const { job.watch().give_up(message("rank ", job.rank(), " threw: ", why)); }
     /// What this rank read of another's memory may be anything: that one has given up.
@@ -255,16 +256,6 @@ class mpi_engine {
     return {job_->seats, c, job_->watch().sequence, seat_meeting{*job_, c, job_->seats}};
   }
 
-  /// A message to everybody takes less time then than two to some; between hosts as long as all of them together are
-  /// not much for a link.
-  bool is_little(std::size_t bytes) const {
-    return bytes <= small_bytes ||
-           (job_->row && bytes * at(job_->row->most_on_a_host()) * (ranks() - 1) <= std::size_t{64} * 1024);
-  }
-  bool moves_by_hosts(std::size_t bytes) const {
-    return job_->row && !is_little(bytes) && job_->row->most_on_a_host() > 1;
-  }
-  bool reduces_by_hosts(call const& c) const { return job_->row && !is_little(c.bytes()) && job_->row->is_for(c); }
   template <class F>
   void by_hosts(call const& c, F f) {
     auto& row = *job_->row;
@@ -308,6 +299,7 @@ class mpi_engine {
     try {
       f();
     } catch (...) {
+      job_->abandon_flows();
       // MPI may still write to the scratch memory: it stays.
       if (job_->unfinished()) static_cast<void>(new std::shared_ptr<scratch>(work_));
       throw;

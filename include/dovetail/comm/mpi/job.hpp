@@ -86,7 +86,7 @@ class mpi_job {
   std::shared_ptr<mpi_family> const& family() const { return family_; }
   mpi_peers const& peers() const { return watch_.peers; }
   mpi_watch& watch() { return watch_; }
-  /// After a failure MPI may still write to memory that was given to `exchange`.
+  /// After a failure MPI may still write to memory that was given to `exchange` or `start`.
   bool unfinished() const { return unfinished_; }
 
   void begin(call const& c) {
@@ -104,12 +104,14 @@ class mpi_job {
 
   /// Sends and receives all pieces at once. An operation may have phases 0 and 1.
   void exchange(call const& c, int phase, std::span<piece const> sends, std::span<piece const> recvs) {
-    int const tag = tag_in(c, phase);
-    for (auto const& p : recvs)
-      flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, options.largest_message);
-    for (auto const& p : sends)
-      flows_.emplace_back(handle(), mpi_flow::sends, p.rank, tag, p.data, p.bytes, options.largest_message);
-    guarded(c, [&](call const&) { complete(c, tag); });
+    guarded(c, [&](call const&) {
+      int const tag = tag_in(c, phase);
+      for (auto const& p : recvs)
+        flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, options.largest_message);
+      for (auto const& p : sends)
+        flows_.emplace_back(handle(), mpi_flow::sends, p.rank, tag, p.data, p.bytes, options.largest_message);
+      complete(c, tag);
+    });
   }
   /// Begins to send or to receive, and does not wait: the array stays as it is until `finish`. Of one phase and one
   /// other rank several may be under way, each not longer than a message; they are matched in their order.
@@ -128,8 +130,12 @@ class mpi_job {
     guarded(c, [&](call const&) {
       complete(c, tag_in(c, phase), flow);
       flows_.remove_if([&](mpi_flow const& f) { return &f == flow; });
-      watch_.exchanging = !flows_.empty();
+      if (flows_.empty()) none_under_way();
     });
+  }
+  /// For who leaves an operation by an exception that did not come from here.
+  void abandon_flows() {
+    if (!flows_.empty()) abandon();
   }
   /// Whatever is under way.
   void advance_flows() {
@@ -318,6 +324,7 @@ class mpi_job {
   void open_row(call const& c) {
     auto const hosts = watch_.peers.topology();
     row = host_row::of(hosts, rank(), 1);
+    if (row && row->hosts() > 2 && row->most_on_a_host() == 1) row.reset();  // nothing would go so
     if (!row) return;
     int const first = row->first(row->host);
     bool seen = options.shared_memory;
@@ -331,9 +338,13 @@ class mpi_job {
         share(c, answer{options.shared_memory && (row->here() == 1 || row_seats.usable()), watch_.peers.crowded()});
     // One rank of a host fills a link that it would otherwise share; several do where links are faster than a core, and
     // only if nobody waits for theirs.
-    if (std::none_of(all.begin(), all.end(), [](answer const& a) { return a.crowded; }))
-      row = host_row::of(hosts, rank(), most_lanes);
-    if (!std::all_of(all.begin(), all.end(), [](answer const& a) { return a.usable; })) row.reset();
+    int const most = options.lanes > 0                                                                ? options.lanes
+                     : std::any_of(all.begin(), all.end(), [](answer const& a) { return a.crowded; }) ? 1
+                                                                                                      : most_lanes;
+    row = host_row::of(hosts, rank(), most);
+    if (std::all_of(all.begin(), all.end(), [](answer const& a) { return a.usable; })) return;
+    row.reset();
+    row_seats.give_back();
   }
   std::shared_ptr<mpi_job> of_part(MPI_Comm part, MPI_Comm messages, std::vector<int> const& members) {
     auto const peers_there = peers().part(members);
@@ -363,7 +374,7 @@ class mpi_job {
         throw;
       }
     } catch (...) {
-      if (!flows_.empty()) abandon();
+      abandon_flows();
       throw;
     }
   }
@@ -455,8 +466,11 @@ class mpi_job {
   void complete(call const& c, int tag) {
     complete(c, tag, nullptr);
     flows_.clear();
+    none_under_way();
+  }
+  void none_under_way() {
     watch_.exchanging = false;
-    if (watch_.broken()) watch_.tell_released();  // of what it heard while this was completed
+    if (watch_.broken()) watch_.tell_released();  // of what it heard while they were completed
   }
   /// Until one is, while the others go on, or (nullptr) all.
   void complete(call const& c, int tag, mpi_flow const* one) {
@@ -531,15 +545,18 @@ class mpi_job {
   void check_options(call const& c) {
     struct must_agree {
       std::uint64_t largest_message;
-      std::int32_t check, order;
+      std::int32_t check, order, lanes;
     };
-    must_agree const mine{options.largest_message, options.check, static_cast<std::int32_t>(options.order)};
+    must_agree const mine{options.largest_message, options.check, static_cast<std::int32_t>(options.order),
+                          options.lanes};
     auto const all = share(c, mine);
     for (int r = 0; r < size(); ++r) {
       auto const& theirs = all[static_cast<std::size_t>(r)];
       auto const& ours = all[0];
-      if (theirs.largest_message != ours.largest_message || theirs.check != ours.check || theirs.order != ours.order)
-        watch_.diverged(r, c, message("mpi_options of rank ", r, ": largest_message, check or order are not rank 0's"));
+      if (theirs.largest_message != ours.largest_message || theirs.check != ours.check || theirs.order != ours.order ||
+          theirs.lanes != ours.lanes)
+        watch_.diverged(
+            r, c, message("mpi_options of rank ", r, ": largest_message, check, order or lanes are not rank 0's"));
     }
   }
 
@@ -556,8 +573,8 @@ class mpi_job {
 
  public:
   shared_seats seats;           ///< usable where all ranks are on one host
-  std::optional<host_row> row;  ///< of several hosts whose ranks go from host to host together
-  shared_seats row_seats;       ///< then: of this host's
+  std::optional<host_row> row;  ///< of several hosts, where collectives go from host to host
+  shared_seats row_seats;       ///< of the ranks on this host, if there is a row and more than one of them
 };
 
 }  // namespace dovetail::comm::detail

@@ -44,7 +44,8 @@ struct notice {
   int waits_for = -1;
   bool asks = false;  ///< a waiting rank that hears this answers
   bool agreed = false;
-  std::uint64_t run = 0, sequence = 0, bytes = 0;
+  std::uint64_t run = 0, sequence = 0;
+  std::uint64_t bytes = 0;  ///< of what was received; waiting: how often something came or went there so far
   call now{};
   recent_calls recent{};
   char text[360]{};

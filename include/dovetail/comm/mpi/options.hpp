@@ -29,6 +29,9 @@ struct mpi_options {
   std::size_t largest_message = std::size_t{1} << 22;
   /// Messages of this rank that others have not received yet.
   mailbox_limits mailbox{};
+  /// Ranks of each host that speak to other hosts, each for a part of an array. 0: as many as the smallest host has, at
+  /// most four, and one where ranks share cores. Must be equal on all ranks.
+  int lanes = 0;
   /// What this rank's host is called, in at most 63 characters: ranks whose hosts are called alike, and that see each
   /// other's processes, are taken to be on one. Empty: as the system calls it.
   std::string host{};

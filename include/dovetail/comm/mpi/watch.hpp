@@ -188,6 +188,9 @@ class mpi_watch {
         came_back_ = clock::now();
       }
       if (n.kind != notice::waiting) continue;
+      // Who waits for another rank of this operation waits while data move there.
+      if (r.last.kind == notice::waiting && n.sequence == sequence && r.last.sequence == sequence)
+        moved_elsewhere_ += n.bytes != r.last.bytes;
       r.last = n;
       r.heard = clock::now();
       if (n.asks && waits_in_ && !r.left) wire->post(n.rank, word(*waits_in_, waits_for_, false));
@@ -225,14 +228,16 @@ class mpi_watch {
     auto const start = clock::now();
     auto last = start, stirred = start, next_look = start + 1ms, next_tell = start + first_word();
     clock::time_point asked{};
-    auto seen = moved;
+    auto const progress = [this] { return moved + moved_elsewhere_; };
+    auto seen = progress();
     // A long array may move without a sign of it while MPI is called, and only then. In shared memory nothing moves by
     // that: the one who is waited for may want this core.
     auto const at_work = Rest::woken ? 1ms : c.bytes() > 65536 ? 50ms : 2ms;
     for (;;) {
       if (done()) return;
       auto const now = clock::now();
-      if (moved != seen) seen = moved, last = stirred = now, suspect_ = -1, asked = {}, next_tell = now + first_word();
+      if (progress() != seen)
+        seen = progress(), last = stirred = now, suspect_ = -1, asked = {}, next_tell = now + first_word();
       if (wire->pending() && wire->progress() > 0) stirred = now;
       read_notices();  // also drives MPI, which moves nothing while nobody calls it
       if (stopped(c)) {
@@ -252,7 +257,7 @@ class mpi_watch {
           next_tell = now + std::max<clock::duration>(deadline_ / 4, first_word());
         }
         if (!is_message(c)) judge(c, now - last > patience_with_others());
-        if (now - std::max(last, came_back_) > deadline_ && moved == seen && !late.empty() && !done()) {
+        if (now - std::max(last, came_back_) > deadline_ && progress() == seen && !late.empty() && !done()) {
           if (asked == clock::time_point{}) {
             asked = now;
             tell(c, late[0], true);
@@ -331,7 +336,7 @@ class mpi_watch {
   std::unique_ptr<mpi_wire> wire;
   mpi_peers peers;
   std::uint64_t sequence = 0;
-  bool exchanging = false;  ///< messages to or from the caller's arrays are under way
+  bool exchanging = false;  ///< messages to or from arrays that must not go are under way
   std::uint64_t moved = 0;  ///< grows with everything that comes or goes: the deadline begins anew
 
  private:
@@ -477,6 +482,7 @@ class mpi_watch {
     n.asks = asks;
     n.sequence = sequence;
     n.now = c;
+    n.bytes = moved;
     n.recent = recent_;
     return n;
   }
@@ -535,6 +541,7 @@ class mpi_watch {
   std::uint64_t run_ = 0;
   int suspect_ = -1;
   clock::time_point suspect_since_, came_back_{};
+  std::uint64_t moved_elsewhere_ = 0;  // as others say who wait: no progress of this rank's, of which it tells
   call const* waits_in_ = nullptr;
   int waits_for_ = -1;
 };

@@ -108,12 +108,12 @@ class seat_collectives {
   }
   /// In small pieces, of which a staging buffer holds several: the others wait for the root alone, which is ahead of
   /// them. It waits when it turns to the other buffer, and at the end, until they have left what comes next.
-  void broadcast(std::byte* data, int from) {
+  void broadcast(std::byte* data, std::size_t bytes, int from) {
     bool const root = rank() == from;
-    std::size_t const piece = std::clamp<std::size_t>(std::bit_ceil(call_.bytes() / 4), 4096, 32768);
+    std::size_t const piece = std::clamp<std::size_t>(std::bit_ceil(bytes / 4), 4096, 32768);
     auto const pieces_here = static_cast<std::uint32_t>(chunk / piece);
-    for (std::size_t at = 0; at == 0 || at < call_.bytes(); at += piece) {
-      std::size_t const n = left(call_.bytes(), at, piece);
+    for (std::size_t at = 0; at == 0 || at < bytes; at += piece) {
+      std::size_t const n = left(bytes, at, piece);
       if (at != 0 && at % chunk == 0) {
         if (root) await(-1, pieces_here - 1);
         seats_.turn();
@@ -128,7 +128,7 @@ class seat_collectives {
       await(from, 0);
       copy(data + at, there, n);
     }
-    if (root && call_.bytes() != 0) await(-1, static_cast<std::uint32_t>((call_.bytes() - 1) % chunk / piece));
+    if (root && bytes != 0) await(-1, static_cast<std::uint32_t>((bytes - 1) % chunk / piece));
     seats_.turn();
   }
 

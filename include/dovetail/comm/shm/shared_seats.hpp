@@ -133,6 +133,8 @@ class shared_seats {
   shared_seats(shared_seats const&) = delete;
   shared_seats& operator=(shared_seats const&) = delete;
   ~shared_seats() { unmap(); }
+  /// It is not usable any more.
+  void give_back() { unmap(); }
 
   bool usable() const { return seats_ != nullptr; }
   /// Whether rank r has come as far as this one waits for it.
