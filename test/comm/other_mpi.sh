@@ -11,7 +11,11 @@ mkdir -p "$work"
 be_modest
 keep_the_others
 survive=
-case $("$mpirun" --version 2>&1) in *HYDRA*) survive=-disable-auto-cleanup ;; esac
+case $("$mpirun" --version 2>&1) in
+  *HYDRA*) survive=-disable-auto-cleanup ;;
+  *"Open MPI) 4"*) survive=--enable-recovery ;;
+  *"Open MPI) "*) survive="--runtime-options recoverable,continuous,error-nonzero-status=false" ;;
+esac
 for program in conformance mpi_messages; do
   "$mpicxx" -std=c++20 -I"$repository/include" -I"$repository/test" "$repository/test/comm/$program.cpp" \
     -o "$work/$program" -pthread &
