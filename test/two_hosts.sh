@@ -13,6 +13,10 @@ two_hosts() {
     [ -x "$(command -v $tool)" ] || { echo "no two hosts: there is no $tool"; return 1; }
   done
   [ "$(id -u)" = 0 ] || { echo "no two hosts: only root can make network namespaces"; return 1; }
+  case $("${MPIRUN:-mpirun}" --version 2> /dev/null) in
+    *"Open MPI) 4"*) ;;
+    *) echo "no two hosts: they are started with the options of Open MPI 4"; return 1 ;;
+  esac
   hosts_a=dovetail-$hosts_id-a hosts_b=dovetail-$hosts_id-b hosts_files=$(mktemp -d)
   # Each has half of the cores: ranks of one are not to take those of the other's.
   half=$(($(nproc) / 2))

@@ -444,6 +444,39 @@ void many(comm::mpi&, bool) {
   }
 }
 
+/// Messages between two ranks are no progress of what a third one waits for.
+void chatter(comm::mpi& world, bool shared) {
+  auto c = fresh(400ms, shared);
+  c.barrier();
+  std::vector<std::byte> v(8);
+  outcome o;
+  if (c.rank() == 3) std::this_thread::sleep_for(4s);
+  if (c.rank() == 2) o = outcome_of([&] { c.recv(std::span(v), 3); });
+  if (c.rank() < 2)
+    o = outcome_of([&] {
+      for (auto const start = clock_type::now(); seconds_since(start) < 3.5;) {
+        std::this_thread::sleep_for(c.rank() == 0 ? 60ms : 0ms);
+        c.rank() == 0 ? c.send(v, 1) : c.recv(std::span(v), 0);
+        c.rank() == 1 ? c.send(v, 0) : c.recv(std::span(v), 1);
+        if (c.rank() == 1 && seconds_since(start) > 3.4) break;
+      }
+    });
+  if (c.rank() == 2) is(o, "lost", 3, 2.5);
+  world.barrier();
+}
+/// A broadcast in pieces, of which the first are alike.
+void other_length(comm::mpi& world, bool shared) {
+  auto c = fresh(2s, shared);
+  std::vector<float> v((1u << 20) + 250, static_cast<float>(c.rank()));
+  auto const o = outcome_of([&] {
+    c.broadcast(std::span(v).first(c.rank() < 2 ? v.size() : std::size_t{1} << 20), 0);
+    c.barrier();
+  });
+  expect(o.kind == "diverged" && o.seconds < 5, "other_length: ", o.kind, " of rank ", o.rank, " after ", o.seconds,
+         " s: ", o.what);
+  world.barrier();
+}
+
 enum ways { shared_memory = 1, messages = 2, two_hosts = 4, both = 3, all = 7 };
 
 constexpr struct {
@@ -466,6 +499,8 @@ constexpr struct {
              {"one_core", one_core, both, true},
              {"many", many, shared_memory},
              {"handles", handles, shared_memory},
+             {"chatter", chatter, messages},
+             {"other_length", other_length, two_hosts},
              {"absent", absent, shared_memory}};
 
 }  // namespace

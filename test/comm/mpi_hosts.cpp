@@ -86,7 +86,7 @@ void measure(comm::mpi& c) {
      }));
   // From the last host, along a tree of the hosts.
   is("broadcast", add(off_hosts(c, [&] { c.broadcast(std::span(v), ranks - 1); })), each([&](int h) {
-       auto const children = hosts == 2 ? (h == 1) : hosts == 3 ? 2 * (h == 2) : 0;
+       auto const children = hosts == 2 ? (h == 1) : 2 * (h == 2);
        return bytes * static_cast<std::uint64_t>(children);
      }));
   if (c.rank() == 0)

@@ -105,11 +105,11 @@ int main(int argc, char** argv) {
   array const data(1), other(2);
   clock_type::time_point start;
   try {
-    comm::mpi world{comm::mpi_options{
-        .deadline = deadline,
-        .check = transport == "checked",
-        .shared_memory = transport == "shared" || staged || on_hosts,
-        .host = on_hosts ? hosts::of(hosts::launched_rank(), transport.substr(6)) : std::string()}};
+    comm::mpi world{
+        comm::mpi_options{.deadline = deadline,
+                          .check = transport == "checked",
+                          .shared_memory = transport == "shared" || staged || on_hosts,
+                          .host = on_hosts ? hosts::of(hosts::launched_rank(), transport.substr(6)) : std::string()}};
     rank = world.rank();
     int const last = world.size() - 1;
     try {

@@ -19,7 +19,7 @@ case $ranks in
   2) hosts=1,1 ;;
   3) hosts="2,1 1,2 1,1,1" ;;
   4) hosts="2,2 3,1 1,2,1" ;;
-  5) hosts="2,2,1 1,3,1" ;;
+  5) hosts="2,2,1 1,2,1,1" ;;
   *) hosts= ;;
 esac
 for on in $hosts; do

@@ -86,8 +86,9 @@ class mpi : public endpoint<detail::mpi_engine> {
             level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : "MPI_THREAD_FUNNELED",
             ", which forbids calls from another thread: use MPI_Init_thread with MPI_THREAD_SERIALIZED");
   }
-  /// What collectives move data by: "messages" of MPI; "shared memory", where all ranks are on one host; "shared
-  /// memory, single copy", where they may also read each other's arrays. The results are the same.
+  /// What collectives move data by: "messages" of MPI; "messages from host to host", where ranks of several hosts
+  /// follow one another; "shared memory", where all ranks are on one host; "shared memory, single copy", where they may
+  /// also read each other's arrays. The results are the same.
   char const* transport() { return engine().transport(); }
   mpi split(int color, int key) { return mpi(endpoint::split(color, key)); }
   mpi duplicate() { return mpi(endpoint::duplicate()); }

@@ -29,8 +29,8 @@ constexpr sum_order weaker(sum_order a, sum_order b) { return a < b ? b : a; }
 /// over P ranks (S: bytes of the whole array, s: bytes of the own shard): reduce_scatter sends S - s and receives
 /// (P-1)s; all_gather the converse; all_reduce both; all_to_all S - s each way; broadcast: the root sends (P-1)S, the
 /// others receive S. With an algorithm (comm/algorithms.hpp) they are those of its messages. What leaves the host is
-/// counted as comm::mpi sends it: to everybody, or, where collectives go from host to host (comm/host_row.hpp), by
-/// those who speak for a host. (Of mpi_order::native it is not known.)
+/// counted in the same way, of an array that goes to everybody; where comm::mpi goes from host to host
+/// (comm/host_row.hpp), it is what those who speak for a host send. (Of mpi_order::native it is not known.)
 struct traffic {
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -15,6 +16,7 @@
 #include <dovetail/comm/mpi/job.hpp>
 #include <dovetail/comm/reduce.hpp>
 #include <dovetail/comm/shm/seat_collectives.hpp>
+#include <dovetail/core/error.hpp>
 
 namespace dovetail::comm::detail {
 
@@ -56,17 +58,30 @@ class host_collectives {
   void broadcast(std::byte* data) {
     int const hosts = row_.hosts(), root = row_.host_of(call_.root), d = (row_.host - root + hosts) % hosts;
     auto const at = [&](int distance) { return row_.speaker((distance + root) % hosts, call_.root); };
+    bool const speaks = row_.rank == at(d);
+    auto const spread = [&](std::byte* what, std::size_t n) {
+      piece const from[] = {{at(binomial_parent(d)), what, n}};
+      if (d != 0) job_.exchange(call_, 0, {}, from);
+      std::vector<piece> sends;
+      binomial_children(d, hosts, [&](int child) { sends.push_back({at(child), what, n}); });
+      if (!sends.empty()) job_.exchange(call_, 0, sends, {});
+    };
+    // Pieces of arrays of other lengths may look alike.
+    if (speaks && call_.bytes() > piece_bytes) {
+      if (rings_.size() < sizeof(std::uint64_t)) rings_ = memory(sizeof(std::uint64_t));
+      std::uint64_t total = call_.bytes();
+      std::memcpy(rings_.data(), &total, sizeof total);
+      spread(rings_.data(), sizeof total);
+      std::memcpy(&total, rings_.data(), sizeof total);
+      if (total != call_.bytes())
+        job_.watch().misfit(at(binomial_parent(d)), call_,
+                            message("rank ", at(binomial_parent(d)), " broadcasts ", total, " bytes where ",
+                                    call_.bytes(), " were expected"));
+    }
     for (std::size_t begin = 0; begin < call_.bytes(); begin += piece_bytes) {
-      std::byte* const here = data + begin;
       std::size_t const n = std::min(piece_bytes, call_.bytes() - begin);
-      if (row_.rank == at(d)) {
-        mpi_job::piece const from[] = {{at(binomial_parent(d)), here, n}};
-        if (d != 0) job_.exchange(call_, 0, {}, from);
-        std::vector<mpi_job::piece> sends;
-        binomial_children(d, hosts, [&](int child) { sends.push_back({at(child), here, n}); });
-        if (!sends.empty()) job_.exchange(call_, 0, sends, {});
-      }
-      if (here_) here_->broadcast(here, n, at(d) - row_.first(row_.host));
+      if (speaks) spread(data + begin, n);
+      if (here_) here_->broadcast(data + begin, n, at(d) - row_.first(row_.host));
     }
   }
 

@@ -105,6 +105,7 @@ class mpi_job {
   /// Sends and receives all pieces at once. An operation may have phases 0 and 1.
   void exchange(call const& c, int phase, std::span<piece const> sends, std::span<piece const> recvs) {
     guarded(c, [&](call const&) {
+      watch_.go_on(c);  // who has said that it takes nothing any more posts no receive
       int const tag = tag_in(c, phase);
       for (auto const& p : recvs)
         flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, options.largest_message);
@@ -118,6 +119,7 @@ class mpi_job {
   mpi_flow* start(call const& c, int phase, mpi_flow::direction way, piece const& p) {
     mpi_flow* started = nullptr;
     guarded(c, [&](call const&) {
+      watch_.go_on(c);
       flows_.emplace_back(handle(), way, p.rank, tag_in(c, phase), p.data, p.bytes, options.largest_message);
       started = &flows_.back();
       watch_.exchanging = true;

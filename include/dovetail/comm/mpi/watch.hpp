@@ -188,8 +188,9 @@ class mpi_watch {
         came_back_ = clock::now();
       }
       if (n.kind != notice::waiting) continue;
-      // Who waits for another rank of this operation waits while data move there.
-      if (r.last.kind == notice::waiting && n.sequence == sequence && r.last.sequence == sequence)
+      // Who waits here may wait while data move between others, for this same call. (Of messages that says nothing.)
+      if (waits_in_ && !is_message(*waits_in_) && r.last.kind == notice::waiting && n.sequence == sequence &&
+          r.last.sequence == sequence && n.now == *waits_in_ && r.last.now == n.now)
         moved_elsewhere_ += n.bytes != r.last.bytes;
       r.last = n;
       r.heard = clock::now();
@@ -228,16 +229,15 @@ class mpi_watch {
     auto const start = clock::now();
     auto last = start, stirred = start, next_look = start + 1ms, next_tell = start + first_word();
     clock::time_point asked{};
-    auto const progress = [this] { return moved + moved_elsewhere_; };
-    auto seen = progress();
+    auto seen = moved, seen_elsewhere = moved_elsewhere_;
     // A long array may move without a sign of it while MPI is called, and only then. In shared memory nothing moves by
     // that: the one who is waited for may want this core.
     auto const at_work = Rest::woken ? 1ms : c.bytes() > 65536 ? 50ms : 2ms;
     for (;;) {
       if (done()) return;
       auto const now = clock::now();
-      if (progress() != seen)
-        seen = progress(), last = stirred = now, suspect_ = -1, asked = {}, next_tell = now + first_word();
+      if (moved != seen) seen = moved, last = stirred = now, suspect_ = -1, asked = {}, next_tell = now + first_word();
+      if (moved_elsewhere_ != seen_elsewhere) seen_elsewhere = moved_elsewhere_, last = now, asked = {};
       if (wire->pending() && wire->progress() > 0) stirred = now;
       read_notices();  // also drives MPI, which moves nothing while nobody calls it
       if (stopped(c)) {
@@ -257,7 +257,7 @@ class mpi_watch {
           next_tell = now + std::max<clock::duration>(deadline_ / 4, first_word());
         }
         if (!is_message(c)) judge(c, now - last > patience_with_others());
-        if (now - std::max(last, came_back_) > deadline_ && progress() == seen && !late.empty() && !done()) {
+        if (now - std::max(last, came_back_) > deadline_ && moved == seen && !late.empty() && !done()) {
           if (asked == clock::time_point{}) {
             asked = now;
             tell(c, late[0], true);
