@@ -37,7 +37,7 @@ struct nested_place<Shapes, I, std::index_sequence<K...>> {
 };
 template <class Shapes, std::size_t I>
 requires(Shapes::nested) struct place_of<Shapes, I, std::make_index_sequence<path::longest - 1>>
-    : nested_place<Shapes, I, std::make_index_sequence<static_cast<std::size_t>(Shapes::paths[I].length - 1)>> {
+    : nested_place<Shapes, I, std::make_index_sequence<static_cast<std::size_t>(Shapes::paths[I].kept() - 1)>> {
 };
 template <class Shapes, std::size_t I>
 using place = typename place_of<Shapes, I>::type;
@@ -107,6 +107,12 @@ struct inferred_shapes {
     else
       return 0;
   }();
+  static constexpr bool paths_fit = [] {
+    if constexpr (nested)
+      for (auto const& p : paths)
+        if (!p.fits()) return false;
+    return true;
+  }();
   /// Where the first layer stands that reads the network's input.
   static constexpr std::size_t first = [] {
     std::size_t i = 0;
@@ -159,6 +165,11 @@ template <shape Input, class... Layers>
 struct flat_plan {
   DOVETAIL_REQUIRE(without_empty_extents(Input), "every extent of a network's input is at least 1", at<0, Input>);
   using inferred = inferred_shapes<Input, Layers...>;
+  DOVETAIL_REQUIRE(
+      inferred::paths_fit,
+      "blocks are nested too deeply: the path to a layer has at most 24 steps, one for each block around it "
+      "and another for each shortcut",
+      at<0, Input>);
   using indices = std::index_sequence_for<Layers...>;
   using layers = layer_list<Layers...>;
   static constexpr std::size_t depth = sizeof...(Layers);

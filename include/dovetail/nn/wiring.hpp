@@ -70,15 +70,21 @@ constexpr wiring<N> wire(std::array<node, N> const& nodes, std::array<bool, N> c
   return w;
 }
 
-/// Where something stands: its place in the network, in the block there, and so on.
+/// Where something stands: its place in the network, in the block there, and so on. What is deeper than `longest` is
+/// counted and not kept, so that the network can say so.
 struct path {
   static constexpr int of_shortcut = -1, longest = 24;
   int length = 1;
   std::array<int, longest> steps{};
 
-  constexpr void enter(int first = 0) { steps[static_cast<std::size_t>(length++)] = first; }
+  constexpr void enter(int first = 0) {
+    ++length;
+    last() = first;
+  }
   constexpr void leave() { --length; }
-  constexpr int& last() { return steps[static_cast<std::size_t>(length - 1)]; }
+  constexpr int& last() { return steps[static_cast<std::size_t>(kept() - 1)]; }
+  constexpr int kept() const { return fits() ? length : longest; }
+  constexpr bool fits() const { return length <= longest; }
 };
 
 /// The path of each position; a mark's is that of its block.
