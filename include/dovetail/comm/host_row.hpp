@@ -6,24 +6,11 @@
 #include <optional>
 #include <vector>
 
+#include <dovetail/comm/binomial.hpp>
 #include <dovetail/comm/call.hpp>
 #include <dovetail/comm/topology.hpp>
 
 namespace dovetail::comm {
-
-namespace detail {
-/// A binomial tree of `size` from 0: f(child) for each child of d, the one with the largest tree below it first.
-template <class F>
-void binomial_children(int d, int size, F f) {
-  int const lowest = d == 0 ? size : d & -d;
-  int step = 1;
-  while (step < lowest && d + step < size) step *= 2;
-  for (step /= 2; step > 0; step /= 2)
-    if (step < lowest && d + step < size) f(d + step);
-}
-/// Of d > 0.
-constexpr int binomial_parent(int d) { return d - (d & -d); }
-}  // namespace detail
 
 /// Several hosts whose ranks follow one another, as launchers place them unless they are told otherwise: a sum in rank
 /// order then goes through each host once. The first `lanes` ranks of every host speak with their like on the hosts
@@ -77,9 +64,11 @@ struct host_row {
   /// Who speaks for host h in a broadcast.
   int speaker(int h, int root) const { return h == host_of(root) ? root : first(h); }
 
-  /// Sent to everybody at once, which takes less time than a few messages one after the other.
+  /// Sent to everybody at once, which takes less time than a few messages one after the other: so much always, and more
+  /// while all of it together is not much for a link.
+  static constexpr std::size_t little_bytes = 4096;
   bool is_little(std::size_t bytes) const {
-    return bytes <= 4096 ||
+    return bytes <= little_bytes ||
            bytes * static_cast<std::size_t>(most_on_a_host() * (ranks() - 1)) <= std::size_t{64} * 1024;
   }
   /// Whether an array goes to each host once: all_gather, all_gather_v, broadcast.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <dovetail/comm/algorithms/schedule.hpp>
+#include <dovetail/comm/binomial.hpp>
 #include <dovetail/core/shard.hpp>
 
 namespace dovetail::comm::detail {
@@ -73,14 +74,9 @@ inline void ring_all_gather(schedule& s, ring_place const& at, std::vector<regio
 
 /// `what` goes from members[0] to all. The farthest member first: it has the largest tree below it.
 inline void tree_broadcast(schedule& s, ring_place const& at, region what) {
-  int top = 1;
-  while (top < at.size()) top *= 2;
-  for (int far = top / 2; far > 0; far /= 2) {
-    if (at.index % (2 * far) == 0 && at.index + far < at.size())
-      s.add().sends.push_back({at.members[at.wrap(at.index + far)], what});
-    else if (at.index % (2 * far) == far)
-      s.add().recvs.push_back({at.members[at.wrap(at.index - far)], what});
-  }
+  auto const member = [&](int index) { return at.members[at.wrap(index)]; };
+  if (at.index > 0) s.add().recvs.push_back({member(binomial_parent(at.index)), what});
+  binomial_children(at.index, at.size(), [&](int child) { s.add().sends.push_back({member(child), what}); });
 }
 /// `what` of members[0] becomes the sum over all; that of the others is used up. Neighbors are added first.
 inline void tree_reduce(schedule& s, ring_place const& at, region what) {

@@ -56,7 +56,7 @@ class mpi_engine {
     begin(c);
     if (is_native(c)) return native(c, data);
     if (job_->seats.usable()) return through_seats(c).all_reduce(data, combine);
-    if (job_->row ? job_->row->is_little(c.bytes()) : c.bytes() <= small_bytes) {
+    if (job_->row ? job_->row->is_little(c.bytes()) : c.bytes() <= host_row::little_bytes) {
       auto* const from = room(c.bytes() * ranks());
       clear();
       for_peers([&](int r) {
@@ -204,8 +204,6 @@ class mpi_engine {
   void abort(std::string const& why) { job_->watch().abort(why); }
 
  private:
-  static constexpr std::size_t small_bytes = 4096;  // one round trip costs more than these bytes once more per rank
-
   /// How the ranks of one host meet in an operation. They are ranks first, first + 1, ... of all.
   struct seat_meeting {
     void wait() const {
