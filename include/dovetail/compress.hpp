@@ -12,6 +12,7 @@
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/levels.hpp>
+#include <dovetail/compress/majority_vote.hpp>
 #include <dovetail/compress/natural.hpp>
 #include <dovetail/compress/natural_dithering.hpp>
 #include <dovetail/compress/one_bit.hpp>
