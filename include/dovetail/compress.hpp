@@ -2,6 +2,7 @@
 #pragma once
 /// Gradient -> bytes: everything that meets the `codec` concept of concepts.hpp.
 #include <dovetail/compress/after.hpp>
+#include <dovetail/compress/automatic.hpp>
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/context.hpp>

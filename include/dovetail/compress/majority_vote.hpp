@@ -33,8 +33,8 @@ namespace dovetail::compress {
 /// finite, then ⌈n/8⌉ bytes of signs, the first in the lowest bit, 1 = negative. NaN makes all elements NaN, so that
 /// the step is skipped. The momentum of a skipped step is taken back.
 ///
-/// There is no residual: a vote does not say by how much it errs, and what one rank has lost is not lost to the sum.
-/// The synchronizer's mean divides the vote by the number of ranks: choose the learning rate for it.
+/// There is no residual: a vote does not say by how much it errs, and what one rank has lost is not lost to the sum. The
+/// vote is the gradient, whatever the number of ranks and samples.
 ///
 /// Errors: argument_error for a momentum outside [0, 1) and for a state that was made for another size; input_error for
 /// payloads of another size, with another first number, or with signs behind the last element.

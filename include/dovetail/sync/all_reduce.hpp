@@ -32,6 +32,7 @@
 #include <dovetail/optim/optimizer_traits.hpp>
 #include <dovetail/optim/step.hpp>
 #include <dovetail/sync/agreement.hpp>
+#include <dovetail/sync/automatic_exchange.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/exchange.hpp>
