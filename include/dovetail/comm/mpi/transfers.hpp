@@ -68,9 +68,9 @@ class mpi_transfers {
       watch_.go_on(c);  // who has said that it takes nothing any more posts no receive
       int const tag = tag_in(c, phase);
       for (auto const& p : recvs)
-        flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, options.largest_message);
+        flows_.emplace_back(handle(), mpi_flow::receives, p.rank, tag, p.data, p.bytes, longest(p, sends));
       for (auto const& p : sends)
-        flows_.emplace_back(handle(), mpi_flow::sends, p.rank, tag, p.data, p.bytes, options.largest_message);
+        flows_.emplace_back(handle(), mpi_flow::sends, p.rank, tag, p.data, p.bytes, longest(p, recvs));
       complete(c, tag);
     });
   }
@@ -134,6 +134,17 @@ class mpi_transfers {
  protected:
   ~mpi_transfers() = default;
 
+  /// The longest message of an array that is sent or received, where `back` are those of the other way. MPI asks before
+  /// it sends a long message. Between two ranks that send each other one, the answer to the second question may wait on
+  /// the wire behind the whole first message, and both ways take as long as one behind the other. So arrays that cross
+  /// go in messages for which MPI does not ask.
+  std::size_t longest(piece const& p, std::span<piece const> back) const {
+    constexpr std::size_t unasked = std::size_t{1} << 15;
+    bool const crosses = p.bytes > 4 * unasked && std::any_of(back.begin(), back.end(), [&](piece const& other) {
+                           return other.rank == p.rank && other.bytes > 4 * unasked;
+                         });
+    return crosses ? std::min(options.largest_message, unasked) : options.largest_message;
+  }
   /// Runs f; what MPI itself reports becomes a failure of the communicator, of which the others hear.
   template <class F>
   void guarded(call const& c, F f) {
