@@ -13,7 +13,9 @@
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/refuse.hpp>
+#include <dovetail/core/rounded.hpp>
 #include <dovetail/core/state.hpp>
 
 namespace dovetail::compress {
@@ -24,20 +26,28 @@ namespace dovetail::compress {
 ///
 /// Where gradients settle, g − h and what is lost go to 0, also where ranks have different data and their gradients do
 /// not; the residuals of error_feedback do not go to 0 there. It begins at h = 0. Three floats an element, and the
-/// codec's own. Stochastic gradients never settle: the noise of the last ones stays in H, so average them (a large
-/// batch, or momentum in front) if that matters.
+/// codec's own.
 ///
-/// A skipped step leaves h and H as they were. With another number of ranks H stays, and each rank's h becomes H over
-/// their number; in two phases, where states are of shards, another number is refused.
+/// Stochastic gradients never settle: the noise of the last ones stays in H. With `momentum` above 0 it is EF21-SGDM,
+/// which sends the changes of v = momentum · v + (1 − momentum) · g instead, beginning at v = 0: two floats an element
+/// more. The optimizer behind it needs no momentum of its own then.
 ///
-/// Errors: argument_error for a state that was made for another bucket.
+/// A skipped step leaves h, H and v as they were. With another number of ranks H stays, and each rank's h becomes H
+/// over their number; in two phases, where states are of shards, another number is refused.
+///
+/// Errors: argument_error for a state that was made for another bucket, and for a momentum outside [0, 1).
 ///
 /// Source: Richtárik, Sokolov, Fatkhullin, "EF21: A New, Simpler, Theoretically Better, and Practically Faster Error
-/// Feedback", NeurIPS 2021, algorithm 2 (with the sum in place of the mean).
+/// Feedback", NeurIPS 2021, algorithm 2 (with the sum in place of the mean); momentum: Fatkhullin, Tyurin, Richtárik,
+/// "Momentum Provably Improves Error Feedback!", NeurIPS 2023, algorithm 1.
 template <class Codec>
 struct ef21 {
   static_assert(detail::must_be_a_codec<Codec>::holds);
   Codec codec;
+  float momentum = 0;
+  static constexpr auto describe() {
+    return policy{"ef21", field{"codec", &ef21::codec}, field{"momentum", &ef21::momentum, ranges::share}};
+  }
 
   DOVETAIL_REQUIRE(codec_traits<Codec>::contraction,
                    "EF21 needs a contraction, and the codec does not say `static constexpr bool contraction = true`",
@@ -50,9 +60,11 @@ struct ef21 {
   static constexpr bool wants_error_feedback = false;
 
   struct state {
-    buffer<float> own;            ///< h
-    buffer<float> all;            ///< H
-    buffer<float> next;           ///< H after this step; until the first payload is decoded, g − h
+    buffer<float> own;      ///< h
+    buffer<float> all;      ///< H
+    buffer<float> next;     ///< H after this step; until the first payload is decoded, g − h
+    buffer<float> average;  ///< v, and after this step; empty without momentum
+    buffer<float> next_average;
     std::vector<std::byte> sent;  ///< what own lacks of this step
     context where{};              ///< in which it was encoded
     bool encoded = false, decoded = false;
@@ -63,11 +75,15 @@ struct ef21 {
       std::vector<named_tensor> list{make_named_tensor(prefix + "own", own.span()),
                                      make_named_tensor(prefix + "all", all.span())};
       list[0].kind = state_kind::summed;
+      if (!average.empty()) {
+        list.push_back(make_named_tensor(prefix + "average", average.span()));
+        list.back().kind = state_kind::summed;
+      }
       for (auto& t : inner.state().tensors(prefix + "inner.")) list.push_back(std::move(t));
       return list;
     }
     friend bool operator==(state const& a, state const& b) {
-      return a.own == b.own && a.all == b.all && a.inner == b.inner && a.layout == b.layout;
+      return a.own == b.own && a.all == b.all && a.average == b.average && a.inner == b.inner && a.layout == b.layout;
     }
   };
 
@@ -75,10 +91,13 @@ struct ef21 {
   constexpr std::size_t wire_size(std::size_t n) const { return codec.wire_size(n); }
   constexpr std::size_t wire_size(bucket const& b) const { return compress::wire_size(codec, b); }
   state init(bucket const& b, context const& where = {}) const {
-    std::size_t const n = b.size();
+    check_policy(*this);
+    std::size_t const n = b.size(), averaged = momentum > 0 ? n : 0;
     return {buffer<float>(n),
             buffer<float>(n),
             buffer<float>(n),
+            buffer<float>(averaged),
+            buffer<float>(averaged),
             {},
             {},
             false,
@@ -95,7 +114,14 @@ struct ef21 {
     commit(s);
     s.inner.begin(codec);
     auto const next = s.next.span();
-    for (std::size_t i = 0; i < next.size(); ++i) next[i] = b.values[i] - s.own[i];
+    auto g = b.values;
+    if (!s.average.empty()) {
+      auto const v = s.next_average.span();
+      for (std::size_t i = 0; i < v.size(); ++i)
+        v[i] = rounded(momentum * s.average[i]) + rounded((1 - momentum) * g[i]);
+      g = v;
+    }
+    for (std::size_t i = 0; i < next.size(); ++i) next[i] = g[i] - s.own[i];
     std::size_t const bytes = compress::encode(codec, bucket{next, b.tensors}, s.inner.state(), out, where);
     s.sent.assign(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(bytes));
     s.where = where;
@@ -115,8 +141,10 @@ struct ef21 {
     if (where.last) kernel.add_float(reinterpret_cast<std::byte const*>(next.data()), next.size(), weight, out.data());
   }
   void commit(state& s) const {
-    if (std::exchange(s.encoded, false))
+    if (std::exchange(s.encoded, false)) {
       compress::decode_add(codec, std::span<std::byte const>(s.sent), s.own.span(), 1.0f, s.inner.state(), s.where);
+      std::swap(s.average, s.next_average);
+    }
     if (std::exchange(s.decoded, false)) std::swap(s.all, s.next);
     s.inner.commit(codec);
   }
@@ -126,7 +154,7 @@ struct ef21 {
   }
 };
 
-template <class Codec>
-ef21(Codec) -> ef21<Codec>;
+template <class Codec, class... Momentum>
+ef21(Codec, Momentum...) -> ef21<Codec>;
 
 }  // namespace dovetail::compress

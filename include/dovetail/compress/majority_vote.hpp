@@ -19,6 +19,7 @@
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/ranges.hpp>
+#include <dovetail/core/rounded.hpp>
 #include <dovetail/core/state.hpp>
 
 namespace dovetail::compress {
@@ -85,7 +86,7 @@ struct majority_vote {
     auto x = b.values;
     if (s.momentum.size() && where.input == context::inputs::gradient && is_finite(mark)) {
       auto const next = s.before.span();
-      for (std::size_t i = 0; i < n; ++i) next[i] = momentum * s.momentum[i] + (1 - momentum) * x[i];
+      for (std::size_t i = 0; i < n; ++i) next[i] = rounded(momentum * s.momentum[i]) + rounded((1 - momentum) * x[i]);
       std::swap(s.momentum, s.before);
       s.open = true;
       x = s.momentum.span();

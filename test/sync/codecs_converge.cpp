@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+// What codecs cost in loss: a small network, three seeds each, beside the same trainings without a codec.
+#include <dovetail/compress.hpp>
+
+#include "small_network.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+namespace sync_codecs_converge {
+
+using namespace dovetail;
+using compress::error_feedback;
+
+constexpr std::int64_t steps = 400;
+constexpr std::uint64_t seeds[] = {1, 2, 3};
+
+struct summary {
+  double mean = 0, low = 1e9, high = 0;
+  std::uint64_t bytes = 0;
+};
+template <class Sync, class Optimizer>
+summary run(Sync const& sync, Optimizer const& opt) {
+  summary s;
+  for (auto const seed : seeds) {
+    auto const t = test::train_small_network(sync, opt, seed, steps);
+    CHECK(t.equal);
+    s.mean += t.loss / 3;
+    s.low = std::min(s.low, t.loss);
+    s.high = std::max(s.high, t.loss);
+    s.bytes = t.bytes_sent;
+  }
+  return s;
+}
+optim::sgd const plain{.lr = 0.2f};
+
+summary const& dense() {
+  static summary const s = run(sync::all_reduce{}, plain);
+  return s;
+}
+
+// Within the spread of the seeds of dense training, and a fortieth of what there is to learn (ln 8 at the beginning).
+template <class Codec>
+void as_good_as_dense(std::string const& name, Codec const& codec, double fewer_bytes, double more = 0) {
+  auto const s = run(sync::all_reduce{codec}, plain);
+  auto const& d = dense();
+  CAPTURE(name);
+  MESSAGE(name, ": loss ", s.mean, " (dense ", d.mean, " in [", d.low, ", ", d.high, "]), bytes 1/",
+          static_cast<double>(d.bytes) / static_cast<double>(s.bytes));
+  CHECK(s.mean <= d.mean + more + std::max(d.high - d.low, std::log(8.0) / 40));
+  CHECK(static_cast<double>(s.bytes) * fewer_bytes <= static_cast<double>(d.bytes));
+}
+
+TEST_CASE("the network learns") {
+  CHECK(dense().mean < 0.75);
+  CHECK(dense().mean > 0.2);
+}
+TEST_CASE("with error feedback the loss is that of dense gradients") {
+  as_good_as_dense("top-k 1 %", error_feedback{compress::top_k{.ratio = 0.01f}}, 20);
+  as_good_as_dense("scaled sign", error_feedback{compress::sign{}}, 20);
+  as_good_as_dense("1-bit", error_feedback{compress::one_bit{}}, 10);
+  as_good_as_dense("int4", error_feedback{compress::int4{}}, 5);
+  as_good_as_dense("3LC", error_feedback{compress::three_lc{}}, 10);
+}
+TEST_CASE("codecs of a byte and more need none") {
+  as_good_as_dense("int8", compress::int8{}, 3.5);
+  as_good_as_dense("fp8", compress::fp8_e4m3{}, 3.5);
+  as_good_as_dense("dynamic8", compress::dynamic8{}, 3.5);
+  as_good_as_dense("bf16", compress::bf16{}, 1.9);
+  as_good_as_dense("stochastic bf16", compress::stochastic_bf16{}, 1.9);
+}
+TEST_CASE("unbiased codecs neither") {
+  as_good_as_dense("QSGD 4 bit", compress::qsgd{.levels = 7, .norm = compress::norm::max}, 5);
+  as_good_as_dense("natural", compress::natural{}, 3);
+  as_good_as_dense("natural dithering", compress::natural_dithering{}, 5);
+  // 1.6 times the gradient's square in noise: it costs.
+  as_good_as_dense("TernGrad", compress::terngrad{.block = 64}, 6, 0.1);
+}
+TEST_CASE("EF21 with momentum; without it, the noise of single batches stays in what ranks know of each other") {
+  optim::sgd const slower{.lr = 0.1f};  // its largest rate is smaller
+  auto const d = run(sync::all_reduce{}, slower);
+  auto const s = run(sync::all_reduce{compress::ef21{compress::top_k{.ratio = 0.05f}, 0.8f}}, slower);
+  auto const noisy = run(sync::all_reduce{compress::ef21{compress::top_k{.ratio = 0.05f}}}, slower);
+  MESSAGE("EF21-SGDM: loss ", s.mean, ", without momentum ", noisy.mean, " (dense ", d.mean, ")");
+  CHECK(s.mean <= d.mean + std::max(d.high - d.low, std::log(8.0) / 40));
+  CHECK(!(noisy.mean < d.mean + 0.1));
+}
+TEST_CASE("Signum by majority vote learns, with a rate of its own") {
+  auto const s = run(sync::all_reduce{compress::majority_vote{.momentum = 0.9f}}, optim::sgd{.lr = 1e-3f});
+  MESSAGE("majority vote: loss ", s.mean);
+  CHECK(s.mean < dense().mean + 0.15);
+}
+
+// f(x, y) = e |x + y| + |x - y| with e < 1: all signs of its gradients are (1, -1) or (-1, 1), so that x + y stays as
+// it is when steps are scaled signs (Karimireddy et al., ICML 2019, section 3).
+TEST_CASE("where signs alone fail, error feedback does not") {
+  auto const sum_after = [](auto const& codec, int n) {
+    double sum = 0;
+    comm::threads{1}.run([&](auto& c) {
+      std::vector<float> x{1.0f, 0.9f}, g(2);
+      parameter_list list;
+      list.add("x", std::span<float>(x), std::span<float>(g));
+      auto session = sync::all_reduce{codec}.join(list, optim::sgd{.lr = 0.01f}, c);
+      for (int s = 0; s < n; ++s) {
+        session.begin();
+        float const e = 0.3f * (x[0] + x[1] < 0 ? -1.0f : 1.0f), d = x[0] - x[1] < 0 ? -1.0f : 1.0f;
+        g = {e + d, e - d};
+        session.ready(0);
+        session.step();
+      }
+      sum = static_cast<double>(x[0] + x[1]);
+    });
+    return sum;
+  };
+  CHECK(sum_after(compress::without_feedback{compress::sign{}}, 2000) == doctest::Approx(1.9));
+  CHECK(std::fabs(sum_after(error_feedback{compress::sign{}}, 2000)) < 0.1);
+}
+
+}  // namespace sync_codecs_converge
