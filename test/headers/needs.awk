@@ -19,11 +19,12 @@ FNR == 1 {
   else if (included ~ /^(oneapi\/|dnnl)/) needs[FILENAME, "onednn"] = 1
   else if (included ~ /^nlohmann\//) needs[FILENAME, "io"] = 1
   else if (included ~ /^zlib/) needs[FILENAME, "gzip"] = 1
+  else if (included ~ /^zstd/) needs[FILENAME, "zstd"] = 1
   else if (included ~ /^nccl/) needs[FILENAME, "nccl"] = 1
   else if (included ~ /^(cuda|cub\/|thrust\/|cublas|cudnn|cooperative_groups)/) needs[FILENAME, "cuda"] = 1
 }
 END {
-  components = split("mpi onednn io gzip cuda nccl nvcc", component, " ")
+  components = split("mpi onednn io gzip zstd cuda nccl nvcc", component, " ")
   do {  # until nothing is inherited any more
     changed = 0
     for (i = 1; i <= count; ++i) {
