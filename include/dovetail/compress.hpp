@@ -9,6 +9,7 @@
 #include <dovetail/compress/error_feedback.hpp>
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
+#include <dovetail/compress/random_k.hpp>
 #include <dovetail/compress/sign.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
