@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 /// Gradient -> bytes: everything that meets the `codec` concept of concepts.hpp.
+#include <dovetail/compress/adacomp.hpp>
 #include <dovetail/compress/after.hpp>
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
@@ -15,6 +16,7 @@
 #include <dovetail/compress/random_k.hpp>
 #include <dovetail/compress/sampled_top_k.hpp>
 #include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/threshold.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/compress/without_feedback.hpp>
