@@ -19,4 +19,5 @@
 #include <dovetail/compress/threshold.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
+#include <dovetail/compress/wangni.hpp>
 #include <dovetail/compress/without_feedback.hpp>
