@@ -7,6 +7,7 @@
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/chunked_top_k.hpp>
 #include <dovetail/compress/context.hpp>
+#include <dovetail/compress/dgc.hpp>
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
 #include <dovetail/compress/half.hpp>
