@@ -3,11 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <span>
 #include <string>
 #include <vector>
 
+#include <dovetail/compress/kept.hpp>
 #include <dovetail/compress/select.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/ranges.hpp>
@@ -48,12 +48,7 @@ struct top_k {
   /// Number of elements that are sent of n.
   constexpr std::size_t count(std::size_t n) const {
     check(n);
-    if (n == 0) return 0;
-    // A float is within 2^-24 of the decimal that was meant; that much does not make one element more.
-    double const exact = static_cast<double>(ratio) * static_cast<double>(n) * (1 - 0x1p-23);
-    auto k = static_cast<std::size_t>(exact);
-    if (static_cast<double>(k) < exact) ++k;
-    return k < 1 ? 1 : k > n || ratio == 1.0f ? n : k;
+    return detail::kept(ratio, n);
   }
   constexpr std::size_t wire_size(std::size_t n) const { return 8 * count(n); }
   state init(bucket const& b) const {
@@ -108,10 +103,7 @@ struct top_k {
   }
   constexpr void check(std::size_t n) const {
     check_policy(*this);
-    if (n > std::numeric_limits<std::uint32_t>::max()) refuse_size(n);
-  }
-  static void refuse_size(std::size_t n) {
-    throw argument_error(message("top-k: a bucket of ", n, " elements: indices have 32 bits, use smaller buckets"));
+    detail::check_indexable(name(), n);
   }
 };
 
