@@ -7,8 +7,10 @@
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
+#include <dovetail/compress/gram_schmidt.hpp>
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
+#include <dovetail/compress/powersgd.hpp>
 #include <dovetail/compress/sign.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
