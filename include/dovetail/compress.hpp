@@ -13,6 +13,7 @@
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
 #include <dovetail/compress/fp8.hpp>
+#include <dovetail/compress/gram_schmidt.hpp>
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/indices.hpp>
@@ -22,6 +23,7 @@
 #include <dovetail/compress/natural_dithering.hpp>
 #include <dovetail/compress/one_bit.hpp>
 #include <dovetail/compress/packed_top_k.hpp>
+#include <dovetail/compress/powersgd.hpp>
 #include <dovetail/compress/random_k.hpp>
 #include <dovetail/compress/sampled_top_k.hpp>
 #include <dovetail/compress/sign.hpp>

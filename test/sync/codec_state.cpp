@@ -113,6 +113,7 @@ TEST_CASE("a step that is skipped or abandoned leaves what codecs keep as it was
     check_skipped(sync::all_reduce{.codec = compress::ef21{compress::top_k{.ratio = 0.05f}}, .bucket_bytes = 500},
                   ranks);
     check_skipped(sync::all_reduce{.codec = compress::ef21{compress::fp16{}}, .bucket_bytes = 500}, ranks);
+    check_skipped(sync::all_reduce{.codec = compress::powersgd{.rank = 1}, .bucket_bytes = 500}, ranks);
   }
   sync::all_reduce const gathered{.codec = compress::error_feedback{compress::sign{.block = 64}},
                                   .plan = exchange::all_gather{},
@@ -314,6 +315,8 @@ TEST_CASE(
   sync::all_reduce const what_changed{
       .codec = compress::ef21{compress::top_k{.ratio = 0.05f}}, .plan = exchange::all_gather{}, .bucket_bytes = 100};
   check_resized(what_changed, "own", 2);
+  sync::all_reduce const low_rank{.codec = compress::powersgd{.rank = 2}, .bucket_bytes = 100};
+  check_resized(low_rank, "residual", 1);  // the other bucket has no matrix
 }
 
 TEST_CASE("state of one rank's own is not given to another, and damaged sums are named") {

@@ -66,6 +66,7 @@ TEST_CASE("with error feedback the loss is that of dense gradients") {
   as_good_as_dense("int4", error_feedback{compress::int4{}}, 5);
   as_good_as_dense("3LC", error_feedback{compress::three_lc{}}, 10);
 }
+TEST_CASE("low rank") { as_good_as_dense("PowerSGD of rank 4", compress::powersgd{.rank = 4, .min_rate = 1}, 3); }
 TEST_CASE("codecs of a byte and more need none") {
   as_good_as_dense("int8", compress::int8{}, 3.5);
   as_good_as_dense("fp8", compress::fp8_e4m3{}, 3.5);
@@ -79,6 +80,15 @@ TEST_CASE("unbiased codecs neither") {
   as_good_as_dense("natural dithering", compress::natural_dithering{}, 5);
   // 1.6 times the gradient's square in noise: it costs.
   as_good_as_dense("TernGrad", compress::terngrad{.block = 64}, 6, 0.1);
+}
+TEST_CASE("sparsifiers that keep their own residual, and unbiased ones") {
+  optim::sgd const slower{.lr = 0.1f};
+  auto const d = run(sync::all_reduce{}, optim::sgd{.lr = 0.1f, .momentum = 0.5f});
+  auto const s = run(sync::all_reduce{compress::dgc{.ratio = 0.01f, .momentum = 0.5f}}, slower);
+  MESSAGE("DGC of 1 %: loss ", s.mean, " (dense with momentum ", d.mean, ")");
+  CHECK(s.mean <= d.mean + std::max(d.high - d.low, std::log(8.0) / 40));
+  as_good_as_dense("random-k of 10 %", error_feedback{compress::random_k{.ratio = 0.1f}}, 9);
+  as_good_as_dense("unbiased sparsification to 20 %", compress::wangni{.ratio = 0.2f}, 3, 0.1);
 }
 TEST_CASE("EF21 with momentum; without it, the noise of single batches stays in what ranks know of each other") {
   optim::sgd const slower{.lr = 0.1f};  // its largest rate is smaller

@@ -22,7 +22,8 @@ struct all_reduce {};
 /// Each rank encodes every shard, owners decode, add and encode the sum again, all gather: bytes as of a dense ring
 /// divided by the codec's ratio, at the price of a second loss. Needs payloads of fixed size.
 struct reduce_scatter_all_gather {};
-/// Every rank gets every payload and adds them in rank order: one loss, (P-1) payloads on the wire. Always legal.
+/// Every rank gets every payload and adds them in rank order: one loss, (P-1) payloads on the wire. Always legal, but
+/// for codecs of several rounds.
 struct all_gather {};
 
 /// The choice that was made, as a value.
@@ -130,6 +131,8 @@ struct check_legal {
       "cannot be exchanged in two phases: summable codecs use sync::exchange::all_reduce, those of variable "
       "size sync::exchange::all_gather",
       Codec);
+  DOVETAIL_REQUIRE((!std::is_same_v<Wish, all_gather> || compress::rounds_of<Codec> == 1),
+                   "has several rounds, which add up payloads: use sync::exchange::all_reduce", Codec);
   static constexpr bool holds = true;
 };
 template <class Wish, class First, class Then>
