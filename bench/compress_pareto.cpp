@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "../test/sync/small_network.hpp"
+#include "peer_process.hpp"
 
 using namespace dovetail;
 using compress::error_feedback;
@@ -102,7 +103,7 @@ int main(int argc, char** argv) {
       << "set title 'Loss against bytes: 2,632 weights, 4 ranks, " << steps << " steps, " << seeds << " seeds'\n"
       << "plot '" << out << "/compress_pareto.txt' using 1:2:3:4 with yerrorbars lc rgb '#999999', "
       << "'' using 1:2:5 with labels offset 0,0.8 font ',9'\n";
-  if (std::system(("gnuplot " + out + "/compress_pareto.gp").c_str()) != 0)
-    std::printf("no plot: gnuplot is not installed, or failed\n");
+  bench::peer_process gnuplot({"gnuplot", out + "/compress_pareto.gp"});
+  if (!gnuplot.end()) std::printf("no plot: gnuplot is not installed, or failed\n");
   return 0;
 }

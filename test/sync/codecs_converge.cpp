@@ -83,7 +83,7 @@ TEST_CASE("unbiased codecs neither") {
 }
 TEST_CASE("sparsifiers that keep their own residual, and unbiased ones") {
   optim::sgd const slower{.lr = 0.1f};
-  auto const d = run(sync::all_reduce{}, optim::sgd{.lr = 0.1f, .momentum = 0.5f});
+  auto const d = run(sync::all_reduce{}, optim::momentum{.lr = 0.1f, .momentum = 0.5f});
   auto const s = run(sync::all_reduce{compress::dgc{.ratio = 0.01f, .momentum = 0.5f}}, slower);
   MESSAGE("DGC of 1 %: loss ", s.mean, " (dense with momentum ", d.mean, ")");
   CHECK(s.mean <= d.mean + std::max(d.high - d.low, std::log(8.0) / 40));
