@@ -6,6 +6,7 @@
 #include <dovetail/compress/automatic.hpp>
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/by_size.hpp>
 #include <dovetail/compress/chunked_top_k.hpp>
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/dgc.hpp>
