@@ -179,10 +179,12 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
     for (float const bad : bad_floats()) {
       std::vector<float> x(300, 0.25f), out(300);
       x[123] = bad;
-      auto state = codec.init(compress::bucket{x, {}});
-      std::vector<std::byte> payload(codec.wire_size(x.size()));
-      auto const n = codec.encode(compress::bucket{x, {}}, state, payload);
-      codec.decode_add(std::span(payload).first(n), out);
+      compress::bucket const b{x, {}};
+      compress::context const where{.step = 1, .seed = 2};
+      auto state = compress::init(codec, b, where);
+      std::vector<std::byte> payload(compress::wire_size(codec, b));
+      auto const n = compress::encode(codec, b, state, payload, where);
+      compress::decode_add(codec, std::span<std::byte const>(payload).first(n), out, 1, state, where);
       CHECK(!all_finite(out));
     }
   };
@@ -192,6 +194,16 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
   shows(compress::sign{});
   shows(compress::sign{.block = 16});
   shows(compress::top_k{0.01f});
+  shows(compress::packed_top_k{0.01f});
+  shows(compress::chunked_top_k{0.01f});
+  shows(compress::sampled_top_k{0.01f});
+  shows(compress::random_k{0.01f});
+  shows(compress::scaled_random_k{0.01f});
+  shows(compress::block_random_k{0.01f});
+  shows(compress::threshold{});
+  shows(compress::adacomp{});
+  shows(compress::wangni{});
+  shows(compress::dgc{});
   shows(compress::error_feedback{compress::sign{}});
   shows(compress::error_feedback{compress::top_k{0.01f}});
   // What overflows in the codec is sent once, and its residual restarts.

@@ -8,8 +8,16 @@
 #include <sstream>
 #include <string>
 
+#include <dovetail/compress/adacomp.hpp>
+#include <dovetail/compress/chunked_top_k.hpp>
+#include <dovetail/compress/dgc.hpp>
+#include <dovetail/compress/packed_top_k.hpp>
+#include <dovetail/compress/random_k.hpp>
+#include <dovetail/compress/sampled_top_k.hpp>
 #include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/threshold.hpp>
 #include <dovetail/compress/top_k.hpp>
+#include <dovetail/compress/wangni.hpp>
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/low_precision/loss_scale.hpp>
@@ -160,6 +168,17 @@ TEST_CASE("every schedule refuses what it cannot work with, as a rate and when i
 }
 TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::top_k>("top_k");
+  one<compress::packed_top_k>("packed_top_k");
+  one<compress::chunked_top_k>("chunked_top_k");
+  one<compress::sampled_top_k>("sampled_top_k");
+  one<compress::random_k>("random_k");
+  one<compress::scaled_random_k>("scaled_random_k");
+  one<compress::block_random_k>("block_random_k");
+  one<compress::scaled_block_random_k>("scaled_block_random_k");
+  one<compress::threshold>("threshold");
+  one<compress::adacomp>("adacomp");
+  one<compress::wangni>("wangni");
+  one<compress::dgc>("dgc");
   one<sync::scale_by_one_bit_adam>("scale_by_one_bit_adam");
   one<sync::one_bit_adam>("one_bit_adam");
   one<optim::linear_scaling>("linear_scaling");

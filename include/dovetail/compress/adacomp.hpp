@@ -23,6 +23,7 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/rounded.hpp>
 #include <dovetail/core/state.hpp>
+#include <dovetail/core/vectors.hpp>
 
 namespace dovetail::compress {
 
@@ -177,15 +178,31 @@ struct adacomp {
   }
   /// Appends what a bin sends; returns its largest |G|.
   static float find(float const* g, float const* sum, std::size_t at, std::size_t stop, state& s, std::size_t& found) {
-    float largest = 0;
-    for (std::size_t i = at; i < stop; ++i) largest = std::max(largest, std::fabs(sum[i]));
+    using namespace simd::baseline;
+    static_assert(lanes == 4);
+    f32s most{};
+    std::size_t i = at;
+    for (; i + 4 <= stop; i += 4) most = simd::baseline::max(most, simd::baseline::abs(load(sum + i)));
+    float largest = std::max(std::max(most[0], most[1]), std::max(most[2], most[3]));
+    for (; i < stop; ++i) largest = std::max(largest, std::fabs(sum[i]));
     if (largest <= 0) return 0;
-    for (std::size_t i = at; i < stop; ++i) {
-      bool const sent = std::fabs(sum[i] + g[i]) >= largest && std::fabs(sum[i]) > 0;
-      s.indices[found] = static_cast<std::uint32_t>(i);
-      s.values[found] = std::bit_cast<std::uint32_t>(sum[i]);
-      found += sent;
+
+    auto const least = std::bit_cast<std::int32_t>(largest);
+    auto const take = [&](std::size_t index) {
+      if (std::fabs(sum[index]) <= 0) return;  // it has no sign
+      s.indices[found] = static_cast<std::uint32_t>(index);
+      s.values[found++] = std::bit_cast<std::uint32_t>(sum[index]);
+    };
+    for (i = at; i + 16 <= stop; i += 16) {
+      unsigned hits = 0;
+      for (std::size_t j = 0; j < 16; j += 4) {
+        f32s const ahead = load(sum + i + j) + load(g + i + j);
+        hits |= mask_of((bits_of(ahead) & 0x7fffffff) >= least) << j;
+      }
+      for (; hits; hits &= hits - 1) take(i + static_cast<std::size_t>(std::countr_zero(hits)));
     }
+    for (; i < stop; ++i)
+      if ((std::bit_cast<std::int32_t>(sum[i] + g[i]) & 0x7fffffff) >= least) take(i);
     return largest;
   }
   /// The residual is as it was, but for 0 where the sum with it has overflowed.

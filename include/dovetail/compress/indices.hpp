@@ -18,7 +18,7 @@
 //            one's to −1: gap >> r zeros, a one, then the r low bits of the gap, lowest first. Zeros fill the last
 //            byte.
 //   255      a bitmap, a bit an element, lowest bits first. Zeros fill the last byte.
-// None of n and all of n take no byte at all. Random places of 1 % of the elements take 8.11 bits an index (the entropy
+// None of n and all of n take no byte at all. Random places of 1 % of the elements take 8.10 bits an index (the entropy
 // is 8.08), of 0.1 % 11.4; packed gaps of one width, which the largest gap decides, take 11 and 14.
 //
 // The gaps of k indices below n add up to n − k at most, so k Rice codes have at most k (r + 1) + (n − k) / 2^r bits,

@@ -33,8 +33,8 @@ template <bool Scaled>
 struct basic_random_k {
   float ratio = 0.01f;
   static constexpr auto describe() {
-    return policy{Scaled ? "scaled_random_k" : "random_k",
-                  field{"ratio", &basic_random_k::ratio, ranges::positive_unit}};
+    constexpr auto part = field{"ratio", &basic_random_k::ratio, ranges::positive_unit};
+    return Scaled ? policy{"scaled_random_k", part} : policy{"random_k", part};
   }
 
   static constexpr bool summable = true;
@@ -87,9 +87,9 @@ struct basic_block_random_k {
   float ratio = 0.01f;
   int block = 256;
   static constexpr auto describe() {
-    return policy{Scaled ? "scaled_block_random_k" : "block_random_k",
-                  field{"ratio", &basic_block_random_k::ratio, ranges::positive_unit},
-                  field{"block", &basic_block_random_k::block, ranges::count}};
+    constexpr auto part = field{"ratio", &basic_block_random_k::ratio, ranges::positive_unit};
+    constexpr auto run = field{"block", &basic_block_random_k::block, ranges::count};
+    return Scaled ? policy{"scaled_block_random_k", part, run} : policy{"block_random_k", part, run};
   }
 
   static constexpr bool summable = true;
