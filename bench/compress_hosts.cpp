@@ -84,13 +84,13 @@ int child() {
   add("EF-sign", error_feedback{compress::sign{}}, world);
   add("EF-top-k-1%", error_feedback{compress::top_k{.ratio = 0.01f}}, world);
   add("PowerSGD-4", compress::powersgd{}, world);
-  compress::automatic any{compress::fp16{},
-                          compress::int8{},
-                          error_feedback{compress::int4{}},
-                          error_feedback{compress::sign{}},
-                          error_feedback{compress::top_k{.ratio = 0.01f}},
-                          compress::powersgd{}};
-  any.log = &std::cerr;
+  compress::automatic const any{compress::automatic_options{.log = &std::cerr},
+                                compress::fp16{},
+                                compress::int8{},
+                                error_feedback{compress::int4{}},
+                                error_feedback{compress::sign{}},
+                                error_feedback{compress::top_k{.ratio = 0.01f}},
+                                compress::powersgd{}};
   add("automatic", any, world);
   for (int s = 0; s < warm_up + steps; ++s)
     for (auto& c : contenders) {

@@ -185,6 +185,7 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
       std::vector<std::byte> payload(compress::wire_size(codec, b));
       auto const n = compress::encode(codec, b, state, payload, where);
       compress::decode_add(codec, std::span<std::byte const>(payload).first(n), out, 1, state, where);
+      CAPTURE(compress::name_of(codec));
       CHECK(!all_finite(out));
     }
   };
@@ -204,6 +205,19 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
   shows(compress::adacomp{});
   shows(compress::wangni{});
   shows(compress::dgc{});
+  shows(compress::int8{});
+  shows(compress::int4{.block = 0});
+  shows(compress::qsgd{});
+  shows(compress::terngrad{});
+  shows(compress::natural{});
+  shows(compress::natural_dithering{});
+  shows(compress::fp8_e4m3{});
+  shows(compress::fp8_e5m2{});
+  shows(compress::one_bit{});
+  shows(compress::three_lc{});
+  shows(compress::dynamic8{});
+  shows(compress::stochastic_bf16{});
+  shows(compress::majority_vote{});
   shows(compress::error_feedback{compress::sign{}});
   shows(compress::error_feedback{compress::top_k{0.01f}});
   // What overflows in the codec is sent once, and its residual restarts.

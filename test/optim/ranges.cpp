@@ -8,16 +8,10 @@
 #include <sstream>
 #include <string>
 
-#include <dovetail/compress/adacomp.hpp>
-#include <dovetail/compress/chunked_top_k.hpp>
-#include <dovetail/compress/dgc.hpp>
-#include <dovetail/compress/packed_top_k.hpp>
-#include <dovetail/compress/random_k.hpp>
-#include <dovetail/compress/sampled_top_k.hpp>
-#include <dovetail/compress/sign.hpp>
-#include <dovetail/compress/threshold.hpp>
-#include <dovetail/compress/top_k.hpp>
-#include <dovetail/compress/wangni.hpp>
+#include <dovetail/compress.hpp>
+#if __has_include(<zstd.h>)
+#include <dovetail/compress/zstd.hpp>
+#endif
 #include <dovetail/core/hyperparameters.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/optim/low_precision/loss_scale.hpp>
@@ -179,6 +173,27 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::adacomp>("adacomp");
   one<compress::wangni>("wangni");
   one<compress::dgc>("dgc");
+  one<compress::qsgd>("qsgd");
+  one<compress::terngrad>("terngrad");
+  one<compress::integers<7>>("integers");
+  one<compress::fp16>("half");
+  one<compress::fp8_e4m3>("fp8");
+  one<compress::stochastic_bf16>("stochastic_bf16");
+  one<compress::natural>("natural");
+  one<compress::natural_dithering>("natural_dithering");
+  one<compress::one_bit>("one_bit");
+  one<compress::three_lc>("three_lc");
+  one<compress::dynamic8>("dynamic8");
+  one<compress::majority_vote>("majority_vote");
+  one<compress::powersgd>("powersgd");
+  one<compress::automatic_options, 1>("automatic");  // and the log
+  one<compress::by_size<compress::identity, compress::identity>>("by_size");
+  one<compress::ef21<compress::identity>>("ef21");
+#if __has_include(<zstd.h>)
+  one<compress::zstd<compress::identity>>("zstd");
+#else
+  seen().insert("zstd");
+#endif
   one<sync::scale_by_one_bit_adam>("scale_by_one_bit_adam");
   one<sync::one_bit_adam>("one_bit_adam");
   one<optim::linear_scaling>("linear_scaling");
@@ -249,5 +264,7 @@ TEST_CASE("no policy of the headers is missing above") {
     CAPTURE(name);
     CHECK(described.contains(name));
   }
+  for (auto const& name : seen()) CHECK_MESSAGE(described.contains(name), name);
+  for (auto const& name : described) CHECK_MESSAGE(seen().contains(name), name);
   CHECK(described == seen());
 }

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -46,9 +47,8 @@ outcome train(int ranks, std::size_t n, comm::throttled const& link, std::int64_
             std::vector<std::vector<float>>(static_cast<std::size_t>(ranks))};
   std::ostringstream log;
   comm::decorate(comm::threads{ranks}, link).run([&](auto& c) {
-    compress::automatic codec{compress::fp16{}, feedback{compress::top_k{.ratio = 0.01f}}};
-    codec.every = every;
-    codec.log = &log;
+    compress::automatic const codec{compress::automatic_options{.every = every, .log = &log}, compress::fp16{},
+                                    feedback{compress::top_k{.ratio = 0.01f}}};
     rank_memory m(n);
     auto session = sync::all_reduce{codec}.join(m.list, optim::sgd{.lr = 0.1f}, c);
     for (std::int64_t s = 0; s < steps; ++s) {
@@ -105,12 +105,12 @@ TEST_CASE("a link that becomes slow is noticed when it is measured again, and a 
   comm::threads{2}.run([&](auto& inner) {
     auto c = comm::decorate(inner, comm::throttled{.latency = std::chrono::microseconds(1000)});
     rank_memory m(200'000);
-    compress::automatic codec{compress::bf16{}};
-    codec.every = 2;
+    compress::automatic const codec{compress::automatic_options{.every = 2}, compress::bf16{}};
     auto const tensors = sync::tensors_in(m.list, {0, 200'000});
     compress::bucket const b{m.gradients, tensors};
     auto const plans = sync::exchange::choose<sync::exchange::automatic>(codec, b, 2);
-    sync::bucket_exchange<decltype(codec)> exchange(codec, plans, m.list, {0, 200'000}, m.gradients, 2, inner.rank());
+    sync::bucket_exchange<std::remove_const_t<decltype(codec)>> exchange(codec, plans, m.list, {0, 200'000},
+                                                                         m.gradients, 2, inner.rank());
     CHECK(exchange.picked() == -1);
     auto const run = [&](auto& over, std::int64_t step) {
       m.fill(inner.rank(), step);
@@ -144,7 +144,7 @@ TEST_CASE("what is wrong is refused") {
   std::vector<float> const x(4);
   auto const refused = [&](auto&& change) {
     compress::automatic codec{compress::bf16{}};
-    change(codec);
+    change(codec.options);
     CHECK_THROWS_AS(codec.init({x, {}}), argument_error);
   };
   refused([](auto& c) { c.trials = 0; });

@@ -17,23 +17,35 @@
 
 namespace dovetail::compress {
 
+/// How compress::automatic measures.
+struct automatic_options {
+  int trials = 3;               ///< of each candidate, whose median counts; one more warms up
+  float margin = 0.1f;          ///< the share by which another one has to be faster to take its place
+  std::int64_t every = 0;       ///< steps between two measurements; 0: once
+  std::ostream* log = nullptr;  ///< rank 0's; written to by the thread that exchanges. Null: nothing is written
+  static constexpr auto describe() {
+    return policy{"automatic", field{"trials", &automatic_options::trials, ranges::count},
+                  field{"margin", &automatic_options::margin, ranges::share},
+                  field{"every", &automatic_options::every, ranges::not_negative}};
+  }
+};
+
 /// Of several codecs, the one with which a bucket is exchanged soonest on this machine and this link; none where dense
 /// gradients are as fast.
 ///
 ///     sync::all_reduce{compress::automatic{compress::bf16{}, compress::int8{},
 ///                                          compress::error_feedback{compress::top_k{.ratio = 0.01f}}}}
 ///
-/// Each bucket decides by itself in its first step: it is exchanged by each candidate, and dense, `trials` times and
-/// once before to warm up, with this step's gradients; the medians are compared as the slowest rank has them, so all
-/// ranks decide alike. What codecs had made of it is taken back: the step's own exchange is that of the one decided
-/// for. It is measured and not modelled: encoding, the wire with what else is on it, decoding, and the cores that
-/// backward computes on meanwhile. A candidate has to be faster by the share `margin` than what is used, dense
-/// gradients at first.
+/// Each bucket decides by itself in its first step: it is exchanged by each candidate, and dense, with this step's
+/// gradients; the times are compared as the slowest rank has them, so all ranks decide alike. What codecs had made of
+/// it is taken back: the step's own exchange is that of the one decided for. It is measured and not modelled: encoding,
+/// the wire with what else is on it, decoding, and the cores that backward computes on meanwhile. A candidate has to be
+/// faster by options.margin than what is used, dense gradients at first.
 ///
-/// `every` > 0 measures again after so many steps. A candidate that is no longer used keeps its residual until its next
-/// turn. All candidates' states are kept and saved with the session, so that a run that is resumed decides as before.
-/// `log` (rank 0's, written to by the thread that exchanges) is told times, bytes and reasons: for each candidate the
-/// break-even bandwidth too, above which its codec costs more time than it saves on the wire.
+/// With options.every it is measured again. A candidate that is no longer used keeps its residual until its next turn.
+/// All candidates' states are kept and saved with the session, so that a run that is resumed decides as before.
+/// options.log is told times, bytes and reasons: for each candidate the break-even bandwidth too, above which its codec
+/// costs more time than it saves on the wire.
 ///
 /// By itself, outside of a synchronizer's exchange, it is compress::identity: a codec cannot measure a link.
 ///
@@ -46,18 +58,11 @@ struct automatic {
       "one of compress::automatic's candidates wants error feedback: write compress::error_feedback{codec}, "
       "or compress::without_feedback{codec} if that is meant",
       automatic);
+  automatic_options options{};
   std::tuple<Candidates...> candidates;
-  int trials = 3;
-  float margin = 0.1f;
-  std::int64_t every = 0;       ///< steps between two measurements; 0: once
-  std::ostream* log = nullptr;  ///< null: nothing is written
 
   explicit automatic(Candidates... c) : candidates(std::move(c)...) {}
-  static constexpr auto describe() {
-    return policy{"automatic", field{"trials", &automatic::trials, ranges::count},
-                  field{"margin", &automatic::margin, ranges::share},
-                  field{"every", &automatic::every, ranges::not_negative}};
-  }
+  automatic(automatic_options const& o, Candidates... c) : options(o), candidates(std::move(c)...) {}
 
   static constexpr bool summable = false;
   static constexpr bool fixed_size = true;
@@ -75,7 +80,7 @@ struct automatic {
   }
   constexpr std::size_t wire_size(std::size_t n) const { return 4 * n; }
   no_state init(bucket const&) const {
-    check_policy(*this);
+    check_policy(options);
     return {};
   }
   /// With the context, so that sessions save the step that candidates encode by.
@@ -86,5 +91,8 @@ struct automatic {
     identity{}.decode_add(payload, out, weight);
   }
 };
+
+template <class... Candidates>
+automatic(automatic_options, Candidates...) -> automatic<Candidates...>;
 
 }  // namespace dovetail::compress

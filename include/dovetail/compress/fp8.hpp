@@ -32,7 +32,7 @@ enum class float8 : unsigned char {
 template <float8 Format>
 struct fp8 {
   std::size_t block = 0;
-  static constexpr auto describe() { return policy{name(), field{"block", &fp8::block, bounds{.low = 0}}}; }
+  static constexpr auto describe() { return policy{"fp8", field{"block", &fp8::block, bounds{.low = 0}}}; }
 
   static constexpr bool summable = false;  // a sum in 8 bits would be rounded at every rank
   static constexpr bool fixed_size = true;

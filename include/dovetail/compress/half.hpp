@@ -28,7 +28,7 @@ struct half {
   static_assert(std::is_same_v<Half, dovetail::fp16> || std::is_same_v<Half, dovetail::bf16>,
                 "compress::half converts to dovetail::fp16 or dovetail::bf16");
   float scale = 1;
-  static constexpr auto describe() { return policy{name(), field{"scale", &half::scale, ranges::positive}}; }
+  static constexpr auto describe() { return policy{"half", field{"scale", &half::scale, ranges::positive}}; }
 
   static constexpr bool summable = true;
   static constexpr bool fixed_size = true;

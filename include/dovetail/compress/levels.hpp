@@ -69,7 +69,7 @@ template <int Levels>
 struct integers {
   static_assert(Levels >= 1 && Levels <= 127, "compress::integers has 1 to 127 numbers on each side of 0");
   std::size_t block = 512;
-  static constexpr auto describe() { return policy{name(), field{"block", &integers::block, bounds{.low = 0}}}; }
+  static constexpr auto describe() { return policy{"integers", field{"block", &integers::block, bounds{.low = 0}}}; }
 
   static constexpr bool summable = false;  // ranks have different units
   static constexpr bool fixed_size = true;

@@ -118,12 +118,8 @@ struct majority_vote {
     kernels::best().add_signs(payload.data() + 4, n, mark, votes.data());
     if (!where.last) return;
     for (std::size_t i = 0; i < n; ++i) {
-      float vote = votes[i];
-      if (is_zero(vote))
-        vote = (i % 2 == 1) != turned(where) ? -1.0f : 1.0f;
-      else if (!is_nan(vote))
-        vote = vote < 0 ? -1.0f : 1.0f;
-      out[i] += weight * vote;
+      bool const negative = is_zero(votes[i]) ? (i % 2 == 1) != turned(where) : votes[i] < 0;
+      out[i] += is_nan(votes[i]) ? not_a_number<float>() : negative ? -weight : weight;
     }
   }
   void commit(state& s) const { s.open = false; }
@@ -134,7 +130,7 @@ struct majority_vote {
  private:
   /// Whether even places are those of −1: so that it alternates with the place in all weights and with the step.
   static bool turned(context const& where) { return (where.offset + static_cast<std::uint64_t>(where.step)) % 2 == 1; }
-  static bool is_zero(float x) { return !(x < 0 || x > 0) && !is_nan(x); }
+  static bool is_zero(float const& x) { return (dovetail::detail::bits_of<std::uint32_t>(x) & 0x7fffffffu) == 0; }
   void require_size(std::size_t n, state const& s) const {
     require(n == s.size, name(), ": a bucket of ", n, " elements meets a state made for ", s.size,
             ": make one state per bucket with init");

@@ -116,7 +116,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
 
   template <communicator C>
   void run(C& c, std::span<float> values, compress::context const& when = {}) {
-    bool const again = codec_.every > 0 && pick_ >= 0 && when.step > 0 && when.step % codec_.every == 0;
+    bool const again = codec_.options.every > 0 && pick_ >= 0 && when.step > 0 && when.step % codec_.options.every == 0;
     if (pick_ < 0 || again) decide(c, values, when);
     std::size_t i = 0;
     std::apply(
@@ -157,7 +157,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
                                                        ranks, rank),
                    bucket_exchange<Cs>(std::get<I>(codec.candidates), plans.each[I + 1], parameters, part, values,
                                        ranks, rank)...) {
-    check_policy(codec);
+    check_policy(codec.options);
   }
 
   template <class F>
@@ -192,7 +192,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
         [&](auto&... e) {
           auto const measure = [&](auto& candidate) {
             std::vector<double> trials;
-            for (int t = 0; t <= codec_.trials; ++t) {
+            for (int t = 0; t <= codec_.options.trials; ++t) {
               std::copy(values.begin(), values.end(), copy.begin());
               c.barrier();
               double const s = seconds_of([&] { candidate.run(c, copy, when); });
@@ -224,9 +224,9 @@ class bucket_exchange<compress::automatic<Cs...>> {
       if (seconds[i] < seconds[fastest]) fastest = i;
     }
     auto const used = static_cast<std::size_t>(std::max<std::int64_t>(pick_, 0));
-    bool const changes = seconds[fastest] < (1 - static_cast<double>(codec_.margin)) * seconds[used];
+    bool const changes = seconds[fastest] < (1 - static_cast<double>(codec_.options.margin)) * seconds[used];
     std::int64_t const next = static_cast<std::int64_t>(changes ? fastest : used);
-    if (codec_.log && rank_ == 0) explain(when, used, fastest, next);
+    if (codec_.options.log && rank_ == 0) explain(when, used, fastest, next);
     pick_ = next;
   }
   /// What encoding and decoding take of an exchange, without the wire: each payload of this bucket that a rank makes or
@@ -241,7 +241,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
     std::vector<double> trials;
     std::vector<float> out(values.size());
     bool const gathers = !exchange::all_reduce_is_legal<Codec> && !exchange::reduce_scatter_is_legal<Codec>;
-    for (int t = 0; t <= codec_.trials; ++t) {
+    for (int t = 0; t <= codec_.options.trials; ++t) {
       double const s = seconds_of([&] {
         std::size_t bytes = 0;
         for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
@@ -271,11 +271,11 @@ class bucket_exchange<compress::automatic<Cs...>> {
   }
   DOVETAIL_COLD void explain(compress::context const& when, std::size_t used, std::size_t fastest,
                              std::int64_t next) const {
-    std::ostream& to = *codec_.log;
+    std::ostream& to = *codec_.options.log;
     to << message("step ", when.step, ", bucket ", when.bucket, " of ", part().size(),
                   " elements: ", times_[static_cast<std::size_t>(next)].name);
     if (fastest != static_cast<std::size_t>(next))
-      to << message(" stays: ", times_[fastest].name, " is not faster by ", 100 * codec_.margin, " %");
+      to << message(" stays: ", times_[fastest].name, " is not faster by ", 100 * codec_.options.margin, " %");
     else if (pick_ >= 0 && fastest != used)
       to << message(" instead of ", times_[used].name);
     to << '\n';
