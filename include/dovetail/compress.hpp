@@ -5,13 +5,16 @@
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/context.hpp>
+#include <dovetail/compress/count_sketch.hpp>
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
+#include <dovetail/compress/fetch_sgd.hpp>
 #include <dovetail/compress/gram_schmidt.hpp>
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/powersgd.hpp>
 #include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/sketch.hpp>
 #include <dovetail/compress/top_k.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/compress/without_feedback.hpp>
