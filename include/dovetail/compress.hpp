@@ -5,7 +5,9 @@
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>
 #include <dovetail/compress/context.hpp>
+#include <dovetail/compress/cosine_tiles.hpp>
 #include <dovetail/compress/count_sketch.hpp>
+#include <dovetail/compress/demo.hpp>
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
 #include <dovetail/compress/fetch_sgd.hpp>

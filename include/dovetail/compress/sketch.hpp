@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include <dovetail/compress/context.hpp>
@@ -118,8 +117,13 @@ class sketch_places {
   /// Between the bits of a float and an integer that is ordered as floats are, NaN at the ends; its own inverse.
   static std::int32_t ordered(std::int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
   float median(std::array<std::int32_t, most_rows>& keys) const {
-    for (std::size_t i = 1; i < rows_; ++i)
-      for (std::size_t j = i; j > 0 && keys[j] < keys[j - 1]; --j) std::swap(keys[j], keys[j - 1]);
+    // Without branches, which would be guessed wrong half of the time.
+    for (std::size_t i = rows_; i > 1; --i)
+      for (std::size_t j = 1; j < i; ++j) {
+        std::int32_t const low = std::min(keys[j - 1], keys[j]), high = std::max(keys[j - 1], keys[j]);
+        keys[j - 1] = low;
+        keys[j] = high;
+      }
     auto const at = [&](std::size_t i) { return std::bit_cast<float>(ordered(keys[i])); };
     return rows_ % 2 ? at(rows_ / 2) : 0.5f * at(rows_ / 2 - 1) + 0.5f * at(rows_ / 2);
   }
