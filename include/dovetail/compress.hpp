@@ -9,10 +9,14 @@
 #include <dovetail/compress/by_size.hpp>
 #include <dovetail/compress/chunked_top_k.hpp>
 #include <dovetail/compress/context.hpp>
+#include <dovetail/compress/cosine_tiles.hpp>
+#include <dovetail/compress/count_sketch.hpp>
+#include <dovetail/compress/demo.hpp>
 #include <dovetail/compress/dgc.hpp>
 #include <dovetail/compress/dynamic8.hpp>
 #include <dovetail/compress/ef21.hpp>
 #include <dovetail/compress/error_feedback.hpp>
+#include <dovetail/compress/fetch_sgd.hpp>
 #include <dovetail/compress/fp8.hpp>
 #include <dovetail/compress/gram_schmidt.hpp>
 #include <dovetail/compress/half.hpp>
@@ -28,6 +32,7 @@
 #include <dovetail/compress/random_k.hpp>
 #include <dovetail/compress/sampled_top_k.hpp>
 #include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/sketch.hpp>
 #include <dovetail/compress/three_lc.hpp>
 #include <dovetail/compress/threshold.hpp>
 #include <dovetail/compress/top_k.hpp>
