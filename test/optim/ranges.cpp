@@ -186,6 +186,9 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::dynamic8>("dynamic8");
   one<compress::majority_vote>("majority_vote");
   one<compress::powersgd>("powersgd");
+  one<compress::count_sketch>("count_sketch");
+  one<compress::fetch_sgd>("fetch_sgd");
+  one<compress::demo>("demo");
   one<compress::automatic_options, 1>("automatic");  // and the log
   one<compress::by_size<compress::identity, compress::identity>>("by_size");
   one<compress::ef21<compress::identity>>("ef21");

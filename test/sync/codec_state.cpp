@@ -21,6 +21,7 @@
 
 #include "gradients.hpp"
 #include "own_codecs.hpp"
+#include "summed.hpp"
 
 using namespace dovetail;
 namespace exchange = sync::exchange;
@@ -248,30 +249,11 @@ auto trainer_of(Sync const& sync, int ranks) {
   return train::trainer{pulled(), optim::sgd{.lr = 0.01f}, sync, comm::threads{ranks}};
 }
 
-/// Of everything that is named "<…>.<name>" or "<…>.<name>@<…>", the sum over ranks, by bucket and element.
-std::map<std::string, std::vector<double>> sums_of(io::saved_state const& s, std::string const& name, int ranks) {
-  std::map<std::string, std::vector<double>> sums;
-  for (auto const& [full, piece] : s.pieces()) {
-    auto const dot = full.find('.'), at = full.find('@');
-    auto const whole = full.substr(0, at);
-    if (!full.starts_with("rank") || !whole.ends_with("." + name)) continue;
-    auto& sum = sums[whole.substr(dot + 1)];
-    std::size_t first = 0;
-    if (at != std::string::npos && full.substr(at) != "@sum") first = std::stoul(full.substr(at + 1));
-    if (full.ends_with("@sum"))  // behind all "@<number>" of its rank, so that the size is known
-      first = shard(sum.size(), ranks, std::stoi(full.substr(4))).begin;
-    sum.resize(std::max(sum.size(), first + piece.bytes.size() / 4));
-    for (std::size_t i = 0; i < piece.bytes.size() / 4; ++i)
-      sum[first + i] += static_cast<double>(test::get<float>(piece.bytes.data() + 4 * i));
-  }
-  return sums;
-}
-
 template <class Sync>
 void check_resized(Sync const& sync, std::string const& name, std::size_t buckets) {
   auto four = trainer_of(sync, 4);
   four.fit(numbers(), {.batch = 2, .steps = 5});
-  auto const before = sums_of(four.state(), name, 4);
+  auto const before = test::sums_of(four.state(), name, 4);
   REQUIRE(before.size() == buckets);
   auto state = four.state();
   for (int const ranks : {3, 5, 1, 4}) {
@@ -279,7 +261,7 @@ void check_resized(Sync const& sync, std::string const& name, std::size_t bucket
     auto next = trainer_of(sync, ranks);
     next.restore(state);
     next.fit(numbers(), {.batch = 2, .steps = 5});  // no step is left: the state is taken over as it is
-    auto const now = sums_of(next.state(), name, ranks);
+    auto const now = test::sums_of(next.state(), name, ranks);
     REQUIRE(now.size() == before.size());
     for (auto const& [bucket, sum] : before) {
       double size = 0;

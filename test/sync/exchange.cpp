@@ -3,7 +3,6 @@
 #include <dovetail/compress.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -24,13 +23,12 @@ namespace {
 
 struct outcome {
   std::vector<float> values;
-  comm::traffic counted, predicted;
   exchange::plan plan;
 };
 
-/// One exchange of all of an odd arena's gradients, `steps` times, on `ranks` thread ranks.
+/// One exchange of all of an odd arena's gradients on `ranks` thread ranks.
 template <class Wish, class Codec>
-std::map<int, outcome> exchange_on(Codec const& codec, int ranks, int steps = 1) {
+std::map<int, outcome> exchange_on(Codec const& codec, int ranks) {
   std::map<int, outcome> all;
   std::mutex mutex;
   comm::threads(ranks).run([&](auto& c) {
@@ -40,33 +38,12 @@ std::map<int, outcome> exchange_on(Codec const& codec, int ranks, int steps = 1)
     auto const tensors = sync::tensors_in(p, whole);
     auto const plan = exchange::choose<Wish>(codec, {a.gradients(), tensors}, c.size());
     sync::bucket_exchange<Codec> bucket(codec, plan, p, whole, a.gradients(), c.size(), c.rank());
-    auto const before = c.traffic();
-    for (int s = 0; s < steps; ++s) {
-      test::fill(a.gradients(), c.rank(), static_cast<std::uint64_t>(s));
-      bucket.run(c, a.gradients());
-    }
-    auto predicted = bucket.predicted();
-    predicted.bytes_sent *= static_cast<std::uint64_t>(steps);
-    predicted.bytes_received *= static_cast<std::uint64_t>(steps);
+    test::fill(a.gradients(), c.rank(), 0);
+    bucket.run(c, a.gradients());
     std::lock_guard const lock(mutex);
-    all[c.rank()] = {{a.gradients().begin(), a.gradients().end()}, c.traffic() - before, predicted, plan};
+    all[c.rank()] = {{a.gradients().begin(), a.gradients().end()}, plan};
   });
   return all;
-}
-
-template <class Wish, class Codec>
-void check_bytes_and_agreement(Codec const& codec) {
-  for (int ranks = 1; ranks <= 8; ++ranks) {
-    CAPTURE(ranks);
-    auto const all = exchange_on<Wish>(codec, ranks, 2);
-    for (auto const& [rank, o] : all) {
-      CAPTURE(rank);
-      CHECK(o.counted.bytes_sent == o.predicted.bytes_sent);
-      CHECK(o.counted.bytes_received == o.predicted.bytes_received);
-      CHECK(std::memcmp(o.values.data(), all.at(0).values.data(), o.values.size() * sizeof(float)) == 0);
-      if (ranks > 1) CHECK(o.counted.bytes_sent > 0);
-    }
-  }
 }
 
 std::vector<float> exact_sum(int ranks, std::uint64_t step) {
@@ -80,37 +57,6 @@ std::vector<float> exact_sum(int ranks, std::uint64_t step) {
 }
 
 }  // namespace
-
-TEST_CASE(
-    "bytes counted are bytes predicted, and all ranks hold the same bits: every codec, exchange and 1 to 8 ranks") {
-  SUBCASE("identity") { check_bytes_and_agreement<exchange::automatic>(compress::identity{}); }
-  SUBCASE("identity gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::identity{}); }
-  SUBCASE("fp16") { check_bytes_and_agreement<exchange::automatic>(compress::fp16{}); }
-  SUBCASE("bf16") { check_bytes_and_agreement<exchange::automatic>(compress::bf16{}); }
-  SUBCASE("fp16 with error feedback") {
-    check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::fp16{}});
-  }
-  SUBCASE("sign") { check_bytes_and_agreement<exchange::automatic>(compress::sign{}); }
-  SUBCASE("sign with a scale per block") {
-    check_bytes_and_agreement<exchange::automatic>(compress::sign{.block = 64});
-  }
-  SUBCASE("bf16 with error feedback") {
-    check_bytes_and_agreement<exchange::automatic>(compress::error_feedback{compress::bf16{}});
-  }
-  SUBCASE("fp16 gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::fp16{}); }
-  SUBCASE("sign gathered") { check_bytes_and_agreement<exchange::all_gather>(compress::sign{}); }
-  SUBCASE("sign in two phases") { check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::sign{}); }
-  SUBCASE("top_k") { check_bytes_and_agreement<exchange::automatic>(compress::top_k{.ratio = 0.05f}); }
-  SUBCASE("top_k in two phases") {
-    check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::top_k{.ratio = 0.05f});
-  }
-  SUBCASE("error feedback, gathered") {
-    check_bytes_and_agreement<exchange::all_gather>(compress::error_feedback{compress::top_k{.ratio = 0.05f}});
-  }
-  SUBCASE("error feedback, two phases") {
-    check_bytes_and_agreement<exchange::reduce_scatter_all_gather>(compress::error_feedback{compress::sign{}});
-  }
-}
 
 TEST_CASE("the sum is the sum in rank order for identity, whichever way it travels") {
   for (int ranks : {1, 2, 3, 5}) {

@@ -63,6 +63,7 @@ struct after {
     return {revocable<First>(compress::init(first, b, where)), revocable<Then>(compress::init(then, b, where))};
   }
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out, context const& where) const {
+    require_room(name(), b.size(), wire_size(b), out);  // of either: a buffer fits in every step, or in none
     s.first.begin(first);
     s.then.begin(then);
     return is_first(where.step) ? compress::encode(first, b, s.first.state(), out, where)
