@@ -80,6 +80,7 @@ TEST_CASE("what the large ones lose is kept, taken back, and saved under its nam
   CHECK(s == before);
   REQUIRE(s.tensors("b.").size() == 1);
   CHECK(s.tensors("b.")[0].name == "b.large.residual");
+  CHECK(s.tensors("b.")[0].kind == state_kind::own);  // another number of ranks is refused
   // Sent and residual are the gradient.
   std::vector<float> out(n);
   codec.decode_add(first, out, 1, s, {});

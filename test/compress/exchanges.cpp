@@ -216,6 +216,7 @@ TEST_CASE("a step that is skipped leaves what every rank keeps as it was, to the
 
 TEST_CASE("from 4 ranks to 3 the sum over ranks of what codecs keep is conserved") {
   each_exchange([](known_codec const& c, wish w) {
+    if (!c.promised.regroups) return;
     std::mutex mutex;
     std::set<std::string> names;
     // Steps on so many ranks, from nothing or from what 4 ranks had.

@@ -29,6 +29,7 @@ struct promise {
   bool keeps_zeros = false;       ///< what is 0 is decoded as 0
   bool overflows = false;         ///< finite input may be decoded as infinity
   bool seen_in_place = true;      ///< an element that is not finite is decoded so itself, not only something near it
+  bool regroups = true;           ///< goes on with another number of ranks
   std::size_t block = 0;          ///< elements that are treated together; 0: none, or all
   std::size_t largest = 100'003;  ///< elements of a test, where a codec is slow
 };

@@ -68,6 +68,23 @@ double mean_magnitude(std::span<float const> x) {
   return all > 0 ? kept / all : 1;
 }
 
+/// The codes of all elements and the scales of their blocks.
+template <int Bits, std::size_t Block>
+std::size_t coded(std::size_t n) {
+  std::size_t const length = Block ? Block : std::max<std::size_t>(n, 1);
+  return 4 * ((n + length - 1) / length) + packed<Bits>(n);
+}
+/// The largest element is sent as it is, and no other moves by more than its magnitude.
+inline double largest_of_all(std::span<float const> x) {
+  return 0.99 / static_cast<double>(std::max<std::size_t>(x.size(), 1));
+}
+/// The largest element moves by three quarters of itself.
+inline double third_of_largest(std::span<float const> x) { return 0.43 * largest_of_all(x); }
+template <int Percent>
+double at_most(std::span<float const>) {
+  return Percent / 100.0;
+}
+
 /// Codecs with what they promise. Whoever adds one says what its page says, and no more.
 inline auto codec_registry() {
   return std::tuple{
@@ -95,6 +112,87 @@ inline auto codec_registry() {
       entry{"ef21_top_k_5", compress::ef21{compress::top_k{.ratio = 0.05f}}, {.keeps_zeros = true}},
       entry{
           "ef21_fp16", compress::ef21{compress::fp16{}}, {.bytes = packed<16>, .keeps_zeros = true, .overflows = true}},
+      entry{"ef21_sgdm_top_k_5", compress::ef21{compress::top_k{.ratio = 0.05f}, 0.8f}, {.keeps_zeros = true}},
+      entry{"fp16_scaled",
+            compress::fp16{.scale = 0.25f},
+            {.bytes = packed<16>, .delta = rounds_to<11>, .keeps_zeros = true, .overflows = true}},
+      entry{"stochastic_bf16",
+            compress::stochastic_bf16{},
+            {.bytes = packed<16>, .omega = at_most<1>, .keeps_zeros = true}},
+      entry{"fp8_e4m3",
+            compress::fp8_e4m3{},
+            {.bytes = coded<8, 0>, .delta = largest_of_all, .keeps_zeros = true, .overflows = true}},
+      entry{"fp8_e5m2",
+            compress::fp8_e5m2{.block = 64},
+            {.bytes = coded<8, 64>, .delta = one_in<65>, .keeps_zeros = true, .overflows = true, .block = 64}},
+      entry{"int8",
+            compress::int8{},
+            {.bytes = coded<8, 512>, .delta = one_in<513>, .keeps_zeros = true, .overflows = true, .block = 512}},
+      entry{"int4",
+            compress::int4{.block = 32},
+            {.bytes = coded<4, 32>, .delta = one_in<33>, .keeps_zeros = true, .overflows = true, .block = 32}},
+      // 512 / s² and 512^½ / s times the square; of the largest magnitude 512 / (4 s²).
+      entry{
+          "qsgd_7", compress::qsgd{}, {.bytes = coded<4, 512>, .omega = at_most<324>, .overflows = true, .block = 512}},
+      entry{"qsgd_127_max",
+            compress::qsgd{.levels = 127, .norm = compress::norm::max},
+            {.bytes = coded<8, 512>, .omega = at_most<1>, .keeps_zeros = true, .overflows = true, .block = 512}},
+      entry{"qsgd_2_l1",
+            compress::qsgd{.levels = 2, .block = 8, .norm = compress::norm::l1},
+            {.bytes = coded<3, 8>, .omega = at_most<400>, .overflows = true, .block = 8}},
+      entry{"terngrad",
+            compress::terngrad{},
+            {.bytes = coded<2, 512>, .omega = at_most<2263>, .keeps_zeros = true, .block = 512}},
+      entry{"terngrad_base3",
+            compress::terngrad{.block = 64, .packing = compress::packing::base3},
+            {.omega = at_most<800>, .keeps_zeros = true, .block = 64}},
+      entry{"natural",
+            compress::natural{},
+            {.bytes = [](std::size_t n) { return n + packed<1>(n); }, .omega = at_most<13>, .keeps_zeros = true}},
+      entry{"natural_dithering",
+            compress::natural_dithering{},
+            {.bytes = coded<4, 512>, .omega = at_most<26>, .keeps_zeros = true, .block = 512}},
+      entry{"one_bit", compress::one_bit{}, {.delta = mean_magnitude<512>, .keeps_zeros = false, .block = 512}},
+      entry{"three_lc", compress::three_lc{}, {.delta = largest_of_all, .keeps_zeros = true}},
+      entry{"three_lc_175",
+            compress::three_lc{.sparsity = 1.75f},
+            {.delta = third_of_largest, .overflows = true}},
+      entry{"dynamic8",
+            compress::dynamic8{},
+            {.bytes = coded<8, 512>, .delta = one_in<513>, .keeps_zeros = true, .block = 512}},
+      entry{"majority_vote", compress::majority_vote{.momentum = 0.5f}, {}},
+      // Of what is drawn, delta is an expectation.
+      entry{"random_k_1",
+            compress::random_k{},
+            {.delta = nothing, .conserves = true, .keeps_zeros = true, .seen_in_place = false}},
+      entry{"scaled_random_k_10",
+            compress::scaled_random_k{.ratio = 0.1f},
+            {.omega = at_most<1000>, .keeps_zeros = true, .overflows = true, .seen_in_place = false}},
+      entry{"block_random_k_10",
+            compress::block_random_k{.ratio = 0.1f},
+            {.delta = nothing, .conserves = true, .keeps_zeros = true, .seen_in_place = false}},
+      entry{"packed_top_k_1", compress::packed_top_k{}, {.delta = one_in<100>, .conserves = true, .keeps_zeros = true}},
+      entry{
+          "chunked_top_k_1", compress::chunked_top_k{}, {.delta = one_in<100>, .conserves = true, .keeps_zeros = true}},
+      entry{
+          "sampled_top_k_1", compress::sampled_top_k{}, {.delta = one_in<126>, .conserves = true, .keeps_zeros = true}},
+      entry{"threshold", compress::threshold{}, {.keeps_zeros = true, .seen_in_place = false}},
+      entry{"adacomp", compress::adacomp{}, {.keeps_zeros = true, .seen_in_place = false}},
+      entry{"wangni_10",
+            compress::wangni{.ratio = 0.1f},
+            {.omega = at_most<1000>, .keeps_zeros = true, .overflows = true, .seen_in_place = false}},
+      entry{"dgc", compress::dgc{.ratio = 0.01f}, {.keeps_zeros = true, .seen_in_place = false}},
+      entry{"powersgd_2", compress::powersgd{.rank = 2}, {.overflows = true, .seen_in_place = false}},
+      entry{"count_sketch",
+            compress::count_sketch{.rows = 3, .columns = 8},
+            {.omega = at_most<100000>, .overflows = true, .seen_in_place = false, .largest = 3001}},
+      entry{"fetch_sgd",
+            compress::fetch_sgd{.rows = 3, .columns = 64},
+            {.overflows = true, .seen_in_place = false, .largest = 3001}},
+      entry{"demo", compress::demo{}, {.overflows = true, .seen_in_place = false, .largest = 3001}},
+      entry{"by_size",
+            compress::by_size{100, compress::identity{}, compress::error_feedback{compress::int4{}}},
+            {.keeps_zeros = true, .overflows = true, .regroups = false}},
       entry{"after_3", compress::after{3, compress::identity{}, compress::error_feedback{compress::sign{}}}, {}},
   };
 }

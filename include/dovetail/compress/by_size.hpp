@@ -32,7 +32,8 @@ namespace dovetail::compress {
 /// is of no tensor) one for `large`, in their order; where an exchange cuts a tensor, its parts count as they are. A
 /// payload is that of `small`, then that of `large`; where one of the codecs has no fixed size, the length of the first
 /// (u64) stands before both. Summable if both are, with the same wire_type. State is the codecs' own, and scratch
-/// memory of two floats an element.
+/// memory of a float an element. A residual goes on with the same number of ranks only;
+/// another one is refused.
 ///
 /// Errors: argument_error for a state that was made for another bucket, and for negative `elements`; input_error for
 /// payloads that are truncated or too long, and what the two codecs refuse.
@@ -73,8 +74,16 @@ struct by_size {
     std::size_t size = 0;
 
     DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
-      auto all = first.inner.state().tensors(prefix + "small.");
-      for (auto& t : second.inner.state().tensors(prefix + "large.")) all.push_back(std::move(t));
+      std::vector<named_tensor> all;
+      auto const add = [&](std::vector<named_tensor> list) {
+        for (auto& t : list) {
+          // A sum over ranks is divided anew by the elements of the bucket, and these are not all of them.
+          if (t.kind == state_kind::summed) t.kind = state_kind::own;
+          all.push_back(std::move(t));
+        }
+      };
+      add(first.inner.state().tensors(prefix + "small."));
+      add(second.inner.state().tensors(prefix + "large."));
       return all;
     }
     friend bool operator==(state const& a, state const& b) {

@@ -56,7 +56,11 @@ struct one_bit {
     auto const& kernel = quantize::best();
     for (std::size_t i = 0; i < count; ++i) {
       auto const x = b.values.subspan(i * length, std::min(length, n - i * length));
-      quantize::two_sums const s = kernel.to_halves(x.data(), x.size(), out.data() + 8 * count + i * length / 8);
+      quantize::two_sums s = kernel.to_halves(x.data(), x.size(), out.data() + 8 * count + i * length / 8);
+      if (!is_finite(s.negative) || !is_finite(s.others)) {  // or fp32 partial sums that overflowed
+        s.negative = s.others = 0;
+        for (float const& v : x) (v < 0 ? s.negative : s.others) += static_cast<double>(v);
+      }
       float const means[2] = {mean(s.others, x.size() - s.below), mean(s.negative, s.below)};
       std::memcpy(out.data() + 8 * i, means, 8);
     }
