@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // What a codec costs, on one core: time to encode and to decode 25 M floats (more than any cache) beside a copy of the
-// same floats, and what is claimed of that. GB/s are of the fp32 gradient, read once: an encoder that is slower than the
-// wire is no gain, whatever its ratio. What codecs lose, and where they pay, is in the table of bench_codecs.
+// same floats, and what is claimed of that. GB/s are of the fp32 gradient, read once: an encoder that is slower than
+// the wire is no gain, whatever its ratio. What codecs lose, and where they pay, is in the table of bench_codecs.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
