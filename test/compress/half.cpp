@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_half {
+
 using namespace dovetail;
 
 TEST_CASE_TEMPLATE("a half codec is the conversion of its wire type, element by element", Codec, compress::fp16,
@@ -42,3 +44,5 @@ TEST_CASE("payloads that were added on the wire decode to the sum") {
   }
   CHECK(test::decode(compress::bf16{}, p, 3) == std::vector<float>{1.5f, 2.25f, 5});
 }
+
+}  // namespace compress_half
