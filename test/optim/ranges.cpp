@@ -25,6 +25,8 @@
 
 #include "ranges.hpp"
 
+namespace optim_ranges {
+
 using namespace dovetail;
 
 namespace {
@@ -232,3 +234,5 @@ TEST_CASE("no policy of the headers is missing above") {
   }
   CHECK(described == seen());
 }
+
+}  // namespace optim_ranges
