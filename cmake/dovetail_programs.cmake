@@ -9,6 +9,7 @@ set(DOVETAIL_SANITIZE "" CACHE STRING "Sanitizers of the programs, as for -fsani
 option(DOVETAIL_WERROR "Warnings of the project's own programs are errors" ON)
 set(DOVETAIL_ONLY "" CACHE STRING "Tests and benchmarks of these modules alone, for example cuda; empty: of all")
 set(DOVETAIL_TESTS "" CACHE STRING "Tests whose names match this regular expression alone; empty: all")
+option(DOVETAIL_TESTS_TOGETHER "Compile several sources of a test program as one" ON)
 
 add_library(dovetail_options INTERFACE)
 target_compile_options(dovetail_options INTERFACE

@@ -24,6 +24,8 @@
 
 #include "algorithms.hpp"
 
+namespace comm_algorithms {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using comm::operation;
@@ -493,3 +495,5 @@ TEST_CASE("an argument that lies in the result, but not at its place, is refused
     check(ring);
   });
 }
+
+}  // namespace comm_algorithms

@@ -14,6 +14,8 @@
 
 #include "conformance.hpp"
 
+namespace comm_async {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using conformance::expect;
@@ -175,3 +177,5 @@ TEST_CASE("an owner that waits for work or for a late rank does not burn its cor
       static_cast<double>(after.tv_sec - before.tv_sec) + 1e-9 * static_cast<double>(after.tv_nsec - before.tv_nsec);
   CHECK(used < 0.1);  // of 0.4 s on the clock, twice that if the owners spun
 }
+
+}  // namespace comm_async

@@ -25,6 +25,8 @@
 #include "conformance.hpp"
 #include "messages.hpp"
 
+namespace comm_decorators {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using comm::operation;
@@ -260,3 +262,5 @@ TEST_CASE("hosts of any numbers, and parts that have moved nothing") {
     CHECK(part.traffic() == comm::traffic{});
   });
 }
+
+}  // namespace comm_decorators

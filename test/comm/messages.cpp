@@ -13,6 +13,8 @@
 
 #include "messages.hpp"
 
+namespace comm_messages {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using communicator_type = comm::threads::communicator;
@@ -206,3 +208,5 @@ TEST_CASE("shrink may be asked for twice at once, ends with abort, and a second 
                   std::runtime_error);
   CHECK(named == 1);
 }
+
+}  // namespace comm_messages

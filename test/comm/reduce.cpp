@@ -10,6 +10,8 @@
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/half.hpp>
 
+namespace comm_reduce {
+
 using namespace dovetail;
 using comm::reduction;
 
@@ -81,3 +83,5 @@ TEST_CASE_TEMPLATE("halves are combined as one by one, at every level", T, fp16,
   check<T, reduction::min>();
   check<T, reduction::max>();
 }
+
+}  // namespace comm_reduce

@@ -19,6 +19,8 @@
 
 #include "conformance.hpp"
 
+namespace comm_threads {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using conformance::expect;
@@ -524,3 +526,5 @@ TEST_CASE("half types are converted in vectors to the bits of their scalar conve
   std::vector<fp16> const zeros(65536, fp16(0.0f));
   check(halves, zeros);
 }
+
+}  // namespace comm_threads

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_codecs {
+
 using namespace dovetail;
 using compress::error_feedback;
 
@@ -47,3 +49,5 @@ TEST_CASE("errors say what, where, the values and the way out") {
   CHECK_THROWS_AS(compress::sign{.block = 8}.init({x, {}}), argument_error);
   CHECK(compress::name_of(error_feedback{compress::top_k{}}) == "error feedback + top-k");
 }
+
+}  // namespace compress_codecs

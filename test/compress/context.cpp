@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_context {
+
 using namespace dovetail;
 using compress::context;
 
@@ -91,3 +93,5 @@ TEST_CASE("numbers that do not fit, full buffers, truncated, too long and damage
   static_cast<void>(again.get(12));
   CHECK_THROWS_WITH_AS(again.require_end(), doctest::Contains("damaged"), input_error);
 }
+
+}  // namespace compress_context

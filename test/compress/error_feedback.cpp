@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_error_feedback {
+
 using namespace dovetail;
 using compress::error_feedback;
 
@@ -179,3 +181,5 @@ TEST_CASE_TEMPLATE("a sum that overflows restarts at 0 also when it is taken bac
   bool const all = std::is_same_v<Codec, compress::sign>;  // the scale of their block overflows for all of them
   for (std::size_t i = 0; i < n; ++i) REQUIRE(state.residual[i] == (i % 2 && !all ? 0.5f : 0.0f));
 }
+
+}  // namespace compress_error_feedback

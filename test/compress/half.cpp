@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_half {
+
 using namespace dovetail;
 
 TEST_CASE_TEMPLATE("a half codec is the conversion of its wire type, element by element", Codec, compress::fp16,
@@ -98,3 +100,4 @@ TEST_CASE("stochastic bf16: one of the two neighbours, the mean is the number, t
     CHECK_FALSE(std::isfinite(test::decode(codec, std::span(payload).first(4), 2)[1]));
   }
 }
+}  // namespace compress_half

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_levels {
+
 using namespace dovetail;
 using compress::kernels::kernel_set;
 
@@ -129,3 +131,5 @@ TEST_CASE("the kernels convert as the scalar types do, and see one bad element a
       }
   }
 }
+
+}  // namespace compress_levels

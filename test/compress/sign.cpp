@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_sign {
+
 using namespace dovetail;
 
 TEST_CASE("sign decodes to the mean magnitude of the block with each element's sign") {
@@ -64,3 +66,5 @@ TEST_CASE("sign refuses negative scales and bits behind the last element, and le
     CHECK_FALSE(std::isfinite(test::decode(compress::sign{}, bad, 9)[3]));
   }
 }
+
+}  // namespace compress_sign

@@ -8,6 +8,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_top_k {
+
 using namespace dovetail;
 using compress::top_k;
 
@@ -149,3 +151,5 @@ TEST_CASE("top-k refuses indices that repeat, fall or lie outside") {
   CHECK_THROWS_AS(test::decode(codec, with_index(0, middle + 1), 300), input_error);
   CHECK_THROWS_AS(test::decode(codec, good, 301), input_error);  // another size has another k
 }
+
+}  // namespace compress_top_k

@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace compress_toys {
+
 using namespace dovetail;
 
 namespace {
@@ -124,3 +126,5 @@ TEST_CASE("a codec of variable size works under error feedback and conserves bit
     CHECK(test::same_bits(sum, expected));
   }
 }
+
+}  // namespace compress_toys

@@ -10,6 +10,8 @@
 
 #include <doctest/doctest.h>
 
+namespace core_claims {
+
 using bench::paired_ratio;
 using verdict = paired_ratio::verdict;
 
@@ -60,3 +62,5 @@ TEST_CASE("a claim that is missed by noise is within noise, one that is missed b
   CHECK(failed < 80);  // 2 % of 2000 are 40
   CHECK(failed > 10);
 }
+
+}  // namespace core_claims

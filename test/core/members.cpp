@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace core_members {
+
 namespace {
 
 DOVETAIL_MEMBER_CONSTANT(mark)
@@ -115,3 +117,5 @@ TEST_CASE("a constant is one of the type that it is asked for, and neither a fun
   CHECK(mark_or<wide>(7) == 2);
   CHECK(mark_or<nothing>(7) == 7);
 }
+
+}  // namespace core_members

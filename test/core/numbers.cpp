@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+namespace core_numbers {
+
 using namespace dovetail;
 
 // Random123's known-answer vectors for philox4x32-10.
@@ -114,3 +116,5 @@ TEST_CASE("powers of positive numbers, one element or a register of them") {
     }
   }
 }
+
+}  // namespace core_numbers

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace core_parameters {
+
 using namespace dovetail;
 
 TEST_CASE("an arena is one aligned block in forward order, and its copies own their own memory") {
@@ -229,3 +231,5 @@ TEST_CASE("shards are contiguous, in rank order, cover everything and differ by 
       CHECK(at == n);
     }
 }
+
+}  // namespace core_parameters

@@ -8,6 +8,8 @@
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
 
+namespace data_gzip {
+
 using namespace dovetail;
 using namespace std::string_literals;
 
@@ -124,3 +126,5 @@ TEST_CASE("a compressed file that is damaged is refused, wherever it is") {
   CHECK_THROWS_WITH_AS(data::gunzip(bytes_of("\x1f\x8b"s), "x.gz"),
                        "\"x.gz\" cannot be unpacked: it ends in the middle: download it again", input_error);
 }
+
+}  // namespace data_gzip

@@ -10,6 +10,8 @@
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
 
+namespace data_idx {
+
 using namespace dovetail;
 using namespace std::string_literals;
 using fixture::thrown;
@@ -128,3 +130,5 @@ TEST_CASE("samples made by the program are checked for their sizes") {
   CHECK_THROWS_AS(data::in_memory({}, {0, 1, 2, 3}, std::int64_t{1} << 62), argument_error);
   CHECK_THROWS_AS(data::in_memory({}, {}, 0), argument_error);
 }
+
+}  // namespace data_idx

@@ -15,6 +15,8 @@
 
 #include <doctest/doctest.h>
 
+namespace data_loader {
+
 using namespace dovetail;
 
 namespace {
@@ -303,3 +305,5 @@ TEST_CASE("options that do not fit are refused with their values") {
   CHECK_THROWS_AS((data::loader{counting{0}, {.batch = 1}}), argument_error);
   CHECK_THROWS_AS((data::loader{counting{3}, {.batch = 1, .ranks = 4}}), argument_error);
 }
+
+}  // namespace data_loader

@@ -11,6 +11,8 @@
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
 
+namespace data_text {
+
 using namespace dovetail;
 using namespace std::string_literals;
 using fixture::thrown;
@@ -172,3 +174,5 @@ TEST_CASE("a corpus is known by its text and by how it is cut") {
   CHECK(train.identity() != corpus.identity());
   CHECK(train.identity() == corpus.split(0.5).first.identity());
 }
+
+}  // namespace data_text

@@ -13,6 +13,8 @@
 
 #include "least.hpp"
 
+namespace nn_archetypes {
+
 using namespace dovetail;
 
 namespace {
@@ -173,3 +175,5 @@ TEST_CASE("the least loss with a curvature has products with its Gauss-Newton ma
   std::array const expected{4.f, 8.f, 2.f};  // the layer doubles x
   for (std::size_t i = 0; i < 3; ++i) CHECK(out[i] == doctest::Approx(expected[i]).epsilon(1e-3));
 }
+
+}  // namespace nn_archetypes

@@ -11,6 +11,8 @@
 
 #include "nn/differences.hpp"
 
+namespace nn_behavior {
+
 using namespace dovetail;
 using differences::noise;
 
@@ -312,3 +314,5 @@ TEST_CASE("a run is repeated bit for bit, and ranks in threads do not disturb ea
   for (std::size_t i = 0; i < pair.size(); ++i)
     REQUIRE(pair[i] == doctest::Approx(expected[i]).epsilon(1e-3).scale(0.1));
 }
+
+}  // namespace nn_behavior

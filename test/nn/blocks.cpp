@@ -14,6 +14,8 @@
 
 #include "nn/batch_reference.hpp"
 
+namespace nn_blocks {
+
 using namespace dovetail;
 using differences::noise;
 
@@ -311,3 +313,5 @@ TEST_CASE("statistics have the same bits on one thread and on two") {
   b.gradients(d, two);
   CHECK(buffers_of(a.network) == buffers_of(b.network));
 }
+
+}  // namespace nn_blocks

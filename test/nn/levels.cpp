@@ -15,6 +15,8 @@
 #include <dovetail/nn/cells.hpp>
 #include <dovetail/nn/onednn/host.hpp>
 
+namespace nn_levels {
+
 using namespace dovetail;
 
 namespace {
@@ -149,3 +151,5 @@ TEST_CASE("a product with a prepared matrix is that of gemm") {
   check(nn::host{}, 2, 7, 5000);  // longer than one call
   check(nn::plain{}, 5, 12, 300);
 }
+
+}  // namespace nn_levels

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace nn_losses {
+
 using namespace dovetail;
 
 namespace {
@@ -406,3 +408,5 @@ TEST_CASE("what looks at curvature asks for what it reads, and leaves running st
   b.lengths = std::span(lengths).first(3);
   CHECK_THROWS_AS(nn::gauss_newton(model, b, pass), argument_error);
 }
+
+}  // namespace nn_losses

@@ -6,6 +6,8 @@
 
 #include "nn/differences.hpp"
 
+namespace nn_networks {
+
 using namespace dovetail;
 
 using lenet = nn::network<nn::shape{1, 28, 28}, nn::conv<32, 3>, nn::relu, nn::max_pool<2>, nn::flatten, nn::dense<128>,
@@ -120,3 +122,5 @@ TEST_CASE("the two backends agree on the network of the introduction") {
   auto const x = a.parameters().flat_gradients(), y = b.parameters().flat_gradients();
   for (std::size_t i = 0; i < x.size(); ++i) REQUIRE(x[i] == doctest::Approx(y[i]).epsilon(1e-4).scale(0.1));
 }
+
+}  // namespace nn_networks

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace nn_numbers {
+
 using namespace dovetail;
 
 namespace {
@@ -211,3 +213,5 @@ TEST_CASE("relu passes on the gradient of what is not a number") {
   CHECK(m.parameters()[1].gradient[0] == 0.1f);
   CHECK(m.parameters()[1].gradient[1] == 0);
 }
+
+}  // namespace nn_numbers

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_algebra {
+
 using namespace dovetail;
 
 namespace {
@@ -219,3 +221,5 @@ TEST_CASE("remote memory cannot be read but through its algebra, nor beyond its 
   CHECK_THROWS_AS(remote::memory::read(remote::span(x.get().address(), 5)), argument_error);        // too long
   CHECK_THROWS_AS(remote::memory::read(remote::span(x.get().address() + 400, 1)), argument_error);  // another's
 }
+
+}  // namespace optim_algebra

@@ -14,6 +14,8 @@
 #include "rules/by_name.hpp"
 #include "rules/rule_of.hpp"
 
+namespace optim_any_optimizer {
+
 using namespace dovetail;
 
 namespace {
@@ -213,3 +215,5 @@ TEST_CASE("divided among ranks, and in a partition") {
   };
   CHECK(conformance::same_bits(parted(optim::adamw{}), parted(optim::any_optimizer(optim::adamw{}))));
 }
+
+}  // namespace optim_any_optimizer

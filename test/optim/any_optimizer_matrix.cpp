@@ -20,6 +20,8 @@
 
 extern template dovetail::optim::registry const& dovetail::optim::matrix_rules<void>();  // rules/matrix.cpp
 
+namespace optim_any_optimizer_matrix {
+
 using namespace dovetail;
 
 namespace {
@@ -75,3 +77,5 @@ TEST_CASE("what learns from layers is not divided among ranks") {
                          doctest::Contains("kfac learns from layers"), argument_error);
   });
 }
+
+}  // namespace optim_any_optimizer_matrix

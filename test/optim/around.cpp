@@ -16,6 +16,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_around {
+
 using namespace dovetail;
 
 namespace {
@@ -263,3 +265,5 @@ TEST_CASE("AdEMAMix warms up without a first moment: the slow average begins wit
     }
   }
 }
+
+}  // namespace optim_around

@@ -10,6 +10,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_column_major {
+
 using namespace dovetail;
 
 namespace {
@@ -107,3 +109,5 @@ TEST_CASE("what is saved of a column-major matrix is labeled as its memory is: t
   optim::param_groups const rule{optim::sgd{.lr = 0}, optim::group{is_first, optim::sgd{.lr = 1}}};
   CHECK(rule.groups_of(t.list) == std::vector<std::uint32_t>{1, 0, 0});
 }
+
+}  // namespace optim_column_major

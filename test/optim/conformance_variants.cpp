@@ -13,6 +13,8 @@
 #include "limits.hpp"
 #include "training.hpp"
 
+namespace optim_conformance_variants {
+
 using namespace conformance;
 
 TEST_CASE("limiting cases: variants are the rules that they vary") {
@@ -193,3 +195,5 @@ TEST_CASE("weights that l1 has put to 0 are zeros, and come back when their grad
   CHECK(a.weights()[0] == 0);
   CHECK(a.weights()[1] > 0.2f);
 }
+
+}  // namespace optim_conformance_variants

@@ -19,6 +19,8 @@
 #include <dovetail/optim/second_order.hpp>
 #include <dovetail/sync.hpp>
 
+namespace optim_context {
+
 using namespace dovetail;
 using namespace test;
 
@@ -563,3 +565,5 @@ TEST_CASE("a partition checks all of its rules before one of them changes anythi
   CHECK_THROWS_WITH_AS(none.observe(a.parameters(), no_curvature, optim::hessian_diagonal{estimate}),
                        doctest::Contains("none of its rules"), argument_error);
 }
+
+}  // namespace optim_context

@@ -2,6 +2,8 @@
 // Rules that need no library reach known minima in a bounded number of steps.
 #include "convergence.hpp"
 
+namespace optim_convergence {
+
 using namespace convergence;
 
 namespace {
@@ -71,3 +73,5 @@ TEST_CASE("among waves, in the basin of the lowest: Levy") { check(table(), know
 TEST_CASE("among dents, in the deepest: Rastrigin") { check(table(), known::all(), rastrigin); }
 TEST_CASE("to the optimum of logistic regression") { check(table(), known::all(), logistic_regression); }
 TEST_CASE("a network learns a spiral") { check(table(), known::all(), network); }
+
+}  // namespace optim_convergence

@@ -7,6 +7,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_defaults {
+
 using namespace dovetail::optim;
 
 namespace {
@@ -153,3 +155,5 @@ TEST_CASE("defaults: other memories, online learning, and the loss") {
   CHECK((rate(v) == 1e-3f && v.beta3 == 0.999f && v.clipping == 10));
   CHECK(adahessian{}.power == 1);  // Yao et al., 2021, algorithm 1
 }
+
+}  // namespace optim_defaults

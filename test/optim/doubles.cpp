@@ -16,6 +16,8 @@
 
 #include "doubles.hpp"
 
+namespace optim_doubles {
+
 TEST_CASE("every rule steps doubles, and rounds none of them to a float") {
   for (auto const& r : known::all()) doubles::check_rule(*r);
 }
@@ -250,3 +252,5 @@ TEST_CASE("lists of doubles know their memory") {
   CHECK(p.size() == 1);
   CHECK_FALSE(p.contains("v"));
 }
+
+}  // namespace optim_doubles

@@ -18,6 +18,8 @@
 #include "doubles.hpp"
 #include "functions.hpp"
 
+namespace optim_doubles_minimize {
+
 namespace {
 
 using namespace dovetail;
@@ -353,3 +355,5 @@ TEST_CASE("norms of doubles whose squares vanish or overflow: stochastic L-BFGS 
   CHECK(r.gradient_norm == doctest::Approx(1e-170).epsilon(1e-6));
   CHECK(r.why == optim::stopped::steps);
 }
+
+}  // namespace optim_doubles_minimize

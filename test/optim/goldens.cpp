@@ -15,6 +15,8 @@
 #include <dovetail/optim/rules/sgd.hpp>
 #include <dovetail/optim/schedules.hpp>
 
+namespace optim_goldens {
+
 using namespace golden;
 
 namespace {
@@ -133,3 +135,5 @@ TEST_CASE("every rule's defaults are in a case of the file, or said in defaults.
       CHECK_MESSAGE(defaults.contains(r->name) != said.contains(r->name), r->name,
                     " has no case with its defaults: add one to goldens/make.py");
 }
+
+}  // namespace optim_goldens

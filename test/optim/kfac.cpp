@@ -23,6 +23,8 @@
 
 #include "training.hpp"
 
+namespace optim_kfac {
+
 using namespace conformance;
 
 namespace {
@@ -421,3 +423,5 @@ TEST_CASE("defaults: layers") {
   CHECK((k.decay == 0.95f && k.damping == 1e-3f && k.momentum == 0.9f && k.interval == 10));
   CHECK((optim::ekfac{}.decay == 0.95f));
 }
+
+}  // namespace optim_kfac

@@ -18,6 +18,8 @@
 #include "goldens.hpp"
 #include "training.hpp"
 
+namespace optim_matrix {
+
 using namespace golden;
 
 namespace {
@@ -45,7 +47,8 @@ std::map<std::string, run> const rules{
 }  // namespace
 
 TEST_CASE("every matrix rule goes the way of its paper in double precision") {
-  auto const seen = compare(DOVETAIL_GOLDENS, {{"a", {4, 4}}, {"b", {6, 3}}, {"c", {7}}}, rules, 1e-5, known::matrix());
+  auto const seen =
+      compare(DOVETAIL_GOLDENS_MATRIX, {{"a", {4, 4}}, {"b", {6, 3}}, {"c", {7}}}, rules, 1e-5, known::matrix());
   for (auto const& r : known::matrix())
     if (!r->needs.layers)  // kfac.cpp
       CHECK_MESSAGE(seen.contains(r->name), r->name, " has no case in the file: add one to goldens/make.py");
@@ -254,3 +257,5 @@ TEST_CASE("a gradient whose square overflows is skipped where the chain looks fi
   CHECK_THROWS_WITH_AS(optim::lapack::inverse(indefinite, 2, 0, out), doctest::Contains("failed with info"),
                        numeric_error);
 }
+
+}  // namespace optim_matrix

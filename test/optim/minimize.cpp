@@ -17,6 +17,8 @@
 
 #include "functions.hpp"
 
+namespace optim_minimize {
+
 using namespace dovetail;
 
 namespace {
@@ -392,3 +394,5 @@ TEST_CASE("the same bits on any number of threads, and wherever tensors lie") {
   CHECK(run(3, false) == one);
   CHECK(run(2, true) == one);
 }
+
+}  // namespace optim_minimize

@@ -27,6 +27,8 @@
 
 #include "ranges.hpp"
 
+namespace optim_ranges {
+
 using namespace dovetail;
 
 namespace {
@@ -271,3 +273,5 @@ TEST_CASE("no policy of the headers is missing above") {
   for (auto const& name : described) CHECK_MESSAGE(seen().contains(name), name);
   CHECK(described == seen());
 }
+
+}  // namespace optim_ranges

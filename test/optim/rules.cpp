@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_rules {
+
 using namespace dovetail;
 
 static_assert(optim::sgd::passes == 1 && optim::sgd::bytes_per_parameter == 12);
@@ -186,3 +188,5 @@ TEST_CASE("a zero norm of weights or gradient gives the ratio 1 and never a NaN"
   CHECK(one(optim::lamb{.lr = 0.5f}, 0, 0) == 0);
   CHECK(one(optim::chain{optim::clip_by_global_norm{1e-30f}, optim::sgd{.lr = 1}}, 3, 0) == 3);
 }
+
+}  // namespace optim_rules

@@ -24,6 +24,8 @@
 #include "least_squares.hpp"
 #include "reference.hpp"
 
+namespace optim_second_order {
+
 using namespace dovetail;
 using test::vec;
 
@@ -633,3 +635,5 @@ TEST_CASE("ranks with parts of the data take the same steps, those of one rank w
   auto const one = train(1);
   for (int ranks : {2, 3, 4}) CHECK(distance(train(ranks), one) < 0.05);
 }
+
+}  // namespace optim_second_order

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace optim_state {
+
 using namespace dovetail;
 
 namespace {
@@ -674,3 +676,5 @@ TEST_CASE("a schedule is a value, whether its function lies inside or is shared"
   CHECK(opt.step(a.parameters(), s).lr == 1.0f);
   CHECK(opt.step(a.parameters(), s).lr == 2.0f);
 }
+
+}  // namespace optim_state

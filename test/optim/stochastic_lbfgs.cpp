@@ -21,6 +21,8 @@
 #include "functions.hpp"
 #include "reference.hpp"
 
+namespace optim_stochastic_lbfgs {
+
 using namespace dovetail;
 
 static_assert(optimizer<optim::stochastic_lbfgs>);
@@ -381,3 +383,5 @@ TEST_CASE("trains a network on two ranks as on one, below SGD at the same rate, 
   CHECK(two.loss == doctest::Approx(one.loss).epsilon(0.2));
   CHECK(train(opt, 2, 50, 137).weights == two.weights);
 }
+
+}  // namespace optim_stochastic_lbfgs

@@ -17,6 +17,8 @@
 
 #include "training.hpp"
 
+namespace optim_stored {
+
 using namespace conformance;
 
 namespace {
@@ -389,3 +391,5 @@ TEST_CASE(
   load(shorter, 16, std::numeric_limits<std::int64_t>::max());
   CHECK(shorter.update({}));
 }
+
+}  // namespace optim_stored

@@ -15,6 +15,8 @@
 
 #include <doctest/doctest.h>
 
+namespace sync_agreement {
+
 using namespace dovetail;
 
 namespace {
@@ -278,3 +280,5 @@ TEST_CASE("what is said of an operation holds until something else is said, on e
   alone.about({.step = 1});
   alone.barrier();
 }
+
+}  // namespace sync_agreement

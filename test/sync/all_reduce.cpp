@@ -15,6 +15,8 @@
 
 #include "gradients.hpp"
 
+namespace sync_all_reduce {
+
 using namespace dovetail;
 using rank_of_threads = comm::threads::communicator;
 static_assert(synchronizer<sync::all_reduce<>, optim::adamw, rank_of_threads>);
@@ -282,3 +284,5 @@ TEST_CASE("gradients and weights whose memory moved are followed: rebind between
     CHECK(w0[23] == -10);
   });
 }
+
+}  // namespace sync_all_reduce

@@ -23,6 +23,8 @@
 #include "own_codecs.hpp"
 #include "summed.hpp"
 
+namespace sync_codec_state {
+
 using namespace dovetail;
 namespace exchange = sync::exchange;
 
@@ -426,3 +428,5 @@ TEST_CASE("dense for some steps, then signs: each part is exchanged as its codec
   resumed.fit(numbers(), {.batch = 2, .steps = 8});
   CHECK(resumed.state() == whole.state());
 }
+
+}  // namespace sync_codec_state

@@ -12,6 +12,8 @@
 
 #include "gradients.hpp"
 
+namespace sync_contribute {
+
 using namespace dovetail;
 
 static_assert(optim::optimizer_traits<sync::one_bit_adam>::contributes);
@@ -209,3 +211,5 @@ TEST_CASE("an element without a gradient in the warmup stays where it is, and sp
     for (std::size_t i = 0; i < 100; ++i) CHECK(std::abs(a.weights()[i] - (i < 85 ? 1.f : 0.f)) < (i < 85 ? 0.5f : 1e-30f));
   });
 }
+
+}  // namespace sync_contribute

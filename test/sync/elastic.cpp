@@ -10,6 +10,8 @@
 
 #include "elastic.hpp"
 
+namespace sync_elastic {
+
 using namespace dovetail;
 using test::loss_of_rank;
 
@@ -127,3 +129,5 @@ TEST_CASE("who was inside of the optimizer takes the weights of a whole step fro
             }));
     });
 }
+
+}  // namespace sync_elastic

@@ -11,6 +11,8 @@
 
 #include "gradients.hpp"
 
+namespace sync_exchange {
+
 using namespace dovetail;
 namespace exchange = sync::exchange;
 
@@ -101,3 +103,5 @@ TEST_CASE("what error feedback withholds is paid later: over many steps the sums
   CHECK(worst < 0.25 * largest);  // the debt is bounded, it does not grow with the steps
   CHECK(worst > 0);
 }
+
+}  // namespace sync_exchange

@@ -19,6 +19,8 @@
 
 #include "gradients.hpp"
 
+namespace sync_fully_sharded {
+
 using namespace dovetail;
 
 namespace {
@@ -307,3 +309,5 @@ TEST_CASE("weights that are never released are those of the step all the same; a
     }
   });
 }
+
+}  // namespace sync_fully_sharded

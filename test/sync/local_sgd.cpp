@@ -13,6 +13,8 @@
 
 #include "gradients.hpp"
 
+namespace sync_local_sgd {
+
 using namespace dovetail;
 using rank_of_threads = comm::threads::communicator;
 static_assert(synchronizer<sync::local_sgd, optim::adamw, rank_of_threads>);
@@ -248,3 +250,5 @@ TEST_CASE("what local SGD cannot do it says") {
   CHECK_THROWS_WITH_AS((sync::local_sgd{}.join(halves, optim::frozen{}, alone)),
                        doctest::Contains("some weights are not in the list"), argument_error);
 }
+
+}  // namespace sync_local_sgd

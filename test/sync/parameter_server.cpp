@@ -16,6 +16,8 @@
 #include "own_codecs.hpp"
 #include "server.hpp"
 
+namespace sync_parameter_server {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using rank_of_threads = comm::threads::communicator;
@@ -171,3 +173,5 @@ TEST_CASE("a worker that ends the communicator ends the service") {
   });
   CHECK(named == 2);
 }
+
+}  // namespace sync_parameter_server

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // random_faults COUNT SEED: so many faults at random, of ranks that are threads.
-// Built with MPI: random_faults SEED TRANSPORT under mpirun: ranks are lost one after another until two are left.
+// random_faults SEED shared|messages under mpirun, where built with MPI: ranks are lost one after another until two are
+// left.
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -45,7 +46,6 @@ void stop_for_good() {
 }
 #endif
 
-#ifndef RANDOM_FAULTS_MPI
 bool one(std::uint64_t seed) {
   int const ranks = 2 + static_cast<int>(random_stream{seed, 9}.word(0) % 4);
   std::array constexpr usual{fault::throws, fault::returns, fault::throws, fault::returns, fault::diverges};
@@ -88,35 +88,27 @@ bool one(std::uint64_t seed) {
               wrong.c_str());
   return false;
 }
-#endif
 
-}  // namespace
-
-#ifndef RANDOM_FAULTS_MPI
-int main(int argc, char** argv) {
-  if (argc != 3) return 2;
-  int const count = std::atoi(argv[1]);
-  auto const from = static_cast<std::uint64_t>(std::atoll(argv[2]));
+int of_threads(int count, std::uint64_t from) {
   int failed = 0;
   for (int i = 0; i < count; ++i) failed += !one(from + static_cast<std::uint64_t>(i));
   std::printf("%d faults of threads, %d not as they should be\n", count, failed);
   return failed != 0;
 }
-#else
-int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+
+#ifdef RANDOM_FAULTS_MPI
+int of_processes(std::uint64_t seed, bool shared_memory) {
   std::signal(SIGUSR1, SIG_IGN);  // MPICH's mpirun sends it to the others of a process that is killed
-  auto const seed = static_cast<std::uint64_t>(std::atoll(argv[1]));
   int me = -1, survived = 0;
   try {
-    comm::mpi whole({.deadline = 3s, .shared_memory = argv[2] == std::string("shared")});
+    comm::mpi whole({.deadline = 3s, .shared_memory = shared_memory});
     me = whole.rank();
     using rest = decltype(whole.shrink());
     std::vector<std::unique_ptr<rest> > groups;
     // What ends a process, or stops it: the last fault may be any.
     std::array constexpr ends{fault::dies, fault::throws, fault::returns, fault::dies};
     std::array constexpr last{fault::stalls, fault::diverges, fault::dies};
-    auto const one = [&](auto& c, std::uint64_t n) {
+    auto const lose_one = [&](auto& c, std::uint64_t n) {
       auto const f = fault::drawn(seed * 100 + n, c.size(), c.size() > 3 ? std::span<fault::kind const>(ends) : last);
       if (c.rank() == 0) std::printf("%s\n", f.name().c_str()), std::fflush(stdout);
       bool const goes_on = test::outlive(f, c, [&](auto& comm) {
@@ -133,8 +125,8 @@ int main(int argc, char** argv) {
       ++survived;
       return goes_on;
     };
-    bool more = one(whole, 0);
-    for (std::uint64_t n = 1; more && groups.back()->size() > 2; ++n) more = one(*groups.back(), n);
+    bool more = lose_one(whole, 0);
+    for (std::uint64_t n = 1; more && groups.back()->size() > 2; ++n) more = lose_one(*groups.back(), n);
     std::printf("rank %d ok, %d\n", me, survived);
     std::fflush(stdout);
     _exit(0);  // MPI cannot be finalized without the lost ranks
@@ -147,3 +139,15 @@ int main(int argc, char** argv) {
   }
 }
 #endif
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+#ifdef RANDOM_FAULTS_MPI
+  std::string const transport = argv[2];
+  if (transport == "shared" || transport == "messages")
+    return of_processes(static_cast<std::uint64_t>(std::atoll(argv[1])), transport == "shared");
+#endif
+  return of_threads(std::atoi(argv[1]), static_cast<std::uint64_t>(std::atoll(argv[2])));
+}

@@ -7,6 +7,8 @@
 
 #include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 
+namespace sync_shard {
+
 using namespace divided;
 
 namespace {
@@ -210,3 +212,5 @@ TEST_CASE("ranks whose parts differ are told so") {
   }),
                        doctest::Contains("make every rank's state with the same bounds"), argument_error);
 }
+
+}  // namespace sync_shard

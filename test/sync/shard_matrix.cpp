@@ -4,6 +4,8 @@
 
 #include <dovetail/optim/matrix.hpp>
 
+namespace sync_shard_matrix {
+
 using namespace divided;
 
 TEST_CASE("AdamW, Muon for matrices, and a part that is not trained") {
@@ -16,3 +18,5 @@ TEST_CASE("AdamW, Muon for matrices, and a part that is not trained") {
   check(rule(optim::shampoo{.lr = 0.01f}));
   check(rule(optim::low_precision_state{optim::muon{.lr = 0.02f}, optim::bf16_slots{}}));
 }
+
+}  // namespace sync_shard_matrix

@@ -32,6 +32,8 @@
 
 #include "nn/least.hpp"
 
+namespace train_archetypes {
+
 using namespace dovetail;
 
 namespace {
@@ -464,3 +466,5 @@ TEST_CASE("under the least session a gradient that is not finite changes nothing
   CHECK(session.step({}).skipped);
   CHECK(m.w == std::vector<float>{0, 0});
 }
+
+}  // namespace train_archetypes

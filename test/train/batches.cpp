@@ -13,6 +13,8 @@
 
 #include "small.hpp"
 
+namespace train_batches {
+
 using namespace dovetail;
 
 TEST_CASE("the noise scale of gradients whose signal and noise are known") {
@@ -122,3 +124,5 @@ TEST_CASE("a batch that follows the measured noise: equal on all ranks, unchange
   CHECK(train_with(coupled, 3, measuring, {7}).weights == train_with(coupled, 3, measuring).weights);
   CHECK_THROWS_WITH_AS(train_with(options, 1, measuring), doctest::Contains("measure_noise compares"), argument_error);
 }
+
+}  // namespace train_batches

@@ -11,6 +11,8 @@
 #include "nn/batch_reference.hpp"
 #include "small.hpp"
 
+namespace train_blocks {
+
 using namespace dovetail;
 
 namespace {
@@ -205,3 +207,5 @@ TEST_CASE("ranks agree on buffers of any model, and begin with rank 0's") {
   CHECK(means[0] == means[1]);
   CHECK(means[0] > 0);
 }
+
+}  // namespace train_blocks

@@ -28,6 +28,8 @@
 
 #include <doctest/doctest.h>
 
+namespace train_epochs {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 
@@ -446,3 +448,5 @@ TEST_CASE("callbacks and data that take longer than the deadline kill nobody; a 
                                                      }}),
                        "the disk is full", std::runtime_error);
 }
+
+}  // namespace train_epochs

@@ -8,6 +8,8 @@
 
 #include "small.hpp"
 
+namespace train_equality {
+
 using namespace dovetail;
 
 namespace {
@@ -201,3 +203,5 @@ TEST_CASE("a training that diverges stops with the reason, and keeps what it had
   rescued.restore(saved);
   CHECK(test::digest(rescued.model().parameters()) == good);
 }
+
+}  // namespace train_equality

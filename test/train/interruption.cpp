@@ -7,6 +7,8 @@
 
 #include <chrono>
 
+namespace train_interruption {
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -83,3 +85,5 @@ TEST_CASE("in the background of sh, which has Ctrl-C ignored, the same signals i
 }
 
 }  // namespace
+
+}  // namespace train_interruption

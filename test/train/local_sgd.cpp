@@ -12,6 +12,8 @@
 
 #include "small.hpp"
 
+namespace train_local_sgd {
+
 using namespace dovetail;
 
 namespace {
@@ -329,3 +331,5 @@ TEST_CASE("SWAP on a small network: the mean beats its members on samples that n
                            << ", accuracy " << before.accuracy() << " and " << mean.accuracy());
   CHECK(mean.mean() < 0.97 * members);
 }
+
+}  // namespace train_local_sgd

@@ -12,6 +12,8 @@
 
 #include "small.hpp"
 
+namespace train_masks {
+
 using namespace dovetail;
 
 namespace {
@@ -230,3 +232,5 @@ TEST_CASE("data that leave predictions out, or have another number, without a wo
     CHECK_THROWS_WITH_AS((data::in_memory_regression{{1, 2}, {3}, 2, 1, {w}}), doctest::Contains("a weight of"),
                          argument_error);
 }
+
+}  // namespace train_masks

@@ -13,6 +13,8 @@
 
 #include <doctest/doctest.h>
 
+namespace train_own_model {
+
 using namespace dovetail;
 
 namespace {
@@ -92,3 +94,5 @@ TEST_CASE("a loss that is no number ends the training, though its gradients are 
 TEST_CASE("an exception in one rank's model ends all ranks with that exception") {
   for (int ranks : {1, 2, 4}) CHECK_THROWS_WITH_AS(fit_on(ranks, ranks - 1), "no license left", std::runtime_error);
 }
+
+}  // namespace train_own_model

@@ -19,6 +19,8 @@
 
 #include <doctest/doctest.h>
 
+namespace train_restore {
+
 using namespace dovetail;
 
 namespace {
@@ -267,3 +269,5 @@ TEST_CASE("on another number of ranks residuals keep their sum, and nothing else
       }
     }
 }
+
+}  // namespace train_restore

@@ -14,6 +14,8 @@
 
 #include "small.hpp"
 
+namespace train_resume {
+
 using namespace dovetail;
 namespace fs = std::filesystem;
 
@@ -277,3 +279,5 @@ TEST_CASE("what ranks send each other of their state survives the trip, and a tr
     REQUIRE_FALSE(whole);
   }
 }
+
+}  // namespace train_resume

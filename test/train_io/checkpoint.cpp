@@ -11,6 +11,8 @@
 #include <data/folder.hpp>
 #include <train_io/tensors.hpp>
 
+namespace train_io_checkpoint {
+
 using namespace dovetail;
 using namespace std::string_literals;
 using fixture::everything, fixture::thrown;
@@ -248,3 +250,5 @@ TEST_CASE("a hundred thousand tensors are saved and loaded in a time that grows 
   CAPTURE(few);
   CHECK(many < 40 * few);
 }
+
+}  // namespace train_io_checkpoint

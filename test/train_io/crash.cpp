@@ -16,6 +16,8 @@
 #include <data/folder.hpp>
 #include <dovetail/core/philox.hpp>
 
+namespace train_io_crash {
+
 using namespace dovetail;
 
 namespace {
@@ -227,3 +229,5 @@ TEST_CASE("a file that is replaced keeps its mode, and what is written is never 
   }
   ::umask(before);
 }
+
+}  // namespace train_io_crash

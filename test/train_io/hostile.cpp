@@ -9,6 +9,8 @@
 #include <data/folder.hpp>
 #include <train_io/tensors.hpp>
 
+namespace train_io_hostile {
+
 using namespace dovetail;
 using namespace std::string_literals;
 using fixture::everything, fixture::thrown;
@@ -160,3 +162,5 @@ TEST_CASE("a header longer than the file, or than any header, is refused before 
         std::string::npos);
   CHECK_THROWS_AS(io::checkpoint_file::open(f.path), checkpoint_error);
 }
+
+}  // namespace train_io_hostile

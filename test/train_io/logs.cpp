@@ -23,6 +23,8 @@
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
 
+namespace train_io_logs {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 using fixture::thrown;
@@ -314,3 +316,5 @@ TEST_CASE("a folder is one run's: another is refused, of this process or another
   std::filesystem::create_symlink(f / "victim", out / ".lock");
   CHECK(refused().find("is a symbolic link") != std::string::npos);
 }
+
+}  // namespace train_io_logs

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+namespace train_io_progress {
+
 using namespace dovetail;
 using namespace std::chrono_literals;
 
@@ -68,3 +70,5 @@ TEST_CASE("what fit reports is shown as it is, also where the number of steps is
   CHECK(out.str().find("step 4/4  loss 0.5000  ") != std::string::npos);
   CHECK(out.str().ends_with("done\n"));
 }
+
+}  // namespace train_io_progress

@@ -9,6 +9,8 @@
 
 #include <doctest/doctest.h>
 
+namespace train_io_recorder {
+
 using namespace dovetail;
 
 TEST_CASE("spans record name, category, rank, bytes and a time that lies within their parent's") {
@@ -60,3 +62,5 @@ TEST_CASE("threads record at the same time and are told apart") {
   for (auto const& e : events) pairs.emplace(e.rank, e.thread);
   CHECK(pairs.size() == 4);
 }
+
+}  // namespace train_io_recorder

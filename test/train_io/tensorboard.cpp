@@ -11,6 +11,8 @@
 #include <doctest/doctest.h>
 #include <data/folder.hpp>
 
+namespace train_io_tensorboard {
+
 using namespace dovetail;
 
 namespace {
@@ -157,3 +159,5 @@ TEST_CASE("tags and names of any bytes leave an event file that protobuf reads")
   auto const value = parse(std::get<std::string>(parse(std::get<std::string>(parse(all.at(1)).at(5))).at(1)));
   CHECK(std::get<std::string>(value.at(1)) == "lo\xef\xbf\xbdss \xc3\xa9\xef\xbf\xbd\xef\xbf\xbd");
 }
+
+}  // namespace train_io_tensorboard
