@@ -39,7 +39,10 @@ TEST_CASE("most of the signs decide, and the size of what is behind them does no
 
 TEST_CASE("ties and zeros prefer no sign, in no place and no step") {
   std::vector<float> const up(6, 1.0f), down(6, -1.0f), none(6);
-  for (auto const& ranks : std::vector<std::vector<std::vector<float>>>{{up, down}, {none, none, none}, {none}}) {
+  std::vector<float> const one{0, 0, 0, 0, 0, 1}, other{0, 0, 0, 0, 0, -1};
+  CHECK(decide({}, {none, none}, 0) == none);
+  CHECK(decide({}, {none, up}, 0) == up);
+  for (auto const& ranks : std::vector<std::vector<std::vector<float>>>{{up, down}, {one, other}}) {
     std::vector<float> sum(6);
     for (int step = 0; step < 10; ++step) {
       auto const vote = decide({}, ranks, step);

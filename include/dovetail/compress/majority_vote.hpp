@@ -30,12 +30,13 @@ namespace dovetail::compress {
 /// whose learning rate is the length of every element's step.
 ///
 /// Ties, of an even number of ranks, and zeros have no sign: which one they get alternates from element to element and
-/// from step to step, so that none is preferred. A payload is a fp32 1, or NaN from a rank with a gradient that is not
+/// from step to step, so that none is preferred. A rank whose bucket is all zeros has no vote, and where no rank has
+/// one all stays 0. A payload is a fp32 1, 0 from a rank without a vote, or NaN from one with a gradient that is not
 /// finite, then ⌈n/8⌉ bytes of signs, the first in the lowest bit, 1 = negative. NaN makes all elements NaN, so that
 /// the step is skipped. The momentum of a skipped step is taken back.
 ///
-/// There is no residual: a vote does not say by how much it errs, and what one rank has lost is not lost to the sum. The
-/// vote is the gradient, whatever the number of ranks and samples.
+/// There is no residual: a vote does not say by how much it errs, and what one rank has lost is not lost to the sum.
+/// The vote is the gradient, whatever the number of ranks and samples.
 ///
 /// Errors: argument_error for a momentum outside [0, 1) and for a state that was made for another size; input_error for
 /// payloads of another size, with another first number, or with signs behind the last element.
@@ -58,6 +59,7 @@ struct majority_vote {
     buffer<float> votes;             ///< scratch: the sum of what was decoded so far
     std::size_t size = 0;
     bool open = false;
+    bool any = false;  ///< of this sum so far: whether a rank has voted
 
     DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
       if (momentum.size() == 0) return {};
@@ -73,7 +75,7 @@ struct majority_vote {
   state init(bucket const& b) const {
     check_policy(*this);
     std::size_t const kept = momentum > 0 ? b.size() : 0;
-    return {buffer<float>(kept), buffer<float>(kept), buffer<float>(b.size()), b.size(), false};
+    return {buffer<float>(kept), buffer<float>(kept), buffer<float>(b.size()), b.size(), false, false};
   }
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out, context const& where) const {
     std::size_t const n = b.size();
@@ -81,10 +83,9 @@ struct majority_vote {
     require_room(name(), n, wire_size(n), out);
     if (n == 0) return 0;
     commit(s);
-    float const mark = kernels::best().all_finite(b.values.data(), n) ? 1 : not_a_number<float>();
-    std::memcpy(out.data(), &mark, 4);
+    bool const finite = kernels::best().all_finite(b.values.data(), n);
     auto x = b.values;
-    if (s.momentum.size() && where.input == context::inputs::gradient && is_finite(mark)) {
+    if (s.momentum.size() && where.input == context::inputs::gradient && finite) {
       auto const next = s.before.span();
       for (std::size_t i = 0; i < n; ++i) next[i] = rounded(momentum * s.momentum[i]) + rounded((1 - momentum) * x[i]);
       std::swap(s.momentum, s.before);
@@ -92,7 +93,9 @@ struct majority_vote {
       x = s.momentum.span();
     }
     std::byte* const bits = out.data() + 4;
-    kernels::best().to_signs(x.data(), n, bits);
+    double const magnitude = kernels::best().to_signs(x.data(), n, bits);
+    float const mark = !finite ? not_a_number<float>() : magnitude > 0 || !is_finite(magnitude) ? 1 : 0;
+    std::memcpy(out.data(), &mark, 4);
     // to_signs gives zeros at odd places the sign of −1, in each step. Whether the place or the place before decides
     // changes with the place in the weights and with the step.
     if (turned(where))
@@ -109,14 +112,18 @@ struct majority_vote {
     if (n == 0) return;
     float mark;
     std::memcpy(&mark, payload.data(), 4);
-    require<input_error>(is_nan(mark) || !(mark < 1 || mark > 1), name(), ": a payload begins with ", mark,
-                         " instead of 1 or NaN: it is damaged");
+    require<input_error>(is_nan(mark) || is_zero(mark) || !(mark < 1 || mark > 1), name(), ": a payload begins with ",
+                         mark, " instead of 0, 1 or NaN: it is damaged");
     require<input_error>(n % 8 == 0 || std::to_integer<unsigned>(payload.back()) >> (n % 8) == 0, name(),
                          ": a payload of ", n, " elements has signs behind the last one: it is damaged");
     auto const votes = s.votes.span();
-    if (where.first) std::fill(votes.begin(), votes.end(), 0.0f);
+    if (where.first) {
+      std::fill(votes.begin(), votes.end(), 0.0f);
+      s.any = false;
+    }
+    s.any = s.any || !is_zero(mark);
     kernels::best().add_signs(payload.data() + 4, n, mark, votes.data());
-    if (!where.last) return;
+    if (!where.last || !s.any) return;
     for (std::size_t i = 0; i < n; ++i) {
       bool const negative = is_zero(votes[i]) ? (i % 2 == 1) != turned(where) : votes[i] < 0;
       out[i] += is_nan(votes[i]) ? not_a_number<float>() : negative ? -weight : weight;
