@@ -9,6 +9,7 @@
 #include <dovetail/compress/quantize_kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 
 namespace dovetail::compress {
 
