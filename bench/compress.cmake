@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 dovetail_bench(compress_codecs compress_codecs.cpp)
+dovetail_bench(compress_fused compress_fused.cpp)
 dovetail_program(bench_compress_pareto compress_pareto.cpp O1)
 if(dovetail_mpi_FOUND AND MPIEXEC_EXECUTABLE)
   dovetail_program(bench_compress_hosts compress_hosts.cpp LIBS dovetail::mpi)

@@ -6,6 +6,7 @@
 // rules by name, which compiles all that is registered; optim/linalg/remote_span.hpp, for algebras of other memory;
 // what runs on a device is in optim/cuda/.
 #include <dovetail/optim/chain.hpp>
+#include <dovetail/optim/decoded_gradients.hpp>
 #include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/optimizer_traits.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // A member of a codec that exchanges would leave out, or could not use, is refused, and not taken for its default.
-// mistakes: 21
+// mistakes: 22
 // first error 1 gcc: `static constexpr int rounds = ...`.*codec_type
 // first error 1 clang: codec_type.*`static constexpr int rounds = ...`
 // first error 2 gcc: `static constexpr int rounds = ...`.*codec_type
@@ -43,6 +43,8 @@
 // first error 20 clang: codec_type.*error feedback needs a contraction
 // first error 21 gcc: wants error feedback: write compress::error_feedback\{codec\}.*codec_type
 // first error 21 clang: codec_type.*wants error feedback: write compress::error_feedback\{codec\}
+// first error 22 gcc: `reader\(std::span<std::byte const> payload, std::size_t n\) const`.*codec_type
+// first error 22 clang: codec_type.*`reader\(std::span<std::byte const> payload, std::size_t n\) const`
 #include <cstddef>
 #include <span>
 #include <string>
@@ -124,6 +126,16 @@ struct codec_type {
 #else
   void decode_add(std::span<std::byte const>, std::span<float>, float) const {}
 #endif
+  struct reader_type {
+#if FAIL == 22  // without a weight
+    void add(std::size_t, std::span<float>) const {}
+#else
+    void add(std::size_t, std::span<float>, float = 1) const {}
+#endif
+    static std::size_t size() { return 0; }
+    static std::size_t bytes() { return 0; }
+  };
+  reader_type reader(std::span<std::byte const>, std::size_t) const { return {}; }
 #if FAIL == 16
   void absorb(std::span<std::byte const>, state&, compress::context const&) const {}
 #endif

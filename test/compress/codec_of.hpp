@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 // How a codec's type becomes a test::known_codec. Included where codecs are compiled, not by tests.
+#include <algorithm>
+#include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <dovetail/compress.hpp>
 #include <dovetail/concepts.hpp>
@@ -39,10 +43,30 @@ class state_of_codec final : public known_state {
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   compress::context const& where) override {
-    compress::decode_add(codec_, payload, out, weight, state_.state(), where);
+    if constexpr (compress::codec_traits<Codec>::reads_parts) {
+      std::vector<float> in_parts(out.begin(), out.end());
+      compress::decode_add(codec_, payload, out, weight, state_.state(), where);
+      if (out.size() < 5000) read_parts(payload, in_parts, weight);
+      if (out.size() < 5000 && std::memcmp(in_parts.data(), out.data(), out.size_bytes()) != 0)
+        throw std::logic_error(compress::name_of(codec_) + ": what is read in parts is not what is decoded");
+    } else {
+      compress::decode_add(codec_, payload, out, weight, state_.state(), where);
+    }
   }
 
  private:
+  /// Parts of several lengths, the last first.
+  void read_parts(std::span<std::byte const> payload, std::span<float> out, float weight) const {
+    auto const reader = compress::read(codec_, payload, out.size());
+    std::size_t end = out.size();
+    for (std::size_t more = 0; end > 0; more = (more + 1) % 5) {
+      std::size_t const last = (end - 1) / compress::payload_step;
+      std::size_t const begin = (last - std::min(more, last)) * compress::payload_step;
+      reader.add(begin, out.subspan(begin, end - begin), weight);
+      end = begin;
+    }
+  }
+
   Codec codec_;
   compress::revocable<Codec> state_;
 };

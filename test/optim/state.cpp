@@ -18,6 +18,16 @@ namespace optim_state {
 using namespace dovetail;
 
 namespace {
+/// A reader of a program's own.
+struct small_integers {
+  std::span<std::int8_t const> values;
+  float unit;
+  std::size_t size() const { return values.size(); }
+  std::size_t bytes() const { return values.size(); }
+  void add(std::size_t first, std::span<float> out) const {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] += unit * static_cast<float>(values[first + i]);
+  }
+};
 struct sum_of_squares {  // Adagrad (Duchi et al., 2011), with PyTorch's initial accumulator
   using kind = optim::elementwise;
   float start = 0.5f;
@@ -515,7 +525,7 @@ TEST_CASE("a global norm spans all groups") {
   CHECK(a.weights()[15] == -0.5f);
 }
 
-TEST_CASE("a source of gradients is read in place: scaled, half and summed signs equal their dense form") {
+TEST_CASE("a source of gradients is read in place: scaled, half and encoded ones equal their dense form") {
   auto const step_dense = [](arena a, std::span<float const> g) {
     std::copy(g.begin(), g.end(), a.gradients().begin());
     optim::chain const opt{optim::clip_by_global_norm{3}, optim::momentum{.lr = 0.1f}};
@@ -552,29 +562,28 @@ TEST_CASE("a source of gradients is read in place: scaled, half and summed signs
   check_half(fp16{});
   check_half(bf16{});
   {
-    std::vector<std::vector<std::byte>> bits(3, std::vector<std::byte>((n + 7) / 8));
-    std::vector<optim::gradient::sign_payload> payloads;
+    std::vector<std::vector<std::int8_t>> sent(3, std::vector<std::int8_t>(n));
+    std::vector<optim::gradient::encoded_part<small_integers>> parts;
     float const scales[] = {0.5f, 0.25f, 1.0f};
     std::fill(g.begin(), g.end(), 0.0f);
     for (std::uint32_t r = 0; r < 3; ++r) {
       for (std::size_t i = 0; i < n; ++i) {
-        bool const negative = random_stream{5, r}.word(i) & 1;
-        if (negative) bits[r][i / 8] |= std::byte{1} << (i % 8);
-        g[i] += negative ? -scales[r] : scales[r];
+        sent[r][i] = static_cast<std::int8_t>(random_stream{5, r}.word(i) % 255 - 127);
+        g[i] += scales[r] * static_cast<float>(sent[r][i]);
       }
-      payloads.push_back({bits[r], scales[r]});
+      parts.push_back({0, {sent[r], scales[r]}});
     }
     for (float& x : g) x *= 0.5f;
     for (int threads : {1, 3}) {
       arena b = a;
       auto s = opt.init(b.parameters());
-      opt.step(b.parameters(), s, optim::gradient::summed_signs{payloads, 0.5f}, {.threads = threads});
+      opt.step(b.parameters(), s, optim::gradient::decoded{std::span(parts), 0.5f}, {.threads = threads});
       CHECK(weights_of(b) == step_dense(a, g));
     }
     auto s = opt.init(p);
-    payloads[1].bits = payloads[1].bits.first((n + 7) / 8 - 1);
-    CHECK_THROWS_AS(opt.step(p, s, optim::gradient::summed_signs{payloads}), argument_error);
-    CHECK(optim::adamw::bytes_per_parameter_with(optim::gradient::summed_signs{payloads}) == 24.375);
+    CHECK(optim::adamw::bytes_per_parameter_with(optim::gradient::decoded{std::span(parts)}) == 27);
+    parts[1].reader.values = parts[1].reader.values.first(n - 1);
+    CHECK_THROWS_AS(opt.step(p, s, optim::gradient::decoded{std::span(parts)}), argument_error);
     CHECK_THROWS_WITH_AS(opt.step(p, s, optim::gradient::scaled{std::numeric_limits<float>::quiet_NaN()}),
                          doctest::Contains("gradient::scaled: factor is nan"), argument_error);
   }

@@ -118,8 +118,8 @@ inline block_scale scale_of(std::span<float const> x, norm of, quantize::kernel_
   return s;
 }
 
-/// Multiples of 8 and of 5: chunks end with a byte, whatever the packing.
-inline constexpr std::size_t chunk_of_codes = 1280;
+/// A multiple of payload_step: chunks end with a byte, whatever the packing.
+inline constexpr std::size_t chunk_of_codes = 16 * payload_step;
 
 /// Writes scales and codes. `put(scale, x, first, codes)` makes the codes of a part of a block, which begins at element
 /// `first` of the bucket; where the scale is empty they are all `zero`.
@@ -149,32 +149,59 @@ std::size_t encode_blocks(std::span<float const> x, block_count blocks, norm of,
   return 4 * count + pack.bytes(n);
 }
 
-/// Reads what encode_blocks has written, after everything of it is checked: `add(scale, codes, n, out)`.
+/// What encode_blocks has written, after everything of it is checked.
+class block_payload {
+ public:
+  block_payload(std::string_view who, std::span<std::byte const> payload, block_count blocks, code_packing pack)
+      : payload_(payload), blocks_(blocks), pack_(pack), codes_(4 * blocks.blocks()) {
+    require_payload(who, blocks.n, codes_ + pack.bytes(blocks.n), payload);
+    for (std::size_t i = 0; 4 * i < codes_; ++i)
+      require<input_error>(std::bit_cast<std::uint32_t>(scale(i)) >> 31 == 0, who, ": block ", i, " has the scale ",
+                           scale(i), ", a norm is not negative: the payload is damaged");
+    pack.check(who, payload.subspan(codes_), blocks.n);
+  }
+  std::size_t size() const { return blocks_.n; }
+  std::size_t bytes() const { return payload_.size(); }
+
+  /// Elements from `first` on, a multiple of payload_step, as many as `out` has: `add(scale, codes, n, out)`.
+  template <class Add>
+  void each_block(std::size_t first, std::span<float> out, quantize::kernel_set const& kernel, Add const& add) const {
+    std::size_t const n = first + out.size(), length = blocks_.length();
+    std::uint8_t room[chunk_of_codes + 64];
+    for (std::size_t at = first; at < n; at += chunk_of_codes) {
+      std::size_t const end = std::min(n, at + chunk_of_codes);
+      std::byte const* const from = payload_.data() + codes_ + pack_.bytes(at);
+      auto const* codes = reinterpret_cast<std::uint8_t const*>(from);  // of 8 bits each, where they are
+      if (pack_.width != 8) {
+        pack_.unpack(from, end - at, room, kernel);
+        codes = room;
+      }
+      for (std::size_t i = at; i < end;) {
+        std::size_t const block = i / length, stop = std::min(end, (block + 1) * length);
+        add(scale(block), codes + (i - at), stop - i, out.data() + (i - first));
+        i = stop;
+      }
+    }
+  }
+
+ private:
+  float scale(std::size_t i) const {
+    float s;
+    std::memcpy(&s, payload_.data() + 4 * i, 4);
+    return s;
+  }
+
+  std::span<std::byte const> payload_;
+  block_count blocks_;
+  code_packing pack_;
+  std::size_t codes_;  ///< where they begin
+};
+
+/// Adds what encode_blocks has written, after everything of it is checked: `add(scale, codes, n, out)`.
 template <class Add>
 void decode_blocks(std::string_view who, std::span<std::byte const> payload, block_count blocks, code_packing pack,
                    std::span<float> out, quantize::kernel_set const& kernel, Add const& add) {
-  std::size_t const n = out.size(), count = blocks.blocks(), length = blocks.length();
-  require_payload(who, n, 4 * count + pack.bytes(n), payload);
-  auto const scale_at = [&](std::size_t i) {
-    float scale;
-    std::memcpy(&scale, payload.data() + 4 * i, 4);
-    return scale;
-  };
-  for (std::size_t i = 0; i < count; ++i)
-    require<input_error>(std::bit_cast<std::uint32_t>(scale_at(i)) >> 31 == 0, who, ": block ", i, " has the scale ",
-                         scale_at(i), ", a norm is not negative: the payload is damaged");
-  auto const from = payload.subspan(4 * count);
-  pack.check(who, from, n);
-  std::uint8_t codes[chunk_of_codes + 64];
-  for (std::size_t at = 0; at < n; at += chunk_of_codes) {
-    std::size_t const end = std::min(n, at + chunk_of_codes);
-    pack.unpack(from.data() + pack.bytes(at), end - at, codes, kernel);
-    for (std::size_t i = at; i < end;) {
-      std::size_t const block = i / length, stop = std::min(end, (block + 1) * length);
-      add(scale_at(block), codes + (i - at), stop - i, out.data() + i);
-      i = stop;
-    }
-  }
+  block_payload(who, payload, blocks, pack).each_block(0, out, kernel, add);
 }
 
 }  // namespace detail

@@ -148,4 +148,13 @@ struct error_feedback {
 template <class Codec>
 error_feedback(Codec) -> error_feedback<Codec>;
 
+/// Payloads are the codec's.
+template <class Codec>
+struct codec_reader<error_feedback<Codec>> : codec_reader<Codec> {
+  static auto read(error_feedback<Codec> const& c, std::span<std::byte const> payload,
+                   std::size_t n) requires codec_reader<Codec>::exists {
+    return codec_reader<Codec>::read(c.codec, payload, n);
+  }
+};
+
 }  // namespace dovetail::compress

@@ -14,6 +14,26 @@
 #include <dovetail/core/ranges.hpp>
 
 namespace dovetail::compress {
+namespace detail {
+
+/// Numbers in half precision, each times `scale`, for codec_traits::reader_type.
+template <class Half>
+struct half_payload {
+  std::span<std::byte const> payload;
+  float scale = 1;
+  std::size_t size() const { return payload.size() / 2; }
+  std::size_t bytes() const { return payload.size(); }
+  void add(std::size_t first, std::span<float> out, float weight = 1) const {
+    auto const& kernel = kernels::best();
+    std::byte const* const from = payload.data() + 2 * first;
+    if constexpr (std::is_same_v<Half, dovetail::fp16>)
+      kernel.add_fp16(from, out.size(), weight / scale, out.data());
+    else
+      kernel.add_bf16(from, out.size(), weight / scale, out.data());
+  }
+};
+
+}  // namespace detail
 
 /// Gradients in half precision, rounded to nearest even: 2n bytes. `Half` is dovetail::fp16 or dovetail::bf16.
 ///
@@ -55,14 +75,12 @@ struct half {
     return bytes;
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
+    reader(payload, out.size()).add(0, out, weight);
+  }
+  detail::half_payload<Half> reader(std::span<std::byte const> payload, std::size_t n) const {
     check_policy(*this);
-    require_payload(name(), out.size(), wire_size(out.size()), payload);
-    weight /= scale;
-    auto const& kernel = kernels::best();
-    if constexpr (is_fp16)
-      kernel.add_fp16(payload.data(), out.size(), weight, out.data());
-    else
-      kernel.add_bf16(payload.data(), out.size(), weight, out.data());
+    require_payload(name(), n, wire_size(n), payload);
+    return {payload, scale};
   }
 
  private:
@@ -112,8 +130,11 @@ struct stochastic_bf16 {
     return wire_size(b.size());
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
-    require_payload(name(), out.size(), wire_size(out.size()), payload);
-    kernels::best().add_bf16(payload.data(), out.size(), weight, out.data());
+    reader(payload, out.size()).add(0, out, weight);
+  }
+  detail::half_payload<dovetail::bf16> reader(std::span<std::byte const> payload, std::size_t n) const {
+    require_payload(name(), n, wire_size(n), payload);
+    return {payload};
   }
 };
 

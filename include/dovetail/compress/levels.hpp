@@ -41,13 +41,23 @@ struct equal_levels {
                              kernel.quantize_nearest(x.data(), x.size(), scale.power, inverse, levels, to);
                          });
   }
-  void decode_add(char const* who, std::span<std::byte const> payload, std::span<float> out, float weight,
-                  quantize::kernel_set const& kernel) const {
-    auto const s = static_cast<float>(levels);
-    decode_blocks(who, payload, {out.size(), block}, codes(), out, kernel,
-                  [&](float scale, std::uint8_t const* from, std::size_t n, float* to) {
-                    kernel.add_levels(from, n, weight * (scale / s), levels, to);
-                  });
+  /// The payload of n elements, checked.
+  struct reader {
+    block_payload payload;
+    int levels;
+    quantize::kernel_set kernel;
+    std::size_t size() const { return payload.size(); }
+    std::size_t bytes() const { return payload.bytes(); }
+    void add(std::size_t first, std::span<float> out, float weight = 1) const {
+      auto const s = static_cast<float>(levels);
+      payload.each_block(first, out, kernel, [&](float scale, std::uint8_t const* from, std::size_t n, float* to) {
+        kernel.add_levels(from, n, weight * (scale / s), levels, to);
+      });
+    }
+  };
+  reader read(char const* who, std::span<std::byte const> payload, std::size_t n,
+              quantize::kernel_set const& kernel) const {
+    return {block_payload(who, payload, {n, block}, codes()), levels, kernel};
   }
 };
 
@@ -86,13 +96,16 @@ struct integers {
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
     decode_add(payload, out, weight, quantize::best());
   }
+  auto reader(std::span<std::byte const> payload, std::size_t n) const {
+    return levels().read(name(), payload, n, quantize::best());
+  }
   /// On the loops of one cpu_level, for tests and benchmarks.
   std::size_t encode(bucket const& b, std::span<std::byte> out, quantize::kernel_set const& kernel) const {
     return levels().encode(name(), b, out, nullptr, kernel);
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   quantize::kernel_set const& kernel) const {
-    levels().decode_add(name(), payload, out, weight, kernel);
+    levels().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
  private:
@@ -142,6 +155,10 @@ struct qsgd {
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
     decode_add(payload, out, weight, quantize::best());
   }
+  auto reader(std::span<std::byte const> payload, std::size_t n) const {
+    check_policy(*this);
+    return format().read(name(), payload, n, quantize::best());
+  }
   std::size_t encode(bucket const& b, std::span<std::byte> out, context const& where,
                      quantize::kernel_set const& kernel) const {
     check_policy(*this);
@@ -151,7 +168,7 @@ struct qsgd {
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   quantize::kernel_set const& kernel) const {
     check_policy(*this);
-    format().decode_add(name(), payload, out, weight, kernel);
+    format().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
  private:
@@ -192,6 +209,9 @@ struct terngrad {
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
     decode_add(payload, out, weight, quantize::best());
   }
+  auto reader(std::span<std::byte const> payload, std::size_t n) const {
+    return format().read(name(), payload, n, quantize::best());
+  }
   std::size_t encode(bucket const& b, std::span<std::byte> out, context const& where,
                      quantize::kernel_set const& kernel) const {
     element_random const random(where.own_random());
@@ -199,7 +219,7 @@ struct terngrad {
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   quantize::kernel_set const& kernel) const {
-    format().decode_add(name(), payload, out, weight, kernel);
+    format().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
  private:

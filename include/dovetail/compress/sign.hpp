@@ -56,8 +56,34 @@ struct sign {
   }
 
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
+    reader(payload, out.size()).add(0, out, weight);
+  }
+  /// A payload of n elements, checked.
+  class payload_reader {
+   public:
+    std::size_t size() const { return n_; }
+    std::size_t bytes() const { return payload_.size(); }
+    void add(std::size_t first, std::span<float> out, float weight = 1) const {
+      std::size_t const end = first + out.size();
+      auto const& kernel = kernels::best();
+      for (std::size_t i = first; i < end;) {
+        std::size_t const in_block = i / length_, stop = std::min(end, (in_block + 1) * length_);
+        kernel.add_signs(payload_.data() + signs_ + i / 8, stop - i, weight * read_scale(payload_, in_block),
+                         out.data() + (i - first));
+        i = stop;
+      }
+    }
+
+   private:
+    friend struct sign;
+    payload_reader(std::span<std::byte const> payload, std::size_t n, std::size_t length, std::size_t signs)
+        : payload_(payload), n_(n), length_(length), signs_(signs) {}
+    std::span<std::byte const> payload_;
+    std::size_t n_, length_, signs_;
+  };
+  payload_reader reader(std::span<std::byte const> payload, std::size_t n) const {
     require_block();
-    std::size_t const n = out.size(), count = blocks(n);
+    std::size_t const count = blocks(n);
     require_payload(name(), n, wire_size(n), payload);
     // Everything is checked before anything is added.
     for (std::size_t i = 0; i < count; ++i) {
@@ -67,12 +93,7 @@ struct sign {
     }
     require<input_error>(n % 8 == 0 || std::to_integer<unsigned>(payload.back()) >> (n % 8) == 0, name(),
                          ": a payload of ", n, " elements has bits set behind the last one: it is damaged");
-    auto const& kernel = kernels::best();
-    for (std::size_t i = 0; i < count; ++i) {
-      auto const x = out.subspan(i * length(n), std::min(length(n), n - i * length(n)));
-      kernel.add_signs(payload.data() + 4 * count + i * length(n) / 8, x.size(), weight * read_scale(payload, i),
-                       x.data());
-    }
+    return {payload, n, length(n), 4 * count};
   }
 
  private:

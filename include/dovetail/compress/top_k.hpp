@@ -77,7 +77,42 @@ struct top_k {
   }
 
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
-    std::size_t const n = out.size(), k = count(n);
+    reader(payload, out.size()).add(0, out, weight);
+  }
+  /// A payload of n elements, checked.
+  class payload_reader {
+   public:
+    std::size_t size() const { return n_; }
+    std::size_t bytes() const { return payload_.size(); }
+    void add(std::size_t first, std::span<float> out, float weight = 1) const {
+      std::size_t const k = payload_.size() / 8, end = first + out.size();
+      for (std::size_t i = first ? entry_from(first) : 0; i < k; ++i) {
+        std::size_t const index = read<std::uint32_t>(payload_.data() + 8 * i);
+        if (index >= end) break;
+        out[index - first] += rounded(weight * read<float>(payload_.data() + 8 * i + 4));  // as other codecs' kernels
+      }
+    }
+
+   private:
+    friend struct top_k;
+    payload_reader(std::span<std::byte const> payload, std::size_t n) : payload_(payload), n_(n) {}
+    /// The first entry whose index is at least `index`.
+    std::size_t entry_from(std::size_t index) const {
+      std::size_t low = 0, high = payload_.size() / 8;
+      while (low < high) {
+        std::size_t const middle = (low + high) / 2;
+        if (read<std::uint32_t>(payload_.data() + 8 * middle) < index)
+          low = middle + 1;
+        else
+          high = middle;
+      }
+      return low;
+    }
+    std::span<std::byte const> payload_;
+    std::size_t n_;
+  };
+  payload_reader reader(std::span<std::byte const> payload, std::size_t n) const {
+    std::size_t const k = count(n);
     require_payload(name(), n, 8 * k, payload);
     // Everything is checked before anything is added. Rising indices are distinct, and the last one bounds them all.
     std::int64_t last = -1;
@@ -88,10 +123,7 @@ struct top_k {
                            " elements: indices must rise below it, the payload is damaged");
       last = index;
     }
-    for (std::size_t i = 0; i < k; ++i) {
-      float& sum = out[read<std::uint32_t>(payload.data() + 8 * i)];
-      sum += rounded(weight * read<float>(payload.data() + 8 * i + 4));  // as the other codecs' kernels do
-    }
+    return {payload, n};
   }
 
  private:

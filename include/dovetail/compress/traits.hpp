@@ -38,6 +38,12 @@
 //                                                       or was not, and the state becomes what it was before;
 //                                                       what is encoded again after neither counts as committed;
 //                                                       default: a copy of the state is kept
+//   reader(payload, std::size_t n) const                a value that reads the payload of n elements in parts, after
+//                                                       everything of it is checked: void add(std::size_t first,
+//                                                       std::span<float> out, float weight = 1) const adds elements
+//                                                       from first on, a multiple of payload_step, with the bits that
+//                                                       decode_add adds; size() is n, bytes() the payload's. Refers to
+//                                                       the payload. For sync::exchange::fused
 //   std::size_t encode_with_residual(bucket, std::span<float> residual, std::span<float> next, state&, out) const
 //                                                       error feedback in passes of its own: `next` becomes bucket +
 //                                                       residual less what is sent; default: encode, then decode_add
@@ -45,6 +51,10 @@
 // A member of these names that cannot be used so is refused. Of wire_size and decode_add, which have several forms,
 // that is seen where no form fits.
 namespace dovetail::compress {
+
+/// Where parts of payloads begin, in elements: there a byte begins, whatever the packing (5 numbers a byte, or 8 in
+/// some).
+inline constexpr std::size_t payload_step = 80;
 
 /// State of a codec that remembers nothing.
 struct no_state {
@@ -59,6 +69,7 @@ DOVETAIL_MEMBER(wire_type)
 DOVETAIL_MEMBER(name)
 DOVETAIL_MEMBER(absorb)
 DOVETAIL_MEMBER(encode_with_residual)
+DOVETAIL_MEMBER(reader)
 DOVETAIL_MEMBER(commit)
 DOVETAIL_MEMBER(rollback)
 DOVETAIL_MEMBER_CONSTANT(summable)
@@ -123,6 +134,13 @@ template <class C, class State>
 concept encodes_residual = requires(C const& c, bucket const& b, std::span<float> residual, State& s, bytes_out out) {
   { c.encode_with_residual(b, residual, residual, s, out) } -> std::same_as<std::size_t>;
 };
+template <class C>
+concept reads_parts = requires(C const& c, bytes_in payload, std::span<float> out) {
+  c.reader(payload, out.size()).add(std::size_t{}, out);
+  c.reader(payload, out.size()).add(std::size_t{}, out, 1.0f);
+  { c.reader(payload, out.size()).size() } -> std::same_as<std::size_t>;
+  { c.reader(payload, out.size()).bytes() } -> std::same_as<std::size_t>;
+};
 template <class C, class State>
 concept commits = requires(C const& c, State& s) {
   c.commit(s);
@@ -139,6 +157,15 @@ concept lists_tensors = requires(State& s, std::string const& prefix) {
 };
 
 }  // namespace detail
+
+/// Who reads a codec's payloads in parts; of a codec around another one, that one.
+template <class C>
+struct codec_reader {
+  static constexpr bool exists = detail::reads_parts<C>;
+  static auto read(C const& codec, std::span<std::byte const> payload, std::size_t n) requires exists {
+    return codec.reader(payload, n);
+  }
+};
 
 /// What a codec is and has: the answers of all questions that are asked of one.
 template <class C>
@@ -166,6 +193,7 @@ struct codec_traits {
   static constexpr bool encodes = takes_context || detail::encodes_plainly<C, state_type>;
   static constexpr bool absorbs = detail::absorbs<C, state_type>;
   static constexpr bool encodes_residual = detail::encodes_residual<C, state_type>;
+  static constexpr bool reads_parts = codec_reader<C>::exists;
   static constexpr bool decodes_with_state = detail::decodes_with_state<C, state_type>;
   static constexpr bool decodes_with_context = detail::decodes_with_context<C>;
   static constexpr bool decodes_plainly =
@@ -194,6 +222,7 @@ enum class codec_fault : std::uint8_t {
   absorb,
   name,
   residual,
+  reader,
   taking_back
 };
 
@@ -237,6 +266,8 @@ consteval codec_fault fault_of_codec() {
       if (members::has_name<C>) return name;
     if constexpr (!traits::encodes_residual)
       if (members::has_encode_with_residual<C>) return residual;
+    if constexpr (!traits::reads_parts)
+      if (members::has_reader<C>) return reader;
     if constexpr (!traits::takes_back)
       if (members::has_commit<C> || members::has_rollback<C>) return taking_back;
     return none;
@@ -284,6 +315,11 @@ struct must_be_a_codec {
                   "the codec's `encode_with_residual` cannot be called as `std::size_t "
                   "encode_with_residual(compress::bucket const&, std::span<float> residual, std::span<float> next, "
                   "state&, std::span<std::byte> out) const`");
+  DOVETAIL_BREACH(
+      reader,
+      "the codec's `reader` cannot be called as `reader(std::span<std::byte const> payload, std::size_t n) "
+      "const`, for a value with `void add(std::size_t first, std::span<float> out, float weight = 1) const` "
+      "and `std::size_t size() const, bytes() const`");
   DOVETAIL_BREACH(taking_back,
                   "the codec's `commit` and `rollback` cannot be called as `commit(state&) const` and "
                   "`rollback(state&) const`: it has both or neither");
@@ -347,6 +383,12 @@ void decode_add(C const& codec, std::span<std::byte const> payload, std::span<fl
     codec.decode_add(payload, out, weight, where);
   else
     codec.decode_add(payload, out, weight);
+}
+
+/// A value that reads a payload of n elements in parts; what traits' `reader` says.
+template <class C>
+requires codec_traits<C>::reads_parts auto read(C const& codec, std::span<std::byte const> payload, std::size_t n) {
+  return codec_reader<C>::read(codec, payload, n);
 }
 
 /// The name for messages and tables: what the codec's `name()` says, otherwise "codec".

@@ -27,7 +27,9 @@ namespace dovetail::optim {
 ///   at(parameters, i)      a cursor at the first element of tensor i
 /// A cursor is a small value: `load(i)` gives pack::lanes elements from element i on; `advanced(n)` stands n elements
 /// further; `padded(n, room)` gives at least 16 readable elements of which the first n are the cursor's (`room`: 64
-/// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n). It may have `prefetch(i)`.
+/// bytes of scratch); `continued_by(n, next)` says that `next` is advanced(n). It may have `prefetch(i)`, and, where it
+/// is cheaper to decode many elements together, `window(n, room)`: a cursor of numbers that are in `room`, whose size
+/// window_room says, for the next n <= 4096 elements.
 template <class S>
 concept gradient_source = std::copyable<S> &&
     requires(S const s, parameter_list const& p, std::size_t i, std::byte* room) {
@@ -40,6 +42,12 @@ concept gradient_source = std::copyable<S> &&
 };
 
 namespace detail {
+
+template <class Cursor>
+concept has_window = requires(Cursor const c, std::span<float> room) {
+  { c.window(room.size(), room).data } -> std::convertible_to<float const*>;
+  { Cursor::window_room } -> std::convertible_to<std::size_t>;
+};
 
 /// What may stand where a source is expected: what is none is refused with a reason, unless a step_context is meant.
 template <class S>
@@ -57,7 +65,7 @@ struct must_be_a_source {
   };
   DOVETAIL_REQUIRE(bytes,
                    "this is not a gradient source: it has no `double bytes() const` (see optim/gradient_source.hpp: "
-                   "gradient::dense, gradient::scaled, gradient::half, gradient::summed_signs)",
+                   "gradient::dense, gradient::scaled, gradient::half, gradient::decoded)",
                    S);
   DOVETAIL_REQUIRE(!bytes || check,
                    "the gradient source's `check` cannot be called as `check(parameter_list const&) const`", S);
@@ -175,52 +183,6 @@ struct half {
   cursor at(basic_parameter_list<float, Space> const&, std::size_t i) const {
     return {values[i].data(), factor};
   }
-};
-
-/// One rank's payload of packed signs: bit i % 8 of byte i / 8 belongs to element i of the flat index space; a set bit
-/// means -scale, a cleared one +scale. (Of a payload of compress::sign without blocks, the scale is the first four
-/// bytes and the bits are the rest.)
-struct sign_payload {
-  std::span<std::byte const> bits;
-  float scale = 1;
-};
-
-/// factor × the sum of several ranks' packed signs, without ever unpacking them to memory.
-struct summed_signs {
-  std::span<sign_payload const> payloads;
-  float factor = 1;  ///< 1 / payloads.size() makes the sum a mean
-
-  struct cursor {
-    std::span<sign_payload const> payloads;
-    float factor;
-    std::size_t first;  ///< flat index of element 0
-    DOVETAIL_INLINE simd::pack load(std::size_t i) const {
-      std::size_t const bit = first + i, byte = bit / 8;
-      simd::pack sum = 0.0f;
-      for (auto const& p : payloads) {
-        // lanes + 7 bits lie in at most two bytes (three for wider registers); a payload may end before them.
-        std::uint32_t word = 0;
-        for (std::size_t k = 0; k < (simd::pack::lanes + 14) / 8; ++k)
-          if (byte + k < p.bits.size()) word |= std::to_integer<std::uint32_t>(p.bits[byte + k]) << (8 * k);
-        word >>= bit % 8;
-        simd::pack s;
-        for (int k = 0; k < simd::pack::lanes; ++k) s.v[k] = (word >> k) & 1u ? -p.scale : p.scale;
-        sum = sum + s;
-      }
-      return factor * sum;
-    }
-    cursor advanced(std::size_t n) const { return {payloads, factor, first + n}; }
-    cursor padded(std::size_t, std::byte*) const { return *this; }
-    bool continued_by(std::size_t n, cursor next) const { return next.first == first + n; }
-  };
-  constexpr double bytes() const { return 0.125 * static_cast<double>(payloads.size()); }
-  void check(parameter_list const& p) const {
-    detail::check_factor("gradient::summed_signs", factor);
-    for (std::size_t r = 0; r < payloads.size(); ++r)
-      require(payloads[r].bits.size() >= (p.flat_size() + 7) / 8, "gradient::summed_signs: payload ", r, " has ",
-              payloads[r].bits.size(), " bytes where ", p.flat_size(), " parameters need ", (p.flat_size() + 7) / 8);
-  }
-  cursor at(parameter_list const& p, std::size_t i) const { return {payloads, factor, p.offset(i)}; }
 };
 
 }  // namespace gradient

@@ -35,6 +35,7 @@
 #include <dovetail/sync/automatic_exchange.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 #include <dovetail/sync/buckets.hpp>
+#include <dovetail/sync/encoded_gradients.hpp>
 #include <dovetail/sync/exchange.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/replica.hpp>
@@ -52,6 +53,7 @@ class all_reduce_session;
 ///     sync::all_reduce{}                                                            // dense
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
 ///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}              // an exchange of one's choice
+///     sync::all_reduce{compress::int8{}, sync::exchange::fused{}}                   // decoded by the optimizer's step
 ///
 /// A step whose summed gradient is not finite is skipped on every rank alike, and so is one that the optimizer skips:
 /// weights, optimizer state and what codecs keep stay as they were. What is lost by a codec that wants error feedback
@@ -116,7 +118,8 @@ struct all_reduce {
 /// One rank's end of all_reduce. Made by all_reduce::join; refers to the caller's parameter list and communicator,
 /// which must outlive it and stay where they are. Not thread-safe: begin, ready and step are called by the thread that
 /// computes gradients. From ready(first) on, gradients with flat index >= first are the session's until step returns;
-/// then they are the sums over ranks, or, if the step was skipped, unspecified.
+/// then they are the sums over ranks, or, if the step was skipped, unspecified; where the exchange is fused, those of
+/// the rank itself.
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
  public:
@@ -134,6 +137,11 @@ class all_reduce_session {
       require(!measures_,
               "sync::all_reduce: measure_noise compares gradients, and this optimizer has ranks add up something else: "
               "leave it off");
+    if constexpr (fused)
+      require(
+          !measures_,
+          "sync::all_reduce: measure_noise compares gradients, and with sync::exchange::fused there are none of all "
+          "ranks: leave one of them out");
     require(
         !parameters.has_opaque(),
         "sync::all_reduce: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
@@ -216,7 +224,8 @@ class all_reduce_session {
     launched_ = 0;
     detail::next_attempt const next{attempt_};
     if (!finite) return settled(replica_.skip());
-    if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
+    if constexpr (!fused)
+      if (!staging_.empty()) copy_from_flat(staging_.span(), replica_.parameters(), &parameter::gradient);
     auto const& needs = replica_.needs();
     if constexpr (may_need.layers)
       if (needs.layers) add_observed();
@@ -231,7 +240,14 @@ class all_reduce_session {
     double const factor = static_cast<double>(context.gradient_factor);
     squares_.own *= factor * factor;
     squares_.summed *= factor * factor;
-    return settled(replica_.step(context, trace_, rank_));
+    if constexpr (fused) {
+      encoded_.all.clear();
+      for (std::size_t i = buckets_.size(); i-- > 0;)  // the last one has the first elements
+        encoded_.all.insert(encoded_.all.end(), buckets_[i].encoded.all.begin(), buckets_[i].encoded.all.end());
+      return settled(replica_.step(context, trace_, rank_, encoded_.source()));
+    } else {
+      return settled(replica_.step(context, trace_, rank_));
+    }
   }
 
   DOVETAIL_COLD std::vector<named_tensor> replicated(std::string const& prefix) {
@@ -265,11 +281,14 @@ class all_reduce_session {
   exchange::plan plan_of(std::size_t bucket) const { return buckets_[bucket].exchange.plan(); }
 
  private:
+  static constexpr bool fused = exchange::is_fused<Exchange>;
+  using encoded_type = detail::encoded_gradients<Codec, fused>;
   struct bucket_slot {
     bucket_exchange<Codec> exchange;
     bool finite = true;
     double squares = 0;
     comm::ticket done{};
+    encoded_type encoded{};
   };
 
   /// Of a step that was not finished codecs keep nothing: what is listed is that of the last one, and may be replaced.
@@ -315,12 +334,23 @@ class all_reduce_session {
       auto const values = gradients_.subspan(part.begin, part.size());
       compress::context const when{
           .step = steps_, .seed = seed_, .bucket = static_cast<int>(about.bucket), .rate = rate_};
+      if constexpr (fused) {
+        detail::with_subject(c, about, [&] { slot.exchange.run_encoded(c, values, when); });
+        slot.encoded.take(slot.exchange);
+        slot.finite = slot.encoded.all_finite(part);
+        return;
+      }
       detail::with_subject(c, about, [&] { slot.exchange.run(c, values, when); });
       slot.finite = all_finite(values);
       if (measures_) slot.squares = optim::sum_of_squares(values);
     });
   }
   static constexpr bool contributes = optim::optimizer_traits<Optimizer>::contributes;
+  DOVETAIL_REQUIRE((!fused || !contributes),
+                   "has ranks add up something else than gradients, which sync::exchange::fused cannot: leave it out",
+                   Optimizer);
+  DOVETAIL_REQUIRE((encoded_type::template is_taken_by<Optimizer>),
+                   "takes no gradient source, which sync::exchange::fused gives it: leave fused out", Optimizer);
   static constexpr optim::rule_needs may_need = optim::optimizer_traits<Optimizer>::needs;
   /// f(communicator) on the owner's thread, as what a step exchanges when its buckets are through. Waits.
   template <class F>
@@ -372,6 +402,7 @@ class all_reduce_session {
   float rate_ = 0;          ///< of the last step that was made
   bool measures_ = false;
   squares squares_;
+  encoded_type encoded_;  ///< of all buckets
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.
   std::optional<comm::async<Communicator>> owner_;

@@ -87,24 +87,24 @@ class bucket_exchange {
   template <communicator C>
   void run(C& c, std::span<float> values, compress::context const& when = {}) {
     if (is_plain()) return c.all_reduce(values, comm::reduction::sum);
-    for (auto& p : pieces_) {
-      p.state.begin(codec_);
-      p.where.step = when.step;
-      p.where.seed = when.seed;
-      p.where.bucket = when.bucket;
-      p.where.rate = when.rate;
-      p.where.stream = when.stream;
-    }
-    switch (plan_) {
-      case exchange::plan::all_reduce:
-        if constexpr (exchange::all_reduce_is_legal<Codec>) return run_sum(c, values);
-        break;
-      case exchange::plan::reduce_scatter_all_gather:
-        if constexpr (exchange::reduce_scatter_is_legal<Codec>) return run_two_phase(c, values);
-        break;
-      case exchange::plan::all_gather:
-        return run_gather(c, values);
-    }
+    send(c, values, when);
+    clear(values);
+    each_payload([&](range at, std::span<std::byte const> payload, piece& p, compress::context const& where) {
+      compress::decode_add(codec_, payload, values.subspan(at.begin, at.size()), 1.f, p.state.state(), where);
+    });
+  }
+  /// As run, but leaves the sum as it was received, for `received`, until the next run.
+  template <communicator C>
+  void run_encoded(C& c, std::span<float const> values, compress::context const& when = {}) {
+    send(c, values, when);
+  }
+  /// After run_encoded: f(range within part(), payload) for each payload whose sum the bucket's is, in the order in
+  /// which they are added. Throws what a damaged payload makes decode_add throw.
+  template <class F>
+  void received(F const& f) {
+    each_payload([&](range at, std::span<std::byte const> payload, piece&, compress::context const&) {
+      f(at, compress::read(codec_, payload, at.size()));
+    });
   }
   /// The step of the last run was made.
   void commit() {
@@ -158,10 +158,6 @@ class bucket_exchange {
   std::size_t encode(std::span<float const> values, piece& p, std::span<std::byte> out) {
     return compress::encode(codec_, compress::bucket{values, p.tensors}, p.state.state(), out, p.where);
   }
-  /// Adds what was encoded in the context `where`.
-  void decode(std::span<std::byte const> payload, std::span<float> out, piece& p, compress::context const& where) {
-    compress::decode_add(codec_, payload, out, 1.f, p.state.state(), where);
-  }
   /// The context of what `sender` has encoded of the same piece, one of all ranks or the sum of all.
   compress::context of(piece const& p, int sender) const {
     auto where = p.where;
@@ -175,7 +171,50 @@ class bucket_exchange {
   }
 
   template <class C>
-  void run_sum(C& c, std::span<float> values) {
+  void send(C& c, std::span<float const> values, compress::context const& when) {
+    for (auto& p : pieces_) {
+      p.state.begin(codec_);
+      p.where.step = when.step;
+      p.where.seed = when.seed;
+      p.where.bucket = when.bucket;
+      p.where.rate = when.rate;
+      p.where.stream = when.stream;
+    }
+    switch (plan_) {
+      case exchange::plan::all_reduce:
+        if constexpr (exchange::all_reduce_is_legal<Codec>) send_sum(c, values);
+        break;
+      case exchange::plan::reduce_scatter_all_gather:
+        if constexpr (exchange::reduce_scatter_is_legal<Codec>) send_two_phase(c, values);
+        break;
+      case exchange::plan::all_gather:
+        send_gather(c, values);
+        break;
+    }
+  }
+  /// f(range within part(), payload, piece, context) for what was received.
+  template <class F>
+  void each_payload(F const& f) {
+    if (plan_ == exchange::plan::all_reduce) {
+      f(pieces_[0].at, std::span<std::byte const>(send_.span().first(ends_[0])), pieces_[0],
+        of(pieces_[0], compress::context::sum_of_ranks));
+    } else if (plan_ == exchange::plan::all_gather) {
+      for (std::size_t r = 0; r + 1 < ends_.size(); ++r)
+        f(pieces_[0].at, std::span<std::byte const>(receive_).subspan(ends_[r], ends_[r + 1] - ends_[r]), pieces_[0],
+          of(pieces_[0], static_cast<int>(r)));
+    } else {
+      for (int r = 0; r < ranks_; ++r) {
+        auto const& shard = pieces_[static_cast<std::size_t>(r)];
+        auto where = of(shard, r);
+        where.input = compress::context::inputs::sum;
+        where.first = where.last = true;
+        f(shard.at, payload(r, shard), pieces_[sum_of(r)], where);
+      }
+    }
+  }
+
+  template <class C>
+  void send_sum(C& c, std::span<float const> values) {
     using wire = typename traits::wire_type;
     auto& whole = pieces_[0];
     std::size_t bytes = 0;
@@ -187,47 +226,34 @@ class bucket_exchange {
         if (round + 1 < traits::rounds)
           codec_.absorb(std::span<std::byte const>(send_.span().first(bytes)), whole.state.state(), whole.where);
     }
-    clear(values);
-    decode(std::span<std::byte const>(send_.span().first(bytes)), values, whole,
-           of(whole, compress::context::sum_of_ranks));
+    ends_.assign(1, bytes);
   }
 
   template <class C>
-  void run_gather(C& c, std::span<float> values) {
+  void send_gather(C& c, std::span<float const> values) {
     std::size_t const bytes = encode(values, pieces_[0], send_.span());
     auto const mine = std::span<std::byte const>(send_.span().first(bytes));
-    std::vector<std::size_t> offsets;
     if constexpr (traits::fixed_size) {
       c.all_gather(mine, std::span<std::byte>(receive_));
-      for (std::size_t r = 0; r <= static_cast<std::size_t>(ranks_); ++r) offsets.push_back(r * chunk_);
+      ends_.clear();
+      for (std::size_t r = 0; r <= static_cast<std::size_t>(ranks_); ++r) ends_.push_back(r * chunk_);
     } else {
-      offsets = c.all_gather_v(mine, receive_);
+      ends_ = c.all_gather_v(mine, receive_);
     }
-    clear(values);
-    for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
-      decode(std::span<std::byte const>(receive_).subspan(offsets[r], offsets[r + 1] - offsets[r]), values, pieces_[0],
-             of(pieces_[0], static_cast<int>(r)));
   }
 
   template <class C>
-  void run_two_phase(C& c, std::span<float> values) {
+  void send_two_phase(C& c, std::span<float const> values) {
     for (std::size_t r = 0; r < static_cast<std::size_t>(ranks_); ++r)
       encode(values.subspan(pieces_[r].at.begin, pieces_[r].at.size()), pieces_[r],
              send_.span().subspan(r * chunk_, chunk_));
     c.all_to_all(std::span<std::byte const>(send_.span()), std::span<std::byte>(receive_));
     clear(sum_.span());
     auto& own = pieces_[static_cast<std::size_t>(rank_)];
-    for (int r = 0; r < ranks_; ++r) decode(payload(r, own), sum_.span(), own, of(own, r));
+    for (int r = 0; r < ranks_; ++r)
+      compress::decode_add(codec_, payload(r, own), sum_.span(), 1.f, own.state.state(), of(own, r));
     encode(sum_.span(), pieces_[sum_of(rank_)], send_.span().first(chunk_));
     c.all_gather(std::span<std::byte const>(send_.span().first(chunk_)), std::span<std::byte>(receive_));
-    clear(values);
-    for (int r = 0; r < ranks_; ++r) {
-      auto const& shard = pieces_[static_cast<std::size_t>(r)];
-      auto where = of(shard, r);
-      where.input = compress::context::inputs::sum;
-      where.first = where.last = true;
-      decode(payload(r, shard), values.subspan(shard.at.begin, shard.at.size()), pieces_[sum_of(r)], where);
-    }
   }
   /// Chunk `slot` of what was received, which encodes `shard`.
   std::span<std::byte const> payload(int slot, piece const& shard) const {
@@ -243,6 +269,7 @@ class bucket_exchange {
   std::size_t chunk_ = 0;
   buffer<std::byte> send_;
   std::vector<std::byte> receive_;
+  std::vector<std::size_t> ends_;  ///< of the payloads of the last run
   buffer<float> sum_;
 };
 

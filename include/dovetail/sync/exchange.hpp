@@ -26,6 +26,16 @@ struct reduce_scatter_all_gather {};
 /// for codecs of several rounds.
 struct all_gather {};
 
+/// As Wish, but the optimizer decodes what comes last: decode, average and step are one pass over memory, and the sum
+/// is never written to it. Behind a step the list's gradients are those of the rank itself. Needs a codec whose
+/// payloads can be read in parts (compress::codec_traits::reads_parts) and an optimizer that takes gradient sources.
+template <class Wish = automatic>
+struct fused {};
+template <class Wish>
+inline constexpr bool is_fused = false;
+template <class Wish>
+inline constexpr bool is_fused<fused<Wish>> = true;
+
 /// The choice that was made, as a value.
 enum class plan : std::uint8_t { all_reduce, reduce_scatter_all_gather, all_gather };
 
@@ -95,10 +105,23 @@ constexpr comm::traffic cost(plans p, compress::after<First, Then> const& codec,
   return codec.is_first(step) ? cost(p.first, codec.first, b, ranks, rank) : cost(p.then, codec.then, b, ranks, rank);
 }
 
+namespace detail {
+template <class Wish>
+struct plain_wish {
+  using type = Wish;
+};
+template <class Wish>
+struct plain_wish<fused<Wish>> {
+  using type = Wish;
+};
+}  // namespace detail
+
 /// The plan that `Wish` means for a bucket among `ranks` ranks.
 template <class Wish, class Codec>
 constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) {
-  if constexpr (std::is_same_v<Wish, all_reduce>)
+  if constexpr (is_fused<Wish>)
+    return choose<typename detail::plain_wish<Wish>::type>(codec, b, ranks);
+  else if constexpr (std::is_same_v<Wish, all_reduce>)
     return plan::all_reduce;
   else if constexpr (std::is_same_v<Wish, reduce_scatter_all_gather>)
     return plan::reduce_scatter_all_gather;
@@ -134,6 +157,16 @@ struct check_legal {
   DOVETAIL_REQUIRE((!std::is_same_v<Wish, all_gather> || compress::rounds_of<Codec> == 1),
                    "has several rounds, which add up payloads: use sync::exchange::all_reduce", Codec);
   static constexpr bool holds = true;
+};
+template <class Wish, class Codec>
+struct check_legal<fused<Wish>, Codec> {
+  DOVETAIL_REQUIRE(
+      compress::codec_traits<Codec>::reads_parts,
+      "cannot be decoded in parts, which sync::exchange::fused needs: compress::half, sign, integers, qsgd, "
+      "terngrad and top_k can, also in error_feedback; leave fused out, or give the codec a `reader` (see "
+      "compress/traits.hpp)",
+      Codec);
+  static constexpr bool holds = check_legal<Wish, Codec>::holds;
 };
 template <class Wish, class First, class Then>
 struct check_legal<Wish, compress::after<First, Then>> {

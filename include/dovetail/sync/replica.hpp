@@ -103,11 +103,12 @@ class replica {
     optimizer_.contribute(*parameters_, state_, first, gradients, ranks);
   }
 
-  /// One step with the gradients of the parameters.
-  optim::step_result step(optim::step_context const& context, trace* to, int rank) {
+  /// One step with the gradients of the parameters, or with those of a source.
+  template <class... Source>
+  optim::step_result step(optim::step_context const& context, trace* to, int rank, Source const&... source) {
     trace_span const stepping(to, "optimizer step", "optim", rank);
     in_step_ = true;
-    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, context);
+    last_ = optim::step_optimizer(optimizer_, *parameters_, state_, source..., context);
     in_step_ = false;
     if (last_.skipped) forget_observed();
     observed_ = false;

@@ -33,6 +33,10 @@ namespace detail {
 /// A thread gets at least this many elements: about 100 us of work.
 inline constexpr std::size_t grain = std::size_t{1} << 16;
 
+/// Elements that are decoded together where nothing asks for whole blocks: what the loop asks for early of the next
+/// ones (detail::ahead) comes while they are decoded.
+inline constexpr std::size_t window = 1024;
+
 /// Slots and weights as they are, where the loops find them.
 struct plain_store {
   static constexpr bool plain = true;
@@ -112,7 +116,7 @@ class engine {
 
  private:
   template <std::size_t P>
-  using loop = pass_loop<T, Flow, P, Source>;
+  using loop = pass_loop<T, Flow, P, loop_source<T, Source>>;
 
   /// A pass without sums over flat indices r, in runs that are as long as memory allows.
   template <std::size_t P>
@@ -127,9 +131,18 @@ class engine {
       std::size_t end = std::min(r.end, parameters_.offset(i + 1));
       for (++i; end < r.end && joins<P>(first, i, weight, input, gradient, end - at); ++i)
         end = std::min(r.end, parameters_.offset(i + 1));
-      loop<P>::run(groups_[state_.group(first)], factors_of(first),
-                   {weight, input, gradient, context_.gradient_factor, slots_at(at), update_at(first, at)}, end - at);
-      at = end;
+      opened<std::remove_const_t<decltype(input)>> inputs;
+      opened<std::remove_const_t<decltype(gradient)>> gradients;
+      constexpr bool in_windows = inputs.in_windows || gradients.in_windows;
+      for (std::size_t done = 0; at < end;) {
+        std::size_t const n = in_windows ? std::min(end - at, window) : end - at;
+        loop<P>::run(groups_[state_.group(first)], factors_of(first),
+                     {weight + done, inputs(input.advanced(done), n), gradients(gradient.advanced(done), n),
+                      context_.gradient_factor, slots_at(at), update_at(first, at)},
+                     n);
+        at += n;
+        done += n;
+      }
       while (at < r.end && parameters_.offset(i + 1) == at) ++i;  // empty tensors
     }
   }
@@ -166,9 +179,13 @@ class engine {
   auto block(std::size_t i, std::size_t at, std::size_t n) {
     auto const& k = groups_[state_.group(i)];
     std::size_t const flat = parameters_.offset(i) + at;
+    auto const input = input_at<P>(i, flat);
+    auto const gradient = gradient_at<P>(i, flat);
+    opened<std::remove_const_t<decltype(input)>> inputs;
+    opened<std::remove_const_t<decltype(gradient)>> gradients;
     typename loop<P>::view const a{Store::plain ? parameters_[i].weight.data() + at : nullptr,
-                                   input_at<P>(i, flat),
-                                   gradient_at<P>(i, flat),
+                                   inputs(input, n),
+                                   gradients(gradient, n),
                                    context_.gradient_factor,
                                    Store::plain ? slots_at(flat) : std::array<T*, Flow::slots>{},
                                    Store::plain ? nullptr : update_at(i, flat)};

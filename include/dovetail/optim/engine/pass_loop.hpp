@@ -28,6 +28,24 @@ template <class T, class Source>
 struct cursor_type<T, Source, true> {
   using type = gradient::dense::cursor_of<T>;
 };
+/// What a loop reads of a source: the numbers of a window, or what the source's cursor loads.
+template <class T, class Source>
+using loop_source =
+    std::conditional_t<has_window<typename cursor_type<T, Source, false>::type>, gradient::dense, Source>;
+
+/// A cursor, opened for the next elements.
+template <class Cursor>
+struct opened {
+  static constexpr bool in_windows = false;
+  Cursor operator()(Cursor const& c, std::size_t /*n*/) { return c; }
+};
+template <has_window Cursor>
+struct opened<Cursor> {
+  static constexpr bool in_windows = true;
+  float room[Cursor::window_room];
+  auto operator()(Cursor const& c, std::size_t n) { return c.window(n, room); }
+};
+
 /// The cursor of what a pass does not load.
 struct no_cursor {
   no_cursor advanced(std::size_t) const { return {}; }
