@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// bench_codecs --help: what each codec of the registry (test/compress/registry.hpp) costs and loses on one core. Per
-// codec a row: bytes of the gradient and on the wire, GB/s of the gradient to encode and to decode-and-add (the median
-// of repetitions in which codecs take turns), what is lost in one step without error feedback, and the break-even
-// bandwidth: GB/s that a rank's link may have until dense fp32 is as fast for --ranks ranks,
+// bench_codecs --help: what each codec of the registry (test/compress/registry.hpp) costs and loses on one core, or
+// on --threads cores at the same time, each with a gradient of its own, as ranks of one host are: the slowest counts.
+// Per codec a row: bytes of the gradient and on the wire, GB/s of the gradient to encode and to decode-and-add (the
+// median of repetitions in which codecs take turns), what is lost in one step without error feedback, and the
+// break-even bandwidth: GB/s that a rank's link may have until dense fp32 is as fast for --ranks ranks,
 //   dense: wire bytes of fp32 / B,   compressed: encodes + wire bytes / B + decodes,
 // with bytes, encodings and decodings as the exchange that sync::all_reduce chooses has them, nothing overlapped and
 // the link alone. `never`: it is slower on any. `copy` is what the same floats take to be copied.
@@ -13,6 +14,7 @@
 #include <dovetail/core/philox.hpp>
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -22,6 +24,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -39,7 +42,7 @@ struct options {
   std::vector<std::string> codecs;
   std::size_t n = 25'000'000;
   std::string dtype = "fp32", json;
-  int ranks = 8, repetitions = 5;
+  int ranks = 8, repetitions = 5, threads = 1;
   bool list = false;
 };
 
@@ -56,6 +59,18 @@ buffer<float> gradient(std::size_t n, std::string const& dtype) {
     if (dtype == "bf16") x[i] = static_cast<float>(bf16(x[i]));
   }
   return x;
+}
+
+/// f(t) on `threads` threads at the same time.
+void together(int threads, auto const& f) {
+  if (threads == 1) return f(0);
+  std::barrier start(threads);
+  std::vector<std::jthread> all;
+  for (int t = 0; t < threads; ++t)
+    all.emplace_back([&, t] {
+      start.arrive_and_wait();
+      f(t);
+    });
 }
 
 double seconds_of(auto&& work) {
@@ -114,8 +129,8 @@ class contestant {
     decodes_.clear();
   }
   std::size_t wire() const { return wire_; }
-  double encode_seconds() const { return bench::median(encodes_); }
-  double decode_seconds() const { return bench::median(decodes_); }
+  std::vector<double> const& encodes() const { return encodes_; }
+  std::vector<double> const& decodes() const { return decodes_; }
 
  private:
   test::known_codec const& codec_;
@@ -126,6 +141,14 @@ class contestant {
   std::int64_t step_ = late;
   std::vector<double> encodes_, decodes_;
 };
+
+/// The median over repetitions of the slowest.
+double median_of_slowest(auto const& contestants, auto const& times) {
+  std::vector<double> slowest = times(*contestants.front());
+  for (auto const& c : contestants)
+    for (std::size_t i = 0; i < slowest.size(); ++i) slowest[i] = std::max(slowest[i], times(*c)[i]);
+  return bench::median(slowest);
+}
 
 /// What a step of the exchange takes besides the wire: each of P shards' or the bucket's encodings and decodings.
 double codec_seconds(std::string const& plan, int ranks, double encode, double decode) {
@@ -157,43 +180,63 @@ int run(options const& o) {
   for (auto const& label : o.codecs) choose(label);
 
   auto const x = gradient(o.n, o.dtype);
-  buffer<float> y(o.n);
+  auto const threads = static_cast<std::size_t>(o.threads);
+  std::vector<buffer<float>> xs(threads - 1, x), ys;  // of the other threads; of all
+  for (std::size_t t = 0; t < threads; ++t) ys.emplace_back(o.n);
   compress::bucket_tensor const tensors[] = {{0, {static_cast<std::int64_t>(o.n / 1024), 1024}},
                                              {o.n / 1024 * 1024, {static_cast<std::int64_t>(o.n % 1024)}}};
   std::span<compress::bucket_tensor const> those(tensors);
   if (o.n < 1024) those = those.last(1);
   if (o.n % 1024 == 0) those = those.first(1);
   compress::bucket const b{x.span(), those};
+  auto const bucket_of = [&](std::size_t t) { return t ? compress::bucket{xs[t - 1].span(), those} : b; };
 
   double const element = o.dtype == "fp32" ? 4 : 2, logical = element * static_cast<double>(o.n);
   double const fp32 = 4 * static_cast<double>(o.n), gb = 1e-9;
   double const dense = static_cast<double>(chosen[0]->cost(test::wish::all_reduce, b, o.ranks, 0).bytes_sent);
-  nlohmann::json context{
-      {"program", "codecs"},    {"n", o.n}, {"dtype", o.dtype}, {"ranks", o.ranks}, {"repetitions", o.repetitions},
-      {"compiler", __VERSION__}};
+  nlohmann::json context{{"program", "codecs"},
+                         {"n", o.n},
+                         {"dtype", o.dtype},
+                         {"ranks", o.ranks},
+                         {"repetitions", o.repetitions},
+                         {"threads", o.threads},
+                         {"compiler", __VERSION__}};
 
   std::vector<double> copies;
-  std::printf("# %zu elements of %s; break-even for %d ranks; medians of %d\n", o.n, o.dtype.c_str(), o.ranks,
-              o.repetitions);
+  std::printf("# %zu elements of %s; break-even for %d ranks; medians of %d; %d thread%s\n", o.n, o.dtype.c_str(),
+              o.ranks, o.repetitions, o.threads, o.threads == 1 ? "" : "s");
   std::printf("%-24s %10s %5s %11s %11s %10s %10s %8s %8s %9s %9s %7s %-12s %10s\n", "codec", "n", "dtype", "logical_B",
               "wire_B", "ratio_fp32", "ratio_fp16", "enc_GB/s", "dec_GB/s", "rel_L2", "bias", "cosine", "exchange",
               "pays_below");
   bench::figures_file figures(o.json, context.dump());
   // One after the other, so that memory is needed for one; each beside a copy, which says how fast the machine is now.
   for (auto const* c : chosen) {
-    contestant mine(*c, b);
-    std::fill(y.begin(), y.end(), 0.0f);
-    mine.turn(y.span());  // of a state that has just begun, which also touches all memory
-    auto const q = compare(x.span(), y.span());
-    mine.forget();
+    std::vector<std::unique_ptr<contestant>> mine;
+    for (std::size_t t = 0; t < threads; ++t) mine.push_back(std::make_unique<contestant>(*c, bucket_of(t)));
+    auto const turn = [&] {
+      together(o.threads, [&](int t) {
+        auto const i = static_cast<std::size_t>(t);
+        mine[i]->turn(ys[i].span());
+      });
+    };
+    for (auto& y : ys) std::fill(y.begin(), y.end(), 0.0f);
+    turn();  // of a state that has just begun, which also touches all memory
+    auto const q = compare(x.span(), ys[0].span());
+    for (auto& m : mine) m->forget();
     std::vector<double> here;
+    std::vector<double> copy(threads);
     for (int i = 0; i < o.repetitions; ++i) {
-      here.push_back(seconds_of([&] { std::memcpy(y.data(), x.data(), 4 * o.n); }));
-      mine.turn(y.span());
+      together(o.threads, [&](int t) {
+        auto const j = static_cast<std::size_t>(t);
+        copy[j] = seconds_of([&] { std::memcpy(ys[j].data(), bucket_of(j).values.data(), 4 * o.n); });
+      });
+      here.push_back(*std::max_element(copy.begin(), copy.end()));
+      turn();
     }
     copies.insert(copies.end(), here.begin(), here.end());
-    double const encode = mine.encode_seconds(), decode = mine.decode_seconds();
-    auto const wire = static_cast<double>(mine.wire());
+    double const encode = median_of_slowest(mine, [](contestant const& m) { return m.encodes(); });
+    double const decode = median_of_slowest(mine, [](contestant const& m) { return m.decodes(); });
+    auto const wire = static_cast<double>(mine[0]->wire());
     std::string const plan = c->plan(test::wish::automatic, b, o.ranks, late);
     double sent = static_cast<double>(c->cost(test::wish::automatic, b, o.ranks, 0, late).bytes_sent);
     if (!c->fixed_size) sent *= wire / static_cast<double>(c->wire_size(b));  // which is the most that it can be
@@ -226,6 +269,7 @@ int run(options const& o) {
                              {"bias", q.bias},
                              {"cosine", q.cosine},
                              {"ranks", o.ranks},
+                             {"threads", o.threads},
                              {"exchange", plan},
                              {"sent_B", sent},
                              {"dense_sent_B", dense},
@@ -253,6 +297,9 @@ int main(int argc, char** argv) try {
       ->capture_default_str();
   app.add_option("--ranks", o.ranks, "that break-even is asked for")
       ->check(CLI::Range(2, 65535))
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "that encode and decode at the same time, each a gradient of its own")
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--repetitions", o.repetitions)->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_option("--json", o.json, "figures as JSON");

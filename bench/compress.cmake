@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 dovetail_bench(compress_codecs compress_codecs.cpp)
+if(TARGET bench_compress_codecs)
+  target_compile_definitions(bench_compress_codecs PRIVATE DOVETAIL_BENCH_SOURCE="${CMAKE_CURRENT_SOURCE_DIR}")
+endif()
 dovetail_bench(compress_fused compress_fused.cpp)
 dovetail_program(bench_compress_pareto compress_pareto.cpp O1)
 if(dovetail_mpi_FOUND AND MPIEXEC_EXECUTABLE)

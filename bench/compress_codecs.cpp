@@ -4,8 +4,10 @@
 // the wire is no gain, whatever its ratio. What codecs lose, and where they pay, is in the table of bench_codecs.
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include <dovetail/core/philox.hpp>
 
 #include "claims.hpp"
+#include "peer_process.hpp"
 
 using namespace dovetail;
 using compress::error_feedback;
@@ -84,7 +87,7 @@ std::size_t encode_all(Codec const& codec, State& memory) {
   for (int round = 0; round < compress::rounds_of<Codec>; ++round) {
     compress::context const where{.round = round};
     bytes = compress::encode(codec, bucket(), memory, payload(), where);
-    if constexpr (compress::rounds_of<Codec> > 1)
+    if constexpr (compress::rounds_of < Codec >> 1)
       if (round + 1 < compress::rounds_of<Codec>)
         codec.absorb(std::span<std::byte const>(payload()).first(bytes), memory, where);
   }
@@ -103,6 +106,20 @@ void decode(benchmark::State& state, Codec const& codec) {
   auto const bytes = std::span<std::byte const>(payload()).first(encode_all(codec, memory));
   for (auto _ : state) {
     compress::decode_add(codec, bytes, output().span(), 0.5f, memory, {});
+    benchmark::ClobberMemory();
+  }
+  count_bytes(state);
+}
+
+/// What PyTorch's hook for DistributedDataParallel does of one rank.
+void power_sgd_step(benchmark::State& state) {
+  compress::powersgd const codec{.rank = 4};
+  auto memory = compress::init(codec, bucket(), {});
+  encode_all(codec, memory);
+  for (auto _ : state) {
+    auto const bytes = std::span<std::byte const>(payload()).first(encode_all(codec, memory));
+    std::memset(output().data(), 0, 4 * n);
+    compress::decode_add(codec, bytes, output().span(), 1.0f, memory, {});
     benchmark::ClobberMemory();
   }
   count_bytes(state);
@@ -137,6 +154,16 @@ int main(int argc, char** argv) {
   add("3LC", compress::three_lc{});
   add("random-k 1%", compress::random_k{});
   add("PowerSGD 4", compress::powersgd{});
+  benchmark::RegisterBenchmark("step PowerSGD 4", power_sgd_step)->Unit(benchmark::kMillisecond)->MinTime(0.03);
+  std::signal(SIGPIPE, SIG_IGN);  // a peer that dies is an error of its benchmark
+  std::unique_ptr<bench::peer_process> peer;
+  if (auto const python = bench::python_with_torch(); !python.empty()) {
+    std::vector<std::string> const command{python, DOVETAIL_BENCH_SOURCE "/compress_powersgd.py", "4", "1", "5000",
+                                           "5000"};
+    peer = std::make_unique<bench::peer_process>(command);
+    benchmark::AddCustomContext("peer", peer->version);
+    bench::register_peer("PyTorch PowerSGD 4", *peer);
+  }
   return bench::run(
       argc, argv,
       {{"top-k of 1 % is at least 10 times as fast as std::nth_element", "encode top-k 1%", "nth_element", 0.1},
@@ -158,5 +185,7 @@ int main(int argc, char** argv) {
        // It reads all elements, to show one that is not finite: half a copy.
        {"random-k of 1 % encodes within 0.9 copies", "encode random-k 1%", "copy", 0.9},
        {"random-k of 1 % decodes and adds within 0.3 copies", "decode random-k 1%", "copy", 0.3},
-       {"PowerSGD of rank 4 with its residual encodes within 5 copies", "encode PowerSGD 4", "copy", 5}});
+       {"PowerSGD of rank 4 with its residual encodes within 5 copies", "encode PowerSGD 4", "copy", 5},
+       {"PowerSGD of rank 4 is at least 1.5 times as fast as PyTorch's hook", "step PowerSGD 4", "PyTorch PowerSGD 4",
+        1 / 1.5}});
 }

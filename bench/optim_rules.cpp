@@ -161,18 +161,7 @@ int main(int argc, char** argv) {
       auto& peer = *peers.emplace_back(std::make_unique<bench::peer_process>(command));
       benchmark::AddCustomContext("peer", peer.version);
       auto const name = message("pytorch/", setting, flat ? "" : "/1000", threads == 2 ? "/two_threads" : "");
-      if (peer.version.empty()) return std::fprintf(stderr, "bench: %s did not start\n", name.c_str()), void();
-      benchmark::RegisterBenchmark(name.c_str(),
-                                   [&peer](benchmark::State& state) {
-                                     for (auto _ : state) {
-                                       double const s = peer.seconds(1);
-                                       if (s < 0) return state.SkipWithError("PyTorch's process has died");
-                                       state.SetIterationTime(s);
-                                     }
-                                   })
-          ->Iterations(4)
-          ->Unit(benchmark::kMillisecond)
-          ->UseManualTime();
+      bench::register_peer(name, peer);
     };
     for (int threads : {1, 2})
       for (bool flat : {true, false}) add_peer("fused", threads, flat);

@@ -43,20 +43,22 @@ class state_of_codec final : public known_state {
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   compress::context const& where) override {
-    if constexpr (compress::codec_traits<Codec>::reads_parts) {
-      std::vector<float> in_parts(out.begin(), out.end());
-      compress::decode_add(codec_, payload, out, weight, state_.state(), where);
-      if (out.size() < 5000) read_parts(payload, in_parts, weight);
-      if (out.size() < 5000 && std::memcmp(in_parts.data(), out.data(), out.size_bytes()) != 0)
+    constexpr std::size_t most = compress::codec_traits<Codec>::reads_parts ? 5000 : 0;  // elements, to be read again
+    std::vector<float> in_parts(out.begin(),
+                                out.begin() + static_cast<std::ptrdiff_t>(out.size() < most ? out.size() : 0));
+    compress::decode_add(codec_, payload, out, weight, state_.state(), where);
+    if constexpr (most > 0) {
+      if (in_parts.empty()) return;
+      read_parts(payload, in_parts, weight);
+      if (std::memcmp(in_parts.data(), out.data(), out.size_bytes()) != 0)
         throw std::logic_error(compress::name_of(codec_) + ": what is read in parts is not what is decoded");
-    } else {
-      compress::decode_add(codec_, payload, out, weight, state_.state(), where);
     }
   }
 
  private:
   /// Parts of several lengths, the last first.
-  void read_parts(std::span<std::byte const> payload, std::span<float> out, float weight) const {
+  void read_parts(std::span<std::byte const> payload, std::span<float> out, float weight) const
+      requires(compress::codec_traits<Codec>::reads_parts) {
     auto const reader = compress::read(codec_, payload, out.size());
     std::size_t end = out.size();
     for (std::size_t more = 0; end > 0; more = (more + 1) % 5) {
