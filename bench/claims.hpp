@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 
 #include "paired.hpp"
+#include "peer_process.hpp"
 
 // Google Benchmark, with claims: medians of ratios of repetitions that took turns in one run. A program registers its
 // benchmarks, then ends with `return bench::run(argc, argv, {claims…})`: the claims are printed with the spread, and
@@ -88,6 +89,22 @@ inline int run(int argc, char** argv, std::vector<claim> const& claims) {
                 *fmax, median(*reference), *rmin, *rmax);
   }
   return failed ? 1 : 0;
+}
+
+/// A benchmark of what the peer does for one repetition. `peer` must outlive it.
+inline void register_peer(std::string const& name, peer_process& peer) {
+  if (peer.version.empty()) return std::fprintf(stderr, "bench: %s did not start\n", name.c_str()), void();
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [&peer](benchmark::State& state) {
+                                 for (auto _ : state) {
+                                   double const s = peer.seconds(1);
+                                   if (s < 0) return state.SkipWithError("PyTorch's process has died");
+                                   state.SetIterationTime(s);
+                                 }
+                               })
+      ->Iterations(4)
+      ->Unit(benchmark::kMillisecond)
+      ->UseManualTime();
 }
 
 }  // namespace bench

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -75,22 +74,6 @@ class peer_process {
   pid_t child_ = -1;
   std::FILE *to_ = nullptr, *from_ = nullptr;
 };
-
-/// A benchmark of what the peer does for one repetition. `peer` must outlive it.
-inline void register_peer(std::string const& name, peer_process& peer) {
-  if (peer.version.empty()) return std::fprintf(stderr, "bench: %s did not start\n", name.c_str()), void();
-  benchmark::RegisterBenchmark(name.c_str(),
-                               [&peer](benchmark::State& state) {
-                                 for (auto _ : state) {
-                                   double const s = peer.seconds(1);
-                                   if (s < 0) return state.SkipWithError("PyTorch's process has died");
-                                   state.SetIterationTime(s);
-                                 }
-                               })
-      ->Iterations(4)
-      ->Unit(benchmark::kMillisecond)
-      ->UseManualTime();
-}
 
 /// The Python of DOVETAIL_PEER_PYTHON, or one of the machine that has PyTorch, or nothing. Says which on stderr:
 /// PyTorch of a distribution is often years old, and a claim against it says little.
