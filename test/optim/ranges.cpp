@@ -183,6 +183,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::stochastic_bf16>("stochastic_bf16");
   one<compress::natural>("natural");
   one<compress::natural_dithering>("natural_dithering");
+  one<compress::sign>("sign");
   one<compress::one_bit>("one_bit");
   one<compress::three_lc>("three_lc");
   one<compress::dynamic8>("dynamic8");
@@ -194,6 +195,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::automatic_options, 1>("automatic");  // and the log
   one<compress::by_size<compress::identity, compress::identity>>("by_size");
   one<compress::ef21<compress::identity>>("ef21");
+  one<compress::after<compress::identity, compress::identity>>("after");
 #if __has_include(<zstd.h>)
   one<compress::zstd<compress::identity>>("zstd");
 #else

@@ -419,7 +419,7 @@ TEST_CASE("dense for some steps, then signs: each part is exchanged as its codec
   comm::self alone;
   auto a = test::odd_arena();
   CHECK_THROWS_WITH_AS(static_cast<void>(negative.join(a.parameters(), optim::sgd{}, alone)),
-                       doctest::Contains("compress::after: -1 steps"), argument_error);
+                       doctest::Contains("after: steps is -1"), argument_error);
   // An interrupted run goes on in its phase.
   auto whole = trainer_of(phased, 3), begun = trainer_of(phased, 3), resumed = trainer_of(phased, 3);
   whole.fit(numbers(), {.batch = 2, .steps = 8});

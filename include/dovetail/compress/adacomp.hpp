@@ -49,7 +49,7 @@ namespace dovetail::compress {
 /// Source: Chen, Choi, Brand, Agrawal, Zhang, Gopalakrishnan, "AdaComp: Adaptive Residual Gradient Compression for
 /// Data-Parallel Distributed Training", AAAI 2018, algorithm 2.
 struct adacomp {
-  int bin = 500;
+  int bin = 500;  ///< consecutive elements of a tensor
   static constexpr auto describe() { return policy{"adacomp", field{"bin", &adacomp::bin, ranges::count}}; }
 
   static constexpr bool summable = false;

@@ -13,6 +13,7 @@
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/state.hpp>
 
 namespace dovetail::compress {
@@ -32,8 +33,13 @@ struct after {
   static_assert(detail::must_be_a_codec<First>::holds && detail::must_be_a_codec<Then>::holds);
   DOVETAIL_REQUIRE(rounds_of<First> == 1 && rounds_of<Then> == 1, "compress::after takes codecs of one round", Then);
   std::int64_t steps = 0;  ///< of the first codec
-  First first{};
-  Then then{};
+  First first{};           ///< the codec of these steps
+  Then then{};             ///< the codec from then on
+
+  static constexpr auto describe() {
+    return policy{"after", field{"steps", &after::steps, ranges::not_negative}, field{"first", &after::first},
+                  field{"then", &after::then}};
+  }
 
   static constexpr bool summable = false;
   static constexpr bool fixed_size = false;
@@ -59,7 +65,7 @@ struct after {
     return std::max<std::size_t>(compress::wire_size(first, b), compress::wire_size(then, b));
   }
   state init(bucket const& b, context const& where = {}) const {
-    require(steps >= 0, "compress::after: ", steps, " steps of the first codec: there are none, or more");
+    check_policy(*this);
     return {revocable<First>(compress::init(first, b, where)), revocable<Then>(compress::init(then, b, where))};
   }
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out, context const& where) const {

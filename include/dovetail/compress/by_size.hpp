@@ -43,8 +43,8 @@ struct by_size {
   DOVETAIL_REQUIRE(rounds_of<Small> == 1 && rounds_of<Large> == 1, "compress::by_size takes codecs of one round",
                    Large);
   std::int64_t elements = 16384;  ///< of the smallest large tensor: 64 KiB
-  Small small{};
-  Large large{};
+  Small small{};                  ///< the codec of smaller tensors
+  Large large{};                  ///< the codec of the others
   static constexpr auto describe() {
     return policy{"by_size", field{"elements", &by_size::elements, ranges::not_negative},
                   field{"small", &by_size::small}, field{"large", &by_size::large}};

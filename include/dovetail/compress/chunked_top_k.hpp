@@ -36,7 +36,7 @@ namespace dovetail::compress {
 /// bits in chunks of 4096: Sarfi et al., "Communication Efficient LLM Pre-training with SparseLoCo", 2025.
 struct chunked_top_k {
   float ratio = 0.01f;
-  int chunk = 4096;
+  int chunk = 4096;  ///< consecutive elements
   static constexpr auto describe() {
     return policy{"chunked_top_k", field{"ratio", &chunked_top_k::ratio, ranges::positive_unit},
                   field{"chunk", &chunked_top_k::chunk, bounds{.low = 2, .high = 65536}}};

@@ -35,8 +35,8 @@ namespace dovetail::compress {
 ///
 /// Source: Charikar, Chen, Farach-Colton, "Finding Frequent Items in Data Streams", ICALP 2002, section 3.
 struct count_sketch {
-  int rows = 5;
-  std::size_t columns = 16384;
+  int rows = 5;                 ///< of the sketch
+  std::size_t columns = 16384;  ///< cells of a row
   static constexpr auto describe() {
     return policy{"count_sketch",
                   field{"rows", &count_sketch::rows, bounds{.low = 1, .high = sketch_places::most_rows}},

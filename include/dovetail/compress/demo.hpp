@@ -55,8 +55,8 @@ namespace dovetail::compress {
 /// Source: Peng, Quesnelle, Kingma, "DeMo: Decoupled Momentum Optimization", arXiv 2411.19870, 2024, algorithms 1
 /// and 2.
 struct demo {
-  int coefficients = 32;
-  float beta = 0.999f;
+  int coefficients = 32;  ///< of a tile, that are sent
+  float beta = 0.999f;    ///< share of the momentum that a step keeps
   static constexpr auto describe() {
     return policy{"demo", field{"coefficients", &demo::coefficients, bounds{.low = 1, .high = 4096}},
                   field{"beta", &demo::beta, ranges::unit}};

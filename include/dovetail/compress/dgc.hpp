@@ -55,8 +55,8 @@ struct dgc {
   float ratio = 0.001f;
   float momentum = 0.9f;
   float clip = positive_infinity<float>();  ///< of the norm, as without compression; infinity: not at all
-  std::int64_t warmup = 0;                  ///< steps
-  bool nesterov = false;
+  std::int64_t warmup = 0;                  ///< steps in which more is sent
+  bool nesterov = false;                    ///< whether momentum is Nesterov's
   static constexpr auto describe() {
     return policy{"dgc",
                   field{"ratio", &dgc::ratio, ranges::positive_unit},

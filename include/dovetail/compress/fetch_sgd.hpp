@@ -54,11 +54,11 @@ namespace dovetail::compress {
 /// algorithm 1; momentum at D's elements after Lin et al., "Deep Gradient Compression", ICLR 2018 (momentum factor
 /// masking).
 struct fetch_sgd {
-  int rows = 5;
-  std::size_t columns = 16384;
-  float ratio = 0.01f;
+  int rows = 5;                 ///< of the sketch
+  std::size_t columns = 16384;  ///< cells of a row
+  float ratio = 0.01f;          ///< share of the elements that is a step
   float momentum = 0.9f;
-  bool clear = true;
+  bool clear = true;  ///< whether cells of what was sent become 0
   static constexpr auto describe() {
     return policy{"fetch_sgd",
                   field{"rows", &fetch_sgd::rows, bounds{.low = 1, .high = sketch_places::most_rows}},

@@ -40,14 +40,18 @@ struct half_payload {
 /// fp16 keeps 11 bits between 6e-5 and 65504; larger magnitudes become infinity, which the skipped step shows, and
 /// those below 3e-8 become 0. `scale` moves gradients between the two: they are sent times `scale`, and what is decoded
 /// is divided by it. Above 1 for small gradients, 1 / P where the sum over P ranks would overflow; a power of two
-/// changes no other bit. bf16 keeps 8 bits and the whole range of fp32. NaN stays NaN.
+/// changes no other bit. bf16 keeps 8 bits and the whole range of fp32. NaN stays NaN. A payload is n numbers of 16
+/// bits in native byte order.
 ///
 /// Errors: argument_error for a scale that is not positive; input_error for payloads of another size.
+///
+/// Sources: fp16 and scaling: Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.2; bf16: Kalamkar
+/// et al., "A Study of BFLOAT16 for Deep Learning Training", 2019.
 template <class Half>
 struct half {
   static_assert(std::is_same_v<Half, dovetail::fp16> || std::is_same_v<Half, dovetail::bf16>,
                 "compress::half converts to dovetail::fp16 or dovetail::bf16");
-  float scale = 1;
+  float scale = 1;  ///< of what is sent
   static constexpr auto describe() { return policy{"half", field{"scale", &half::scale, ranges::positive}}; }
 
   static constexpr bool summable = true;
@@ -106,8 +110,14 @@ struct half {
 using fp16 = half<dovetail::fp16>;
 using bf16 = half<dovetail::bf16>;
 
-/// bf16 rounded up or down at random so that the expectation is the gradient: 2n bytes. What ranks' numbers add up to
-/// on the wire is rounded to nearest there. What would become infinite is rounded down; NaN and infinity stay.
+/// bf16 rounded up or down at random so that the expectation is the gradient: 2n bytes.
+///
+/// A payload is n numbers of 16 bits in native byte order. What ranks' numbers add up to on the wire is rounded to
+/// nearest there. What would become infinite is rounded down; NaN and infinity stay.
+///
+/// Errors: input_error for payloads of another size.
+///
+/// Source: Gupta et al., "Deep Learning with Limited Numerical Precision", ICML 2015, section 3 (stochastic rounding).
 struct stochastic_bf16 {
   static constexpr auto describe() { return policy<stochastic_bf16>{"stochastic_bf16"}; }
   static constexpr bool summable = true;

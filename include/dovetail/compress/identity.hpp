@@ -9,7 +9,11 @@
 
 namespace dovetail::compress {
 
-/// No compression: the payload is the gradient in fp32, 4n bytes.
+/// No compression: the gradient in fp32, 4n bytes.
+///
+/// A payload is n floats in native byte order. What is not finite stays as it is.
+///
+/// Errors: input_error for payloads of another size.
 struct identity {
   static constexpr bool summable = true;
   static constexpr bool fixed_size = true;

@@ -130,9 +130,9 @@ using int4 = integers<7>;
 /// Source: Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding", NeurIPS 2017,
 /// section 3.1 (levels in a fixed number of bits, where the paper has Elias' code).
 struct qsgd {
-  int levels = 7;  ///< s
+  int levels = 7;  ///< s, on each side of 0
   std::size_t block = 512;
-  compress::norm norm = compress::norm::l2;
+  compress::norm norm = compress::norm::l2;  ///< of a block, of which levels are parts
   static constexpr auto describe() {
     return policy{"qsgd", field{"levels", &qsgd::levels, bounds{.low = 1, .high = 127}},
                   field{"block", &qsgd::block, bounds{.low = 0}}, field{"norm", &qsgd::norm, "max l2 l1"}};
@@ -189,7 +189,7 @@ struct qsgd {
 /// 2017, equations 3 to 5.
 struct terngrad {
   std::size_t block = 512;
-  compress::packing packing = compress::packing::bits;
+  compress::packing packing = compress::packing::bits;  ///< in bits of their own, or five numbers a byte
   static constexpr auto describe() {
     return policy{"terngrad", field{"block", &terngrad::block, bounds{.low = 0}},
                   field{"packing", &terngrad::packing, "bits base3"}};

@@ -29,9 +29,9 @@ namespace dovetail::compress {
 ///
 /// Source: Horváth et al., "Natural Compression for Distributed Deep Learning", MSML 2022, section 3.2.
 struct natural_dithering {
-  int levels = 7;  ///< s
+  int levels = 7;  ///< s, on each side of 0
   std::size_t block = 512;
-  compress::norm norm = compress::norm::max;
+  compress::norm norm = compress::norm::max;  ///< of a block, of which levels are parts
   static constexpr auto describe() {
     return policy{"natural_dithering", field{"levels", &natural_dithering::levels, bounds{.low = 1, .high = 100}},
                   field{"block", &natural_dithering::block, bounds{.low = 0}},

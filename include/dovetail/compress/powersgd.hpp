@@ -58,10 +58,10 @@ namespace dovetail::compress {
 /// Optimization", NeurIPS 2019, algorithms 1 and 2. That the subspace should be renewed now and then: "PowerSGD+",
 /// arXiv 2509.11254, 2025.
 struct powersgd {
-  int rank = 4;
-  bool warm_start = true;
-  int refresh = 0;  ///< steps; 0: never
-  float min_rate = 2;
+  int rank = 4;            ///< columns of P and Q
+  bool warm_start = true;  ///< whether Q begins as in the last step
+  int refresh = 0;         ///< steps; 0: never
+  float min_rate = 2;      ///< how many times smaller a matrix has to become
   static constexpr auto describe() {
     return policy{"powersgd", field{"rank", &powersgd::rank, bounds{.low = 1, .high = 4096}},
                   field{"warm_start", &powersgd::warm_start},

@@ -81,11 +81,17 @@ using scaled_random_k = basic_random_k<true>;
 /// probability k/n of each element. Runs are shortened by at most one element (where there is one, to k) so that k is
 /// that of random_k, and their places are drawn as its elements' are; a run may lie over the bucket's end.
 ///
-/// Sources, errors, non-finite elements and the scaled form: as of basic_random_k.
+/// Payloads, non-finite elements and the scaled form: as of basic_random_k.
+///
+/// Errors: argument_error for a ratio outside (0, 1], a block below 1 or more than 2^32 − 1 elements; input_error for
+/// payloads of another size.
+///
+/// Sources: of the elements' form, Stich et al., "Sparsified SGD with Memory", NeurIPS 2018, definition 2.2, and Wangni
+/// et al., "Gradient Sparsification for Communication-Efficient Distributed Optimization", NeurIPS 2018, section 4.
 template <bool Scaled>
 struct basic_block_random_k {
   float ratio = 0.01f;
-  int block = 256;
+  int block = 256;  ///< elements of a run
   static constexpr auto describe() {
     constexpr auto part = field{"ratio", &basic_block_random_k::ratio, ranges::positive_unit};
     constexpr auto run = field{"block", &basic_block_random_k::block, ranges::count};

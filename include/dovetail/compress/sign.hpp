@@ -11,6 +11,7 @@
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/finite.hpp>
+#include <dovetail/core/ranges.hpp>
 
 namespace dovetail::compress {
 
@@ -27,6 +28,7 @@ namespace dovetail::compress {
 /// Source: Karimireddy et al., "Error Feedback Fixes SignSGD", ICML 2019 (scaled sign).
 struct sign {
   std::size_t block = 0;
+  static constexpr auto describe() { return policy{"sign", field{"block", &sign::block, bounds{.low = 0}}}; }
 
   static constexpr bool summable = false;
   static constexpr bool fixed_size = true;

@@ -33,7 +33,7 @@ namespace dovetail::compress {
 /// Source: Lim, Andersen, Kaminsky, "3LC: Lightweight and Effective Traffic Compression for Distributed Machine
 /// Learning", MLSys 2019, section 3.
 struct three_lc {
-  float sparsity = 1.0f;
+  float sparsity = 1.0f;  ///< the larger, the more zeros
   std::size_t block = 0;
   static constexpr auto describe() {
     return policy{"three_lc", field{"sparsity", &three_lc::sparsity, bounds{.low = 1, .high = 2, .below = true}},

@@ -43,7 +43,7 @@ namespace dovetail::compress {
 /// Source: Strom, "Scalable Distributed DNN Training Using Commodity GPU Cloud Computing", Interspeech 2015,
 /// algorithm 1.
 struct threshold {
-  float tau = 1e-3f;
+  float tau = 1e-3f;  ///< the magnitude that is sent
   static constexpr auto describe() { return policy{"threshold", field{"tau", &threshold::tau, ranges::positive}}; }
 
   static constexpr bool summable = false;

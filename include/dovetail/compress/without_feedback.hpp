@@ -4,9 +4,10 @@
 
 namespace dovetail::compress {
 
-/// A codec that wants error feedback and is to be used without: what it does not send is lost in every step. For
-/// comparisons, for sums whose errors average out, and for gradients that are noisier than the codec. Synchronizers
-/// refuse such a codec unless it says so.
+/// A codec that wants error feedback and is to be used without: what it does not send is lost in every step.
+///
+/// For comparisons, for sums whose errors average out, and for gradients that are noisier than the codec. Synchronizers
+/// refuse such a codec unless it says so. Payloads and errors are the codec's.
 ///
 ///     sync::all_reduce{compress::without_feedback{compress::sign{}}}
 template <class Codec>

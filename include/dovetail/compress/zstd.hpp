@@ -40,7 +40,7 @@ template <class Codec>
 struct zstd {
   static_assert(detail::must_be_a_codec<Codec>::holds);
   Codec codec;
-  int level = 1;
+  int level = 1;  ///< of compression: higher ones take longer
   using self = zstd;
   static constexpr auto describe() {
     return policy{"zstd", field{"codec", &self::codec}, field{"level", &self::level, bounds{.low = -7, .high = 22}}};
