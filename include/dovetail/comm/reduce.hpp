@@ -77,26 +77,8 @@ struct addresses<0, Pointer> {
   std::size_t count;
 };
 
-#define DOVETAIL_REDUCE_LEVEL
-namespace baseline {
-using namespace simd::baseline;
-#include <dovetail/comm/reduce.inc.hpp>
-}  // namespace baseline
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
-namespace avx2 {
-using namespace simd::avx2;
-#include <dovetail/comm/reduce.inc.hpp>
-}  // namespace avx2
-DOVETAIL_TARGET_END
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
-namespace avx512 {
-using namespace simd::avx512;
-#include <dovetail/comm/reduce.inc.hpp>
-}  // namespace avx512
-DOVETAIL_TARGET_END
-#endif
-#undef DOVETAIL_REDUCE_LEVEL
+#define DOVETAIL_KERNELS <dovetail/comm/reduce.inc.hpp>
+#include <dovetail/core/kernel_levels.inc.hpp>
 
 /// Wider registers are for sums, which is what gradients are reduced by: of halves, which are converted to floats and
 /// back (fp16 by instructions of these levels), and of floats, where a store of a whole line leaves more of them under

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: reduce.hpp includes this file once per cpu_level, in a namespace and a target region of its own.
-#if defined(DOVETAIL_REDUCE_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 constexpr int line_registers = 16 / lanes;
 

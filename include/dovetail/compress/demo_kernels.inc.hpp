@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: demo_kernels.hpp includes this file once per cpu_level, in a namespace and a target region of its
 // own. Products are rounded before they are added, and each sum is made in order: the same bits at every level.
-#if defined(DOVETAIL_DEMO_KERNEL_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 // out = a b, each with rows of 64 floats: `rows` rows of out (a multiple of 4), sums of `depth` products.
 inline void multiply(float const* a, float const* b, std::size_t rows, std::size_t depth, float* out) {

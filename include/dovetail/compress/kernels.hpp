@@ -12,40 +12,8 @@
 // The loops of the codecs, compiled once per cpu_level (kernels.inc.hpp) and chosen at run time.
 namespace dovetail::compress::kernels {
 
-#define DOVETAIL_KERNEL_LEVEL
-namespace baseline {
-using namespace simd::baseline;
-#include <dovetail/compress/kernels.inc.hpp>
-}  // namespace baseline
-
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
-namespace avx2 {
-using namespace simd::avx2;
-#include <dovetail/compress/kernels.inc.hpp>
-}  // namespace avx2
-DOVETAIL_TARGET_END
-
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
-namespace avx512 {
-using namespace simd::avx512;
-#define DOVETAIL_COMPRESS_INSTRUCTION
-#include <dovetail/compress/kernels.inc.hpp>
-#undef DOVETAIL_COMPRESS_INSTRUCTION
-}  // namespace avx512
-DOVETAIL_TARGET_END
-#endif
-#undef DOVETAIL_KERNEL_LEVEL
-
-// A function that asks for the level, and no table of pointers: a program compiles the loops that it calls.
-#if DOVETAIL_X86_LEVELS
-#define DOVETAIL_BY_LEVEL(call)                        \
-  if (level == cpu_level::avx512) return avx512::call; \
-  if (level == cpu_level::avx2) return avx2::call;     \
-  return baseline::call
-#else
-#define DOVETAIL_BY_LEVEL(call) return baseline::call
-#endif
+#define DOVETAIL_KERNELS <dovetail/compress/kernels.inc.hpp>
+#include <dovetail/core/kernel_levels.inc.hpp>
 
 /// One level's loops. Payload bytes need no alignment; n may be anything. Not inlined: a call is made once per bucket,
 /// and where GCC knows the size of a short payload it warns of the loop that a long one would take.
@@ -91,7 +59,6 @@ struct kernel_set {
     DOVETAIL_BY_LEVEL(add_compact(gradient, residual, sum, n, least, first, indices, values));
   }
 };
-#undef DOVETAIL_BY_LEVEL
 
 /// The loops compiled for `level`, which the processor must support.
 inline kernel_set at(cpu_level level) { return {level}; }

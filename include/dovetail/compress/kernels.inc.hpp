@@ -2,7 +2,7 @@
 // No #pragma once: kernels.hpp includes this file once per cpu_level, in a namespace and a target region of its own.
 // Everything here is written in vectors of `lanes` floats (core/vectors.hpp); only compaction differs by level.
 // Nothing rounds differently from level to level: products are rounded before they are added, and sums have 16 lanes.
-#if defined(DOVETAIL_KERNEL_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 constexpr std::int32_t magnitude_bits = 0x7fffffff;
 
@@ -168,7 +168,7 @@ DOVETAIL_HOST_INLINE std::size_t compact_any(float const* gradient, float const*
                                              std::size_t n, std::int32_t least, std::uint32_t first,
                                              std::uint32_t* indices, std::uint32_t* values) {
   std::size_t i = 0, count = 0;
-#if defined(DOVETAIL_COMPRESS_INSTRUCTION)
+#if DOVETAIL_KERNEL_LANES == 16
   u32s index;
   for (std::uint32_t j = 0; j < 16; ++j) index[j] = first + j;
   i32s const bound = i32s{} + least;

@@ -10,37 +10,8 @@
 // matrix with factors of few columns, each in one pass over the matrix.
 namespace dovetail::compress::powersgd_kernels {
 
-#define DOVETAIL_POWERSGD_KERNEL_LEVEL
-namespace baseline {
-using namespace simd::baseline;
-#include <dovetail/compress/powersgd_kernels.inc.hpp>
-}  // namespace baseline
-
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
-namespace avx2 {
-using namespace simd::avx2;
-#include <dovetail/compress/powersgd_kernels.inc.hpp>
-}  // namespace avx2
-DOVETAIL_TARGET_END
-
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
-namespace avx512 {
-using namespace simd::avx512;
-#include <dovetail/compress/powersgd_kernels.inc.hpp>
-}  // namespace avx512
-DOVETAIL_TARGET_END
-#endif
-#undef DOVETAIL_POWERSGD_KERNEL_LEVEL
-
-#if DOVETAIL_X86_LEVELS
-#define DOVETAIL_BY_LEVEL(call)                        \
-  if (level == cpu_level::avx512) return avx512::call; \
-  if (level == cpu_level::avx2) return avx2::call;     \
-  return baseline::call
-#else
-#define DOVETAIL_BY_LEVEL(call) return baseline::call
-#endif
+#define DOVETAIL_KERNELS <dovetail/compress/powersgd_kernels.inc.hpp>
+#include <dovetail/core/kernel_levels.inc.hpp>
 
 /// One level's loops. A matrix is m rows of n floats, factors are r columns one behind the other: `p` of m floats each,
 /// `q` of n.
@@ -63,7 +34,6 @@ struct kernel_set {
     DOVETAIL_BY_LEVEL(add_product(p, m, q, n, r, weight, out));
   }
 };
-#undef DOVETAIL_BY_LEVEL
 
 /// The loops compiled for `level`, which the processor must support.
 inline kernel_set at(cpu_level level) { return {level}; }

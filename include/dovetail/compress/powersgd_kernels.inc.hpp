@@ -3,7 +3,7 @@
 // its own. A matrix is m rows of n floats; its factors are columns, one behind the other: r of m floats, and r of n.
 // Nothing rounds differently from level to level: products are rounded before they are added, sums over a row have 16
 // lanes, and sums over rows are made row by row.
-#if defined(DOVETAIL_POWERSGD_KERNEL_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 // Columns that are worked out together, each in its own register.
 constexpr std::size_t together = 4;

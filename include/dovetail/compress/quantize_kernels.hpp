@@ -43,37 +43,8 @@ struct two_sums {
   std::size_t below = 0;  ///< how many
 };
 
-#define DOVETAIL_QUANTIZE_LEVEL
-namespace baseline {
-using namespace simd::baseline;
-#include <dovetail/compress/quantize_kernels.inc.hpp>
-}  // namespace baseline
-
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
-namespace avx2 {
-using namespace simd::avx2;
-#include <dovetail/compress/quantize_kernels.inc.hpp>
-}  // namespace avx2
-DOVETAIL_TARGET_END
-
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
-namespace avx512 {
-using namespace simd::avx512;
-#include <dovetail/compress/quantize_kernels.inc.hpp>
-}  // namespace avx512
-DOVETAIL_TARGET_END
-#endif
-#undef DOVETAIL_QUANTIZE_LEVEL
-
-#if DOVETAIL_X86_LEVELS
-#define DOVETAIL_BY_LEVEL(call)                        \
-  if (level == cpu_level::avx512) return avx512::call; \
-  if (level == cpu_level::avx2) return avx2::call;     \
-  return baseline::call
-#else
-#define DOVETAIL_BY_LEVEL(call) return baseline::call
-#endif
+#define DOVETAIL_KERNELS <dovetail/compress/quantize_kernels.inc.hpp>
+#include <dovetail/core/kernel_levels.inc.hpp>
 
 /// One level's loops (kernels::kernel_set of kernels.hpp, for quantisers).
 struct kernel_set {
@@ -156,7 +127,6 @@ struct kernel_set {
     DOVETAIL_BY_LEVEL(unpack_bits(in, n, width, codes));
   }
 };
-#undef DOVETAIL_BY_LEVEL
 
 /// The loops compiled for `level`, which the processor must support.
 inline kernel_set at(cpu_level level) { return {level}; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: quantize_kernels.hpp includes this file once per cpu_level, in a namespace and a target region of
 // its own. Vectors of `lanes` floats (core/vectors.hpp); every level gives the same bits.
-#if defined(DOVETAIL_QUANTIZE_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 // Asking 8 KB ahead of what is read, as kernels.inc.hpp does.
 DOVETAIL_HOST_INLINE void ahead(void const* p) { __builtin_prefetch(static_cast<char const*>(p) + 8192); }

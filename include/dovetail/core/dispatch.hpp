@@ -35,6 +35,17 @@
 // all that it may use.
 #define DOVETAIL_AVX2 "avx2,f16c,popcnt,bmi"
 #define DOVETAIL_AVX512 "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c,popcnt,bmi"
+// Where kernels lie in the namespaces baseline, avx2 and avx512 (core/kernel_levels.inc.hpp): the body of a function
+// that returns `call` of the one of `level`. It asks, and there is no table of pointers: a program compiles the kernels
+// that it calls.
+#if DOVETAIL_X86_LEVELS
+#define DOVETAIL_BY_LEVEL(call)                        \
+  if (level == cpu_level::avx512) return avx512::call; \
+  if (level == cpu_level::avx2) return avx2::call;     \
+  return baseline::call
+#else
+#define DOVETAIL_BY_LEVEL(call) return baseline::call
+#endif
 
 namespace dovetail {
 

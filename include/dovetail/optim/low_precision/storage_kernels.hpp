@@ -28,28 +28,8 @@ inline constinit kernel_set chosen{codes::pack_bf16, codes::unpack_bf16, codes::
 inline kernel_set const& best() { return chosen; }
 
 #if !defined(__CUDACC__)
-#define DOVETAIL_STORAGE_LEVEL
-namespace baseline {
-using namespace simd::baseline;
-#include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
-}  // namespace baseline
-
-#if DOVETAIL_X86_LEVELS
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX2)
-namespace avx2 {
-using namespace simd::avx2;
-#include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
-}  // namespace avx2
-DOVETAIL_TARGET_END
-
-DOVETAIL_TARGET_BEGIN(DOVETAIL_AVX512)
-namespace avx512 {
-using namespace simd::avx512;
-#include <dovetail/optim/low_precision/storage_kernels.inc.hpp>
-}  // namespace avx512
-DOVETAIL_TARGET_END
-#endif
-#undef DOVETAIL_STORAGE_LEVEL
+#define DOVETAIL_KERNELS <dovetail/optim/low_precision/storage_kernels.inc.hpp>
+#include <dovetail/core/kernel_levels.inc.hpp>
 
 /// The loops compiled for `level`, which the processor must support.
 inline kernel_set const& at(cpu_level level) {

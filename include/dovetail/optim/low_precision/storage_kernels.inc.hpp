@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // No #pragma once: storage_kernels.hpp includes this file once per cpu_level, in a namespace and a target region of its
 // own. Blocks of 256 elements, in vectors of `lanes` (core/vectors.hpp); every level gives the same bits.
-#if defined(DOVETAIL_STORAGE_LEVEL)
+#if defined(DOVETAIL_KERNEL_LANES)
 
 // codes::random_bits for elements i + lane of a block's first half, and of its second; `counted` goes from one i to the
 // next.
