@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "session.hpp"
 #include "tools.hpp"
 
 #include <dovetail/comm.hpp>
@@ -8,10 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <map>
-#include <mutex>
-#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -23,6 +20,8 @@ using compress::bucket;
 using compress::bucket_tensor;
 using compress::context;
 using compress::powersgd;
+using test::difference;
+using test::norm;
 namespace kernels = compress::powersgd_kernels;
 
 static_assert(codec<powersgd> && compress::rounds_of<powersgd> == 2);
@@ -73,16 +72,6 @@ struct ranks {
   }
 };
 
-double norm(std::span<float const> x) {
-  double sum = 0;
-  for (float const v : x) sum += static_cast<double>(v) * static_cast<double>(v);
-  return std::sqrt(sum);
-}
-std::vector<float> difference(std::span<float const> a, std::span<float const> b) {
-  std::vector<float> d(a.begin(), a.end());
-  for (std::size_t i = 0; i < d.size(); ++i) d[i] -= b[i];
-  return d;
-}
 /// a + b
 std::vector<float> sum(std::span<float const> a, std::span<float const> b) {
   std::vector<float> s(a.begin(), a.end());
@@ -508,49 +497,13 @@ TEST_CASE("every level gives the same bits: all shapes, ranks and values") {
     }
 }
 
-/// A step of session `s` with the gradients of this number.
-template <class C, class Session>
-optim::step_result step(C& c, arena& a, Session& s, std::uint64_t number, bool bad = false) {
-  auto const x = test::normal(a.gradients().size(), 50 * number + static_cast<std::uint64_t>(c.rank()));
-  s.begin();
-  std::copy(x.begin(), x.end(), a.gradients().begin());
-  if (bad && c.rank() == c.size() - 1) a.gradients()[400] = test::not_a_number;
-  for (std::size_t i = a.parameters().size(); i-- > 0;) s.ready(a.parameters().offset(i));
-  return s.step();
-}
 arena weights() { return arena({{"a", {30, 40}}, {"b", {30}}, {"c", {16, 4, 3, 3}}, {"d", {5, 4}}, {"e", {64, 20}}}); }
 
 TEST_CASE("through sync::all_reduce: same bits on all ranks, bytes as predicted, skipped steps leave no trace") {
   for (int const size : {1, 2, 3, 4})
-    for (std::size_t const bucket_bytes : {std::size_t{4} << 20, std::size_t{1000}}) {
-      sync::all_reduce const sync{.codec = powersgd{.rank = 2}, .bucket_bytes = bucket_bytes, .seed = 3};
-      std::map<int, std::vector<float>> all;
-      std::mutex mutex;
-      comm::threads(size).run([&](auto& c) {
-        auto a = weights(), b = weights();
-        auto session = sync.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
-        auto never = sync.join(b.parameters(), optim::sgd{.lr = 0.1f}, c);
-        for (std::uint64_t s = 0; s < 6; ++s) {
-          if (s == 3) CHECK(step(c, a, session, 90, true).skipped);
-          if (s == 4) {  // abandoned
-            session.begin();
-            session.ready(0);
-          }
-          auto const moved = c.traffic();
-          CHECK_FALSE(step(c, a, session, s).skipped);
-          auto const counted = c.traffic() - moved, predicted = sync.predict(a.parameters(), c.size(), c.rank());
-          if (s != 4) {  // which has the abandoned one in it
-            CHECK(counted.bytes_sent == predicted.bytes_sent);
-            CHECK(counted.bytes_received == predicted.bytes_received);
-          }
-          step(c, b, never, s);
-        }
-        CHECK(test::same_bits(a.weights(), b.weights()));
-        std::lock_guard const lock(mutex);
-        all[c.rank()] = {a.weights().begin(), a.weights().end()};
-      });
-      for (auto const& [rank, w] : all) CHECK(test::same_bits(w, all.at(0)));
-    }
+    for (std::size_t const bucket_bytes : {std::size_t{4} << 20, std::size_t{1000}})
+      test::check_session(sync::all_reduce{.codec = powersgd{.rank = 2}, .bucket_bytes = bucket_bytes, .seed = 3},
+                          weights, size);
 }
 
 TEST_CASE("a bucket holds whole matrices, however small it is meant to be") {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#include "session.hpp"
 #include "tools.hpp"
 
 #include <dovetail/comm.hpp>
@@ -9,9 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <mutex>
-#include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -24,16 +22,12 @@ using compress::context;
 using compress::count_sketch;
 using compress::fetch_sgd;
 using compress::sketch_places;
+using test::norm;
 
 static_assert(codec<count_sketch> && codec<fetch_sgd>);
 static_assert(!compress::codec_traits<count_sketch>::contraction);  // so that error feedback does not compile
 static_assert(compress::codec_traits<fetch_sgd>::takes_back);
 
-double norm(std::span<float const> x) {
-  double sum = 0;
-  for (float const v : x) sum += static_cast<double>(v) * static_cast<double>(v);
-  return std::sqrt(sum);
-}
 template <class Codec, class State>
 std::vector<float> encode(Codec const& codec, std::span<float const> x, State& s, context const& where = {}) {
   std::vector<float> payload(codec.wire_size(x.size()) / 4);
@@ -315,47 +309,15 @@ TEST_CASE("payloads of another size are refused, any bits stay in bounds") {
   CHECK_THROWS_AS((fetch_sgd{.momentum = 1}.init(bucket{x, {}})), argument_error);
 }
 
-template <class Sync>
-void check_session(Sync const& sync, int size) {
-  std::map<int, std::vector<float>> all;
-  std::mutex mutex;
-  comm::threads(size).run([&](auto& c) {
-    arena a({{"a", {30, 40}}, {"b", {30}}, {"c", {700}}}), b({{"a", {30, 40}}, {"b", {30}}, {"c", {700}}});
-    auto session = sync.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
-    auto never = sync.join(b.parameters(), optim::sgd{.lr = 0.1f}, c);
-    auto const step = [&](arena& of, auto& s, std::uint64_t number, bool bad = false) {
-      auto const x = test::normal(of.gradients().size(), 50 * number + static_cast<std::uint64_t>(c.rank()));
-      s.begin();
-      std::copy(x.begin(), x.end(), of.gradients().begin());
-      if (bad && c.rank() == c.size() - 1) of.gradients()[400] = test::not_a_number;
-      s.ready(0);
-      return s.step().skipped;
-    };
-    for (std::uint64_t s = 0; s < 4; ++s) {
-      auto const moved = c.traffic();
-      CHECK_FALSE(step(a, session, s));
-      auto const counted = c.traffic() - moved, predicted = sync.predict(a.parameters(), c.size(), c.rank());
-      CHECK(counted.bytes_sent == predicted.bytes_sent);
-      CHECK(counted.bytes_received == predicted.bytes_received);
-      step(b, never, s);
-    }
-    CHECK(step(a, session, 90, true));
-    CHECK(step(b, never, 91, true));  // another skipped step: what is in it makes no difference
-    step(a, session, 5);
-    step(b, never, 5);
-    CHECK(test::same_bits(a.weights(), b.weights()));
-    std::lock_guard const lock(mutex);
-    all[c.rank()] = {a.weights().begin(), a.weights().end()};
-  });
-  for (auto const& [rank, w] : all) CHECK(test::same_bits(w, all.at(0)));
-}
 TEST_CASE("through sync::all_reduce: same bits on all ranks, bytes as predicted, skipped steps leave no trace") {
+  auto const memory = [] { return arena({{"a", {30, 40}}, {"b", {30}}, {"c", {700}}}); };
+  fetch_sgd const fetch{.rows = 3, .columns = 100};
   for (int const size : {1, 2, 3, 4}) {
-    check_session(sync::all_reduce{.codec = count_sketch{.rows = 3, .columns = 100}, .bucket_bytes = 1000}, size);
-    check_session(sync::all_reduce{.codec = fetch_sgd{.rows = 3, .columns = 100}, .bucket_bytes = 1000}, size);
-    sync::all_reduce const gathered{
-        .codec = fetch_sgd{.rows = 3, .columns = 100}, .plan = sync::exchange::all_gather{}, .bucket_bytes = 1000};
-    check_session(gathered, size);
+    test::check_session(sync::all_reduce{.codec = count_sketch{.rows = 3, .columns = 100}, .bucket_bytes = 1000},
+                        memory, size);
+    test::check_session(sync::all_reduce{.codec = fetch, .bucket_bytes = 1000}, memory, size);
+    test::check_session(sync::all_reduce{.codec = fetch, .plan = sync::exchange::all_gather{}, .bucket_bytes = 1000},
+                        memory, size);
   }
 }
 

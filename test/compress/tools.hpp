@@ -45,6 +45,17 @@ inline bool same_bits(std::span<float const> a, std::span<float const> b) {
   return true;
 }
 
+inline double norm(std::span<float const> x) {
+  double sum = 0;
+  for (float const v : x) sum += static_cast<double>(v) * static_cast<double>(v);
+  return std::sqrt(sum);
+}
+inline std::vector<float> difference(std::span<float const> a, std::span<float const> b) {
+  std::vector<float> d(a.begin(), a.end());
+  for (std::size_t i = 0; i < d.size(); ++i) d[i] -= b[i];
+  return d;
+}
+
 template <class Codec>
 using state_of = decltype(std::declval<Codec const&>().init(std::declval<compress::bucket const&>()));
 
