@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // bench_compress_pareto [--seeds N] [--steps N] [--out FOLDER]: what each codec sends and what it costs in loss, on the
-// small network of test/sync/small_network.hpp, four ranks, means over seeds; which codecs no other one beats in both;
-// and a plot of all (FOLDER/compress_pareto.svg, by gnuplot where that is installed).
+// small network of test/sync/small_network.hpp, four ranks, means over seeds, as a table of Markdown; which codecs no
+// other one beats in both; and a plot of all, those in color (FOLDER/compress_pareto.svg, by gnuplot where that is
+// installed).
 #include <dovetail/compress.hpp>
 #include <dovetail/sync.hpp>
 
@@ -24,7 +25,7 @@ using compress::error_feedback;
 namespace {
 
 struct point {
-  std::string name;
+  std::string name{};
   double bytes = 0, loss = 0, low = 1e9, high = -1e9;
 };
 std::vector<point> points;
@@ -56,8 +57,10 @@ int main(int argc, char** argv) {
   }
   add("dense", compress::identity{});
   add("bf16", compress::bf16{});
+  add("stochastic bf16", compress::stochastic_bf16{});
   add("fp8_e4m3", compress::fp8_e4m3{});
   add("int8", compress::int8{});
+  add("dynamic8", compress::dynamic8{});
   add("EF int4", error_feedback{compress::int4{}});
   add("QSGD 4 bits", compress::qsgd{.levels = 7, .norm = compress::norm::max});
   add("QSGD 2 bits", compress::qsgd{.levels = 1, .block = 64, .norm = compress::norm::max});
@@ -86,23 +89,38 @@ int main(int argc, char** argv) {
       return q.bytes <= p.bytes && q.loss <= p.loss && (q.bytes < p.bytes || q.loss < p.loss);
     });
   };
-  std::printf("%-22s %14s %8s  %-20s %s\n", "codec", "bytes a step", "loss", "of the seeds",
-              "nothing is better in both");
+  std::printf("| codec | bytes a step | loss | of the seeds | nothing is better in both |\n|---|---|---|---|---|\n");
   std::filesystem::create_directories(out);
   std::ofstream data(out + "/compress_pareto.txt");
-  data << "# bytes-a-step loss lowest highest name\n";
+  data << "# bytes-a-step loss lowest highest name beaten\n";
   for (auto const& p : points) {
-    std::printf("%-22s %14.0f %8.4f  [%.4f, %.4f]     %s\n", p.name.c_str(), p.bytes, p.loss, p.low, p.high,
-                beaten(p) ? "" : "*");
-    data << p.bytes << ' ' << p.loss << ' ' << p.low << ' ' << p.high << " \"" << p.name << "\"\n";
+    std::printf("| %s | %.0f | %.4f | %.4f to %.4f | %s |\n", p.name.c_str(), p.bytes, p.loss, p.low, p.high,
+                beaten(p) ? "" : "yes");
+    data << p.bytes << ' ' << p.loss << ' ' << p.low << ' ' << p.high << " \"" << p.name << "\" " << beaten(p) << '\n';
   }
   data.close();
+  double const top =
+      std::max_element(points.begin(), points.end(), [](auto& a, auto& b) { return a.high < b.high; })->high;
+  // Those that send nearly as much have one label, above the highest of them.
+  std::ofstream labels(out + "/compress_pareto_labels.txt");
+  for (std::size_t i = 0; i < points.size();) {
+    point group = points[i];
+    while (++i < points.size() && points[i].bytes > group.bytes / 1.08) {
+      group.name += ", " + points[i].name;
+      group.high = std::max(group.high, points[i].high);
+    }
+    labels << group.bytes << ' ' << group.high << " \"" << group.name << "\"\n";
+  }
+  labels.close();
   std::ofstream(out + "/compress_pareto.gp")
-      << "set terminal svg size 900,600 font ',11'\nset output '" << out << "/compress_pareto.svg'\nset logscale x\n"
+      << "set terminal svg noenhanced size 900,600 font ',11'\nset output '" << out
+      << "/compress_pareto.svg'\nset logscale x\n"
       << "set xlabel 'bytes that a rank sends in a step'\nset ylabel 'training loss at the end'\nset grid\nunset key\n"
       << "set title 'Loss against bytes: 2,632 weights, 4 ranks, " << steps << " steps, " << seeds << " seeds'\n"
-      << "plot '" << out << "/compress_pareto.txt' using 1:2:3:4 with yerrorbars lc rgb '#999999', "
-      << "'' using 1:2:5 with labels offset 0,0.8 font ',9'\n";
+      << "set xrange [50:20000]\nset yrange [*:" << top + 0.08 << "]\n"
+      << "plot '" << out << "/compress_pareto.txt' using 1:2:3:4 with yerrorbars pt 7 ps 0.5 lc rgb '#999999', "
+      << "'' using 1:($6 > 0 ? 1/0 : $2) with points pt 7 lc rgb '#0060a0', '" << out
+      << "/compress_pareto_labels.txt' using 1:2:3 with labels rotate by 90 left offset 0,0.4 font ',9'\n";
   bench::peer_process gnuplot({"gnuplot", out + "/compress_pareto.gp"});
   if (!gnuplot.end()) std::printf("no plot: gnuplot is not installed, or failed\n");
   return 0;

@@ -12,7 +12,7 @@ read from a table of bench/results. The blocks:
     codec NAME     what a codec is and where it comes from
     details NAME   its payload, attributes, properties, cost, and a program
     table          all codecs
-    steps          of docs/codecs.md: times of steps between two hosts, of the figures
+    steps, losses  of docs/codecs.md: tables of the figures
 """
 import json
 import pathlib
@@ -33,6 +33,7 @@ LIBRARIES = {"dovetail/compress/zstd.hpp": "zstd"}  # what a header outside of c
 BY_PARTS = ["after", "automatic"]  # `sync::all_reduce` exchanges what is in them, not them
 UNPUBLISHED = ["identity"]  # codecs without a source; those around others may have none
 RESULTS = "bench/results/sapphire-rapids-2-cores.md"  # its first table below "## Codecs, " has times in copies
+COPIED = {"steps": "Steps with codecs between two hosts", "losses": "Loss against bytes"}
 # What attributes mean that mean the same in most codecs. A comment ///< in the header goes before.
 MEANINGS = {
     "ratio": "share of the elements that is sent",
@@ -205,8 +206,8 @@ class Codecs(shared.Pages):
     def block_text(self, kind, name, old, pages):
         if kind == "table":
             return self.table(pages) if len(self.facts) == len(self.structs) else old
-        if kind == "steps":
-            return self.figures.copy("Steps with codecs between two hosts")
+        if kind in COPIED:
+            return self.figures.copy(COPIED[kind])
         known = {"codec": self.codec, "details": self.details}
         if kind not in known or name not in self.structs:
             return None
