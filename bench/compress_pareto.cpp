@@ -80,6 +80,8 @@ int main(int argc, char** argv) {
   add("unbiased sparse 10%", compress::wangni{.ratio = 0.1f});
   add("PowerSGD 1", compress::powersgd{.rank = 1});
   add("PowerSGD 4", compress::powersgd{.rank = 4, .min_rate = 1});
+  add("ATOMO 1", compress::atomo{.rank = 1, .min_rate = 1});
+  add("ATOMO 3", compress::atomo{.min_rate = 1});
   add("DGC 1%", compress::dgc{.ratio = 0.01f, .momentum = 0.5f}, {.lr = 0.1f});
   add("EF21-SGDM top-k 5%", compress::ef21{compress::top_k{.ratio = 0.05f}, 0.8f}, {.lr = 0.1f});
 

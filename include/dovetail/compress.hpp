@@ -3,6 +3,7 @@
 /// Gradient -> bytes: everything that meets the `codec` concept of concepts.hpp.
 #include <dovetail/compress/adacomp.hpp>
 #include <dovetail/compress/after.hpp>
+#include <dovetail/compress/atomo.hpp>
 #include <dovetail/compress/automatic.hpp>
 #include <dovetail/compress/bits.hpp>
 #include <dovetail/compress/bucket.hpp>

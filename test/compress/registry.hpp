@@ -181,6 +181,8 @@ inline auto codec_registry() {
             {.omega = at_most<1000>, .overflows = true, .seen_in_place = false}},
       entry{"dgc", compress::dgc{.ratio = 0.01f}, {.keeps_zeros = true, .seen_in_place = false}},
       entry{"powersgd_2", compress::powersgd{.rank = 2}, {.overflows = true, .seen_in_place = false}},
+      // Of matrices of 7 columns, 7 / 2 − 1 times the square.
+      entry{"atomo_2", compress::atomo{.rank = 2, .min_rate = 1}, {.omega = at_most<250>, .overflows = true}},
       entry{"count_sketch",
             compress::count_sketch{.rows = 3, .columns = 8},
             {.omega = at_most<100000>, .overflows = true, .seen_in_place = false, .largest = 3001}},

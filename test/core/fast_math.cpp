@@ -179,7 +179,8 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
     for (float const bad : bad_floats()) {
       std::vector<float> x(300, 0.25f), out(300);
       x[123] = bad;
-      compress::bucket const b{x, {}};
+      compress::bucket_tensor const matrix{0, {20, 15}};
+      compress::bucket const b{x, {&matrix, 1}};
       compress::context const where{.step = 1, .seed = 2};
       auto state = compress::init(codec, b, where);
       std::vector<std::byte> payload(compress::wire_size(codec, b));
@@ -204,6 +205,7 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
   shows(compress::threshold{});
   shows(compress::adacomp{});
   shows(compress::wangni{});
+  shows(compress::atomo{});
   shows(compress::dgc{});
   shows(compress::int8{});
   shows(compress::int4{.block = 0});

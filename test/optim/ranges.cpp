@@ -189,6 +189,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::dynamic8>("dynamic8");
   one<compress::majority_vote>("majority_vote");
   one<compress::powersgd>("powersgd");
+  one<compress::atomo>("atomo");
   one<compress::count_sketch>("count_sketch");
   one<compress::fetch_sgd>("fetch_sgd");
   one<compress::demo>("demo");

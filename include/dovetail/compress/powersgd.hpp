@@ -14,6 +14,7 @@
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/gram_schmidt.hpp>
 #include <dovetail/compress/kernels.hpp>
+#include <dovetail/compress/matrices.hpp>
 #include <dovetail/compress/powersgd_kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
@@ -77,9 +78,8 @@ struct powersgd {
   using wire_type = float;
 
   /// One compressed tensor; p and q say where its factors begin among all of the bucket.
-  struct matrix {
-    std::size_t begin, rows, columns, rank, p, q;
-    std::size_t size() const { return rows * columns; }
+  struct matrix : detail::low_rank_matrix {
+    std::size_t p = 0, q = 0;
   };
 
   struct state {
@@ -114,7 +114,7 @@ struct powersgd {
     check_policy(*this);
     std::size_t floats = round == 0 ? b.size() : 0;
     for (auto const& t : b.tensors)
-      if (matrix const m = matrix_of(t); m.rank > 0)
+      if (auto const m = detail::matrix_of(t, rank, min_rate); m.rank > 0)
         floats = round == 0 ? floats - m.size() + m.rank * m.rows : floats + m.rank * m.columns;
     return sizeof(float) * floats;
   }
@@ -122,20 +122,11 @@ struct powersgd {
   state init(bucket const& b) const {
     check_policy(*this);
     state s;
-    std::size_t p = 0, q = 0, end = 0;
-    for (auto const& t : b.tensors) {
-      auto const size = static_cast<std::size_t>(t.shape.size());
-      require(t.begin >= end && t.begin <= b.size() && size <= b.size() - t.begin, name(), ": a tensor at ", t.begin,
-              " of shape ", t.shape, " in a bucket of ", b.size(), " elements, of which ", end,
-              " are taken: tensors lie in the bucket, one behind the other");
-      end = t.begin + size;
-      matrix m = matrix_of(t);
-      if (m.rank == 0) continue;
-      m.p = p;
-      m.q = q;
+    std::size_t p = 0, q = 0;
+    for (auto const& m : detail::matrices_in(name(), b, rank, min_rate)) {
+      s.matrices.push_back({m, p, q});
       p += m.rank * m.rows;
       q += m.rank * m.columns;
-      s.matrices.push_back(m);
     }
     if (!s.matrices.empty()) {
       s.residual = buffer<float>(b.size());
@@ -189,7 +180,7 @@ struct powersgd {
     for (auto const& m : s.matrices)
       kernel.add_product(s.p.data() + m.p, m.rows, q.data() + m.q, m.columns, m.rank, weight, out.data() + m.begin);
     float const* dense = s.dense.data();
-    for_dense(s, [&](std::size_t begin, std::size_t n) {
+    detail::for_each_between(s.matrices, s.size, [&](std::size_t begin, std::size_t n) {
       kernels::best().add_float(reinterpret_cast<std::byte const*>(dense), n, weight, out.data() + begin);
       dense += n;
     });
@@ -220,26 +211,6 @@ struct powersgd {
     }
   };
 
-  /// Of rank 0 if it is not compressed.
-  constexpr matrix matrix_of(bucket_tensor const& t) const {
-    auto const size = static_cast<std::size_t>(t.shape.size());
-    if (t.shape.rank < 2 || size == 0) return {};
-    auto const m = static_cast<std::size_t>(t.shape[0]), n = size / m;
-    auto const r = std::min({static_cast<std::size_t>(rank), m, n});
-    double const sent = (static_cast<double>(m) + static_cast<double>(n)) * static_cast<double>(r);
-    if (!(sent * static_cast<double>(min_rate) < static_cast<double>(size))) return {};
-    return {t.begin, m, n, r, 0, 0};
-  }
-  /// f(begin, n) for the elements between compressed matrices.
-  template <class F>
-  static void for_dense(state const& s, F const& f) {
-    std::size_t end = 0;
-    for (auto const& m : s.matrices) {
-      if (m.begin > end) f(end, m.begin - end);
-      end = m.begin + m.size();
-    }
-    if (s.size > end) f(end, s.size - end);
-  }
   static void copy_bytes(void* to, void const* from, std::size_t bytes) {
     if (bytes) std::memcpy(to, from, bytes);
   }
@@ -263,7 +234,7 @@ struct powersgd {
     }
     copy_bytes(out.data(), s.p.data(), s.p.size() * sizeof(float));
     std::byte* to = out.data() + s.p.size() * sizeof(float);
-    for_dense(s, [&](std::size_t begin, std::size_t n) {
+    detail::for_each_between(s.matrices, s.size, [&](std::size_t begin, std::size_t n) {
       std::memcpy(to, b.values.data() + begin, n * sizeof(float));
       to += n * sizeof(float);
     });
