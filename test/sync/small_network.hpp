@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-// A network by hand, of two layers, and data that a teacher of the same form has labelled with some noise: enough for
-// codecs to differ, small enough for three seeds of each in seconds.
+// Two models on which codecs differ, small enough for three seeds of each in seconds: a network by hand, of two layers,
+// with data that a teacher of the same form has labelled with some noise; and a recurrent one that reads characters.
 #include <dovetail/comm.hpp>
 #include <dovetail/core/parameters.hpp>
 #include <dovetail/core/philox.hpp>
+#include <dovetail/nn.hpp>
 #include <dovetail/optim.hpp>
 #include <dovetail/sync.hpp>
 
@@ -81,10 +82,11 @@ class small_network {
     }
     return total;
   }
-  std::vector<float> const& weights() const { return weights_; }
-  dovetail::parameter_list list;
+  std::vector<float> weights() const { return weights_; }
+  dovetail::parameter_list& parameters() { return list; }
 
  private:
+  dovetail::parameter_list list;
   static constexpr std::size_t first = hidden * inputs, size = first + hidden + classes * hidden + classes;
 
   static float normal(dovetail::random_stream const& random, std::uint64_t i) {
@@ -109,20 +111,75 @@ class small_network {
   std::vector<float> weights_, gradients_;
 };
 
+/// A character model: an embedding, an LSTM and a dense layer, as in examples/char_rnn.cpp. Its text is made of words
+/// in a language of the task, in which each word is followed by one of four: so many letters are certain behind their
+/// first ones, and the entropy of a letter is about a quarter of a nat.
+class char_model {
+ public:
+  static constexpr std::int64_t window = 12;
+  static constexpr int letters = 16;
+
+  explicit char_model(std::uint64_t seed) { model_.network.initialize(seed); }
+  char_model(char_model const&) = delete;
+  char_model& operator=(char_model const&) = delete;
+
+  /// As of small_network; a sample's loss is the mean over its letters.
+  double losses(std::uint64_t task, std::uint64_t from, std::size_t count, float scale) {
+    tokens_.clear();
+    targets_.clear();
+    for (std::uint64_t n = from; n < from + count; ++n) sample(task, n);
+    dovetail::gradient_pass pass;
+    pass.scale = scale / static_cast<float>(window);
+    auto const sums = model_.gradients({static_cast<std::int64_t>(count), {}, tokens_, targets_}, pass);
+    return sums.loss / static_cast<double>(window);
+  }
+  std::vector<float> weights() const {
+    auto const flat = model_.parameters().flat_weights();
+    return {flat.begin(), flat.end()};
+  }
+  dovetail::parameter_list& parameters() { return model_.parameters(); }
+
+ private:
+  static constexpr std::uint64_t words = 24, followers = 4;
+
+  /// Letter 0 is the space; a word has two to five others.
+  void sample(std::uint64_t task, std::uint64_t n) {
+    dovetail::random_stream const of_sample{task, 2, n}, of_task{task, 3};
+    std::vector<std::int32_t> text;
+    std::uint64_t word = of_sample.word(0) % words;
+    std::size_t const skipped = of_sample.word(1) % 6;
+    for (std::uint64_t k = 2; text.size() <= skipped + window; ++k) {
+      for (std::uint64_t at = 0; at < 2 + of_task.word(8 * word) % 4; ++at)
+        text.push_back(1 + static_cast<std::int32_t>(of_task.word(8 * word + 1 + at) % (letters - 1)));
+      text.push_back(0);
+      word = of_task.word(1000 + followers * word + of_sample.word(k) % followers) % words;
+    }
+    auto const begin = text.begin() + static_cast<std::ptrdiff_t>(skipped);
+    tokens_.insert(tokens_.end(), begin, begin + window);
+    targets_.insert(targets_.end(), begin + 1, begin + 1 + window);
+  }
+
+  using network = dovetail::nn::basic_network<dovetail::nn::plain, dovetail::nn::shape{window},
+                                              dovetail::nn::embedding<letters, 12>, dovetail::nn::lstm<32>,
+                                              dovetail::nn::dense<letters>>;
+  dovetail::nn::with_loss<network, dovetail::nn::softmax_cross_entropy> model_;
+  std::vector<std::int32_t> tokens_, targets_;
+};
+
 /// The end of a training on ranks as threads.
 struct trained {
   double loss = 0;               ///< mean of the last tenth of the steps
   std::uint64_t bytes_sent = 0;  ///< by rank 0
   bool equal = true;             ///< all ranks have the same weights, bit for bit
 };
-template <class Sync, class Optimizer>
-trained train_small_network(Sync const& sync, Optimizer const& opt, std::uint64_t seed, std::int64_t steps,
-                            int ranks = 4, std::size_t batch = 32) {
+template <class Model, class Sync, class Optimizer>
+trained train(Sync const& sync, Optimizer const& opt, std::uint64_t seed, std::int64_t steps, int ranks = 4,
+              std::size_t batch = 32) {
   trained result;
   std::vector<std::vector<float>> weights(static_cast<std::size_t>(ranks));
   dovetail::comm::threads{ranks}.run([&](auto& c) {
-    small_network net(seed);
-    auto session = sync.join(net.list, opt, c);
+    Model net(seed);
+    auto session = sync.join(net.parameters(), opt, c);
     auto const per = batch / static_cast<std::size_t>(ranks);
     double sum = 0;
     auto const before = c.traffic();
