@@ -22,6 +22,7 @@
 #include <dovetail/optim/second_order/lbfgs.hpp>
 #include <dovetail/optim/second_order/stochastic_lbfgs.hpp>
 #include <dovetail/sync/one_bit_adam.hpp>
+#include <dovetail/sync/one_bit_lamb.hpp>
 
 #include <doctest/doctest.h>
 
@@ -204,6 +205,8 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
 #endif
   one<sync::scale_by_one_bit_adam>("scale_by_one_bit_adam");
   one<sync::one_bit_adam>("one_bit_adam");
+  one<sync::scale_by_one_bit_lamb>("scale_by_one_bit_lamb");
+  one<sync::one_bit_lamb>("one_bit_lamb");
   one<optim::linear_scaling>("linear_scaling");
   one<optim::sqrt_scaling>("sqrt_scaling");
   one<optim::legw>("legw");

@@ -120,6 +120,13 @@ TEST_CASE("1-bit Adam, behind a warmup of a quarter of the steps") {
   as_good("1-bit Adam, beside Adam", s, d, 8);
   fewer_bytes(s, d, 3);
 }
+TEST_CASE("1-bit LAMB, the same") {
+  optim::schedule const rate = optim::cosine{.initial = 0.03f, .steps = steps};
+  auto const d = run(sync::all_reduce{}, optim::lamb{.lr = rate, .beta2 = 0.99f});
+  auto const s = run(signs_after(steps / 4), sync::one_bit_lamb{.lr = rate, .beta2 = 0.99f, .warmup_steps = steps / 4});
+  as_good("1-bit LAMB, beside LAMB", s, d, 8);
+  fewer_bytes(s, d, 3);
+}
 
 // The characters: gradients of an LSTM, an embedding and a dense layer, of different sizes, in one bucket. Rates fall
 // to 0: what error feedback holds back comes late, and is worth less the smaller the steps are.

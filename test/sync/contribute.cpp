@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-// An optimizer that has ranks agree on something else than the gradient: 1-bit Adam.
+// Optimizers that have ranks agree on something else than the gradient: 1-bit Adam, and what 1-bit LAMB has in common
+// with it.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -102,35 +104,112 @@ TEST_CASE("what ranks contribute adds up to the average of gradients, in buckets
   CHECK(largest_difference(expected.v, state.slot(1)) < 1e-6);
 }
 
-TEST_CASE("a step that is skipped, or abandoned, leaves the average and the codec's state as they were") {
-  sync::all_reduce const sync{
-      .codec = compress::after{2, compress::identity{}, compress::error_feedback{compress::sign{}}},
-      .bucket_bytes = 500};
-  auto const train = [&](bool disturbed) {
-    std::vector<float> weights;
-    comm::threads(3).run([&](auto& c) {
-      auto a = test::odd_arena();
-      test::fill(a.weights(), 0, 1000);
-      auto session = sync.join(a.parameters(), sync::one_bit_adam{.lr = 0.01f, .warmup_steps = 2}, c);
-      for (std::uint64_t s = 0; s < 6; ++s) {
-        if (disturbed && s > 2) {
-          session.begin();
-          test::fill(a.gradients(), c.rank(), 100 + s);
-          session.ready(200);  // and the model threw, on all
-          session.begin();
-          test::fill(a.gradients(), c.rank(), 200 + s);
-          if (c.rank() == 1) a.gradients()[700] = std::numeric_limits<float>::infinity();
-          CHECK(session.step().skipped);
-        }
-        session.begin();
-        test::fill(a.gradients(), c.rank(), s);
-        CHECK_FALSE(session.step().skipped);
-      }
-      if (c.rank() == 2) weights.assign(a.weights().begin(), a.weights().end());
-    });
-    return weights;
+namespace {
+
+sync::all_reduce const signs{
+    .codec = compress::after{2, compress::identity{}, compress::error_feedback{compress::sign{}}}, .bucket_bytes = 500};
+
+/// The weights of each rank after six steps, each with what `disturb(session, arena, rank, step)` does before it.
+template <class Rule, class Disturb>
+std::vector<std::vector<float>> six_steps(Rule const& opt, int ranks, Disturb const& disturb) {
+  std::vector<std::vector<float>> weights(static_cast<std::size_t>(ranks));
+  comm::threads(ranks).run([&](auto& c) {
+    auto a = test::odd_arena();
+    test::fill(a.weights(), 0, 1000);
+    auto session = signs.join(a.parameters(), opt, c);
+    for (std::uint64_t s = 0; s < 6; ++s) {
+      disturb(session, a, c.rank(), s);
+      session.begin();
+      test::fill(a.gradients(), c.rank(), s);
+      CHECK_FALSE(session.step().skipped);
+    }
+    weights[static_cast<std::size_t>(c.rank())].assign(a.weights().begin(), a.weights().end());
+  });
+  return weights;
+}
+template <class Rule>
+void leaves_no_trace(Rule const& opt) {
+  auto const disturb = [](auto& session, arena& a, int rank, std::uint64_t s) {
+    if (s <= 2) return;
+    session.begin();
+    test::fill(a.gradients(), rank, 100 + s);
+    session.ready(200);  // and the model threw, on all
+    session.begin();
+    test::fill(a.gradients(), rank, 200 + s);
+    if (rank == 1) a.gradients()[700] = std::numeric_limits<float>::infinity();
+    CHECK(session.step().skipped);
   };
-  CHECK(train(true) == train(false));
+  auto const undisturbed = six_steps(opt, 3, [](auto&&...) {});
+  CHECK(six_steps(opt, 3, disturb) == undisturbed);
+  for (auto const& w : undisturbed) CHECK(w == undisturbed[0]);
+}
+template <class Rule>
+void goes_on(Rule const& opt, int ranks) {
+  auto const whole = six_steps(opt, ranks, [](auto&&...) {});
+  for (std::uint64_t const at : {std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{4}}) {
+    std::vector<std::vector<float>> weights(whole.size());
+    comm::threads(ranks).run([&](auto& c) {
+      auto a = test::odd_arena(), b = test::odd_arena();
+      test::fill(a.weights(), 0, 1000);
+      auto first = signs.join(a.parameters(), opt, c), second = signs.join(b.parameters(), opt, c);
+      auto const make = [&](auto& session, arena& of, std::uint64_t s) {
+        session.begin();
+        test::fill(of.gradients(), c.rank(), s);
+        session.step();
+      };
+      for (std::uint64_t s = 0; s < at; ++s) make(first, a, s);
+      auto const copy = [](auto const& from, auto const& to) {
+        REQUIRE(from.size() == to.size());
+        for (std::size_t i = 0; i < from.size(); ++i) {
+          REQUIRE(from[i].name == to[i].name);
+          std::ranges::copy(from[i].bytes, to[i].bytes.begin());
+        }
+      };
+      copy(first.replicated(""), second.replicated(""));
+      copy(first.own(""), second.own(""));
+      std::ranges::copy(a.weights(), b.weights().begin());
+      for (std::uint64_t s = at; s < 6; ++s) make(second, b, s);
+      weights[static_cast<std::size_t>(c.rank())].assign(b.weights().begin(), b.weights().end());
+    });
+    CHECK(weights == whole);
+  }
+}
+template <class Rule>
+void sends_what_is_predicted(Rule const& opt, int ranks) {
+  comm::threads(ranks).run([&](auto& c) {
+    auto a = test::odd_arena();
+    auto session = signs.join(a.parameters(), opt, c);
+    std::uint64_t sent[4];
+    for (std::int64_t s = 0; s < 4; ++s) {
+      auto const before = c.traffic();
+      session.begin();
+      test::fill(a.gradients(), c.rank(), static_cast<std::uint64_t>(s));
+      session.step();
+      sent[s] = (c.traffic() - before).bytes_sent;
+      CHECK(sent[s] == signs.predict(a.parameters(), c.size(), c.rank(), s).bytes_sent);
+    }
+    CHECK((sent[0] == sent[1] && sent[2] == sent[3]));
+    CHECK((ranks == 1 || 10 * sent[2] < sent[1]));
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a step that is skipped, or abandoned, leaves the average and the codec's state as they were") {
+  leaves_no_trace(sync::one_bit_adam{.lr = 0.01f, .warmup_steps = 2});
+  leaves_no_trace(sync::one_bit_lamb{.lr = 0.01f, .warmup_steps = 2});
+}
+TEST_CASE("a training that is saved and goes on is the one that was not interrupted") {
+  for (int const ranks : {1, 3}) {
+    goes_on(sync::one_bit_adam{.lr = 0.01f, .warmup_steps = 2}, ranks);
+    goes_on(sync::one_bit_lamb{.lr = 0.01f, .warmup_steps = 2}, ranks);
+  }
+}
+TEST_CASE("bytes are those that were predicted, before and behind the warmup") {
+  for (int const ranks : {1, 2, 3}) {
+    sends_what_is_predicted(sync::one_bit_adam{.lr = 0.01f, .warmup_steps = 2}, ranks);
+    sends_what_is_predicted(sync::one_bit_lamb{.lr = 0.01f, .warmup_steps = 2}, ranks);
+  }
 }
 
 TEST_CASE("logistic regression with one bit an element of the average behind the warmup") {
@@ -192,7 +271,6 @@ TEST_CASE("what cannot be said of contributions is refused") {
                          argument_error);
     CHECK_THROWS_WITH_AS((sync::all_reduce{.measure_noise = true}.join(a.parameters(), rule, c)),
                          doctest::Contains("measure_noise"), argument_error);
-    auto s = rule.init(a.parameters());
     CHECK_THROWS_AS(static_cast<void>(sync::one_bit_adam{.warmup_steps = 0}.init(a.parameters())), argument_error);
   });
 }
@@ -208,7 +286,8 @@ TEST_CASE("an element without a gradient in the warmup stays where it is, and sp
         a.gradients()[i] = i < 85 || s > 40 ? (a.weights()[i] - 1) / 2 : 0.f;
       session.step();
     }
-    for (std::size_t i = 0; i < 100; ++i) CHECK(std::abs(a.weights()[i] - (i < 85 ? 1.f : 0.f)) < (i < 85 ? 0.5f : 1e-30f));
+    for (std::size_t i = 0; i < 100; ++i)
+      CHECK(std::abs(a.weights()[i] - (i < 85 ? 1.f : 0.f)) < (i < 85 ? 0.5f : 1e-30f));
   });
 }
 

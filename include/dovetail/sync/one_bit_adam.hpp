@@ -11,7 +11,6 @@
 #include <dovetail/core/ranges.hpp>
 #include <dovetail/core/simd.hpp>
 #include <dovetail/optim/chain.hpp>
-#include <dovetail/optim/gradient_source.hpp>
 #include <dovetail/optim/named_optimizer.hpp>
 #include <dovetail/optim/rule_needs.hpp>
 #include <dovetail/optim/schedules/schedule.hpp>
@@ -19,6 +18,7 @@
 #include <dovetail/optim/stages/elementwise.hpp>
 #include <dovetail/optim/state.hpp>
 #include <dovetail/optim/step.hpp>
+#include <dovetail/sync/contribution.hpp>
 
 namespace dovetail::sync {
 
@@ -119,27 +119,14 @@ struct one_bit_adam {
   void contribute(basic_parameter_list<T> const&, optim::basic_state<T> const& s, std::size_t first,
                   std::span<T> gradients, int ranks) const {
     if (s.steps() < warmup_steps) return;
-    auto const m = s.slot(0).subspan(first, gradients.size());
-    auto const of_average = static_cast<T>(static_cast<double>(beta1) / ranks);
-    auto const of_gradient = static_cast<T>(1 - static_cast<double>(beta1));
-    for (std::size_t i = 0; i < m.size(); ++i) gradients[i] = of_average * m[i] + of_gradient * gradients[i];
+    detail::contribute_average(gradients, s.slot(0).subspan(first, gradients.size()), beta1, ranks);
   }
   template <class T>
   optim::step_result step(basic_parameter_list<T> const& parameters, optim::basic_state<T>& s,
                           optim::step_context context = {}) const {
     auto const chain = stages<T>();
     if (s.steps() < warmup_steps) return chain.step(parameters, s, context);
-    if (!context.contributed) {
-      chain.check_state(parameters, s);
-      optim::detail::check_factor("step_context", context.gradient_factor);
-      std::size_t first = 0;
-      for (auto const& p : parameters) {
-        for (T& g : p.gradient) g *= static_cast<T>(context.gradient_factor);
-        contribute(parameters, s, first, p.gradient, 1);
-        first += p.size();
-      }
-      context.gradient_factor = 1;
-    }
+    detail::contribute_alone(*this, parameters, s, context);
     return chain.step(parameters, s, context);
   }
 
