@@ -21,6 +21,7 @@
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/error.hpp>
 #include <dovetail/core/parameters.hpp>
+#include <dovetail/core/ranges.hpp>
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/sync/buckets.hpp>
@@ -283,7 +284,7 @@ class bucket_exchange<compress::after<First, Then>> {
       : codec_(codec),
         first_(codec.first, plans.first, parameters, part, values, ranks, rank),
         then_(codec.then, plans.then, parameters, part, values, ranks, rank) {
-    require(codec.steps >= 0, "compress::after: ", codec.steps, " steps of the first codec: there are none, or more");
+    check_policy(codec);
   }
 
   range part() const { return first_.part(); }
