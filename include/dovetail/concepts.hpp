@@ -97,6 +97,7 @@ concept optimizer = std::copyable<O> && requires(O const opt, parameter_list& p)
 ///   rounds                     exchanges of one bucket (PowerSGD: two)     default: 1
 ///   wire_size(bucket)          where shapes matter, or (bucket, round)     default: wire_size(n)
 ///   name()                     for messages and tables                     default: "codec"
+///   count, read_entries, write_entries   what exchange::merge_tree merges  default: it is not
 ///   encode_with_residual(…)    error feedback in passes of its own         default: encode, then decode_add
 ///   decode_add(…, state, context)   where the receiver keeps something     default: decode_add as above
 ///   commit(state), rollback(state)   when the step was made, or not        default: a copy of the state is kept

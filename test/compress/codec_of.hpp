@@ -113,6 +113,7 @@ class codec_of final : public known_codec {
     return w == wish::automatic    ? true
            : w == wish::all_gather ? traits::rounds == 1
            : w == wish::all_reduce ? legal_as<sync::exchange::all_reduce>(codec_)
+           : w == wish::merge_tree ? legal_as<sync::exchange::merge_tree>(codec_)
                                    : legal_as<sync::exchange::reduce_scatter_all_gather>(codec_);
   }
   char const* plan(wish w, compress::bucket const& b, int ranks, std::int64_t step) const override {
@@ -163,8 +164,9 @@ class codec_of final : public known_codec {
  private:
   template <class Wish, class C>
   static constexpr bool legal_as(C const&) {
-    return std::is_same_v<Wish, sync::exchange::all_reduce> ? sync::exchange::all_reduce_is_legal<C>
-                                                            : sync::exchange::reduce_scatter_is_legal<C>;
+    return std::is_same_v<Wish, sync::exchange::all_reduce>   ? sync::exchange::all_reduce_is_legal<C>
+           : std::is_same_v<Wish, sync::exchange::merge_tree> ? sync::exchange::merge_is_legal<C>
+                                                              : sync::exchange::reduce_scatter_is_legal<C>;
   }
   template <class Wish, class First, class Then>
   static constexpr bool legal_as(compress::after<First, Then> const& c) {
@@ -175,6 +177,7 @@ class codec_of final : public known_codec {
     return w == wish::automatic    ? exchange::choose<exchange::automatic>(codec_, b, ranks)
            : w == wish::all_reduce ? exchange::choose<exchange::all_reduce>(codec_, b, ranks)
            : w == wish::all_gather ? exchange::choose<exchange::all_gather>(codec_, b, ranks)
+           : w == wish::merge_tree ? exchange::choose<exchange::merge_tree>(codec_, b, ranks)
                                    : exchange::choose<exchange::reduce_scatter_all_gather>(codec_, b, ranks);
   }
   Codec codec_;

@@ -50,10 +50,11 @@ class known_state {
 };
 
 /// How a bucket's payloads are to travel: types of sync::exchange, as values.
-enum class wish : std::uint8_t { automatic, all_reduce, reduce_scatter_all_gather, all_gather };
-inline constexpr wish wishes[] = {wish::automatic, wish::all_reduce, wish::reduce_scatter_all_gather, wish::all_gather};
+enum class wish : std::uint8_t { automatic, all_reduce, reduce_scatter_all_gather, all_gather, merge_tree };
+inline constexpr wish wishes[] = {wish::automatic, wish::all_reduce, wish::reduce_scatter_all_gather, wish::all_gather,
+                                  wish::merge_tree};
 constexpr char const* name_of(wish w) {
-  constexpr char const* names[] = {"automatic", "all_reduce", "reduce_scatter_all_gather", "all_gather"};
+  constexpr char const* names[] = {"automatic", "all_reduce", "reduce_scatter_all_gather", "all_gather", "merge_tree"};
   return names[static_cast<int>(w)];
 }
 

@@ -122,6 +122,10 @@ TEST_CASE("a step that is skipped or abandoned leaves what codecs keep as it was
                                   .plan = exchange::all_gather{},
                                   .bucket_bytes = 500};
   check_skipped(gathered, 4);
+  sync::all_reduce const merged{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}},
+                                .plan = exchange::merge_tree{},
+                                .bucket_bytes = 500};
+  for (int const ranks : {2, 4, 5}) check_skipped(merged, ranks);
   sync::all_reduce const both{
       .codec = compress::ef21{compress::sign{}}, .plan = exchange::reduce_scatter_all_gather{}, .bucket_bytes = 500};
   check_skipped(both, 3);

@@ -6,7 +6,7 @@ namespace dovetail::comm::detail {
 /// A binomial tree of 0 .. size - 1 from 0: the parent of d is d without its lowest bit. f(child) for each child of d,
 /// the one with the largest tree below it first.
 template <class F>
-void binomial_children(int d, int size, F f) {
+constexpr void binomial_children(int d, int size, F f) {
   int const lowest = d == 0 ? size : d & -d;
   int step = 1;
   while (step < lowest && d + step < size) step *= 2;

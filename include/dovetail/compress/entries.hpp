@@ -38,4 +38,15 @@ inline void add_entries(std::string_view who, std::span<std::byte const> payload
   for (std::size_t i = 0; i < k; ++i) out[reader.next()] += rounded(weight * load_float(payload.data() + 4 * i));
 }
 
+/// Checks them, and gives index and bits of the value of each.
+inline void read_entries(std::string_view who, std::span<std::byte const> payload, std::size_t n, std::size_t k,
+                         std::span<std::uint32_t> pairs) {
+  check_entries(who, payload, n, k);
+  index_reader reader(who, payload.subspan(4 * k), n, k);
+  for (std::size_t i = 0; i < k; ++i) {
+    pairs[2 * i] = reader.next();
+    pairs[2 * i + 1] = load_word<std::uint32_t>(payload.data() + 4 * i);
+  }
+}
+
 }  // namespace dovetail::compress::detail

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,6 +14,7 @@
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/buffer.hpp>
 #include <dovetail/core/config.hpp>
+#include <dovetail/core/finite.hpp>
 #include <dovetail/core/refuse.hpp>
 #include <dovetail/core/state.hpp>
 
@@ -108,6 +111,20 @@ struct error_feedback {
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight, context const& where) const
       requires(codec_traits<Codec>::decodes_with_context) {
     codec.decode_add(payload, out, weight, where);
+  }
+  constexpr std::size_t count(std::size_t n) const requires(codec_traits<Codec>::has_entries) { return codec.count(n); }
+  std::size_t read_entries(std::span<std::byte const> payload, std::size_t n, std::span<std::uint32_t> pairs) const
+      requires(codec_traits<Codec>::has_entries) {
+    return codec.read_entries(payload, n, pairs);
+  }
+  std::size_t write_entries(std::span<std::uint32_t> pairs, std::size_t n, std::span<std::byte> out) const
+      requires(codec_traits<Codec>::has_entries) {
+    return codec.write_entries(pairs, n, out);
+  }
+  /// What was sent and did not count goes back into the residual; of a bucket that was encoded without it, nothing.
+  void return_entries(std::span<std::uint32_t const> pairs, state& s) const requires(codec_traits<Codec>::has_entries) {
+    for (std::size_t i = 0; s.open && i + 1 < pairs.size(); i += 2)
+      if (auto const value = std::bit_cast<float>(pairs[i + 1]); is_finite(value)) s.residual[pairs[i]] += value;
   }
   void commit(state& s) const {
     s.inner.commit(codec);

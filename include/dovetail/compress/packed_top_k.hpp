@@ -75,6 +75,14 @@ struct packed_top_k {
     detail::check_entries(name(), payload, out.size(), k);
     detail::add_entries(name(), payload, k, out, weight);
   }
+  std::size_t read_entries(std::span<std::byte const> payload, std::size_t n, std::span<std::uint32_t> pairs) const {
+    detail::read_entries(name(), payload, n, count(n), pairs);
+    return count(n);
+  }
+  std::size_t write_entries(std::span<std::uint32_t> pairs, std::size_t n, std::span<std::byte> out) const {
+    require_room(name(), n, wire_size(n), out);
+    return detail::write_entries(pairs.data(), pairs.size() / 2, n, out.data());
+  }
 
  private:
   std::size_t select(bucket const& b, float* residual, float* next, state& s, std::span<std::byte> out) const {

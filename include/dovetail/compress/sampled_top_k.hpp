@@ -78,28 +78,46 @@ struct sampled_top_k {
     if (n == 0) return 0;
     detail::grow(s.pairs, 2 * count(n));
     std::size_t const sent = select(b.values, s, where, kernels::best());
-    detail::store_word(out.data(), static_cast<std::uint32_t>(sent));
-    return 4 + detail::write_entries(s.pairs.data(), sent, n, out.data() + 4);
+    return write_entries(s.pairs.span().first(2 * sent), n, out);
+  }
+  std::size_t write_entries(std::span<std::uint32_t> pairs, std::size_t n, std::span<std::byte> out) const {
+    require_room(name(), n, wire_size(n), out);
+    if (n == 0) return 0;
+    detail::store_word(out.data(), static_cast<std::uint32_t>(pairs.size() / 2));
+    return 4 + detail::write_entries(pairs.data(), pairs.size() / 2, n, out.data() + 4);
   }
   /// What is remembered is memory that is written before it is read: there is nothing to take back.
   void commit(state&) const {}
   void rollback(state&) const {}
 
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight = 1) const {
-    std::size_t const n = out.size();
+    std::size_t const k = check_count(payload, out.size());
+    if (k == 0) return;
+    payload = payload.subspan(4);
+    detail::check_entries(name(), payload, out.size(), k);
+    detail::add_entries(name(), payload, k, out, weight);
+  }
+  std::size_t read_entries(std::span<std::byte const> payload, std::size_t n, std::span<std::uint32_t> pairs) const {
+    std::size_t const k = check_count(payload, n);
+    if (k > 0) detail::read_entries(name(), payload.subspan(4), n, k, pairs);
+    return k;
+  }
+
+ private:
+  /// The number of entries that a payload says it has, 0 of no elements alone.
+  std::size_t check_count(std::span<std::byte const> payload, std::size_t n) const {
     require<input_error>(payload.size() >= 4 || (n == 0 && payload.empty()), name(), ": a payload of ", payload.size(),
                          " bytes for ", n, " elements: it is truncated");
-    if (n == 0) return require_payload(name(), n, 0, payload);
+    if (n == 0) {
+      require_payload(name(), n, 0, payload);
+      return 0;
+    }
     std::size_t const k = detail::load_word<std::uint32_t>(payload.data());
     require<input_error>(k >= least(n) && k <= count(n), name(), ": a payload of ", k, " of ", n,
                          " elements, where from ", least(n), " to ", count(n),
                          " are sent: it is damaged, or ranks disagree on the bucket");
-    payload = payload.subspan(4);
-    detail::check_entries(name(), payload, n, k);
-    detail::add_entries(name(), payload, k, out, weight);
+    return k;
   }
-
- private:
   /// How many elements are above the sample's threshold, of which `pairs` becomes those that are sent.
   std::size_t select(std::span<float const> x, state& s, context const& where,
                      kernels::kernel_set const& kernel) const {

@@ -112,9 +112,26 @@ struct top_k {
     std::size_t n_;
   };
   payload_reader reader(std::span<std::byte const> payload, std::size_t n) const {
+    check_payload(payload, n);
+    return {payload, n};
+  }
+  /// The payload as it is: pairs.
+  std::size_t read_entries(std::span<std::byte const> payload, std::size_t n, std::span<std::uint32_t> pairs) const {
+    std::size_t const k = check_payload(payload, n);
+    if (k) std::memcpy(pairs.data(), payload.data(), payload.size());
+    return k;
+  }
+  std::size_t write_entries(std::span<std::uint32_t> pairs, std::size_t n, std::span<std::byte> out) const {
+    require_room(name(), n, pairs.size_bytes(), out);
+    if (!pairs.empty()) std::memcpy(out.data(), pairs.data(), pairs.size_bytes());
+    return pairs.size_bytes();
+  }
+
+ private:
+  /// Before anything is added: rising indices are distinct, and the last one bounds them all. Returns k.
+  std::size_t check_payload(std::span<std::byte const> payload, std::size_t n) const {
     std::size_t const k = count(n);
     require_payload(name(), n, 8 * k, payload);
-    // Everything is checked before anything is added. Rising indices are distinct, and the last one bounds them all.
     std::int64_t last = -1;
     for (std::size_t i = 0; i < k; ++i) {
       std::int64_t const index = read<std::uint32_t>(payload.data() + 8 * i);
@@ -123,10 +140,8 @@ struct top_k {
                            " elements: indices must rise below it, the payload is damaged");
       last = index;
     }
-    return {payload, n};
+    return k;
   }
-
- private:
   template <class T>
   static T read(std::byte const* p) {
     T value;

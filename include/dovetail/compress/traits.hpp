@@ -44,6 +44,13 @@
 //                                                       from first on, a multiple of payload_step, with the bits that
 //                                                       decode_add adds; size() is n, bytes() the payload's. Refers to
 //                                                       the payload. For sync::exchange::fused
+//   std::size_t count(n) const                          of a codec that sends up to count(n) elements and nothing else:
+//     std::size_t read_entries(payload, n, std::span<std::uint32_t> pairs) const, their number; checks as decode_add
+//     std::size_t write_entries(std::span<std::uint32_t> pairs, n, out) const, bytes; may write to `pairs`
+//                                                       An entry is index and bits of the value, by rising index; such
+//                                                       payloads can be merged (sync::exchange::merge_tree)
+//   return_entries(std::span<std::uint32_t const> pairs, state&) const   of such a codec with a residual: what was
+//                                                       encoded last and did not count in the end. It needs one then
 //   std::size_t encode_with_residual(bucket, std::span<float> residual, std::span<float> next, state&, out) const
 //                                                       error feedback in passes of its own: `next` becomes bucket +
 //                                                       residual less what is sent; default: encode, then decode_add
@@ -149,6 +156,10 @@ template <class C, class State>
 concept rolls_back = requires(C const& c, State& s) {
   c.rollback(s);
 };
+template <class C, class State>
+concept returns_entries = requires(C const& c, std::span<std::uint32_t const> pairs, State& s) {
+  c.return_entries(pairs, s);
+};
 template <class T>
 concept size_like = std::convertible_to<T, std::size_t> && !std::floating_point<std::remove_cvref_t<T>>;
 template <class State>
@@ -201,6 +212,13 @@ struct codec_traits {
     c.decode_add(payload, out, weight);
   };
   static constexpr bool decodes = decodes_with_state || decodes_with_context || decodes_plainly;
+  static constexpr bool has_entries = requires(C const& c, detail::bytes_in payload, detail::bytes_out out,
+                                               std::span<std::uint32_t> pairs, std::size_t n) {
+    { c.count(n) } -> std::same_as<std::size_t>;
+    { c.read_entries(payload, n, pairs) } -> std::same_as<std::size_t>;
+    { c.write_entries(pairs, n, out) } -> std::same_as<std::size_t>;
+  };
+  static constexpr bool returns_entries = detail::returns_entries<C, state_type>;
   static constexpr bool takes_back = detail::commits<C, state_type> && detail::rolls_back<C, state_type>;
 };
 

@@ -10,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include <dovetail/comm/binomial.hpp>
 #include <dovetail/compress/after.hpp>
 #include <dovetail/compress/bucket.hpp>
+#include <dovetail/compress/bytes.hpp>
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/revocable.hpp>
@@ -25,6 +27,7 @@
 #include <dovetail/core/shard.hpp>
 #include <dovetail/core/state.hpp>
 #include <dovetail/sync/buckets.hpp>
+#include <dovetail/sync/entry_merger.hpp>
 #include <dovetail/sync/exchange.hpp>
 
 namespace dovetail::sync {
@@ -74,7 +77,17 @@ class bucket_exchange {
         chunk_ = std::max<std::size_t>(chunk_, compress::wire_size(codec_, all, round));
       send_ = buffer<std::byte>(chunk_);
     }
-    if (plan_ != exchange::plan::all_reduce) receive_.resize(p * chunk_);
+    if (plan_ == exchange::plan::merge_tree) {
+      if constexpr (exchange::merge_is_legal<Codec>) {
+        std::size_t merges = 0;
+        comm::detail::binomial_children(rank, ranks, [&](int) { ++merges; });
+        merger_.resize(codec_.count(part.size()), merges);
+        flags_ = exchange::merge_flags(codec_, part.size());
+        receive_.resize(flags_ + chunk_);
+      }
+    } else if (plan_ != exchange::plan::all_reduce) {
+      receive_.resize(p * chunk_);
+    }
   }
 
   range part() const { return part_; }
@@ -191,6 +204,9 @@ class bucket_exchange {
       case exchange::plan::all_gather:
         send_gather(c, values);
         break;
+      case exchange::plan::merge_tree:
+        if constexpr (exchange::merge_is_legal<Codec>) send_merge(c, values);
+        break;
     }
   }
   /// f(range within part(), payload, piece, context) for what was received.
@@ -198,6 +214,9 @@ class bucket_exchange {
   void each_payload(F const& f) {
     if (plan_ == exchange::plan::all_reduce) {
       f(pieces_[0].at, std::span<std::byte const>(send_.span().first(ends_[0])), pieces_[0],
+        of(pieces_[0], compress::context::sum_of_ranks));
+    } else if (plan_ == exchange::plan::merge_tree) {
+      f(pieces_[0].at, std::span<std::byte const>(receive_).subspan(ends_[0], ends_[1] - ends_[0]), pieces_[0],
         of(pieces_[0], compress::context::sum_of_ranks));
     } else if (plan_ == exchange::plan::all_gather) {
       for (std::size_t r = 0; r + 1 < ends_.size(); ++r)
@@ -256,6 +275,69 @@ class bucket_exchange {
     encode(sum_.span(), pieces_[sum_of(rank_)], send_.span().first(chunk_));
     c.all_gather(std::span<std::byte const>(send_.span().first(chunk_)), std::span<std::byte>(receive_));
   }
+
+  template <class C>
+  void send_merge(C& c, std::span<float const> values) {
+    auto& whole = pieces_[0];
+    std::size_t const n = values.size();
+    ends_.assign(2, 0);
+    if (n == 0) return;
+    // Messages do not say of which step and bucket they are: whoever is elsewhere is noticed here.
+    c.barrier();
+    auto const mine = std::span<std::byte const>(send_.span()).first(encode(values, whole, send_.span()));
+    merger_.begin(codec_.read_entries(mine, n, merger_.own()));
+    std::vector<int> children;  // the one with the most ranks behind it first: the others are merged before
+    comm::detail::binomial_children(rank_, ranks_, [&](int child) { children.push_back(child); });
+    for (auto child = children.rbegin(); child != children.rend(); ++child)
+      merger_.merge(codec_.read_entries(receive_message(c, *child, {receive_.data(), chunk_}), n, merger_.incoming()));
+
+    // What came through, behind a bit of each entry that says whether what was merged here is part of it.
+    std::span<std::byte> const all(receive_), flags = all.first(flags_);
+    std::size_t const bytes = codec_.write_entries(merger_.merged(), n, rank_ > 0 ? send_.span() : all.subspan(flags_));
+    std::span<std::byte const> result = all.first(flags_ + bytes);
+    if (rank_ > 0) {
+      int const parent = comm::detail::binomial_parent(rank_);
+      send_message(c, parent, send_.span().first(bytes));
+      result = receive_message(c, parent, all);
+      require<input_error>(result.size() >= flags_, "sync::exchange::merge_tree: ", result.size(), " bytes of rank ",
+                           parent, ", where at least ", flags_, " are sent");
+    } else {
+      std::memset(flags.data(), 0xff, flags.size());
+    }
+    auto const payload = result.subspan(flags_);
+    merger_.end(codec_.read_entries(payload, n, merger_.result()));
+    for (std::size_t i = 0; i < children.size(); ++i) {
+      merger_.drop(children.size() - 1 - i, flags);
+      send_message(c, children[i], result);
+    }
+    if constexpr (traits::returns_entries) codec_.return_entries(merger_.lost(flags), whole.state.state());
+    ends_ = {flags_, result.size()};
+  }
+  static constexpr int merge_tag = 0x6d74;
+  template <class C>
+  static void send_message(C& c, int to, std::span<std::byte const> data) {
+    if constexpr (!traits::fixed_size) {
+      std::byte length[8];
+      compress::detail::store_word(length, std::uint64_t{data.size()});
+      c.send(std::span<std::byte const>(length), to, merge_tag);
+    }
+    c.send(data, to, merge_tag);
+  }
+  template <class C>
+  static std::span<std::byte const> receive_message(C& c, int from, std::span<std::byte> room) {
+    std::size_t bytes = room.size();
+    if constexpr (!traits::fixed_size) {
+      std::byte length[8];
+      c.recv(std::span<std::byte>(length), from, merge_tag);
+      auto const said = compress::detail::load_word<std::uint64_t>(length);
+      require<input_error>(said <= room.size(), "sync::exchange::merge_tree: ", said, " bytes of rank ", from,
+                           ", where up to ", room.size(), " are sent: ranks disagree on the bucket");
+      bytes = static_cast<std::size_t>(said);
+    }
+    c.recv(room.first(bytes), from, merge_tag);
+    return room.first(bytes);
+  }
+
   /// Chunk `slot` of what was received, which encodes `shard`.
   std::span<std::byte const> payload(int slot, piece const& shard) const {
     return std::span<std::byte const>(receive_).subspan(static_cast<std::size_t>(slot) * chunk_, shard.bytes);
@@ -272,6 +354,8 @@ class bucket_exchange {
   std::vector<std::byte> receive_;
   std::vector<std::size_t> ends_;  ///< of the payloads of the last run
   buffer<float> sum_;
+  std::size_t flags_ = 0;  // bytes
+  detail::entry_merger merger_;
 };
 
 /// Two exchanges, of which the step says which one runs.

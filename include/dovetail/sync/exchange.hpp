@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <dovetail/comm/binomial.hpp>
 #include <dovetail/comm/operation.hpp>
 #include <dovetail/compress/after.hpp>
 #include <dovetail/compress/bucket.hpp>
@@ -25,6 +26,12 @@ struct reduce_scatter_all_gather {};
 /// Every rank gets every payload and adds them in rank order: one loss, (P-1) payloads on the wire. Always legal, but
 /// for codecs of several rounds.
 struct all_gather {};
+/// Payloads are merged up a binomial tree of ranks, and what is left goes down again (gTop-k): each merge adds up two
+/// of them and keeps as many of the largest entries as a payload has, so no rank moves more than log2(P) payloads each
+/// way, and what is decoded has no more entries than one rank sends. Whatever did not come through goes back to the
+/// residual of the ranks that sent it. Needs a codec with entries (compress/traits.hpp). It loses more than
+/// all_gather, so it is never chosen but by name.
+struct merge_tree {};
 
 /// As Wish, but the optimizer decodes what comes last: decode, average and step are one pass over memory, and the sum
 /// is never written to it. Behind a step the list's gradients are those of the rank itself. Needs a codec whose
@@ -37,10 +44,11 @@ template <class Wish>
 inline constexpr bool is_fused<fused<Wish>> = true;
 
 /// The choice that was made, as a value.
-enum class plan : std::uint8_t { all_reduce, reduce_scatter_all_gather, all_gather };
+enum class plan : std::uint8_t { all_reduce, reduce_scatter_all_gather, all_gather, merge_tree };
 
 constexpr char const* name_of(plan p) {
-  return p == plan::all_reduce ? "all_reduce" : p == plan::all_gather ? "all_gather" : "reduce_scatter_all_gather";
+  constexpr char const* names[] = {"all_reduce", "reduce_scatter_all_gather", "all_gather", "merge_tree"};
+  return names[static_cast<std::size_t>(p)];
 }
 
 template <class Codec>
@@ -48,6 +56,14 @@ inline constexpr bool all_reduce_is_legal = compress::codec_traits<Codec>::summa
 template <class Codec>
 inline constexpr bool reduce_scatter_is_legal =
     !compress::codec_traits<Codec>::summable && compress::codec_traits<Codec>::fixed_size;
+template <class Codec>
+inline constexpr bool merge_is_legal = compress::codec_traits<Codec>::has_entries;
+
+/// Of the way down the merge tree: of each entry that came through a bit that says whether the receiver's counts.
+template <class Codec>
+constexpr std::size_t merge_flags(Codec const& codec, std::size_t n) {
+  return (codec.count(n) + 7) / 8;
+}
 
 /// Bytes of the longest payload of a shard: what each takes in two phases.
 template <class Codec>
@@ -87,6 +103,17 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
   } else if (p == plan::reduce_scatter_all_gather) {
     bytes = 2 * others * shard_payload(codec, b, ranks);
     operations = 2;
+  } else if (p == plan::merge_tree) {
+    if constexpr (merge_is_legal<Codec>) {
+      std::uint64_t children = 0;
+      comm::detail::binomial_children(rank, ranks, [&](int) { ++children; });
+      std::uint64_t const parents = rank > 0;
+      // A length goes before what has no fixed size.
+      std::uint64_t const up = compress::wire_size(codec, b) + (compress::codec_traits<Codec>::fixed_size ? 0 : 8);
+      std::uint64_t const down = up + merge_flags(codec, b.size());
+      return {parents * up + children * down, children * up + parents * down,
+              1 + (compress::codec_traits<Codec>::fixed_size ? 2 : 4) * (parents + children)};
+    }
   } else {
     bytes = others * compress::wire_size(codec, b);
   }
@@ -127,6 +154,8 @@ constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) 
     return plan::reduce_scatter_all_gather;
   else if constexpr (std::is_same_v<Wish, all_gather>)
     return plan::all_gather;
+  else if constexpr (std::is_same_v<Wish, merge_tree>)
+    return plan::merge_tree;
   else if constexpr (all_reduce_is_legal<Codec>)
     return plan::all_reduce;
   else if constexpr (reduce_scatter_is_legal<Codec>)
@@ -156,6 +185,10 @@ struct check_legal {
       Codec);
   DOVETAIL_REQUIRE((!std::is_same_v<Wish, all_gather> || compress::rounds_of<Codec> == 1),
                    "has several rounds, which add up payloads: use sync::exchange::all_reduce", Codec);
+  DOVETAIL_REQUIRE((!std::is_same_v<Wish, merge_tree> || merge_is_legal<Codec>),
+                   "has no entries that can be merged (count, read_entries and write_entries of compress/traits.hpp): "
+                   "use sync::exchange::all_gather, or leave the choice to sync::exchange::automatic",
+                   Codec);
   static constexpr bool holds = true;
 };
 template <class Wish, class Codec>
