@@ -2,6 +2,7 @@
 #pragma once
 /// Gradient -> bytes: everything that meets the `codec` concept of concepts.hpp.
 #include <dovetail/compress/adacomp.hpp>
+#include <dovetail/compress/adaptive_ratio.hpp>
 #include <dovetail/compress/after.hpp>
 #include <dovetail/compress/atomo.hpp>
 #include <dovetail/compress/automatic.hpp>

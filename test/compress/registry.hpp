@@ -193,6 +193,12 @@ inline auto codec_registry() {
       entry{"by_size",
             compress::by_size{100, compress::identity{}, compress::error_feedback{compress::int4{}}},
             {.keeps_zeros = true, .overflows = true, .regroups = false}},
+      entry{"adaptive_ef_top_k",
+            compress::adaptive_ratio{compress::error_feedback{compress::top_k{.ratio = 0.01f}}, 0.1f, 2, 0.3f},
+            {.keeps_zeros = true}},
+      entry{"adaptive_random_k",
+            compress::adaptive_ratio{compress::error_feedback{compress::random_k{.ratio = 0.01f}}, 0.1f, 2, 0.3f},
+            {.keeps_zeros = true, .seen_in_place = false}},
       entry{"after_3", compress::after{3, compress::identity{}, compress::error_feedback{compress::sign{}}}, {}},
   };
 }

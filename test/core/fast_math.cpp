@@ -222,6 +222,7 @@ TEST_CASE("codecs show what is not finite to every rank, and do not throw at it"
   shows(compress::majority_vote{});
   shows(compress::error_feedback{compress::sign{}});
   shows(compress::error_feedback{compress::top_k{0.01f}});
+  shows(compress::adaptive_ratio{compress::error_feedback{compress::top_k{0.01f}}});
   // What overflows in the codec is sent once, and its residual restarts.
   compress::error_feedback const halves{compress::fp16{}};
   std::vector<float> x(40, 1e6f);

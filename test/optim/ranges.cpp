@@ -198,6 +198,7 @@ TEST_CASE("every option and codec refuses what it cannot work with") {
   one<compress::by_size<compress::identity, compress::identity>>("by_size");
   one<compress::ef21<compress::identity>>("ef21");
   one<compress::after<compress::identity, compress::identity>>("after");
+  one<compress::adaptive_ratio<compress::top_k>>("adaptive_ratio");
 #if __has_include(<zstd.h>)
   one<compress::zstd<compress::identity>>("zstd");
 #else

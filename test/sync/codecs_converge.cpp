@@ -66,6 +66,8 @@ TEST_CASE("the network learns") {
 }
 TEST_CASE("with error feedback the loss is that of dense gradients") {
   as_good_as_dense("top-k 1 %", error_feedback{compress::top_k{.ratio = 0.01f}}, 20);
+  as_good_as_dense("top-k 10 %, or 1 % where gradients are the same",
+                   compress::adaptive_ratio{error_feedback{compress::top_k{.ratio = 0.01f}}, 0.1f, 100, 0.5f}, 4);
   as_good_as_dense("scaled sign", error_feedback{compress::sign{}}, 20);
   as_good_as_dense("1-bit", error_feedback{compress::one_bit{}}, 10);
   as_good_as_dense("int4", error_feedback{compress::int4{}}, 5);
