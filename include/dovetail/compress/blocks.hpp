@@ -100,22 +100,37 @@ struct block_scale {
   float stored = 0;   ///< the norm; not finite where an element, or the norm, is not
   float power = 1;    ///< of two, that takes the block into the middle of fp32's range
   float inverse = 0;  ///< 1 / (norm · power)
-  bool empty() const { return !(stored > 0) || !is_finite(stored); }  ///< no codes but that of 0
+  DOVETAIL_HD bool empty() const { return !(stored > 0) || !is_finite(stored); }  ///< no codes but that of 0
 };
-inline block_scale scale_of(std::span<float const> x, norm of, quantize::kernel_set const& kernel) {
-  std::int32_t const bits = kernel.largest_magnitude(x.data(), x.size());
-  if (bits == 0) return {};
-  if (bits >= 0x7f800000) return {bits > 0x7f800000 ? not_a_number<float>() : std::bit_cast<float>(bits)};
+/// The power of a block by the bits of its largest magnitude.
+DOVETAIL_HD constexpr float power_for(std::int32_t largest) {
+  return largest < 0x20000000 ? 0x1p100f : largest > 0x5f000000 ? 0x1p-80f : 1.0f;  // below 2^-63, above 2^63
+}
+/// Whether the norm of such a block is a sum over its elements.
+DOVETAIL_HD constexpr bool needs_sum(std::int32_t largest, norm of) {
+  return of != norm::max && largest > 0 && largest < 0x7f800000;
+}
+/// `sum` is of power · |x|, or of the squares of that; of norm::max it is not needed.
+DOVETAIL_HD inline block_scale scale_from(std::int32_t largest, norm of, double sum) {
+  if (largest == 0) return {};
+  if (largest >= 0x7f800000)
+    return {largest > 0x7f800000 ? not_a_number<float>() : std::bit_cast<float>(largest), 1, 0};
   block_scale s;
-  if (bits < 0x20000000) s.power = 0x1p100f;  // below 2^-63
-  if (bits > 0x5f000000) s.power = 0x1p-80f;  // above 2^63
-  double const power = static_cast<double>(s.power);
-  double sum = static_cast<double>(std::bit_cast<float>(bits)) * power;
-  if (of == norm::l2) sum = std::sqrt(kernel.sum_squares(x.data(), x.size(), s.power));
-  if (of == norm::l1) sum = kernel.sum_magnitudes(x.data(), x.size(), s.power);
+  s.power = power_for(largest);
+  auto const power = static_cast<double>(s.power);
+  if (of == norm::max) sum = static_cast<double>(std::bit_cast<float>(largest)) * power;
+  if (of == norm::l2) sum = std::sqrt(sum);
   s.stored = static_cast<float>(sum / power);
   s.inverse = static_cast<float>(1 / sum);
   return s;
+}
+inline block_scale scale_of(std::span<float const> x, norm of, quantize::kernel_set const& kernel) {
+  std::int32_t const largest = kernel.largest_magnitude(x.data(), x.size());
+  if (!needs_sum(largest, of)) return scale_from(largest, of, 0);
+  float const power = power_for(largest);
+  return scale_from(largest, of,
+                    of == norm::l2 ? kernel.sum_squares(x.data(), x.size(), power)
+                                   : kernel.sum_magnitudes(x.data(), x.size(), power));
 }
 
 /// A multiple of payload_step: chunks end with a byte, whatever the packing.

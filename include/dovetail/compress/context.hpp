@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/philox.hpp>
 
 namespace dovetail::compress {
@@ -14,9 +15,9 @@ struct random_numbers {
   std::size_t offset = 0;  ///< flat index of element 0
 
   /// 32 random bits for element i of the bucket.
-  constexpr std::uint32_t word(std::size_t i) const { return stream.word(offset + i); }
+  DOVETAIL_HD constexpr std::uint32_t word(std::size_t i) const { return stream.word(offset + i); }
   /// Uniform in [0, 1), 24 bits.
-  constexpr float uniform(std::size_t i) const { return random_stream::to_uniform(word(i)); }
+  DOVETAIL_HD constexpr float uniform(std::size_t i) const { return random_stream::to_uniform(word(i)); }
 };
 
 /// Where and when a bucket is encoded: what an encoding may depend on beside the gradients and its state. Who decodes

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include <dovetail/compress/chunk_sums.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
 #include <dovetail/core/finite.hpp>

@@ -90,13 +90,13 @@ DOVETAIL_HOST_INLINE unsigned signs16(float const* x) {
   return (negative & ~zero) | (zero & 0xaaaau);
 }
 
-// Writes ceil(n/8) bytes of signs, padded with zero bits, and returns the sum of the magnitudes: 16 interleaved fp32
-// sums over at most 4096 elements, then double.
+// Writes ceil(n/8) bytes of signs, padded with zero bits, and returns the sum of the magnitudes (chunk_sums.hpp);
+// where that is not finite, chunk_sums.hpp has another function to find it.
 inline double to_signs(float const* x, std::size_t n, std::byte* bits) {
-  double total = 0;
+  detail::chunk_sums total;
   std::size_t i = 0;
   while (i < n) {
-    std::size_t const stop = n - i < 4096 ? n : i + 4096;
+    std::size_t const stop = n - i < detail::sum_chunk ? n : i + detail::sum_chunk;
     f32s a0{}, a1{}, a2{}, a3{};
     for (; i < stop; i += 16) {
       float padded[16] = {};
@@ -129,9 +129,12 @@ inline double to_signs(float const* x, std::size_t n, std::byte* bits) {
       store(sums + 8, a2);
       store(sums + 12, a3);
     }
-    for (float const s : sums) total += static_cast<double>(s);
+    double chunk = 0;
+    for (float const s : sums) chunk += static_cast<double>(s);
+    if (n <= detail::sum_chunk) return chunk;
+    total.add(chunk);
   }
-  return total;
+  return total.total();
 }
 
 // out[i] += value or -value.

@@ -88,7 +88,7 @@ struct integers {
   static constexpr bool contraction = true;  ///< d >= 1 / block: the largest element is exact, no other moves beyond 2x
 
   static constexpr char const* name() { return Levels == 127 ? "int8" : Levels == 7 ? "int4" : "integers"; }
-  constexpr std::size_t wire_size(std::size_t n) const { return levels().wire_size(n); }
+  constexpr std::size_t wire_size(std::size_t n) const { return format().wire_size(n); }
   no_state init(bucket const&) const { return {}; }
   std::size_t encode(bucket const& b, no_state&, std::span<std::byte> out) const {
     return encode(b, out, quantize::best());
@@ -97,19 +97,19 @@ struct integers {
     decode_add(payload, out, weight, quantize::best());
   }
   auto reader(std::span<std::byte const> payload, std::size_t n) const {
-    return levels().read(name(), payload, n, quantize::best());
+    return format().read(name(), payload, n, quantize::best());
   }
   /// On the loops of one cpu_level, for tests and benchmarks.
   std::size_t encode(bucket const& b, std::span<std::byte> out, quantize::kernel_set const& kernel) const {
-    return levels().encode(name(), b, out, nullptr, kernel);
+    return format().encode(name(), b, out, nullptr, kernel);
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight,
                   quantize::kernel_set const& kernel) const {
-    levels().read(name(), payload, out.size(), kernel).add(0, out, weight);
+    format().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
- private:
-  constexpr detail::equal_levels levels() const { return {Levels, block}; }
+  /// What is sent, as the kernels of a device want to know it.
+  constexpr detail::equal_levels format() const { return {Levels, block}; }
 };
 using int8 = integers<127>;
 using int4 = integers<7>;
@@ -171,7 +171,6 @@ struct qsgd {
     format().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
- private:
   constexpr detail::equal_levels format() const { return {levels, block, norm}; }
 };
 
@@ -222,7 +221,6 @@ struct terngrad {
     format().read(name(), payload, out.size(), kernel).add(0, out, weight);
   }
 
- private:
   constexpr detail::equal_levels format() const { return {1, block, norm::max, packing}; }
 };
 

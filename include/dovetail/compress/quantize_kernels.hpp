@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <dovetail/compress/chunk_sums.hpp>
 #include <dovetail/compress/context.hpp>
 #include <dovetail/core/config.hpp>
 #include <dovetail/core/dispatch.hpp>
@@ -25,14 +26,14 @@ struct element_random {
     end = words[2];
   }
   /// 32 random bits for element i of the bucket.
-  constexpr std::uint32_t word(std::uint32_t i) const {
+  DOVETAIL_HD constexpr std::uint32_t word(std::uint32_t i) const {
     std::uint32_t h = (i + start) * 0x9E3779B9u;
     h = ((h ^ (h >> 16)) * 0x85EBCA6Bu) ^ middle;
     h = ((h ^ (h >> 13)) * 0xC2B2AE35u) + end;
     return h ^ (h >> 16);
   }
   /// Uniform in [0, 1), 24 bits.
-  constexpr float uniform(std::uint32_t i) const { return random_stream::to_uniform(word(i)); }
+  DOVETAIL_HD constexpr float uniform(std::uint32_t i) const { return random_stream::to_uniform(word(i)); }
 };
 
 namespace quantize {

@@ -48,12 +48,12 @@ inline std::int32_t largest_magnitude(float const* x, std::size_t n) {
   return most;
 }
 
-// Sums of 16 interleaved fp32 sums over at most 4096 elements, then double: of squares, or of magnitudes.
+// Of squares, or of magnitudes, in the order of chunk_sums.hpp; `scale` keeps sums from overflowing.
 template <bool Squares>
 inline double sum_powers(float const* x, std::size_t n, float scale) {
-  double total = 0;
-  for (std::size_t at = 0; at < n; at += 4096) {
-    std::size_t const stop = n - at < 4096 ? n : at + 4096;
+  detail::chunk_sums total;
+  for (std::size_t at = 0; at < n; at += detail::sum_chunk) {
+    std::size_t const stop = n - at < detail::sum_chunk ? n : at + detail::sum_chunk;
     f32s sums[16 / lanes] = {};
     std::size_t i = at;
     for (; i < stop; i += 16) {
@@ -72,9 +72,12 @@ inline double sum_powers(float const* x, std::size_t n, float scale) {
     }
     float each[16];
     for (int j = 0; j < 16 / lanes; ++j) store(each + j * lanes, sums[j]);
-    for (float const s : each) total += static_cast<double>(s);
+    double chunk = 0;
+    for (float const s : each) chunk += static_cast<double>(s);
+    if (n <= detail::sum_chunk) return chunk;
+    total.add(chunk);
   }
-  return total;
+  return total.total();
 }
 inline double sum_squares(float const* x, std::size_t n, float scale) { return sum_powers<true>(x, n, scale); }
 inline double sum_magnitudes(float const* x, std::size_t n, float scale) { return sum_powers<false>(x, n, scale); }
@@ -385,7 +388,7 @@ inline void add_level_powers(std::uint8_t const* codes, std::size_t n, float uni
 // Numbers of `width` <= 8 bits, one behind the other, the first in the lowest bits. 8 of them take `width` bytes: in
 // three steps, all in one word, neighbours close up, then pairs, then fours.
 inline void pack_bits(std::uint8_t const* codes, std::size_t n, int width, std::byte* out) {
-  typedef std::uint64_t u64s __attribute__((vector_size(4 * lanes)));
+  using u64s = register_of<std::uint64_t>;
   constexpr std::size_t words = lanes / 2;
   auto const w = static_cast<unsigned>(width);
   std::size_t const step = static_cast<std::size_t>(width);
@@ -414,7 +417,7 @@ inline void pack_bits(std::uint8_t const* codes, std::size_t n, int width, std::
   }
 }
 inline void unpack_bits(std::byte const* in, std::size_t n, int width, std::uint8_t* codes) {
-  typedef std::uint64_t u64s __attribute__((vector_size(4 * lanes)));
+  using u64s = register_of<std::uint64_t>;
   constexpr std::size_t words = lanes / 2;
   auto const w = static_cast<unsigned>(width);
   std::size_t const step = static_cast<std::size_t>(width);

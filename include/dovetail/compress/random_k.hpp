@@ -66,9 +66,10 @@ struct basic_random_k {
     require_payload(name(), n, wire_size(n), payload);
     detail::add_runs(payload, runs(n, where), out, Scaled && n ? detail::scaled_by(weight, n, count(n)) : weight);
   }
+  /// Which elements are sent of n, as the kernels of a device want to know it.
+  detail::random_runs runs(std::size_t n, context const& where) const { return {n, count(n), 1, where, true}; }
 
  private:
-  detail::random_runs runs(std::size_t n, context const& where) const { return {n, count(n), 1, where, true}; }
   constexpr void check(std::size_t n) const {
     check_policy(*this);
     detail::check_indexable(name(), n);
@@ -126,11 +127,11 @@ struct basic_block_random_k {
     require_payload(name(), n, wire_size(n), payload);
     detail::add_runs(payload, runs(n, where), out, Scaled && n ? detail::scaled_by(weight, n, count(n)) : weight);
   }
-
- private:
   detail::random_runs runs(std::size_t n, context const& where) const {
     return {n, count(n), static_cast<std::size_t>(block), where, true};
   }
+
+ private:
   constexpr void check(std::size_t n) const {
     check_policy(*this);
     detail::check_indexable(name(), n);

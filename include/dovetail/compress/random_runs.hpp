@@ -9,6 +9,7 @@
 
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/kernels.hpp>
+#include <dovetail/core/config.hpp>
 #include <dovetail/core/finite.hpp>
 #include <dovetail/core/rounded.hpp>
 
@@ -42,13 +43,10 @@ class random_runs {
   /// only when it gets there waits for each of them.
   template <class Ahead, class F>
   void each(Ahead&& ahead, F&& f) const {
-    constexpr std::size_t short_arc = 4096;  // below: one word of 32 bits is off by less than a millionth
-    constexpr std::size_t batch = 64;        // a multiple of 4
+    constexpr std::size_t batch = 64;  // a multiple of 4
     std::size_t at[2 * batch] = {};
     std::array<std::uint32_t, 4> high{}, low{};
     std::size_t arc = turn_, done = 0;
-    // The longer runs are in the longer arcs: these are no fewer where both have to be longer to fit.
-    auto const length = [&](std::size_t i) { return length_ + (i < longer_); };
     for (std::size_t i = 0; i < runs_; ++i) {
       std::size_t const number = high_.offset + i, word = number % 4;
       if (i == 0 || word == 0) {
@@ -56,8 +54,7 @@ class random_runs {
         if (arc_ > short_arc) low = low_.stream.words(static_cast<std::uint32_t>(number / 4));
       }
       std::size_t const room = arc_ + (i < longer_arcs_);
-      std::size_t const place = arc + below(room - length(i) + 1, high[word], low[word]);
-      std::size_t const first = place < n_ ? place : place - n_;
+      std::size_t const first = on_circle(arc + below(room - length(i) + 1, high[word], low[word]));
       ahead(first);
       at[i % (2 * batch)] = first;
       arc += room;
@@ -70,13 +67,31 @@ class random_runs {
   void each(F&& f) const {
     each([](std::size_t) {}, f);
   }
+  /// Run i as `each` finds it, by itself: the threads of a device have one each.
+  struct run {
+    std::size_t first, length;
+    std::size_t before;  ///< elements that are sent before it
+  };
+  DOVETAIL_HD run at(std::size_t i) const {
+    std::size_t const arc = turn_ + i * arc_ + (i < longer_arcs_ ? i : longer_arcs_);
+    std::size_t const room = arc_ + (i < longer_arcs_), low = arc_ > short_arc ? low_.word(i) : 0;
+    return {on_circle(arc + below(room - length(i) + 1, high_.word(i), low)), length(i),
+            i * length_ + (i < longer_ ? i : longer_)};
+  }
+  /// How many there are.
+  DOVETAIL_HD std::size_t count() const { return runs_; }
   /// The element where the circle begins.
   std::size_t turn() const { return turn_; }
-  bool single() const { return length_ == 1 && longer_ == 0; }
+  DOVETAIL_HD bool single() const { return length_ == 1 && longer_ == 0; }
 
  private:
+  static constexpr std::size_t short_arc = 4096;  // below: one word of 32 bits is off by less than a millionth
+  // The longer runs are in the longer arcs: these are no fewer where both have to be longer to fit.
+  DOVETAIL_HD std::size_t length(std::size_t i) const { return length_ + (i < longer_); }
+  /// Places beyond the end go on with element 0. What goes around twice is longer than the circle: there is none.
+  DOVETAIL_HD std::size_t on_circle(std::size_t place) const { return place < n_ ? place : place - n_; }
   /// Uniform in [0, n): 64 random bits as a fraction, times n.
-  static std::size_t below(std::size_t n, std::size_t high, std::size_t low) {
+  DOVETAIL_HD static std::size_t below(std::size_t n, std::size_t high, std::size_t low) {
     return (high * n + ((low * n) >> 32)) >> 32;
   }
 

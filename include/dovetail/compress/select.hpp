@@ -118,15 +118,24 @@ inline threshold threshold_by_histogram(float const* x, std::size_t n, std::size
   return t;
 }
 
+/// Where the even spread over `equal` magnitudes at the threshold starts, hashed: neither low nor high indices are
+/// preferred.
+DOVETAIL_HD constexpr std::uint64_t phase_of_ties(std::uint32_t key, std::uint64_t equal) {
+  std::uint64_t const hash = (std::uint64_t{key} << 32 ^ equal) * 0x9E3779B97F4A7C15ull;
+  return (hash >> 32) % equal;
+}
+
 /// Writes the k selected of the candidates it is shown, in order: all above the threshold, and of the equal ones an
-/// even spread that starts at a hashed phase, so that neither low nor high indices are preferred.
+/// even spread: of the first m it takes (phase + m · wanted) / equal.
 class selection_writer {
  public:
   selection_writer(threshold const& t, std::size_t k, std::byte* out)
-      : key_(t.key), wanted_(k - t.above), equal_(t.equal), left_(k), out_(out) {
-    std::uint64_t const hash = (std::uint64_t{t.key} << 32 ^ t.equal) * 0x9E3779B97F4A7C15ull;
-    phase_ = (hash >> 32) % t.equal;
-  }
+      : key_(t.key),
+        wanted_(k - t.above),
+        equal_(t.equal),
+        left_(k),
+        phase_(phase_of_ties(t.key, t.equal)),
+        out_(out) {}
   void write(std::uint32_t const* indices, std::uint32_t const* values, std::size_t count) {
     for (std::size_t i = 0; i < count && left_; ++i) {
       std::uint32_t const key = values[i] & 0x7fffffffu;
@@ -149,7 +158,7 @@ class selection_writer {
   }
   std::uint32_t key_;
   std::size_t wanted_, equal_, left_;
-  std::uint64_t phase_ = 0;
+  std::uint64_t phase_;
   std::byte* out_;
 };
 

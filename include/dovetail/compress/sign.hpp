@@ -2,12 +2,12 @@
 #pragma once
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 
+#include <dovetail/compress/chunk_sums.hpp>
 #include <dovetail/compress/kernels.hpp>
 #include <dovetail/compress/traits.hpp>
 #include <dovetail/core/finite.hpp>
@@ -20,7 +20,8 @@ namespace dovetail::compress {
 /// A payload is the scales of the blocks, then ceil(n/8) bytes of signs, least significant bit first, 1 = negative.
 /// `block` is in elements, a multiple of 16; 0 makes the bucket one block. One bit cannot say 0: the signs of zeros
 /// alternate with their position, so that they cancel in sums, and error feedback takes them back. A block with a
-/// non-finite element has a non-finite scale: every rank sees it, in every element of the block.
+/// non-finite element has a non-finite scale: every rank sees it, in every element of the block. Magnitudes are added
+/// in one order on every processor and on a device (chunk_sums.hpp).
 ///
 /// Errors: argument_error for a block that is no multiple of 16; input_error for payloads of another size, with
 /// negative scales, or with bits behind the last element.
@@ -50,8 +51,10 @@ struct sign {
     auto const& kernel = kernels::best();
     for (std::size_t i = 0; i < count; ++i) {
       auto const x = b.values.subspan(i * length(n), std::min(length(n), n - i * length(n)));
-      double const sum = kernel.to_signs(x.data(), x.size(), out.data() + 4 * count + i * length(n) / 8);
-      float const scale = mean_magnitude(x, sum);
+      double sum = kernel.to_signs(x.data(), x.size(), out.data() + 4 * count + i * length(n) / 8);
+      if (!is_finite(sum)) [[unlikely]]
+        sum = detail::magnitudes_again(x.data(), x.size());
+      float const scale = detail::mean_of(sum, x.size());
       std::memcpy(out.data() + 4 * i, &scale, 4);
     }
     return bytes;
@@ -108,14 +111,6 @@ struct sign {
     float scale;
     std::memcpy(&scale, payload.data() + 4 * i, 4);
     return scale;
-  }
-  static float mean_magnitude(std::span<float const> x, double sum) {
-    if (!is_finite(sum)) {  // non-finite input, or fp32 partial sums that overflowed
-      sum = 0;
-      for (float const v : x) sum += std::fabs(static_cast<double>(v));
-    }
-    if (is_nan(sum)) return not_a_number<float>();  // without the sign a NaN may carry
-    return static_cast<float>(sum / static_cast<double>(x.size()));
   }
 };
 
