@@ -9,7 +9,7 @@
 #   dovetail::io         io/checkpoint.hpp and the other files a run leaves  (nlohmann-json)
 #   dovetail::gzip       data/gzip.hpp     (zlib)
 #   dovetail::zstd       compress/zstd.hpp (zstd)
-#   dovetail::cuda       optim/cuda/…      (CUDA toolkit)
+#   dovetail::cuda       optim/cuda/…, compress/cuda/…  (CUDA toolkit)
 #   dovetail::cuda_matrix  optim/cuda/matrix.cuh  (cuBLAS, cuSOLVER)
 #   dovetail::nccl       comm/nccl.hpp     (CUDA toolkit, NCCL)
 find_package(Threads REQUIRED)

@@ -18,7 +18,7 @@ for package in doctest benchmark MPI Boost BLAS LAPACK OpenMP nlohmann_json CLI1
 done
 set -- "$@" -DDOVETAIL_DNNL_INCLUDE=DOVETAIL_DNNL_INCLUDE-NOTFOUND -DDOVETAIL_DNNL_LIBRARY=DOVETAIL_DNNL_LIBRARY-NOTFOUND
 
-programs="bench_cuda_copy_rate bench_cuda_matrix bench_cuda_optim test_cuda_formats test_cuda_matrix test_cuda_optim"
+programs="bench_cuda_codecs bench_cuda_copy_rate bench_cuda_matrix bench_cuda_optim test_cuda_codecs test_cuda_formats test_cuda_matrix test_cuda_optim"
 # NCCL may be there or not.
 if [ -e "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")")/../include/nccl.h" ] || [ -e /usr/include/nccl.h ]; then
   programs="$programs bench_cuda_nccl test_cuda_nccl"

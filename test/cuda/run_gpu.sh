@@ -56,7 +56,7 @@ case "$*" in *--preset\ cuda*)
 esac
 case "$*" in
   *--build*copy_rate*) names=bench/bench_cuda_copy_rate ;;
-  *--build*) names="test/cuda/test_cuda_optim test/cuda/test_cuda_formats test/cuda/test_cuda_matrix test/cuda/test_cuda_nccl bench/bench_cuda_optim bench/bench_cuda_matrix bench/bench_cuda_nccl" ;;
+  *--build*) names="test/cuda/test_cuda_optim test/cuda/test_cuda_formats test/cuda/test_cuda_codecs test/cuda/test_cuda_matrix test/cuda/test_cuda_nccl bench/bench_cuda_optim bench/bench_cuda_codecs bench/bench_cuda_matrix bench/bench_cuda_nccl" ;;
   *) exit 0 ;;
 esac
 status=0
@@ -86,9 +86,10 @@ run_gpu() {  # SECONDS
 machine well
 run_gpu 60
 check "all is well: exit code 0" status_is 0
-for name in optim formats matrix nccl; do check "test_cuda_$name ran" has tests.log "== test_cuda_$name: passed"; done
+for name in optim formats codecs matrix nccl; do check "test_cuda_$name ran" has tests.log "== test_cuda_$name: passed"; done
 check "figures of tests that pass are kept" has tests.log "largest difference 1e-07"
 for name in copy_rate cuda_optim cuda_matrix cuda_nccl; do check "$name.json was written" has $name.json benchmarks; done
+check "figures of codecs are in the log" has benchmarks.log "== bench_cuda_codecs: passed"
 check "one test by name under racecheck" has sanitizer.log "tool racecheck .*test_cuda_optim lamb"
 check "one test by name under synccheck" has sanitizer.log "tool synccheck .*test_cuda_formats slots_8bit_lamb"
 check "eight files at most" at_most_eight_files

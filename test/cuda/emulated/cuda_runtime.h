@@ -50,6 +50,18 @@ void __stwb(T* p, T x) {
   *p = x;
 }
 
+// Threads run one at a time.
+inline unsigned atomicAdd(unsigned* p, unsigned x) {
+  unsigned const before = *p;
+  *p += x;
+  return before;
+}
+inline unsigned long long atomicMin(unsigned long long* p, unsigned long long x) {
+  unsigned long long const before = *p;
+  if (x < before) *p = x;
+  return before;
+}
+
 inline void __syncthreads(char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
   emulated::wait_for_block({file, line});
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
-#include <bit>
 #include <cstddef>
 #include <cstdint>
+
+#include <dovetail/core/cuda_access.cuh>
 
 // How a thread reads and writes its elements: four in one access where alignment permits.
 
@@ -12,38 +13,7 @@ namespace dovetail::optim::cuda {
 inline constexpr int block_share = 8;
 
 namespace detail {
-// Spelled as intrinsics with the default caching, because the compiler takes plain accesses apart and does not always
-// put them together again.
-
-template <std::size_t Bytes>
-struct access_of;
-template <>
-struct access_of<4> {
-  using type = unsigned;
-};
-template <>
-struct access_of<8> {
-  using type = uint2;
-};
-template <>
-struct access_of<16> {
-  using type = uint4;
-};
-template <class T>
-struct four_of {
-  T x, y, z, w;
-};
-/// From and to an address that is a multiple of four elements.
-template <class T>
-__device__ __forceinline__ four_of<T> load_four(T const* p) {
-  using access = typename access_of<4 * sizeof(T)>::type;
-  return std::bit_cast<four_of<T>>(__ldca(reinterpret_cast<access const*>(p)));
-}
-template <class T>
-__device__ __forceinline__ void store_four(T* p, four_of<T> x) {
-  using access = typename access_of<4 * sizeof(T)>::type;
-  __stwb(reinterpret_cast<access*>(p), std::bit_cast<access>(x));
-}
+using dovetail::cuda::detail::four_of, dovetail::cuda::detail::load_four, dovetail::cuda::detail::store_four;
 
 __device__ __forceinline__ std::uint32_t warp_lane() { return threadIdx.x % 32; }
 /// Element k of a thread's share, counted from the block's beginning.
