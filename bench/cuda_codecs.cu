@@ -100,6 +100,9 @@ int run(std::string const& path) {
     measure(t, a, d, "int8 at random", compress::qsgd{.levels = 127, .norm = compress::norm::max});
     measure(t, a, d, "QSGD", compress::qsgd{});
     measure(t, a, d, "TernGrad, base 3", compress::terngrad{.block = 640, .packing = compress::packing::base3});
+    measure(t, a, d, "top-k of 1 %", compress::top_k{});
+    measure(t, a, d, "random-k of 1 %", compress::random_k{});
+    measure(t, a, d, "block random-k of 1 %", compress::block_random_k{});
   }
   return 0;
 }

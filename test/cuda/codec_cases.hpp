@@ -12,7 +12,9 @@
 #include <dovetail/compress/half.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/levels.hpp>
+#include <dovetail/compress/random_k.hpp>
 #include <dovetail/compress/sign.hpp>
+#include <dovetail/compress/top_k.hpp>
 #include <dovetail/core/philox.hpp>
 
 // The codecs that a device has kernels of, what they are given, and what the host makes of it.
@@ -53,6 +55,13 @@ void each_codec(F const& f) {
   f(number++, "terngrad", compress::terngrad{});
   f(number++, "terngrad_base3", compress::terngrad{.block = 60, .packing = compress::packing::base3});
   f(number++, "terngrad_base3_whole", compress::terngrad{.block = 0, .packing = compress::packing::base3});
+  f(number++, "top_k", compress::top_k{});
+  f(number++, "top_k_third", compress::top_k{.ratio = 0.3f});
+  f(number++, "top_k_all", compress::top_k{.ratio = 1.0f});
+  f(number++, "random_k", compress::random_k{});
+  f(number++, "scaled_random_k", compress::scaled_random_k{.ratio = 0.25f});
+  f(number++, "block_random_k", compress::block_random_k{.ratio = 0.1f});
+  f(number++, "scaled_block_random_k", compress::scaled_block_random_k{.ratio = 0.2f, .block = 7});
 }
 
 inline constexpr std::array<std::size_t, 20> codec_sizes{0,  1,  2,   7,   8,   9,    15,   16,   31,    32,

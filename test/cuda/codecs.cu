@@ -242,6 +242,8 @@ int run() {
     check_graph(compress::fp16{}, d);
     check_graph(compress::sign{}, d);
     check_graph(compress::int8{}, d);
+    check_graph(compress::top_k{}, d);
+    check_graph(compress::random_k{}, d);
   });
   run_case("second_device", [&] {
     if (gpu::device_count() < 2) return report(true, "a second device", "there is none");
