@@ -13,6 +13,10 @@
 
 #include <dovetail/compress/cuda/codecs.cuh>
 #include <dovetail/core/finite.hpp>
+#ifdef DOVETAIL_TEST_NCCL
+#include <dovetail/comm/nccl.hpp>
+#include <dovetail/sync/cuda/bucket_exchange.cuh>
+#endif
 
 // Codecs on a device write the bytes that they write on the host, and add the same bits; what is damaged adds nothing.
 // One line per case; exit code 1 if one fails, 77 if there is no device.
@@ -221,6 +225,35 @@ void check_graph(Codec const& codec, gpu::device const& d) {
   static_cast<void>(cudaGraphDestroy(graph));
 }
 
+#ifdef DOVETAIL_TEST_NCCL
+/// The bits of the host's exchange. Two ranks add their payloads in one order only; of three, which NCCL adds in an
+/// order of its own, payloads are gathered.
+template <class Codec>
+void check_exchange(std::size_t number, Codec const& codec, std::string const& name) {
+#ifdef DOVETAIL_EMULATED_CUDA
+  int const devices = 3;  // ranks may share one
+#else
+  int const devices = gpu::device_count();
+#endif
+  int const ranks = std::min(devices, Codec::summable ? 2 : 3);
+  comm::threads{ranks}.run([&](auto& control) {
+    comm::nccl c{control};
+    for (std::size_t const n : {0u, 1u, 33u, 5000u})
+      for (std::size_t const kind : {0u, 1u}) {
+        auto x = test::codec_input(kind, n + static_cast<std::size_t>(c.rank()));
+        x.resize(n);
+        auto const expected = test::exchange_on_host(number, control, x);
+        gpu::device_buffer<float> values(x, c.device());
+        sync::cuda::bucket_exchange exchange(codec, values, c);
+        exchange.run(c, values, test::codec_context(n));
+        exchange.wait();
+        if (!same_sums(values.to_host(c.device()), expected))
+          throw error(message(name, ": ", n, " elements, ", test::codec_inputs[kind], ", rank ", c.rank()));
+      }
+  });
+  report(true, message("exchange of ", name, " by ", ranks, " ranks"));
+}
+#endif
 
 void check_all(gpu::device const& d) {
   test::each_codec([&](std::size_t number, char const* name, auto const& codec) {
@@ -230,6 +263,9 @@ void check_all(gpu::device const& d) {
       if constexpr (compress::codec_traits<std::remove_cvref_t<decltype(codec)>>::contraction)
         check_feedback(number, codec, d, name);
     });
+#ifdef DOVETAIL_TEST_NCCL
+    run_case(std::string("exchange_") + name, [&] { check_exchange(number, codec, name); });
+#endif
   });
 }
 
