@@ -251,6 +251,7 @@ int main() {
   }
   AROUND(compress::error_feedback{compress::top_k{}})
   AROUND(compress::ef21{compress::top_k{}})
+  AROUND(compress::adaptive_ratio{compress::error_feedback{compress::top_k{}}, 0.1f, 500, 0.5f})
   AROUND(compress::by_size{16384, compress::identity{}, compress::error_feedback{compress::top_k{}}})
   AROUND(compress::after{500, compress::identity{}, compress::error_feedback{compress::sign{}}})
   AROUND(compress::without_feedback{compress::sign{}})
