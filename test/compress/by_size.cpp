@@ -119,4 +119,71 @@ TEST_CASE("ranks agree, and bytes are those predicted") {
   }
 }
 
+TEST_CASE("small and large tensors draw other random numbers, also where one lies where the other is renumbered to") {
+  std::vector<float> const x(240, 1.00390625f);  // between two numbers of bf16
+  std::vector<compress::bucket_tensor> const three{{0, {40}}, {40, {160}}, {200, {40}}};
+  by_size const codec{100, compress::stochastic_bf16{}, compress::stochastic_bf16{}};
+  compress::bucket const b{x, three};
+  compress::context const where{.seed = 5};
+  auto state = codec.init(b, where);
+  std::vector<std::byte> payload(codec.wire_size(b));
+  payload.resize(codec.encode(b, state, payload, where));
+  std::vector<float> out(x.size());
+  codec.decode_add(payload, out, 1, state, where);
+  // The second small tensor has the numbers 40 to 79 of its codec, as the large one has.
+  CHECK(!std::equal(out.begin() + 200, out.end(), out.begin() + 40));
+}
+
+TEST_CASE("codecs that keep what they decode have it on all ranks, also of shards that they do not encode") {
+  by_size const codec{100, compress::identity{}, compress::ef21{compress::fp16{}}};
+  auto const train = [&](auto const& policy) {
+    std::vector<std::vector<float>> weights(3);
+    comm::threads{3}.run([&](auto& c) {
+      arena a({{"b", {30}}, {"w", {40, 30}}});
+      auto session = policy.join(a.parameters(), optim::sgd{.lr = 0.1f}, c);
+      for (std::uint64_t step = 0; step < 5; ++step) {
+        session.begin();
+        auto const g = test::normal(a.gradients().size(), 10 * step + static_cast<std::uint64_t>(c.rank()));
+        std::copy(g.begin(), g.end(), a.gradients().begin());
+        if (step == 2 && c.rank() == 1) a.gradients()[700] = std::numeric_limits<float>::infinity();
+        session.ready(0);
+        CHECK(session.step().skipped == (step == 2));
+      }
+      weights[static_cast<std::size_t>(c.rank())].assign(a.weights().begin(), a.weights().end());
+    });
+    CHECK(weights[1] == weights[0]);
+    CHECK(weights[2] == weights[0]);
+    return weights[0];
+  };
+  auto const by_default = train(sync::all_reduce{codec});
+  auto const divided = train(sync::all_reduce{codec, sync::exchange::reduce_scatter_all_gather{}});
+  CHECK(by_default == divided);
+  train(sync::all_reduce{compress::after{1, compress::fp16{}, codec}});
+}
+
+TEST_CASE("tensors that do not lie in their bucket one behind the other are refused by whoever looks at them") {
+  std::vector<float> const x(10);
+  auto const refused = [&](auto const& codec, std::vector<compress::bucket_tensor> const& those) {
+    compress::bucket const b{x, those};
+    CHECK_THROWS_WITH_AS(compress::init(codec, b, {}),
+                         doctest::Contains("tensors lie in the bucket, one behind the other"), argument_error);
+  };
+  for (std::vector<compress::bucket_tensor> const& those :
+       {std::vector<compress::bucket_tensor>{{0, {5000}}}, {{0, {4}}, {3, {4}}}, {{4, {4}}, {0, {4}}}, {{11, {0}}}}) {
+    refused(compress::dgc{}, those);
+    refused(compress::adacomp{}, those);
+    refused(compress::powersgd{}, those);
+    refused(compress::atomo{}, those);
+    refused(compress::demo{}, those);
+    refused(by_size{8, compress::identity{}, compress::identity{}}, those);
+  }
+}
+
+TEST_CASE("the number of elements that a sparsifier keeps is the ceiling, also of many") {
+  CHECK(compress::detail::kept(0.5f, std::size_t{1} << 24) == std::size_t{1} << 23);
+  CHECK(compress::detail::kept(0.1f, 100'000'000) == 10'000'000);
+  CHECK(compress::detail::kept(0.1f, 10) == 1);
+  CHECK(compress::detail::kept(0.1f, 11) == 2);
+}
+
 }  // namespace compress_by_size

@@ -369,6 +369,21 @@ TEST_CASE("1-bit SGD: the two means of the block, which no other two numbers bea
   CHECK_THROWS_AS(odd.init({}), argument_error);
 }
 
+TEST_CASE("1-bit SGD: a block with an element that is not finite is NaN, all of it") {
+  for (float const bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> x(48, 1.0f), out(48);
+    for (std::size_t i = 0; i < x.size(); i += 2) x[i] = -2;
+    x[20] = bad;
+    compress::one_bit const codec{.block = 16};
+    compress::no_state none;
+    std::vector<std::byte> payload(codec.wire_size(48));
+    codec.encode({x, {}}, none, payload);
+    codec.decode_add(payload, out);
+    for (std::size_t i = 0; i < 48; ++i) REQUIRE(std::isnan(out[i]) == (i / 16 == 1));
+  }
+}
+
 TEST_CASE("3LC: nearest of three, runs of zeros shortened, and nothing but what was encoded is read") {
   compress::three_lc const codec;
   std::vector<float> const x{1, -0.51f, 0.49f, 0, -1, 0.2f};

@@ -84,4 +84,33 @@ TEST_CASE("damaged payloads are refused, or are other numbers; out stays as it i
   CHECK_THROWS_AS(wrong.init({x, {}}), argument_error);
 }
 
+TEST_CASE("codecs that send more than their elements take in one piece have room, and come back") {
+  auto const check = [](auto const& inner) {
+    compress::zstd const codec{inner};
+    std::size_t const n = 4096;
+    auto const x = test::normal(n, 9);
+    std::vector<compress::bucket_tensor> vectors;
+    for (std::size_t at = 0; at < n; at += 16) vectors.push_back({at, {16}});
+    for (auto const& tensors : {vectors, std::vector<compress::bucket_tensor>{{0, {4096}}}}) {
+      compress::bucket const b{x, tensors};
+      auto state = codec.init(b);
+      std::vector<std::byte> payload(codec.wire_size(b));
+      CHECK(payload.size() == 1 + compress::wire_size(inner, b));
+      payload.resize(codec.encode(b, state, payload, {}));
+      auto plain = compress::init(inner, b, {});
+      std::vector<std::byte> expected(compress::wire_size(inner, b));
+      expected.resize(compress::encode(inner, b, plain, expected, {}));
+      std::vector<float> want(n);
+      compress::decode_add(inner, expected, want, 1.0f, plain, {});
+      CHECK(decoded(codec, payload, n) == want);
+      auto copy = state;  // with scratch memory of its own
+      state = codec.init(b);
+      std::vector<std::byte> again(codec.wire_size(b));
+      CHECK_NOTHROW(codec.encode(b, copy, again, {.step = 1}));
+    }
+  };
+  check(compress::dgc{});
+  check(compress::adacomp{});
+}
+
 }  // namespace compress_zstd

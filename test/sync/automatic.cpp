@@ -154,4 +154,21 @@ TEST_CASE("what is wrong is refused") {
   CHECK(compress::automatic{compress::bf16{}, compress::fp16{}}.name() == "automatic: dense, bf16, fp16");
 }
 
+TEST_CASE("the number of a candidate that there is not is decided anew, and gradients are summed") {
+  comm::threads{2}.run([](auto& c) {
+    arena a({{"w", {300}}});
+    sync::all_reduce const policy{compress::automatic{compress::bf16{}}};
+    auto session = policy.join(a.parameters(), optim::sgd{.lr = 1}, c);
+    for (auto& t : session.own("")) {
+      std::int64_t const other = 99;
+      if (t.name.ends_with("picked")) std::memcpy(t.bytes.data(), &other, sizeof other);
+    }
+    session.begin();
+    for (float& g : a.gradients()) g = static_cast<float>(c.rank() + 1);
+    session.ready(0);
+    session.step();
+    for (float const w : a.weights()) REQUIRE(std::abs(w + 3) <= 0);
+  });
+}
+
 }  // namespace sync_automatic

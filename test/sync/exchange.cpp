@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <dovetail/comm.hpp>
 #include <dovetail/compress.hpp>
+#include <dovetail/optim.hpp>
+#include <dovetail/sync/all_reduce.hpp>
 #include <dovetail/sync/bucket_exchange.hpp>
 
 #include <map>
@@ -102,6 +104,27 @@ TEST_CASE("what error feedback withholds is paid later: over many steps the sums
   }
   CHECK(worst < 0.25 * largest);  // the debt is bounded, it does not grow with the steps
   CHECK(worst > 0);
+}
+
+TEST_CASE("a codec of three stages is one within another") {
+  compress::after const codec{1, compress::identity{}, compress::after{2, compress::fp16{}, compress::int8{}}};
+  comm::threads(3).run([&](auto& c) {
+    auto a = test::odd_arena();
+    sync::all_reduce const policy{codec};
+    auto session = policy.join(a.parameters(), optim::sgd{.lr = 1}, c);
+    std::uint64_t last = ~std::uint64_t{0};
+    for (std::int64_t step = 0; step < 3; ++step) {
+      auto const before = c.traffic();
+      session.begin();
+      test::fill(a.gradients(), c.rank(), 0);
+      session.ready(0);
+      session.step();
+      auto const sent = (c.traffic() - before).bytes_sent;
+      CHECK(sent == policy.predict(a.parameters(), c.size(), c.rank(), step).bytes_sent);
+      CHECK(sent < last);  // fewer with each stage
+      last = sent;
+    }
+  });
 }
 
 }  // namespace sync_exchange

@@ -81,11 +81,17 @@ struct adacomp {
   }
   std::size_t wire_size(bucket const& b) const {
     check(b.size());
-    return 4 + 8 * detail::segments_of(b).size() + detail::signed_size(b.size(), b.size());
+    return 4 + 8 * detail::segments_of(name(), b).size() + detail::signed_size(b.size(), b.size());
   }
   state init(bucket const& b) const {
     check(b.size());
-    return {buffer<float>(b.size()), buffer<float>(b.size()), false, bucket_layout(b), detail::segments_of(b), {}, {}};
+    return {buffer<float>(b.size()),
+            buffer<float>(b.size()),
+            false,
+            bucket_layout(b),
+            detail::segments_of(name(), b),
+            {},
+            {}};
   }
 
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out) const {

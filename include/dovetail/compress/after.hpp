@@ -77,6 +77,8 @@ struct after {
   }
   void decode_add(std::span<std::byte const> payload, std::span<float> out, float weight, state& s,
                   context const& where) const {
+    s.first.open(first);
+    s.then.open(then);
     if (is_first(where.step))
       compress::decode_add(first, payload, out, weight, s.first.state(), where);
     else

@@ -29,6 +29,18 @@ struct bucket {
   std::size_t size() const { return values.size(); }
 };
 
+/// Throws argument_error unless a bucket's tensors lie in it, one behind the other.
+DOVETAIL_COLD inline void require_in_order(std::string_view codec, bucket const& b) {
+  std::size_t end = 0;
+  for (auto const& t : b.tensors) {
+    auto const size = static_cast<std::size_t>(t.shape.size());
+    require(t.begin >= end && t.begin <= b.size() && size <= b.size() - t.begin, codec, ": a tensor at ", t.begin,
+            " of shape ", t.shape, " in a bucket of ", b.size(), " elements, of which ", end,
+            " are taken: tensors lie in the bucket, one behind the other");
+    end = t.begin + size;
+  }
+}
+
 /// The tensors, and slices of tensors, of a bucket that lie in its elements [part.begin, part.end); positions are
 /// relative to part.begin. A whole tensor keeps its shape, a slice is one-dimensional.
 DOVETAIL_COLD inline std::vector<bucket_tensor> tensors_in(std::span<bucket_tensor const> tensors, range part) {

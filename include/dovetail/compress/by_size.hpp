@@ -31,9 +31,9 @@ namespace dovetail::compress {
 /// Tensors of a bucket with fewer than `elements` elements are a bucket of their own for `small`, the others (and what
 /// is of no tensor) one for `large`, in their order; where an exchange cuts a tensor, its parts count as they are. A
 /// payload is that of `small`, then that of `large`; where one of the codecs has no fixed size, the length of the first
-/// (u64) stands before both. Summable if both are, with the same wire_type. State is the codecs' own, and scratch
-/// memory of a float an element. A residual goes on with the same number of ranks only;
-/// another one is refused.
+/// (u64) stands before both. Summable if both are, of fixed size, with the same wire_type. State is the codecs' own,
+/// and scratch memory of a float an element. A residual goes on with the same number of ranks only; another one is
+/// refused.
 ///
 /// Errors: argument_error for a state that was made for another bucket, and for negative `elements`; input_error for
 /// payloads that are truncated or too long, and what the two codecs refuse.
@@ -51,7 +51,8 @@ struct by_size {
   }
 
   static constexpr bool summable = codec_traits<Small>::summable && codec_traits<Large>::summable &&
-                                   std::is_same_v<wire_type_of<Small>, wire_type_of<Large>>;
+                                   std::is_same_v<wire_type_of<Small>, wire_type_of<Large>> &&
+                                   codec_traits<Small>::fixed_size && codec_traits<Large>::fixed_size;
   static constexpr bool fixed_size = codec_traits<Small>::fixed_size && codec_traits<Large>::fixed_size;
   static constexpr bool unbiased = codec_traits<Small>::unbiased && codec_traits<Large>::unbiased;
   static constexpr bool wants_error_feedback =
@@ -93,10 +94,8 @@ struct by_size {
   };
 
   std::string name() const { return message(name_of(small), " below ", elements, " elements, ", name_of(large)); }
-  /// Of elements that may be of either.
-  constexpr std::size_t wire_size(std::size_t n) const {
-    return header + std::max(small.wire_size(n), large.wire_size(n)) + small.wire_size(0) + large.wire_size(0);
-  }
+  /// Of elements that may be of either: at most.
+  constexpr std::size_t wire_size(std::size_t n) const { return header + small.wire_size(n) + large.wire_size(n); }
   std::size_t wire_size(bucket const& b) const {
     auto const cut = cut_of(b);
     return header + size_of(small, b, cut.first) + size_of(large, b, cut.second);
@@ -104,7 +103,7 @@ struct by_size {
   state init(bucket const& b, context const& where = {}) const {
     check_policy(*this);
     auto cut = cut_of(b);
-    return {half_of(small, b, std::move(cut.first), where), half_of(large, b, std::move(cut.second), where),
+    return {half_of(small, std::move(cut.first), of_small(where)), half_of(large, std::move(cut.second), where),
             bucket_layout(b), b.size()};
   }
 
@@ -115,7 +114,7 @@ struct by_size {
     std::size_t const first = compress::wire_size(small, s.first.as_bucket()),
                       second = compress::wire_size(large, s.second.as_bucket());
     require_room(name(), b.size(), header + first + second, out);
-    std::uint64_t const a = encode(small, b, s.first, out.subspan(header, first), where);
+    std::uint64_t const a = encode(small, b, s.first, out.subspan(header, first), of_small(where));
     std::size_t const c = encode(large, b, s.second, out.subspan(header + a, second), where);
     if constexpr (header > 0) std::memcpy(out.data(), &a, sizeof a);
     return header + a + c;
@@ -131,7 +130,7 @@ struct by_size {
     require<input_error>(first <= rest.size(), name(), ": a payload of ", payload.size(), " bytes, of which ", first,
                          " are of small tensors: it is truncated or damaged");
     // Both are decoded before anything is added.
-    decode(small, rest.first(first), s.first, weight, where);
+    decode(small, rest.first(first), s.first, weight, of_small(where));
     decode(large, rest.subspan(first), s.second, weight, where);
     scatter(s.first, out);
     scatter(s.second, out);
@@ -165,11 +164,9 @@ struct by_size {
   std::pair<portion, portion> cut_of(bucket const& b) const {
     std::pair<portion, portion> both;
     std::size_t end = 0;
+    require_in_order(name(), b);
     for (auto const& t : b.tensors) {
       auto const n = static_cast<std::size_t>(t.shape.size());
-      require(t.begin >= end && t.begin <= b.size() && n <= b.size() - t.begin, name(), ": a tensor at ", t.begin,
-              " of shape ", t.shape, " in a bucket of ", b.size(), " elements, of which ", end,
-              " are taken: tensors lie in the bucket, one behind the other");
       both.second.add({end, t.begin}, nullptr);
       end = t.begin + n;
       (n < static_cast<std::size_t>(elements) ? both.first : both.second).add({t.begin, end}, &t.shape);
@@ -182,14 +179,19 @@ struct by_size {
     return compress::wire_size(codec, bucket{b.values.first(c.size), c.tensors});  // of the values the number counts
   }
   template <class Codec>
-  static half<Codec> half_of(Codec const& codec, bucket const& b, portion c, context const& where) {
+  static half<Codec> half_of(Codec const& codec, portion c, context const& where) {
     buffer<float> values(c.size);
-    auto inner = compress::init(codec, bucket{values.span(), c.tensors}, part_of(where, b, c.parts));
+    auto inner = compress::init(codec, bucket{values.span(), c.tensors}, part_of(where, c.parts));
     return {std::move(c.parts), std::move(c.tensors), revocable<Codec>(std::move(inner)), std::move(values)};
   }
   /// Random numbers go by the place of the first element.
-  static context part_of(context where, bucket const&, std::vector<range> const& parts) {
+  static context part_of(context where, std::vector<range> const& parts) {
     if (!parts.empty()) where.offset += parts.front().begin;
+    return where;
+  }
+  /// Elements of one codec lie between those of the other: with one seed both would draw the same numbers.
+  static context of_small(context where) {
+    where.seed ^= 0x9E3779B97F4A7C15u;
     return where;
   }
   template <class Codec>
@@ -198,13 +200,14 @@ struct by_size {
     float* to = h.values.data();
     for (auto const& p : h.parts) to = std::copy_n(b.values.data() + p.begin, p.size(), to);
     h.inner.begin(codec);
-    return compress::encode(codec, h.as_bucket(), h.inner.state(), out, part_of(where, b, h.parts));
+    return compress::encode(codec, h.as_bucket(), h.inner.state(), out, part_of(where, h.parts));
   }
   template <class Codec>
   void decode(Codec const& codec, std::span<std::byte const> payload, half<Codec>& h, float weight,
               context const& where) const {
     std::fill(h.values.begin(), h.values.end(), 0.0f);
-    compress::decode_add(codec, payload, h.values.span(), weight, h.inner.state(), part_of(where, {}, h.parts));
+    h.inner.open(codec);
+    compress::decode_add(codec, payload, h.values.span(), weight, h.inner.state(), part_of(where, h.parts));
   }
   template <class Codec>
   static void scatter(half<Codec> const& h, std::span<float> out) {

@@ -95,12 +95,8 @@ struct demo {
   state init(bucket const& b) const {
     check_policy(*this);
     state s;
-    std::size_t end = 0;
+    require_in_order(name(), b);
     for_tiled_tensors(b, [&](tiled_tensor const& t) {
-      require(t.begin == end && t.rows * t.columns <= b.size() - end, name(), ": a tensor of ", t.rows * t.columns,
-              " elements at ", t.begin, " in a bucket of ", b.size(), ", of which ", end,
-              " are taken: tensors lie in the bucket, one behind the other");
-      end = t.begin + t.rows * t.columns;
       s.transform.prepare(t.height);
       s.transform.prepare(t.width);
       s.tensors_of.push_back(t);

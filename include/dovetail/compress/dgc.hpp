@@ -36,15 +36,15 @@ namespace dovetail::compress {
 ///
 /// Momentum is in here: the optimizer behind it is plain SGD. Tensors of at most one dimension (biases, norms) are sent
 /// whole, with the same momentum: u, or u + g, and u stays. The norm that is clipped is that of the rank's bucket. In
-/// the first `warmup` steps ratios are larger, 1/4, 1/16, 1/64 and 1/256 in a quarter of the steps each, but where
-/// `ratio` is larger. State: u and v, four floats an element with the step that can be taken back. It wants no error
-/// feedback.
+/// the first `warmup` steps ratios are larger, 1/4, 1/16, 1/64 and 1/256 in a quarter of the steps each (rounded up,
+/// the last has what is left), but where `ratio` is larger. State: u and v, four floats an element with the step that
+/// can be taken back. It wants no error feedback.
 ///
 /// A payload is the number of pieces that are whole (u32), the number k of other elements (u32), of each piece where it
 /// begins (u32) and its length (u32), its elements (f32), then the k values (f32) and their indices
-/// (compress/indices.hpp), the same on every processor. If the gradient, its norm or what is accumulated is not finite,
-/// the payload is the number 2^32 − 1 alone, which decodes to NaN in every element. A gradient that is not finite
-/// leaves u and v as they were; where they overflow they restart at 0, also when the step is taken back.
+/// (compress/indices.hpp), the same on every processor. If the gradient or what is accumulated is not finite, the
+/// payload is the number 2^32 − 1 alone, which decodes to NaN in every element. A gradient that is not finite leaves u
+/// and v as they were; where they overflow they restart at 0, also when the step is taken back.
 ///
 /// Errors: argument_error for hyperparameters out of range, more than 2^32 − 1 elements, or a state that was made for
 /// another bucket; input_error for payloads that are truncated, too long, or damaged in numbers, pieces or indices.
@@ -97,7 +97,7 @@ struct dgc {
   constexpr float density(std::int64_t step) const {
     if (step >= warmup) return ratio;
     float part = 0.25f;
-    for (std::int64_t stage = step / ((warmup + 3) / 4); stage > 0; --stage) part *= 0.25f;
+    for (std::int64_t stage = step / ((warmup - 1) / 4 + 1); stage > 0; --stage) part *= 0.25f;
     return part > ratio ? part : ratio;
   }
   std::size_t wire_size(std::size_t n) const {
@@ -109,7 +109,7 @@ struct dgc {
   std::size_t wire_size(bucket const& b) const {
     check(b.size());
     std::size_t whole = 0, pieces = 0, k = 0;
-    for (auto const& s : detail::segments_of(b)) {
+    for (auto const& s : detail::segments_of(name(), b)) {
       if (s.vector)
         ++pieces, whole += s.size();
       else
@@ -126,7 +126,7 @@ struct dgc {
             buffer<float>(n),
             false,
             bucket_layout(b),
-            detail::segments_of(b),
+            detail::segments_of(name(), b),
             {},
             {}};
   }

@@ -16,7 +16,7 @@
 namespace dovetail::compress {
 namespace detail {
 
-/// Numbers in half precision, each times `scale`, for codec_traits::reader_type.
+/// Numbers in half precision, each times `scale`, as compress::read reads them.
 template <class Half>
 struct half_payload {
   std::span<std::byte const> payload;

@@ -68,7 +68,7 @@ struct equal_levels {
 /// A payload is the largest magnitude of each block (fp32), then the numbers plus Levels, in 8 or 4 bits each, without
 /// gaps: n + 4 bytes a block, or half of that. No element is further from what is decoded than half a unit: a
 /// contraction, and for int8 so near that it goes without error feedback (relative error of normal numbers in blocks of
-/// 512: 0.7 %; of int4 12 %, which wants it). `block` is in elements; 0 makes the bucket one block. A block with an
+/// 512: 0.7 %; of int4 13 %, which wants it). `block` is in elements; 0 makes the bucket one block. A block with an
 /// element that is not finite is NaN throughout when it is decoded.
 ///
 /// Errors: input_error for payloads of another size, with negative magnitudes, or with bits behind the last element.

@@ -34,15 +34,9 @@ constexpr low_rank_matrix matrix_of(bucket_tensor const& t, int rank, float min_
 DOVETAIL_COLD inline std::vector<low_rank_matrix> matrices_in(char const* who, bucket const& b, int rank,
                                                               float min_rate) {
   std::vector<low_rank_matrix> found;
-  std::size_t end = 0;
-  for (auto const& t : b.tensors) {
-    auto const size = static_cast<std::size_t>(t.shape.size());
-    require(t.begin >= end && t.begin <= b.size() && size <= b.size() - t.begin, who, ": a tensor at ", t.begin,
-            " of shape ", t.shape, " in a bucket of ", b.size(), " elements, of which ", end,
-            " are taken: tensors lie in the bucket, one behind the other");
-    end = t.begin + size;
+  require_in_order(who, b);
+  for (auto const& t : b.tensors)
     if (auto const m = matrix_of(t, rank, min_rate); m.rank > 0) found.push_back(m);
-  }
   return found;
 }
 

@@ -61,7 +61,10 @@ struct one_bit {
         s.negative = s.others = 0;
         for (float const& v : x) (v < 0 ? s.negative : s.others) += static_cast<double>(v);
       }
-      float const means[2] = {mean(s.others, x.size() - s.below), mean(s.negative, s.below)};
+      // Sums of finite floats are finite.
+      bool const finite = is_finite(s.negative) && is_finite(s.others);
+      float const means[2] = {finite ? mean(s.others, x.size() - s.below) : not_a_number<float>(),
+                              finite ? mean(s.negative, s.below) : not_a_number<float>()};
       std::memcpy(out.data() + 8 * i, means, 8);
     }
     return wire_size(n);
@@ -87,7 +90,6 @@ struct one_bit {
     require(block % 8 == 0, "1-bit: a block of ", block, " elements: it must be a multiple of 8, or 0 for one block");
   }
   static float mean(double sum, std::size_t count) {
-    if (is_nan(sum)) return not_a_number<float>();
     return count == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(count));
   }
 };

@@ -29,6 +29,11 @@ class revocable {
     if constexpr (copies) before_ = now_;  // into memory that is there already, but for the first time
     open_ = true;
   }
+  /// For a codec that decodes into the state: as begin, unless it has begun. Of what other ranks encode there may be no
+  /// encode that would.
+  void open(Codec const& codec) {
+    if (!open_) begin(codec);
+  }
   void commit(Codec const& codec) {
     if constexpr (traits::takes_back)
       if (open_) codec.commit(now_);

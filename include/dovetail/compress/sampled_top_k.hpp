@@ -127,7 +127,7 @@ struct sampled_top_k {
       select_largest(x, nullptr, nullptr, k, s.scratch, pairs, kernel);
       return k;
     };
-    // 64 hits are within an eighth of what is true once in three times, and within [0.8, 1.3] nine times in ten.
+    // 64 hits are within an eighth of what is true twice in three times, and within [0.8, 1.3] nine times in ten.
     std::size_t const samples = std::max(n / 100, 64 * n / k + 1), hits = detail::kept(ratio, samples);
     if (samples >= n / 4) return exactly();
     std::size_t const most = k + k / 10 * 3 + k % 10 * 3 / 10, room = most + chunk + 16;

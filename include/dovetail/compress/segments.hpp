@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <dovetail/compress/bucket.hpp>
@@ -18,8 +19,9 @@ struct segment {
 };
 
 /// The tensors of a bucket by rising place, and what is between them: each element is in one. A bucket without tensors
-/// is one segment, and no vector.
-DOVETAIL_COLD inline std::vector<segment> segments_of(bucket const& b) {
+/// is one segment, and no vector. Throws as require_in_order.
+DOVETAIL_COLD inline std::vector<segment> segments_of(std::string_view codec, bucket const& b) {
+  require_in_order(codec, b);
   std::vector<segment> all;
   std::size_t end = 0;
   for (auto const& t : b.tensors) {

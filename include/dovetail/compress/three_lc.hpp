@@ -44,7 +44,7 @@ struct three_lc {
   static constexpr bool fixed_size = false;
   static constexpr bool unbiased = false;
   static constexpr bool wants_error_feedback = true;
-  static constexpr bool contraction = true;  ///< d >= 1 / n: the largest element keeps at most half of itself
+  static constexpr bool contraction = true;  ///< d >= s (2 - s) / n: the largest becomes s times itself
 
   static constexpr char const* name() { return "3LC"; }
   constexpr std::size_t wire_size(std::size_t n) const {

@@ -23,6 +23,30 @@
 
 namespace dovetail::compress {
 
+namespace detail {
+/// zstd's own scratch memory: a copy has another one.
+class zstd_scratch {
+ public:
+  zstd_scratch() : context_(ZSTD_createCCtx()) {
+    if (!context_) throw std::bad_alloc();
+  }
+  zstd_scratch(zstd_scratch const&) : zstd_scratch() {}
+  zstd_scratch(zstd_scratch&&) noexcept = default;
+  zstd_scratch& operator=(zstd_scratch const&) { return *this; }
+  zstd_scratch& operator=(zstd_scratch&&) noexcept = default;
+  ZSTD_CCtx* get() {
+    if (!context_) *this = zstd_scratch();  // moved from
+    return context_.get();
+  }
+
+ private:
+  struct free {
+    void operator()(ZSTD_CCtx* c) const { ZSTD_freeCCtx(c); }
+  };
+  std::unique_ptr<ZSTD_CCtx, free> context_;
+};
+}  // namespace detail
+
 /// A codec whose payloads are entropy-coded by zstd: nothing more is lost, and fewer bytes are sent where codes are
 /// unevenly frequent, as QSGD's with few levels, 3LC's and the indices of sparse gradients are. Worth it on slow links
 /// only: at level 1 it takes several times as long as most codecs.
@@ -46,11 +70,8 @@ struct zstd {
     return policy{"zstd", field{"codec", &self::codec}, field{"level", &self::level, bounds{.low = -7, .high = 22}}};
   }
 
-  DOVETAIL_REQUIRE(rounds_of<Codec> == 1 && !codec_traits<Codec>::decodes_with_state &&
-                       codec_traits<Codec>::sizes_elements,
-                   "compress::zstd is around codecs of one round that keep nothing of what they decode and whose "
-                   "payload is bounded by the number of elements",
-                   Codec);
+  DOVETAIL_REQUIRE((rounds_of<Codec> == 1 && !codec_traits<Codec>::decodes_with_state),
+                   "compress::zstd is around codecs of one round that keep nothing of what they decode", Codec);
   static constexpr bool summable = false;
   static constexpr bool fixed_size = false;
   static constexpr bool unbiased = codec_traits<Codec>::unbiased;
@@ -59,8 +80,8 @@ struct zstd {
 
   struct state {
     revocable<Codec> inner;
-    std::vector<std::byte> plain;        ///< scratch
-    std::shared_ptr<ZSTD_CCtx> context;  ///< scratch of zstd's
+    std::vector<std::byte> plain;  ///< scratch
+    detail::zstd_scratch context;
     DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
       return inner.state().tensors(prefix + "inner.");
     }
@@ -69,15 +90,15 @@ struct zstd {
 
   std::string name() const { return "zstd + " + name_of(codec); }
   constexpr std::size_t wire_size(std::size_t n) const { return 1 + codec.wire_size(n); }
+  std::size_t wire_size(bucket const& b) const { return 1 + compress::wire_size(codec, b); }
   state init(bucket const& b, context const& where = {}) const {
     check_policy(*this);
-    state s{revocable<Codec>(compress::init(codec, b, where)), {}, {ZSTD_createCCtx(), ZSTD_freeCCtx}};
-    if (!s.context) throw std::bad_alloc();
+    state s{revocable<Codec>(compress::init(codec, b, where)), {}, {}};
     s.plain.resize(compress::wire_size(codec, b));
     return s;
   }
   std::size_t encode(bucket const& b, state& s, std::span<std::byte> out, context const& where) const {
-    require_room(name(), b.size(), wire_size(b.size()), out);
+    require_room(name(), b.size(), wire_size(b), out);
     s.inner.begin(codec);
     std::size_t const bytes = compress::encode(codec, b, s.inner.state(), s.plain, where);
     std::size_t const packed =
@@ -92,7 +113,8 @@ struct zstd {
                          payload.size(), " bytes that does not begin with 0 or 1: it is damaged");
     auto const rest = payload.subspan(1);
     if (payload[0] == std::byte{0}) return decode_plain(rest, out, weight, where);
-    std::size_t const most = codec.wire_size(out.size());
+    // A codec that looks at tensors may send more than of so many elements: place, length and value of each at most.
+    std::size_t const most = codec.wire_size(out.size()) + 16 * out.size();
     unsigned long long const size = ZSTD_getFrameContentSize(rest.data(), rest.size());
     require<input_error>(size <= most, name(), ": a frame that does not say its size, or more than the ", most,
                          " bytes that ", out.size(), " elements take: the payload is damaged");

@@ -40,7 +40,24 @@ struct candidate_plans {
 };
 
 template <class Wish, class... Cs>
+struct check_legal<fused<Wish>, compress::automatic<Cs...>> {
+  DOVETAIL_REQUIRE((sizeof(compress::automatic<Cs...>) == 0),
+                   "is exchanged by parts, which the optimizer cannot decode: leave sync::exchange::fused out",
+                   compress::automatic<Cs...>);
+  static constexpr bool holds = false;
+};
+template <class Codec>
+inline constexpr bool changes_later = false;
+template <class First, class Then>
+inline constexpr bool changes_later<compress::after<First, Then>> = true;
+template <class... Cs>
+inline constexpr bool decides_itself<compress::automatic<Cs...>> = true;
+template <class Wish, class... Cs>
 struct check_legal<Wish, compress::automatic<Cs...>> {
+  DOVETAIL_REQUIRE((!(changes_later<Cs> || ...) && !(decides_itself<Cs> || ...)),
+                   "compares candidates in one step, and one of them is another codec in another step "
+                   "(compress::after, compress::automatic): name the codecs themselves",
+                   compress::automatic<Cs...>);
   static constexpr bool holds = (check_legal<Wish, Cs>::holds && ...);
 };
 
@@ -104,7 +121,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
   }
   /// Of a step after the decision; before it, the most that any candidate takes.
   comm::traffic predicted(std::int64_t step = 0) const {
-    if (pick_ < 0) return most_;
+    if (!has_picked()) return most_;
     return with_picked([&](auto const& e) { return e.predicted(step); });
   }
   /// The candidate that is used: 0 for dense gradients, −1 before the first run.
@@ -116,8 +133,10 @@ class bucket_exchange<compress::automatic<Cs...>> {
 
   template <communicator C>
   void run(C& c, std::span<float> values, compress::context const& when = {}) {
-    bool const again = codec_.options.every > 0 && pick_ >= 0 && when.step > 0 && when.step % codec_.options.every == 0;
-    if (pick_ < 0 || again) decide(c, values, when);
+    bool const again = codec_.options.every > 0 && when.step > 0 && when.step % codec_.options.every == 0;
+    before_ = pick_;
+    open_ = true;
+    if (!has_picked() || again) decide(c, values, when);
     std::size_t i = 0;
     std::apply(
         [&](auto&... e) { ((static_cast<std::int64_t>(i++) == pick_ ? e.run(c, values, when) : e.commit()), ...); },
@@ -125,9 +144,12 @@ class bucket_exchange<compress::automatic<Cs...>> {
   }
   void commit() {
     std::apply([](auto&... e) { (e.commit(), ...); }, exchanges_);
+    open_ = false;
   }
+  /// Also what was decided: gradients that are not finite may take another time than others.
   void rollback() {
     std::apply([](auto&... e) { (e.rollback(), ...); }, exchanges_);
+    if (std::exchange(open_, false)) pick_ = before_;
   }
   DOVETAIL_COLD std::vector<named_tensor> tensors(std::string const& prefix) {
     std::vector<named_tensor> all{make_named_tensor(prefix + "picked", pick_)};
@@ -160,6 +182,8 @@ class bucket_exchange<compress::automatic<Cs...>> {
     check_policy(codec.options);
   }
 
+  /// Not before the first run, and not with the number of a candidate that a saved run had and this one has not.
+  bool has_picked() const { return pick_ >= 0 && pick_ < static_cast<std::int64_t>(count); }
   template <class F>
   auto with_picked(F f) const {
     using result = decltype(f(std::get<0>(exchanges_)));
@@ -223,7 +247,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
       times_.push_back(std::move(m));
       if (seconds[i] < seconds[fastest]) fastest = i;
     }
-    auto const used = static_cast<std::size_t>(std::max<std::int64_t>(pick_, 0));
+    auto const used = static_cast<std::size_t>(has_picked() ? pick_ : 0);
     bool const changes = seconds[fastest] < (1 - static_cast<double>(codec_.options.margin)) * seconds[used];
     std::int64_t const next = static_cast<std::int64_t>(changes ? fastest : used);
     if (codec_.options.log && rank_ == 0) explain(when, used, fastest, next);
@@ -276,7 +300,7 @@ class bucket_exchange<compress::automatic<Cs...>> {
                   " elements: ", times_[static_cast<std::size_t>(next)].name);
     if (fastest != static_cast<std::size_t>(next))
       to << message(" stays: ", times_[fastest].name, " is not faster by ", 100 * codec_.options.margin, " %");
-    else if (pick_ >= 0 && fastest != used)
+    else if (has_picked() && fastest != used)
       to << message(" instead of ", times_[used].name);
     to << '\n';
     for (auto const& m : times_) {
@@ -292,7 +316,8 @@ class bucket_exchange<compress::automatic<Cs...>> {
   int rank_, ranks_;
   std::vector<compress::bucket_tensor> tensors_;
   comm::traffic most_;
-  std::int64_t pick_ = -1;
+  std::int64_t pick_ = -1, before_ = -1;  ///< before the last run
+  bool open_ = false;                     ///< whether that can be taken back
   comm::traffic spent_;
   std::vector<measured> times_;
   std::tuple<bucket_exchange<compress::identity>, bucket_exchange<Cs>...> exchanges_;

@@ -241,6 +241,8 @@ class bucket_exchange {
     for (int round = 0; round < traits::rounds; ++round) {
       whole.where.round = round;
       bytes = encode(values, whole, send_.span());
+      require(bytes % sizeof(wire) == 0, compress::name_of(codec_), ": a payload of ", bytes,
+              " bytes is no array of its wire_type, of ", sizeof(wire), " bytes each");
       c.all_reduce(std::span<wire>(reinterpret_cast<wire*>(send_.data()), bytes / sizeof(wire)), comm::reduction::sum);
       if constexpr (traits::rounds > 1)
         if (round + 1 < traits::rounds)
@@ -362,7 +364,8 @@ class bucket_exchange {
 template <codec First, codec Then>
 class bucket_exchange<compress::after<First, Then>> {
  public:
-  DOVETAIL_COLD bucket_exchange(compress::after<First, Then> const& codec, exchange::plans plans,
+  template <class A, class B>
+  DOVETAIL_COLD bucket_exchange(compress::after<First, Then> const& codec, exchange::plans<A, B> const& plans,
                                 parameter_list const& parameters, range part, std::span<float const> values, int ranks,
                                 int rank)
       : codec_(codec),

@@ -39,6 +39,7 @@ struct encoded_gradients<Codec, true> {
   /// Whether all sums of the flat range `part` are; as all_finite of what is decoded.
   bool all_finite(range part) const {
     using cursor = typename optim::gradient::decoded<reader>::cursor;
+    static_assert(cursor::before + 1 == compress::payload_step);
     constexpr std::size_t window = 4096;
     float room[cursor::window_room];
     for (std::size_t at = part.begin; at < part.end; at += window) {

@@ -120,16 +120,19 @@ constexpr comm::traffic cost(plan p, Codec const& codec, compress::bucket const&
   return {bytes, bytes, operations};
 }
 
-/// The plans of compress::after's two codecs.
+/// The plans of compress::after's two codecs, of which each may be such a one again.
+template <class First, class Then>
 struct plans {
-  plan first, then;
+  First first;
+  Then then;
 };
 
 /// What one step costs of a codec that is another one after some steps.
-template <class First, class Then>
-constexpr comm::traffic cost(plans p, compress::after<First, Then> const& codec, compress::bucket const& b, int ranks,
-                             int rank, std::int64_t step = 0) {
-  return codec.is_first(step) ? cost(p.first, codec.first, b, ranks, rank) : cost(p.then, codec.then, b, ranks, rank);
+template <class A, class B, class First, class Then>
+constexpr comm::traffic cost(plans<A, B> const& p, compress::after<First, Then> const& codec, compress::bucket const& b,
+                             int ranks, int rank, std::int64_t step = 0) {
+  return codec.is_first(step) ? cost(p.first, codec.first, b, ranks, rank, step)
+                              : cost(p.then, codec.then, b, ranks, rank, step);
 }
 
 namespace detail {
@@ -168,8 +171,10 @@ constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) 
 }
 
 template <class Wish, class First, class Then>
-constexpr plans choose(compress::after<First, Then> const& codec, compress::bucket const& b, int ranks) {
-  return {choose<Wish>(codec.first, b, ranks), choose<Wish>(codec.then, b, ranks)};
+constexpr auto choose(compress::after<First, Then> const& codec, compress::bucket const& b, int ranks) {
+  auto const first = choose<Wish>(codec.first, b, ranks);
+  auto const then = choose<Wish>(codec.then, b, ranks);
+  return plans<std::remove_const_t<decltype(first)>, std::remove_const_t<decltype(then)>>{first, then};
 }
 
 /// Refuses a wish that a codec's algebra forbids.
@@ -202,7 +207,20 @@ struct check_legal<fused<Wish>, Codec> {
   static constexpr bool holds = check_legal<Wish, Codec>::holds;
 };
 template <class Wish, class First, class Then>
+struct check_legal<fused<Wish>, compress::after<First, Then>> {
+  DOVETAIL_REQUIRE((std::is_void_v<First>),
+                   "is exchanged by parts, which the optimizer cannot decode: leave sync::exchange::fused out",
+                   compress::after<First, Then>);
+  static constexpr bool holds = false;
+};
+template <class Codec>
+inline constexpr bool decides_itself = false;  ///< compress::automatic
+template <class Wish, class First, class Then>
 struct check_legal<Wish, compress::after<First, Then>> {
+  DOVETAIL_REQUIRE((!decides_itself<First> && !decides_itself<Then>),
+                   "has compress::automatic in it, which decides in a bucket's first step: name "
+                   "the codecs themselves",
+                   compress::after<First, Then>);
   static constexpr bool holds = check_legal<Wish, First>::holds && check_legal<Wish, Then>::holds;
 };
 

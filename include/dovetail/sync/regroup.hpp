@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -21,21 +23,46 @@
 namespace dovetail::sync {
 
 namespace detail {
-/// Copies what both lists have of one name and size; true if that is all of `to`.
-DOVETAIL_COLD inline bool copy_by_name(std::vector<named_tensor> const& from, std::vector<named_tensor> const& to) {
+/// The bucket that a piece of a session's own state is of: its name up to the first dot.
+inline std::string bucket_of(named_tensor const& t) { return t.name.substr(0, t.name.find('.')); }
+/// Of a shard, or of a shard's sum: another number of ranks has others.
+DOVETAIL_COLD inline bool of_shard(named_tensor const& t) {
+  auto const has = [&](char const* what) { return t.name.find(what) != std::string::npos; };
+  auto const numbered_sum = [&] {
+    auto const at = t.name.find(".sum");
+    return at != std::string::npos && at + 4 < t.name.size() && t.name[at + 4] >= '0' && t.name[at + 4] <= '9';
+  };
+  return t.name.ends_with("@sum") || t.name.ends_with(".sum") || has(".shard") || has(".sum.") || numbered_sum();
+}
+
+/// Copies what both lists have of one name and size, but for the buckets of `without`; true if that is all of `to`.
+DOVETAIL_COLD inline bool copy_by_name(std::vector<named_tensor> const& from, std::vector<named_tensor> const& to,
+                                       std::set<std::string> const& without = {}) {
   std::map<std::string, named_tensor const*> known;
   for (auto const& t : from) known.emplace(t.name, &t);
   bool all = true;
   for (auto const& t : to) {
     auto const found = known.find(t.name);
-    // What is kept of shards is of those that this number of ranks has.
-    bool const of_shard = t.name.ends_with("@sum") || t.name.find(".shard") != std::string::npos ||
-                          t.name.find(".sum.") != std::string::npos;
-    bool const fits = !of_shard && found != known.end() && found->second->bytes.size() == t.bytes.size();
+    bool const fits = found != known.end() && found->second->bytes.size() == t.bytes.size() &&
+                      !without.contains(bucket_of(t)) && !of_shard(t);
     all = all && fits;
     if (fits && !t.bytes.empty()) std::memcpy(t.bytes.data(), found->second->bytes.data(), t.bytes.size());
   }
   return all;
+}
+
+/// The buckets whose codecs have to begin anew with other ranks: where what is the same on all ranks is made of what is
+/// summed over them, as EF21's is, it has something of the lost rank; and what it is of a shard is of another one.
+DOVETAIL_COLD inline std::set<std::string> begins_anew(std::vector<named_tensor> const& own) {
+  std::set<std::string> replicated, summed, anew;
+  for (auto const& t : own) {
+    if (t.kind == state_kind::replicated) replicated.insert(bucket_of(t));
+    if (t.kind == state_kind::summed) summed.insert(bucket_of(t));
+    if (t.kind == state_kind::replicated && of_shard(t)) anew.insert(bucket_of(t));
+  }
+  std::set_intersection(replicated.begin(), replicated.end(), summed.begin(), summed.end(),
+                        std::inserter(anew, anew.end()));
+  return anew;
 }
 }  // namespace detail
 
@@ -49,7 +76,9 @@ struct regrouped {
 /// After a rank was lost: collective among those who are left, whose communicator `comm` is (shrink). The last step
 /// that any of them has completed counts, because the lost rank's gradients are in it: its weights and what a session
 /// has `replicated` become those of all. `own` state stays with its rank as far as `next`, which has been joined on
-/// `comm`, has pieces of the same names and sizes. A rank that had not completed that step keeps what its codecs had
+/// `comm`, has pieces of the same names and sizes; what is the same on all ranks becomes that of the rank that is
+/// farthest. Where both stand together (EF21, PowerSGD, compress::automatic) a bucket's codec begins anew: what ranks
+/// have in common has something of the lost one. A rank that had not completed the step keeps what its codecs had
 /// before it.
 ///
 ///     std::int64_t steps = 0;
@@ -91,10 +120,14 @@ DOVETAIL_COLD regrouped regroup(Old& old, Next& next, parameter_list& parameters
   require(detail::copy_by_name(old.replicated(""), next.replicated("")),
           "sync::regroup: the new session keeps other state than the old one: join it with the same optimizer and "
           "synchronizer");
-  r.kept_own = detail::copy_by_name(old.own(""), next.own(""));
+  auto const own = next.own("");
+  auto const anew = detail::begins_anew(own);
+  r.kept_own = detail::copy_by_name(old.own(""), own, anew) && anew.empty();
 
   // One message from the rank that is farthest: it may have any types.
   auto state = next.replicated("");
+  for (auto const& t : own)
+    if (t.kind == state_kind::replicated && !anew.contains(detail::bucket_of(t))) state.push_back(t);
   for (auto& p : parameters) state.push_back(make_named_tensor(p.name, p.weight, p.shape));
   std::vector<std::byte> mine, all;
   if (comm.rank() == r.from)

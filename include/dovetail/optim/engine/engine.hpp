@@ -36,6 +36,7 @@ inline constexpr std::size_t grain = std::size_t{1} << 16;
 /// Elements that are decoded together where nothing asks for whole blocks: what the loop asks for early of the next
 /// ones (detail::ahead) comes while they are decoded.
 inline constexpr std::size_t window = 1024;
+static_assert(reduction_block <= 4096 && window <= 4096, "what a source's window(n, room) has to be able to");
 
 /// Slots and weights as they are, where the loops find them.
 struct plain_store {
