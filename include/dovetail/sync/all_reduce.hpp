@@ -8,11 +8,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <dovetail/comm/async.hpp>
 #include <dovetail/comm/communicator_traits.hpp>
+#include <dovetail/comm/topology.hpp>
 #include <dovetail/compress/context.hpp>
 #include <dovetail/compress/identity.hpp>
 #include <dovetail/compress/traits.hpp>
@@ -37,6 +39,8 @@
 #include <dovetail/sync/buckets.hpp>
 #include <dovetail/sync/encoded_gradients.hpp>
 #include <dovetail/sync/exchange.hpp>
+#include <dovetail/sync/hierarchical_exchange.hpp>
+#include <dovetail/sync/host_groups.hpp>
 #include <dovetail/sync/hyperparameters.hpp>
 #include <dovetail/sync/replica.hpp>
 
@@ -54,6 +58,7 @@ class all_reduce_session;
 ///     sync::all_reduce{compress::error_feedback{compress::top_k{.ratio = 0.01f}}}   // compressed
 ///     sync::all_reduce{compress::sign{}, sync::exchange::all_gather{}}              // an exchange of one's choice
 ///     sync::all_reduce{compress::int8{}, sync::exchange::fused{}}                   // decoded by the optimizer's step
+///     sync::all_reduce{compress::int8{}, sync::exchange::hierarchical{}}            // encoded between hosts only
 ///
 /// A step whose summed gradient is not finite is skipped on every rank alike, and so is one that the optimizer skips:
 /// weights, optimizer state and what codecs keep stay as they were. What is lost by a codec that wants error feedback
@@ -80,7 +85,7 @@ struct all_reduce {
 
   template <optimizer Optimizer, communicator Communicator>
   auto join(parameter_list& parameters, Optimizer const& opt, Communicator& comm) const {
-    static_assert(exchange::check_legal<Exchange, Codec>::holds);
+    static_assert(exchange::check_legal<exchange::among_payloads<Exchange>, Codec>::holds);
     static_assert(comm::detail::must_keep_replicas_equal<Communicator>::holds);
     require_same_list(parameters, comm, "sync::all_reduce");
     if (check_equal) {
@@ -100,18 +105,39 @@ struct all_reduce {
   /// communicator counts (for codecs of variable size an upper bound), before anything runs. What a rule exchanges
   /// besides (its loss, what layers showed it, work that ranks divide) is not in it.
   DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, int ranks, int rank,
-                                      std::int64_t step = 0) const {
-    static_assert(exchange::check_legal<Exchange, Codec>::holds);
+                                      std::int64_t step = 0) const requires(!exchange::is_hierarchical<Exchange>) {
+    comm::traffic total;
+    each_bucket(parameters, [&](compress::bucket const& b) { total = total + cost_of(b, ranks, rank, step); });
+    return total;
+  }
+  /// The same of sync::exchange::hierarchical among these hosts: what the session's communicator and its own ones count
+  /// (`traffic`), and what of it leaves the host (as in comm::traffic).
+  DOVETAIL_COLD comm::traffic predict(parameter_list const& parameters, comm::topology const& hosts, int rank,
+                                      std::int64_t step = 0) const requires(exchange::is_hierarchical<Exchange>) {
+    auto const place = detail::host_place::of(comm::topology::of(hosts.host_of), rank);
+    comm::traffic total;
+    std::size_t i = 0;
+    each_bucket(parameters, [&](compress::bucket const& b) {
+      int const lane = place.lane_of(i++);
+      total = total + detail::cost_inside(b.size(), place, lane);
+      if (place.local == lane) total = total + detail::between_hosts(cost_of(b, place.hosts, place.host, step));
+    });
+    return total;
+  }
+
+ private:
+  template <class F>
+  void each_bucket(parameter_list const& parameters, F const& f) const {
+    static_assert(exchange::check_legal<exchange::among_payloads<Exchange>, Codec>::holds);
     buffer<float> const sizes_only(parameters.flat_gradients().empty() ? parameters.flat_size() : 0);
     auto const gradients = sizes_only.empty() ? std::span<float const>(parameters.flat_gradients()) : sizes_only.span();
-    comm::traffic total;
     for (auto part : cut_buckets(parameters, bucket_bytes)) {
       auto const tensors = tensors_in(parameters, part);
-      compress::bucket const b{gradients.subspan(part.begin, part.size()), tensors};
-      auto const t = exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank, step);
-      total = total + t;
+      f(compress::bucket{gradients.subspan(part.begin, part.size()), tensors});
     }
-    return total;
+  }
+  comm::traffic cost_of(compress::bucket const& b, int ranks, int rank, std::int64_t step) const {
+    return exchange::cost(exchange::choose<Exchange>(codec, b, ranks), codec, b, ranks, rank, step);
   }
 };
 
@@ -122,7 +148,12 @@ struct all_reduce {
 /// the rank itself.
 template <optimizer Optimizer, communicator Communicator, codec Codec, class Exchange>
 class all_reduce_session {
+  static constexpr bool hierarchical = exchange::is_hierarchical<Exchange>;
+
  public:
+  /// Whether ranks differ in what of `own` they have.
+  static constexpr bool owns_unevenly = hierarchical;
+
   DOVETAIL_COLD all_reduce_session(all_reduce<Codec, Exchange> const& policy, parameter_list& parameters,
                                    Optimizer const& opt, Communicator& comm)
       : replica_(parameters, opt),
@@ -147,11 +178,18 @@ class all_reduce_session {
         "sync::all_reduce: some gradients are not in the list but elsewhere, where it cannot add them up: give it a "
         "list with their memory");
     follow_memory();
+    if constexpr (hierarchical) groups_.emplace(comm);
     for (auto part : cut_buckets(parameters, policy.bucket_bytes)) {
       auto const values = gradients_.subspan(part.begin, part.size());
       auto const tensors = tensors_in(parameters, part);
-      auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, comm.size());
-      buckets_.push_back({{policy.codec, plan, parameters, part, values, comm.size(), rank_}});
+      if constexpr (hierarchical) {
+        auto const& place = groups_->place();
+        auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, place.hosts);
+        buckets_.push_back({{policy.codec, plan, parameters, part, values, place, place.lane_of(buckets_.size())}});
+      } else {
+        auto const plan = exchange::choose<Exchange>(policy.codec, {values, tensors}, comm.size());
+        buckets_.push_back({{policy.codec, plan, parameters, part, values, comm.size(), rank_}});
+      }
     }
     owner_.emplace(comm, policy.progress);
   }
@@ -278,13 +316,25 @@ class all_reduce_session {
   /// Records the exchange of every bucket and every step from now on; nullptr stops it.
   void record(trace* to) { trace_ = to; }
   std::size_t bucket_count() const { return buckets_.size(); }
+  /// Under sync::exchange::hierarchical that among hosts; of a bucket that another rank of the host exchanges with
+  /// them, and of every one where there is one host: all_reduce.
   exchange::plan plan_of(std::size_t bucket) const { return buckets_[bucket].exchange.plan(); }
+  /// Between two steps: what has been moved beside the communicator that it was joined with, on those that
+  /// sync::exchange::hierarchical made of it. Without that, nothing.
+  comm::traffic traffic() const {
+    if constexpr (hierarchical)
+      return groups_->traffic();
+    else
+      return {};
+  }
 
  private:
   static constexpr bool fused = exchange::is_fused<Exchange>;
   using encoded_type = detail::encoded_gradients<Codec, fused>;
+  struct no_groups {};
+  using groups_type = std::conditional_t<hierarchical, std::optional<detail::host_groups<Communicator>>, no_groups>;
   struct bucket_slot {
-    bucket_exchange<Codec> exchange;
+    std::conditional_t<hierarchical, detail::hierarchical_exchange<Codec>, bucket_exchange<Codec>> exchange;
     bool finite = true;
     double squares = 0;
     comm::ticket done{};
@@ -329,26 +379,80 @@ class all_reduce_session {
     if (!staging_.empty()) copy_to_flat(replica_.parameters(), &parameter::gradient, staging_.span(), part);
     if (measures_) squares_.own += optim::sum_of_squares(gradients_.subspan(part.begin, part.size()));
     if constexpr (contributes) replica_.contribute(part.begin, gradients_.subspan(part.begin, part.size()), ranks_);
-    slot.done = owner_->submit([this, &slot, part, about = comm::subject{attempt_, bucket}](Communicator& c) {
-      trace_span const exchanging(trace_, "exchange bucket", "comm", rank_, slot.exchange.predicted(steps_).bytes_sent);
-      auto const values = gradients_.subspan(part.begin, part.size());
-      compress::context const when{
-          .step = steps_, .seed = seed_, .bucket = static_cast<int>(about.bucket), .rate = rate_};
-      if constexpr (fused) {
-        detail::with_subject(c, about, [&] { slot.exchange.run_encoded(c, values, when); });
-        slot.encoded.take(slot.exchange);
-        slot.finite = slot.encoded.all_finite(part);
-        return;
-      }
-      detail::with_subject(c, about, [&] { slot.exchange.run(c, values, when); });
-      slot.finite = all_finite(values);
-      if (measures_) slot.squares = optim::sum_of_squares(values);
+    comm::subject const about{attempt_, bucket};
+    if constexpr (hierarchical) {
+      launch_sum(slot, about);
+      // A lane for each: those of a host work at once. The last ones may be fewer.
+      auto const lanes = static_cast<std::size_t>(groups_->place().lanes);
+      if (launched_ % lanes == 0 || launched_ == buckets_.size()) launch_between((launched_ - 1) / lanes * lanes);
+    } else {
+      slot.done = owner_->submit([this, &slot, part, about](Communicator& c) {
+        trace_span const exchanging(trace_, "exchange bucket", "comm", rank_,
+                                    slot.exchange.predicted(steps_).bytes_sent);
+        auto const values = gradients_.subspan(part.begin, part.size());
+        if constexpr (fused) {
+          detail::with_subject(c, about, [&] { slot.exchange.run_encoded(c, values, when_of(about)); });
+          slot.encoded.take(slot.exchange);
+          slot.finite = slot.encoded.all_finite(part);
+        } else {
+          detail::with_subject(c, about, [&] { slot.exchange.run(c, values, when_of(about)); });
+          look_at(slot, values);
+        }
+      });
+    }
+  }
+  compress::context when_of(comm::subject const& about) const {
+    return {.step = steps_, .seed = seed_, .bucket = static_cast<int>(about.bucket), .rate = rate_};
+  }
+  void look_at(bucket_slot& slot, std::span<float const> sums) const {
+    slot.finite = all_finite(sums);
+    if (measures_) slot.squares = optim::sum_of_squares(sums);
+  }
+  /// One bucket's sum inside of this host.
+  void launch_sum(bucket_slot& slot, comm::subject const& about) requires(hierarchical) {
+    slot.done = owner_->submit([this, &slot, about](Communicator& c) {
+      trace_span const summing(trace_, "sum inside of host", "comm", rank_);
+      auto const part = slot.exchange.part();
+      groups_->run(c, [&] {
+        groups_->meet(c, about);
+        slot.exchange.sum(*groups_, gradients_.subspan(part.begin, part.size()), about);
+      });
     });
+  }
+  /// The exchange between hosts of the buckets from `first` on that have been launched, and back.
+  void launch_between(std::size_t first) requires(hierarchical) {
+    auto const done = owner_->submit([this, first, end = launched_, attempt = attempt_](Communicator& c) {
+      auto const each = [&](auto const& f) {
+        for (std::size_t i = first; i < end; ++i) {
+          auto& slot = buckets_[i];
+          auto const part = slot.exchange.part();
+          f(slot, gradients_.subspan(part.begin, part.size()), comm::subject{attempt, static_cast<std::int64_t>(i)});
+        }
+      };
+      groups_->run(c, [&] {
+        each([&](bucket_slot& slot, std::span<float> values, comm::subject const& about) {
+          if (!slot.exchange.is_here()) return;
+          trace_span const exchanging(trace_, "exchange bucket", "comm", rank_,
+                                      slot.exchange.predicted(steps_).sent_off_host);
+          slot.exchange.between(*groups_, values, when_of(about), about);
+        });
+        each([&](bucket_slot& slot, std::span<float> values, comm::subject const& about) {
+          trace_span const sharing(trace_, "share inside of host", "comm", rank_);
+          slot.exchange.share(*groups_, values, about);
+          look_at(slot, values);
+        });
+      });
+    });
+    for (std::size_t i = first; i < launched_; ++i) buckets_[i].done = done;
   }
   static constexpr bool contributes = optim::optimizer_traits<Optimizer>::contributes;
   DOVETAIL_REQUIRE((!fused || !contributes),
                    "has ranks add up something else than gradients, which sync::exchange::fused cannot: leave it out",
                    Optimizer);
+  DOVETAIL_REQUIRE((!hierarchical || !exchange::is_fused<exchange::among_payloads<Exchange>>),
+                   "cannot be decoded by the step under sync::exchange::hierarchical, where most ranks get the sum and "
+                   "no payloads: leave fused out",
+                   Codec);
   DOVETAIL_REQUIRE((encoded_type::template is_taken_by<Optimizer>),
                    "takes no gradient source, which sync::exchange::fused gives it: leave fused out", Optimizer);
   static constexpr optim::rule_needs may_need = optim::optimizer_traits<Optimizer>::needs;
@@ -403,6 +507,7 @@ class all_reduce_session {
   bool measures_ = false;
   squares squares_;
   encoded_type encoded_;  ///< of all buckets
+  groups_type groups_;
   trace* trace_ = nullptr;
   // Last, so that it is destroyed first: its thread still works on the members above.
   std::optional<comm::async<Communicator>> owner_;

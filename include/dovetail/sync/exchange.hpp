@@ -43,6 +43,19 @@ inline constexpr bool is_fused = false;
 template <class Wish>
 inline constexpr bool is_fused<fused<Wish>> = true;
 
+/// Gradients are added up inside of each host as they are, and only what crosses between hosts is encoded: one payload
+/// of a host's sum, exchanged as Wish says among the hosts, and the decoded sum goes to all ranks of each. Buckets take
+/// turns among as many ranks of a host as the smallest host has. On one host nothing is encoded; with one rank on each
+/// it is Wish. Any codec that Wish takes. For sync::all_reduce. (Jiang, Zhu, Lan, Yi, Cui & Guo, A Unified Architecture
+/// for Accelerating Distributed DNN Training in Heterogeneous GPU/CPU Clusters, OSDI 2020, section 4; Gan et al.,
+/// Bagua: Scaling up Distributed Learning with System Relaxations, PVLDB 15 (2021).)
+template <class Wish = automatic>
+struct hierarchical {};
+template <class Wish>
+inline constexpr bool is_hierarchical = false;
+template <class Wish>
+inline constexpr bool is_hierarchical<hierarchical<Wish>> = true;
+
 /// The choice that was made, as a value.
 enum class plan : std::uint8_t { all_reduce, reduce_scatter_all_gather, all_gather, merge_tree };
 
@@ -144,12 +157,21 @@ template <class Wish>
 struct plain_wish<fused<Wish>> {
   using type = Wish;
 };
+template <class Wish>
+struct plain_wish<hierarchical<Wish>> {
+  using type = Wish;
+};
 }  // namespace detail
+
+/// What is meant for those who exchange payloads: of hierarchical its Wish, of others they themselves.
+template <class Wish>
+using among_payloads =
+    typename std::conditional_t<is_hierarchical<Wish>, detail::plain_wish<Wish>, std::type_identity<Wish>>::type;
 
 /// The plan that `Wish` means for a bucket among `ranks` ranks.
 template <class Wish, class Codec>
 constexpr plan choose(Codec const& codec, compress::bucket const& b, int ranks) {
-  if constexpr (is_fused<Wish>)
+  if constexpr (is_fused<Wish> || is_hierarchical<Wish>)
     return choose<typename detail::plain_wish<Wish>::type>(codec, b, ranks);
   else if constexpr (std::is_same_v<Wish, all_reduce>)
     return plan::all_reduce;
@@ -198,6 +220,10 @@ struct check_legal {
 };
 template <class Wish, class Codec>
 struct check_legal<fused<Wish>, Codec> {
+  DOVETAIL_REQUIRE(!is_hierarchical<Wish>,
+                   "cannot be decoded by the step under sync::exchange::hierarchical, where most ranks get the sum and "
+                   "no payloads: leave fused out",
+                   Codec);
   DOVETAIL_REQUIRE(
       compress::codec_traits<Codec>::reads_parts,
       "cannot be decoded in parts, which sync::exchange::fused needs: compress::half, sign, integers, qsgd, "

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <functional>
 
+#include <dovetail/comm/operation.hpp>
 #include <dovetail/core/batch.hpp>
 #include <dovetail/core/member_constant.hpp>
 #include <dovetail/core/member_function.hpp>
@@ -20,11 +21,14 @@
 //                                  `own` and `summed`
 //   role(), serve()                what this rank does, a sync::role, and what one that serves does in place of a loop;
 //                                  both or neither
+//   traffic()                      what has been moved on communicators of its own, a comm::traffic; default: nothing
 //   acquire(range), release(range)   what gradient_pass::acquire and release must be, where weights are not all there;
 //   both
 //                                  or neither
 //   static constexpr bool independent = true    ranks train apart: each has all data in an order of its own, and may
 //                                  skip a step alone
+//   static constexpr bool owns_unevenly = true  ranks differ in what `own` lists: when a state is loaded, each looks at
+//                                  its own
 //
 // and at what a synchronizer may have beside join:
 //
@@ -40,9 +44,11 @@ DOVETAIL_MEMBER_FUNCTION(measures_noise)
 DOVETAIL_MEMBER_FUNCTION(measured)
 DOVETAIL_MEMBER_FUNCTION(role)
 DOVETAIL_MEMBER_FUNCTION(serve)
+DOVETAIL_MEMBER_FUNCTION(traffic)
 DOVETAIL_MEMBER_FUNCTION(acquire)
 DOVETAIL_MEMBER_FUNCTION(release)
 DOVETAIL_MEMBER_CONSTANT(independent)
+DOVETAIL_MEMBER_CONSTANT(owns_unevenly)
 }  // namespace detail::session_members
 
 template <class Session>
@@ -61,11 +67,15 @@ struct session_traits {
     { s.role() } -> std::same_as<role>;
     s.serve();
   };
+  static constexpr bool counts = requires(Session const& s) {
+    { s.traffic() } -> std::convertible_to<comm::traffic>;
+  };
   static constexpr bool acquires = requires(Session & s, range r) {
     s.acquire(r);
     s.release(r);
   };
   static constexpr bool independent = detail::session_members::independent_or<Session>(false);
+  static constexpr bool owns_unevenly = detail::session_members::owns_unevenly_or<Session>(false);
 };
 
 template <class Sync>
@@ -86,9 +96,11 @@ struct must_be_a_session {
       !(session_members::has_measures_noise<Session> || session_members::has_measured<Session>) || traits::measures;
   static constexpr bool servers =
       !(session_members::has_role<Session> || session_members::has_serve<Session>) || traits::has_servers;
+  static constexpr bool moved = !session_members::has_traffic<Session> || traits::counts;
   static constexpr bool weights =
       !(session_members::has_acquire<Session> || session_members::has_release<Session>) || traits::acquires;
   static constexpr bool apart = !session_members::independent_misfits<Session, bool>();
+  static constexpr bool uneven = !session_members::owns_unevenly_misfits<Session, bool>();
   DOVETAIL_REQUIRE(observer,
                    "the session's observer cannot be called as observer(), for a "
                    "std::function<void(kfac_statistics const&)>",
@@ -100,9 +112,11 @@ struct must_be_a_session {
                    "`own` and `summed`",
                    Session);
   DOVETAIL_REQUIRE(servers, "a session with servers has `sync::role role()` and serve(), both", Session);
+  DOVETAIL_REQUIRE(moved, "the session's traffic cannot be called as traffic() const, for a comm::traffic", Session);
   DOVETAIL_REQUIRE(weights, "a session that divides weights has acquire(range) and release(range), both", Session);
   DOVETAIL_REQUIRE(apart, "the session's independent is not `static constexpr bool independent = ...`", Session);
-  static constexpr bool holds = observer && finish && record && noise && servers && weights && apart;
+  DOVETAIL_REQUIRE(uneven, "the session's owns_unevenly is not `static constexpr bool owns_unevenly = ...`", Session);
+  static constexpr bool holds = observer && finish && record && noise && servers && moved && weights && apart && uneven;
 };
 
 }  // namespace detail

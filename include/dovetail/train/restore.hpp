@@ -48,6 +48,11 @@ class state_match {
   }
   /// A piece of this name may be there.
   void allow(std::string const& name) { taken_.insert(name); }
+  /// Pieces of this prefix may be there.
+  DOVETAIL_COLD void allow_all(std::string const& prefix) {
+    for (auto const& [name, piece] : saved_->pieces())
+      if (name.starts_with(prefix)) taken_.insert(name);
+  }
   void allow(std::vector<named_tensor> const& of, std::string const& prefix) {
     for (auto const& t : of) allow(prefix + t.name);
   }

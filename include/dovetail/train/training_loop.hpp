@@ -125,6 +125,9 @@ class training_loop {
       sums.emplace(saved, own, found.ranks);
       for (auto const& name : sums->names()) match.allow(name);
     }
+    if constexpr (session_traits::owns_unevenly)  // what others have is for them to look at
+      for (std::int64_t r = 0; as_many && r < found.ranks; ++r)
+        if (r != comm_.rank()) match.allow_all(own_prefix(r));
     for (std::int64_t r = 0; !from_any.empty() && r < found.ranks; ++r)
       if (as_many && r != comm_.rank())
         match.allow(own, own_prefix(r));  // over MPI a process has only its own
@@ -137,9 +140,13 @@ class training_loop {
         match.take(of_ranks, own_prefix(r));
       else
         match.allow(of_ranks, own_prefix(r));
-    match.require_all(as_many ? "it belongs to another model, optimizer or codec"
-                              : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
-                                        ": what a codec keeps of shards, other than sums, goes on with as many only"));
+    match.require_all(
+        as_many && session_traits::owns_unevenly
+            ? "it belongs to another model, optimizer or codec, or its ranks were on other hosts"
+        : as_many
+            ? "it belongs to another model, optimizer or codec"
+            : message("it was saved by ", found.ranks, " ranks and this run has ", comm_.size(),
+                      ": what a codec keeps of shards, other than sums, or of a host's sum goes on with as many only"));
     require<checkpoint_error>(
         found.parameters == static_cast<std::int64_t>(sync::fingerprint_of(model_.parameters())),
         "saved state: its model has the same tensors in another order: it belongs to another model");
@@ -250,7 +257,7 @@ class training_loop {
   static double seconds_since(clock::time_point t) { return std::chrono::duration<double>(clock::now() - t).count(); }
 
   DOVETAIL_COLD bool one_step(data::loader<Dataset>& loader) {
-    auto const before = comm_.traffic();
+    auto const before = traffic();
     step_plan const plan = plan_step(loader);
     session_.begin();
     if constexpr (has_buffers) {
@@ -358,8 +365,14 @@ class training_loop {
   /// `loss` is this rank's share of what the gradients are gradients of.
   optim::step_result step(double loss) { return session_.step({.threads = threads_, .loss = loss}); }
 
+  comm::traffic traffic() const {
+    if constexpr (session_traits::counts)
+      return comm_.traffic() + session_.traffic();
+    else
+      return comm_.traffic();
+  }
   comm::traffic count_traffic_since(comm::traffic const& before) {
-    auto const moved = comm_.traffic() - before;
+    auto const moved = traffic() - before;
     report_.traffic = report_.traffic + moved;
     return moved;
   }
@@ -369,7 +382,7 @@ class training_loop {
     if constexpr (session_traits::finishes || has_buffers) {
       if (agreed_) return;
       agreed_ = true;
-      auto const before = comm_.traffic();
+      auto const before = traffic();
       if constexpr (session_traits::finishes) session_.finish();
       if constexpr (has_buffers) buffers_.average(model_traits<Model>::buffers(model_), comm_);
       count_traffic_since(before);
