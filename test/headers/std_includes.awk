@@ -44,7 +44,7 @@ BEGIN {
   listing = "algorithm deque list map random unordered_map unordered_set"
   construct("initializer_list array set string utility vector " listing, "for (... : {...})", "for *[(].*[^:]: *[{]")
   names("algorithm", "sort stable_sort nth_element copy copy_n copy_if fill fill_n min max minmax clamp find")
-  names("algorithm", "find_if any_of all_of none_of transform equal lower_bound upper_bound max_element min_element")
+  names("algorithm", "set_intersection find_if any_of all_of none_of transform equal lower_bound upper_bound max_element min_element")
   names("algorithm", "remove_if reverse unique count count_if rotate partition is_sorted for_each binary_search")
   names("algorithm", "mismatch generate replace push_heap pop_heap includes ranges")
   names("array", "array to_array")
