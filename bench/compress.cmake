@@ -6,6 +6,7 @@ endif()
 dovetail_bench(compress_fused compress_fused.cpp)
 dovetail_program(bench_compress_pareto compress_pareto.cpp O1)
 if(dovetail_mpi_FOUND AND MPIEXEC_EXECUTABLE)
+  dovetail_program(bench_compress_hierarchical compress_hierarchical.cpp LIBS dovetail::mpi)
   dovetail_program(bench_compress_hosts compress_hosts.cpp LIBS dovetail::mpi)
   target_compile_definitions(bench_compress_hosts PRIVATE DOVETAIL_MPIEXEC="${MPIEXEC_EXECUTABLE}"
                              DOVETAIL_COMM_HOSTS="${CMAKE_CURRENT_LIST_DIR}/comm_hosts.sh")
