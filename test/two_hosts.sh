@@ -31,11 +31,13 @@ two_hosts() {
 two_hosts_up() {
   ip netns add "$hosts_a" && ip netns add "$hosts_b" &&
     ip link add eth0 netns "$hosts_a" type veth peer name eth0 netns "$hosts_b" || return 1
+  # What is let through at once: some packets, or short messages would not see the rate.
+  case $hosts_rate in *gbit) burst=128kb ;; *) burst=16kb ;; esac
   last=1
   for n in "$hosts_a" "$hosts_b"; do
     ip -n "$n" addr add 10.71.0.$last/24 dev eth0 && ip -n "$n" link set eth0 up && ip -n "$n" link set lo up || return 1
     [ "$hosts_rate" = unshaped ] ||
-      tc -n "$n" qdisc add dev eth0 root tbf rate "$hosts_rate" burst 256kb latency 100ms || return 1
+      tc -n "$n" qdisc add dev eth0 root tbf rate "$hosts_rate" burst $burst latency 100ms || return 1
     last=2
   done
   # What mpirun starts the other host's ranks by, in place of ssh: SCRIPT HOST COMMAND...

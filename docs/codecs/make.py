@@ -285,7 +285,7 @@ class Codecs(shared.Pages):
         elif f["may_have_feedback"]:
             items.append("Error feedback: not needed, and possible.")
         else:
-            items.append("Error feedback: none; [`error_feedback`](error_feedback.md) around it does not compile.")
+            items.append("[`error_feedback`](error_feedback.md) around it does not compile.")
         size = "a fixed size" if f["fixed_size"] else "a size of at most `wire_size`"
         summed = f"summable as {f['wire_type']}" if f["summable"] else "not summable"
         rounds = f", in {f['rounds']} rounds" if f["rounds"] > 1 else ""
@@ -296,6 +296,8 @@ class Codecs(shared.Pages):
         if name not in BY_PARTS:
             items.append(f"Exchanges (`sync::exchange`): {exchanges}{only}.")
         state = [f"`{t['name']}`, {self.count(t, f['numbers'])} ({KINDS[t['kind']]})" for t in f["state"]]
+        if name in BY_PARTS:
+            state = ["of each codec in it"]
         items.append("State in checkpoints" + ("" if around else ", with the defaults") + ": " + ("; ".join(state) if state else "none") + ".")
         bad, all_ = f["not_finite"], f["numbers"]
         if bad == 0:
@@ -319,14 +321,16 @@ class Codecs(shared.Pages):
         n, rows = f["numbers"], []
         for settings, one in f["settings"].items():
             promised = f"omega <= {figure(one['omega'])}" if f["unbiased"] and one["omega"] > 0 else \
-                f"d >= {figure(one['delta'])}" if f["contraction"] and one["delta"] > 0 else ""
+                "" if not f["contraction"] or one["delta"] <= 0 else \
+                f"d >= {figure(one['delta'])}" if one["delta"] < 0.999 else f"1 − d <= {figure(1 - one['delta'])}"
             size = figure(one["bytes"] / n)
             if not f["fixed_size"] and one["sent"] < one["bytes"]:  # what a library makes of it depends on its version
                 size = f"at most {size}" + ("" if s.path in LIBRARIES else f", {figure(one['sent'] / n)} here")
             lost = figure(one["lost"]) if f["unbiased"] or f["contraction"] else ""
             rows.append([f"`{f['example'] if s.is_around else f'{name}{{{settings}}}'}`", size, promised, lost])
         words = (f"Of a matrix of {n:,} nearly normal numbers, in the first step: bytes per element, what tests hold the "
-                 "codec to (`test/compress/registry.hpp`), and the share of |x|² that is lost.")
+                 "codec to (`test/compress/registry.hpp`), and what is lost, |decoded − x|² / |x|²: above 1 "
+                 "where noise is larger than x. Tests have other buckets than this one.")
         return prose(words) + "\n\n" + table(["settings", "bytes", "tested", "lost"], rows)
 
     def cost(self, name):

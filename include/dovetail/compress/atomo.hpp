@@ -46,7 +46,7 @@ namespace dovetail::compress {
 /// 2^32 − 1 alone, which decodes to NaN in all of it.
 ///
 /// What it costs: encoding takes k² l multiplications of doubles for a matrix whose sides are k <= l, and 4/3 k³ more.
-/// That is 25 to 250 times what PowerSGD takes: on one core with AVX-512 10 ms of processor time for 256 x 1024, 0.16 s
+/// That is 30 to 90 times what PowerSGD takes: on one core with AVX-512 10 ms of processor time for 256 x 1024, 0.16 s
 /// for 512 x 4608, 0.7 s for 1024 x 4096. It pays where wires are slow and matrices have a side of up to some hundred.
 /// Decoding takes r operations an element and rank. Memory: up to 24 k² bytes for the largest matrix, and a copy of it
 /// where it has more rows than columns.

@@ -63,10 +63,11 @@ struct equal_levels {
 
 }  // namespace detail
 
-/// Whole numbers of −Levels … Levels in units of max|x| / Levels, one unit a block, to nearest: `int8` and `int4`.
+/// Whole numbers of −L … L in units of max|x| / L, one unit a block, to nearest: `int8`, where L is 127, and `int4`,
+/// where it is 7.
 ///
-/// A payload is the largest magnitude of each block (fp32), then the numbers plus Levels, in 8 or 4 bits each, without
-/// gaps: n + 4 bytes a block, or half of that. No element is further from what is decoded than half a unit: a
+/// A payload is the largest magnitude of each block (fp32), then the numbers plus L, in 8 or 4 bits each, without gaps:
+/// of a block of b elements b + 4 bytes, or b/2 + 4. No element is further from what is decoded than half a unit: a
 /// contraction, and for int8 so near that it goes without error feedback (relative error of normal numbers in blocks of
 /// 512: 0.7 %; of int4 13 %, which wants it). `block` is in elements; 0 makes the bucket one block. A block with an
 /// element that is not finite is NaN throughout when it is decoded.
