@@ -36,7 +36,7 @@ template <class Codec>
 void add(std::string name, Codec const& codec, optim::sgd const& opt = {.lr = 0.2f}) {
   point p{std::move(name)};
   for (int s = 1; s <= seeds; ++s) {
-    auto const t = test::train_small_network(sync::all_reduce{codec}, opt, static_cast<std::uint64_t>(s), steps);
+    auto const t = test::train<test::small_network>(sync::all_reduce{codec}, opt, static_cast<std::uint64_t>(s), steps);
     p.loss += t.loss / seeds;
     p.low = std::min(p.low, t.loss);
     p.high = std::max(p.high, t.loss);
