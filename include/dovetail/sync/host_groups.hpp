@@ -75,10 +75,10 @@ class host_groups {
     failing_ = nullptr;
     try {
       f();
+    } catch (rank_diverged const& e) {
+      failed(c, e, true);
     } catch (comm_error const& e) {
-      leave();
-      if (!failing_) throw;
-      settle(c, e);
+      failed(c, e, false);
     } catch (...) {
       leave();
       throw;
@@ -122,13 +122,18 @@ class host_groups {
     inside_.comm.reset();
     between_.comm.reset();
   }
-  [[noreturn]] DOVETAIL_COLD void settle(C& c, comm_error const& e) {
+  /// Within a catch.
+  [[noreturn]] DOVETAIL_COLD void failed(C& c, comm_error const& e, bool diverged) {
+    leave();
+    if (!failing_) throw;
+    settle(c, e, diverged);
+  }
+  [[noreturn]] DOVETAIL_COLD void settle(C& c, comm_error const& e, bool has_diverged) {
     struct verdict {
       std::int64_t diverged, rank;
     };
     auto const at = static_cast<std::size_t>(e.rank);
-    verdict const mine{dynamic_cast<rank_diverged const*>(&e) != nullptr,
-                       at < failing_->ranks.size() ? failing_->ranks[at] : -1};
+    verdict const mine{has_diverged, at < failing_->ranks.size() ? failing_->ranks[at] : -1};
     std::vector<verdict> all(static_cast<std::size_t>(c.size()));
     c.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
     // Nobody is lost. The first who diverged, or the last of those who wait for each other.
