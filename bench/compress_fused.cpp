@@ -113,8 +113,8 @@ int main(int argc, char** argv) {
   add("sign", compress::sign{});
   add("top-k 1%", compress::top_k{});
   std::vector<bench::claim> claims;
-  claims.push_back({"decoding 4 ranks' int8, averaging and AdamW take at most 1.15 times touching their bytes once",
-                    "fused int8", "touch int8", 1.15});
+  claims.push_back({"decoding 4 ranks' int8, averaging and AdamW take at most 1.3 times touching their bytes once",
+                    "fused int8", "touch int8", 1.3});
   for (std::string const codec : {"int8", "sign", "top-k 1%"})
     claims.push_back(
         {message("decoding 4 ranks' ", codec, " within the step takes at most 1 / 1.5 of decoding it before"),

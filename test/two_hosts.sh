@@ -14,7 +14,7 @@ two_hosts() {
   done
   [ "$(id -u)" = 0 ] || { echo "no two hosts: only root can make network namespaces"; return 1; }
   case $("${MPIRUN:-mpirun}" --version 2> /dev/null) in
-    *"Open MPI) 4"*) ;;
+    *"Open MPI) 4"* | *"OpenRTE) 4"*) ;;  # as mpirun and as mpiexec say it
     *) echo "no two hosts: they are started with the options of Open MPI 4"; return 1 ;;
   esac
   hosts_a=dovetail-$hosts_id-a hosts_b=dovetail-$hosts_id-b hosts_files=$(mktemp -d)
@@ -32,7 +32,7 @@ two_hosts_up() {
   ip netns add "$hosts_a" && ip netns add "$hosts_b" &&
     ip link add eth0 netns "$hosts_a" type veth peer name eth0 netns "$hosts_b" || return 1
   # What is let through at once: some packets, or short messages would not see the rate.
-  case $hosts_rate in *gbit) burst=128kb ;; *) burst=16kb ;; esac
+  case $hosts_rate in *gbit) burst=128kb ;; *) burst=64kb ;; esac
   last=1
   for n in "$hosts_a" "$hosts_b"; do
     ip -n "$n" addr add 10.71.0.$last/24 dev eth0 && ip -n "$n" link set eth0 up && ip -n "$n" link set lo up || return 1
