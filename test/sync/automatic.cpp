@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <sstream>
 #include <string>
@@ -168,6 +169,28 @@ TEST_CASE("the number of a candidate that there is not is decided anew, and grad
     session.ready(0);
     session.step();
     for (float const w : a.weights()) REQUIRE(std::abs(w + 3) <= 0);
+  });
+}
+
+TEST_CASE("what a skipped step has decided is taken back with it") {
+  comm::threads{2}.run([](auto& c) {
+    arena a({{"w", {300}}});
+    sync::all_reduce const policy{compress::automatic{compress::bf16{}}};
+    auto session = policy.join(a.parameters(), optim::sgd{.lr = 1}, c);
+    auto const picked = [&] {
+      std::int64_t n = 99;
+      for (auto& t : session.own(""))
+        if (t.name.ends_with("picked")) std::memcpy(&n, t.bytes.data(), sizeof n);
+      return n;
+    };
+    for (bool const bad : {true, false}) {
+      session.begin();
+      for (float& g : a.gradients()) g = 1;
+      if (bad) a.gradients()[7] = std::numeric_limits<float>::quiet_NaN();
+      session.ready(0);
+      CHECK(session.step().skipped == bad);
+      CHECK((picked() == -1) == bad);
+    }
   });
 }
 
