@@ -21,6 +21,7 @@
 
 #include "gradients.hpp"
 #include "own_codecs.hpp"
+#include "pulled.hpp"
 #include "summed.hpp"
 
 namespace sync_codec_state {
@@ -231,34 +232,15 @@ TEST_CASE("noise of a codec that rounds at random is independent over ranks, buc
 
 namespace {
 
-/// Pulls every weight towards the sample's value, each with another strength.
-struct pulled {
-  arena memory{{{"0.weight", {30, 20}}, {"0.bias", {30}}, {"1.weight", {7}}}};
-  parameter_list& parameters() { return memory.parameters(); }
-  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
-    if (!pass.accumulate) std::fill(memory.gradients().begin(), memory.gradients().end(), 0.f);
-    for (float const x : b.values)
-      for (std::size_t i = 0; i < memory.gradients().size(); ++i)
-        memory.gradients()[i] += pass.scale * (memory.weights()[i] - x * static_cast<float>(i % 13 + 1));
-    return {1, b.size, 0};
-  }
-};
-
-data::in_memory numbers() {
-  std::vector<float> values;
-  for (int i = 0; i < 60; ++i) values.push_back(static_cast<float>(i % 7) - 2.5f);
-  return {values, std::vector<std::int32_t>(60), 1};
-}
-
 template <class Sync>
 auto trainer_of(Sync const& sync, int ranks) {
-  return train::trainer{pulled(), optim::sgd{.lr = 0.01f}, sync, comm::threads{ranks}};
+  return train::trainer{test::pulled(), optim::sgd{.lr = 0.01f}, sync, comm::threads{ranks}};
 }
 
 template <class Sync>
 void check_resized(Sync const& sync, std::string const& name, std::size_t buckets) {
   auto four = trainer_of(sync, 4);
-  four.fit(numbers(), {.batch = 2, .steps = 5});
+  four.fit(test::numbers(), {.batch = 2, .steps = 5});
   auto const before = test::sums_of(four.state(), name, 4);
   REQUIRE(before.size() == buckets);
   auto state = four.state();
@@ -266,7 +248,7 @@ void check_resized(Sync const& sync, std::string const& name, std::size_t bucket
     CAPTURE(ranks);
     auto next = trainer_of(sync, ranks);
     next.restore(state);
-    next.fit(numbers(), {.batch = 2, .steps = 5});  // no step is left: the state is taken over as it is
+    next.fit(test::numbers(), {.batch = 2, .steps = 5});  // no step is left: the state is taken over as it is
     auto const now = test::sums_of(next.state(), name, ranks);
     REQUIRE(now.size() == before.size());
     for (auto const& [bucket, sum] : before) {
@@ -281,7 +263,7 @@ void check_resized(Sync const& sync, std::string const& name, std::size_t bucket
     state = next.state();
     auto on = trainer_of(sync, ranks);
     on.restore(state);
-    CHECK_NOTHROW(on.fit(numbers(), {.batch = 2, .steps = 8}));
+    CHECK_NOTHROW(on.fit(test::numbers(), {.batch = 2, .steps = 8}));
   }
 }
 
@@ -310,21 +292,21 @@ TEST_CASE(
 TEST_CASE("state of one rank's own is not given to another, and damaged sums are named") {
   sync::all_reduce const own{.codec = test::of_one_rank{}};
   auto two = trainer_of(own, 2);
-  two.fit(numbers(), {.batch = 2, .steps = 3});
+  two.fit(test::numbers(), {.batch = 2, .steps = 3});
   auto three = trainer_of(own, 3);
   three.restore(two.state());
   CHECK_THROWS_WITH_AS(
-      three.fit(numbers(), {.batch = 2, .steps = 6}),
+      three.fit(test::numbers(), {.batch = 2, .steps = 6}),
       "saved state: 'bucket0.rest' is each rank's own, and of no use to another: this run has 3 ranks, "
       "go on with 2",
       checkpoint_error);
   auto as_many = trainer_of(own, 2);
   as_many.restore(two.state());
-  CHECK_NOTHROW(as_many.fit(numbers(), {.batch = 2, .steps = 6}));
+  CHECK_NOTHROW(as_many.fit(test::numbers(), {.batch = 2, .steps = 6}));
 
   sync::all_reduce const sparse{.codec = compress::error_feedback{compress::top_k{.ratio = 0.05f}}};
   auto four = trainer_of(sparse, 4);
-  four.fit(numbers(), {.batch = 2, .steps = 3});
+  four.fit(test::numbers(), {.batch = 2, .steps = 3});
   auto const without = [&](std::string const& gone, std::string const& renamed = "") {
     io::saved_state s;
     bool found = false;
@@ -336,7 +318,7 @@ TEST_CASE("state of one rank's own is not given to another, and damaged sums are
     REQUIRE(found);
     auto t = trainer_of(sparse, 3);
     t.restore(s);
-    t.fit(numbers(), {.batch = 2, .steps = 6});
+    t.fit(test::numbers(), {.batch = 2, .steps = 6});
   };
   CHECK_THROWS_WITH_AS(without("rank2.bucket0.residual@0"), doctest::Contains("of 'bucket0.residual' there are"),
                        checkpoint_error);
@@ -349,15 +331,15 @@ TEST_CASE("state of one rank's own is not given to another, and damaged sums are
 TEST_CASE("a run whose codec is told the step goes on where it was interrupted, with the same random numbers") {
   sync::all_reduce const sync{.codec = test::dithered<true>{0.01f}, .bucket_bytes = 500, .seed = 4};
   auto whole = trainer_of(sync, 3);
-  whole.fit(numbers(), {.batch = 2, .steps = 9});
+  whole.fit(test::numbers(), {.batch = 2, .steps = 9});
   auto first = trainer_of(sync, 3);
-  first.fit(numbers(), {.batch = 2, .steps = 4});
+  first.fit(test::numbers(), {.batch = 2, .steps = 4});
   auto second = trainer_of(sync, 3);
   second.restore(first.state());
-  second.fit(numbers(), {.batch = 2, .steps = 9});
+  second.fit(test::numbers(), {.batch = 2, .steps = 9});
   CHECK(second.state() == whole.state());
   auto other = trainer_of(sync::all_reduce{.codec = test::dithered<true>{0.01f}, .bucket_bytes = 500, .seed = 5}, 3);
-  other.fit(numbers(), {.batch = 2, .steps = 9});
+  other.fit(test::numbers(), {.batch = 2, .steps = 9});
   CHECK_FALSE(other.state() == whole.state());
 }
 
@@ -426,10 +408,10 @@ TEST_CASE("dense for some steps, then signs: each part is exchanged as its codec
                        doctest::Contains("after: steps is -1"), argument_error);
   // An interrupted run goes on in its phase.
   auto whole = trainer_of(phased, 3), begun = trainer_of(phased, 3), resumed = trainer_of(phased, 3);
-  whole.fit(numbers(), {.batch = 2, .steps = 8});
-  begun.fit(numbers(), {.batch = 2, .steps = 5});
+  whole.fit(test::numbers(), {.batch = 2, .steps = 8});
+  begun.fit(test::numbers(), {.batch = 2, .steps = 5});
   resumed.restore(begun.state());
-  resumed.fit(numbers(), {.batch = 2, .steps = 8});
+  resumed.fit(test::numbers(), {.batch = 2, .steps = 8});
   CHECK(resumed.state() == whole.state());
 }
 

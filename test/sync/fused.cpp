@@ -110,6 +110,7 @@ TEST_CASE("a fused exchange gives the weights, norms, states and bytes of decodi
   check<reduce_scatter_all_gather>(compress::error_feedback{compress::sign{}}, optim::lion{});
   check<all_gather>(compress::error_feedback{compress::top_k{.ratio = 0.05f}}, optim::adamw{});
   check<reduce_scatter_all_gather>(compress::error_feedback{compress::top_k{.ratio = 0.3f}}, optim::lamb{});
+  check<exchange::merge_tree>(compress::error_feedback{compress::top_k{.ratio = 0.1f}}, optim::adamw{});
   check<automatic>(compress::qsgd{.levels = 3, .block = 50}, optim::adamw{});
   check<all_gather>(compress::terngrad{.packing = compress::packing::base3}, optim::adamw{});
 }

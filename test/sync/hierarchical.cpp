@@ -22,6 +22,7 @@
 #include <doctest/doctest.h>
 
 #include "gradients.hpp"
+#include "pulled.hpp"
 
 namespace sync_hierarchical {
 
@@ -187,29 +188,10 @@ TEST_CASE("what is exchanged between hosts goes as is wished, and of the others 
 
 namespace {
 
-/// Pulls every weight towards the sample's value, each with another strength.
-struct pulled {
-  arena memory{{{"0.weight", {30, 20}}, {"0.bias", {30}}, {"1.weight", {7}}}};
-  parameter_list& parameters() { return memory.parameters(); }
-  loss_sums gradients(data::batch const& b, gradient_pass const& pass) {
-    if (!pass.accumulate) std::fill(memory.gradients().begin(), memory.gradients().end(), 0.f);
-    for (float const x : b.values)
-      for (std::size_t i = 0; i < memory.gradients().size(); ++i)
-        memory.gradients()[i] += pass.scale * (memory.weights()[i] - x * static_cast<float>(i % 13 + 1));
-    return {1, b.size, 0};
-  }
-};
-
-data::in_memory numbers() {
-  std::vector<float> values;
-  for (int i = 0; i < 60; ++i) values.push_back(static_cast<float>(i % 7) - 2.5f);
-  return {values, std::vector<std::int32_t>(60), 1};
-}
-
 template <class Codec>
 auto trainer_of(Codec const& codec, hosts_of_ranks const& hosts) {
   return train::trainer{
-      pulled(), optim::adamw{.lr = 0.01f},
+      test::pulled(), optim::adamw{.lr = 0.01f},
       sync::all_reduce{.codec = codec, .plan = exchange::hierarchical{}, .bucket_bytes = 25, .measure_noise = true},
       comm::with_topology(comm::threads{static_cast<int>(hosts.size())}, comm::topology::of(hosts))};
 }
@@ -224,10 +206,10 @@ TEST_CASE("a run that is saved in the middle goes on with the same bits, on as m
   auto const check = [](auto const& codec, hosts_of_ranks const& hosts) {
     CAPTURE(hosts.size());
     auto whole = trainer_of(codec, hosts), begun = trainer_of(codec, hosts), resumed = trainer_of(codec, hosts);
-    auto const report = whole.fit(numbers(), {.batch = 2, .steps = 8});
-    begun.fit(numbers(), {.batch = 2, .steps = 4});
+    auto const report = whole.fit(test::numbers(), {.batch = 2, .steps = 8});
+    begun.fit(test::numbers(), {.batch = 2, .steps = 4});
     resumed.restore(begun.state());
-    resumed.fit(numbers(), {.batch = 2, .steps = 8});
+    resumed.fit(test::numbers(), {.batch = 2, .steps = 8});
     CHECK(weights_of(resumed) == weights_of(whole));
     CHECK(report.step == 8);
     // What groups move counts, too.
@@ -244,11 +226,11 @@ TEST_CASE("a run that is saved in the middle goes on with the same bits, on as m
   check(compress::int8{}, {0, 0, 1, 1});
 
   auto two_hosts = trainer_of(top, {0, 0, 1, 1});
-  two_hosts.fit(numbers(), {.batch = 2, .steps = 4});
+  two_hosts.fit(test::numbers(), {.batch = 2, .steps = 4});
   auto const on = [&](auto const& codec, hosts_of_ranks const& hosts) {
     auto t = trainer_of(codec, hosts);
     t.restore(two_hosts.state());
-    t.fit(numbers(), {.batch = 2, .steps = 6});
+    t.fit(test::numbers(), {.batch = 2, .steps = 6});
   };
   CHECK_THROWS_WITH_AS(on(top, {0, 0, 1}), doctest::Contains("this run has 3"), checkpoint_error);
   for (auto const& hosts : {hosts_of_ranks{0, 0, 0, 0}, {0, 1, 1, 1}})
@@ -258,9 +240,9 @@ TEST_CASE("a run that is saved in the middle goes on with the same bits, on as m
                          checkpoint_error);
   // Where nothing is kept it may be any ranks.
   auto plain = trainer_of(compress::int8{}, {0, 0, 1, 1}), three = trainer_of(compress::int8{}, {0, 1, 1});
-  plain.fit(numbers(), {.batch = 2, .steps = 4});
+  plain.fit(test::numbers(), {.batch = 2, .steps = 4});
   three.restore(plain.state());
-  CHECK_NOTHROW(three.fit(numbers(), {.batch = 2, .steps = 6}));
+  CHECK_NOTHROW(three.fit(test::numbers(), {.batch = 2, .steps = 6}));
 }
 
 namespace {

@@ -38,13 +38,13 @@ struct automatic_options {
 ///
 /// Each bucket decides by itself in its first step: it is exchanged by each candidate, and dense, with this step's
 /// gradients; the times are compared as the slowest rank has them, so all ranks decide alike. What codecs had made of
-/// it is taken back: the step's own exchange is that of the one decided for. It is measured and not modelled: encoding,
-/// the wire with what else is on it, decoding, and the cores that backward computes on meanwhile. A candidate has to be
-/// faster by options.margin than what is used, dense gradients at first.
+/// it is taken back: the step's own exchange is that of the one decided for. A step that is skipped decides nothing. It
+/// is measured and not modelled: encoding, the wire with what else is on it, decoding, and the cores that backward
+/// computes on meanwhile. A candidate has to be faster by options.margin than what is used, dense gradients at first.
 ///
 /// The measuring step sends trials + 1 exchanges of every candidate besides, which sync::all_reduce::predict does not
-/// count. With options.every it is measured again. A candidate that is no longer used keeps its residual until its next turn.
-/// All candidates' states are kept and saved with the session, so that a run that is resumed decides as before.
+/// count. With options.every it is measured again. A candidate that is no longer used keeps its residual until its next
+/// turn. All candidates' states are kept and saved with the session, so that a run that is resumed decides as before.
 /// options.log is told times, bytes and reasons: for each candidate the break-even bandwidth too, above which its codec
 /// costs more time than it saves on the wire.
 ///

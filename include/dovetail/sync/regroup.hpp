@@ -27,12 +27,8 @@ namespace detail {
 inline std::string bucket_of(named_tensor const& t) { return t.name.substr(0, t.name.find('.')); }
 /// Of a shard, or of a shard's sum: another number of ranks has others.
 DOVETAIL_COLD inline bool of_shard(named_tensor const& t) {
-  auto const has = [&](char const* what) { return t.name.find(what) != std::string::npos; };
-  auto const numbered_sum = [&] {
-    auto const at = t.name.find(".sum");
-    return at != std::string::npos && at + 4 < t.name.size() && t.name[at + 4] >= '0' && t.name[at + 4] <= '9';
-  };
-  return t.name.ends_with("@sum") || t.name.ends_with(".sum") || has(".shard") || has(".sum.") || numbered_sum();
+  return t.name.ends_with("@sum") || t.name.find(".shard") != std::string::npos ||
+         t.name.find(".sum") != std::string::npos;
 }
 
 /// Copies what both lists have of one name and size, but for the buckets of `without`; true if that is all of `to`.
